@@ -1,0 +1,422 @@
+//! The four kinds of effect.
+//!
+//! Everything that touches the outside is one of them. A primitive implements one of [`Change`], [`Action`], [`Read`] or
+//! [`Wait`] for a plain struct and hands it to the kernel; plan, journal, resume, rollback, events and redaction follow from
+//! the contract. The struct itself is the effect's canonical input: it is serialized into the journal and compared on replay,
+//! so it holds what the script asked for and nothing that varies between two executions of the same script.
+//!
+//! **Invariant:** an effect never asks in which mode it runs, and what it computes without `on` is pure.
+
+use std::{fmt::Display, future::Future, ops::Deref, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::Clock,
+    event::{Emitter, Event, Stream},
+    provider::{ProviderError, Providers},
+    secret::Vault,
+    target::Target,
+};
+
+/// What an effect has at hand while it works: the targets, time, secrets, and a way to say how it goes.
+///
+/// Derefs to [`Providers`], so `on.get::<dyn Traffic>("web")` finds a target.
+#[derive(Clone)]
+pub struct On {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) id: Arc<str>,
+    pub(crate) key: Arc<str>,
+    pub(crate) cancel: CancellationToken,
+}
+
+/// What all effects of a run have in common.
+pub(crate) struct Shared {
+    pub(crate) providers: Arc<Providers>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) emitter: Emitter,
+}
+
+impl Deref for On {
+    type Target = Providers;
+
+    fn deref(&self) -> &Providers {
+        &self.shared.providers
+    }
+}
+
+impl On {
+    /// The run's time. The only clock and the only sleep that an effect may use.
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.shared.clock
+    }
+
+    /// The bytes of secrets.
+    pub fn vault(&self) -> &Vault {
+        &self.shared.vault
+    }
+
+    /// Id of the effect in its run, such as `preflight/1:probe.http`.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// A key that is the same when this effect is sent again after a crash and differs from every other effect's, for receivers
+    /// that take one (`Idempotency-Key`, `dedup_key`).
+    pub fn idempotency_key(&self) -> &str {
+        &self.key
+    }
+
+    /// Fires when the effect should stop: its deadline passed or the run is being stopped. An effect's future is also dropped
+    /// then; what needs more than that to end (a process group) watches this.
+    pub fn cancelled(&self) -> &CancellationToken {
+        &self.cancel
+    }
+
+    /// Says how far it is. `total` 0 means not known.
+    pub fn progress(&self, done: u64, total: u64, message: impl Into<String>) {
+        let message = self.shared.vault.scrub(&message.into()).into_owned();
+        self.shared.emitter.emit(Event::Progress { id: self.id.to_string(), done, total, message });
+    }
+
+    /// Passes on a line that something else printed, such as a child process. Secrets are scrubbed.
+    pub fn output(&self, stream: Stream, line: &str) {
+        let line = self.shared.vault.scrub(line).into_owned();
+        self.shared.emitter.emit(Event::Output { id: self.id.to_string(), stream, line });
+    }
+}
+
+/// How long an effect may take and how often it may be tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest time for one try.
+    pub timeout: Duration,
+    /// Most tries, counting the first. Only errors that the provider calls retryable lead to another.
+    pub attempts: u32,
+    /// Wait before the second try; doubles with each further one, with jitter.
+    pub backoff: Duration,
+    /// Longest wait between two tries.
+    pub backoff_max: Duration,
+    /// Longest time a change may take to come into effect after it was applied.
+    pub settle: Duration,
+    /// How often to look whether it did.
+    pub settle_every: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(30),
+            attempts: 4,
+            backoff: Duration::from_millis(200),
+            backoff_max: Duration::from_secs(10),
+            settle: Duration::from_secs(300),
+            settle_every: Duration::from_millis(500),
+        }
+    }
+}
+
+/// How far a change has come into effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// It is in effect.
+    Settled,
+    /// Not yet. `total` 0 means not known.
+    Waiting {
+        /// How much is done.
+        done: u64,
+        /// Of how much.
+        total: u64,
+        /// What is being waited for, such as `3 connections still on blue`.
+        message: String,
+    },
+}
+
+/// Whether a change can be undone by applying the state that was there before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Undo {
+    /// Yes.
+    Possible,
+    /// No, and why: a point of no return.
+    Impossible(String),
+}
+
+/// Moves one target from a state to another.
+///
+/// The kernel observes, computes what is desired, and only when the two differ makes the intent durable, applies, and waits
+/// until the change is in effect. Undo is applying the state observed before.
+pub trait Change: Serialize + Send + Sync + 'static {
+    /// Name in the journal, `noun.verb`. Never renamed: old journals hold it.
+    const ID: &'static str;
+
+    /// State of the target. Its `Display` is what people read in plans: `blue 95, green 5`.
+    type State: Serialize + DeserializeOwned + Display + Send + Sync + 'static;
+
+    /// What is changed.
+    fn target(&self) -> Target;
+
+    /// Looks at the target.
+    fn observe(&self, on: &On) -> impl Future<Output = Result<Self::State, ProviderError>> + Send;
+
+    /// What the target should be, given what it is. Pure: same input, same answer, nothing asked outside.
+    ///
+    /// # Errors
+    /// What is asked cannot be reached from this state.
+    fn desired(&self, now: &Self::State) -> Result<Self::State, ProviderError>;
+
+    /// Makes it so. Called again after a retryable error or a crash, and with `from` and `to` exchanged to undo.
+    fn apply(
+        &self,
+        on: &On,
+        from: &Self::State,
+        to: &Self::State,
+    ) -> impl Future<Output = Result<(), ProviderError>> + Send;
+
+    /// Whether `to` is in effect, which may be later than set.
+    fn settled(
+        &self,
+        on: &On,
+        to: &Self::State,
+    ) -> impl Future<Output = Result<Progress, ProviderError>> + Send {
+        let _ = (on, to);
+        async { Ok(Progress::Settled) }
+    }
+
+    /// Whether applying `from` again would undo it. Pure.
+    fn undo(&self, from: &Self::State, to: &Self::State) -> Undo {
+        let _ = (from, to);
+        Undo::Possible
+    }
+
+    /// Asks whether the move would succeed without making it, where the target can say so (a transaction that is rolled back).
+    /// Called in plans only. Answers what to show, or `None` if the target cannot say.
+    fn rehearse(
+        &self,
+        on: &On,
+        from: &Self::State,
+        to: &Self::State,
+    ) -> impl Future<Output = Result<Option<String>, ProviderError>> + Send {
+        let _ = (on, from, to);
+        async { Ok(None) }
+    }
+
+    /// Targets besides its own whose checks this change makes unknowable in a plan, such as the pool behind a route.
+    fn touches(&self) -> Vec<Target> {
+        Vec::new()
+    }
+
+    /// Deadlines and tries.
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
+}
+
+/// What to do with an action of which nobody knows whether it happened (a crash between intent and outcome).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InDoubt {
+    /// Do it again: the receiver knows the idempotency key, or twice does no harm.
+    Repeat,
+    /// Ask a person.
+    Ask,
+}
+
+/// Has an outside effect but no state that could be read back: a message, a command.
+pub trait Action: Serialize + Send + Sync + 'static {
+    /// Name in the journal, `noun.verb`. Never renamed.
+    const ID: &'static str;
+
+    /// What it returns to the script.
+    type Output: Serialize + DeserializeOwned + Send + Sync + 'static;
+
+    /// What it does, for people: `console: cutover to green done`. Never a secret.
+    fn describe(&self) -> String;
+
+    /// Targets that it looks at or may alter. In a plan, checks that depend on them cannot be known afterwards.
+    fn touches(&self) -> Vec<Target> {
+        Vec::new()
+    }
+
+    /// Does it.
+    fn perform(&self, on: &On) -> impl Future<Output = Result<Self::Output, ProviderError>> + Send;
+
+    /// What a plan answers, since it does not perform the action. `None`: not known; a script that needs it stops the plan.
+    fn planned(&self) -> Option<serde_json::Value> {
+        None
+    }
+
+    /// What to do when it may or may not have happened.
+    fn in_doubt(&self) -> InDoubt {
+        InDoubt::Ask
+    }
+
+    /// Whether [`Action::undo`] takes it back.
+    fn undoable(&self) -> bool {
+        false
+    }
+
+    /// Takes it back on rollback.
+    fn undo(&self, on: &On, output: &Self::Output) -> impl Future<Output = Result<(), ProviderError>> + Send {
+        let _ = (on, output);
+        async { Ok(()) }
+    }
+
+    /// Deadlines and tries.
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
+}
+
+/// Looks, and changes nothing.
+pub trait Read: Serialize + Send + Sync + 'static {
+    /// Name in the journal, `noun.verb`. Never renamed.
+    const ID: &'static str;
+
+    /// What it returns to the script.
+    type Value: Serialize + DeserializeOwned + Send + Sync + 'static;
+
+    /// What it looks at, for people: `https://shop.example.com/health`. Never a secret.
+    fn describe(&self) -> String;
+
+    /// The targets its answer depends on.
+    fn depends_on(&self) -> Vec<Target>;
+
+    /// Whether it is a check: something that passes or fails. A plan assumes that a check passes when it depends on a target
+    /// that the plan has changed; a read that is no check answers what is there now.
+    fn is_check(&self) -> bool {
+        false
+    }
+
+    /// Looks.
+    fn read(&self, on: &On) -> impl Future<Output = Result<Self::Value, ProviderError>> + Send;
+
+    /// One line about what it found, for people. Empty: nothing to say.
+    fn show(&self, value: &Self::Value) -> String {
+        let _ = value;
+        String::new()
+    }
+
+    /// Deadlines and tries.
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
+}
+
+/// What ends a wait.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Until {
+    /// Time passes.
+    Elapsed(Duration),
+    /// A person answers.
+    Answered(Question),
+    /// [`Wait::poll`] says so; asked again after each `every`.
+    Polled {
+        /// Time between two looks.
+        every: Duration,
+        /// Shortest time it can take, for plans.
+        at_least: Duration,
+    },
+}
+
+/// What a person is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// What kind of answer is wanted.
+    pub kind: QuestionKind,
+    /// The question, or what to do by hand.
+    pub text: String,
+}
+
+/// What kind of answer a question wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QuestionKind {
+    /// Yes or no.
+    Confirm,
+    /// Do something by hand, then say that it is done.
+    Manual,
+}
+
+/// A person's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// Yes, or done.
+    pub yes: bool,
+    /// Who answered.
+    pub by: String,
+    /// What they added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+}
+
+/// What one look of a polled wait came to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Polled<A> {
+    /// The wait is over.
+    Over(A),
+    /// Not yet, and what is being waited for.
+    Waiting(String),
+}
+
+/// Lets time pass, or waits for a person or a condition.
+pub trait Wait: Serialize + Send + Sync + 'static {
+    /// Name in the journal, `noun.verb`. Never renamed.
+    const ID: &'static str;
+
+    /// What it returns to the script.
+    type Answer: Serialize + DeserializeOwned + Send + Sync + 'static;
+
+    /// What a polled wait remembers between two looks.
+    type Memory: Default + Send + 'static;
+
+    /// What is waited for, for people.
+    fn describe(&self) -> String;
+
+    /// The targets that a polled wait looks at.
+    fn depends_on(&self) -> Vec<Target> {
+        Vec::new()
+    }
+
+    /// What ends it.
+    fn until(&self) -> Until;
+
+    /// Longest time it may take. What happens then is [`Wait::on_timeout`].
+    fn deadline(&self) -> Option<Duration> {
+        None
+    }
+
+    /// The answer when time has passed ([`Until::Elapsed`]) or a person has replied ([`Until::Answered`]).
+    ///
+    /// # Errors
+    /// The person said no.
+    fn answer(&self, reply: Option<&Reply>) -> Result<Self::Answer, ProviderError>;
+
+    /// Looks once ([`Until::Polled`]); `waited` is the time since the wait began.
+    fn poll(
+        &self,
+        on: &On,
+        memory: &mut Self::Memory,
+        waited: Duration,
+    ) -> impl Future<Output = Result<Polled<Self::Answer>, ProviderError>> + Send {
+        let _ = (on, memory, waited);
+        async { Ok(Polled::Waiting(String::new())) }
+    }
+
+    /// What passing the deadline means.
+    ///
+    /// # Errors
+    /// As a rule it is one.
+    fn on_timeout(&self) -> Result<Self::Answer, ProviderError> {
+        Err(ProviderError::terminal(crate::error::codes::TIMEOUT, "nobody answered in time"))
+    }
+
+    /// One line about how it ended, for people. Empty: nothing to say.
+    fn show(&self, answer: &Self::Answer) -> String {
+        let _ = answer;
+        String::new()
+    }
+}

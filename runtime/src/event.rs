@@ -1,0 +1,398 @@
+//! What happens in a run, as one stream of typed events.
+//!
+//! The runtime prints nothing. Terminal, JSON lines, tracing and an embedding program are consumers of the same events.
+
+use std::{fmt, sync::Arc};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    effect::{Question, Reply, Undo},
+    error::RunError,
+    target::Target,
+};
+
+/// Version of the JSON form of events. Fields are added without raising it; a change of meaning raises it.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// An event, when it happened and in which run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// [`SCHEMA_VERSION`].
+    pub v: u32,
+    /// The run.
+    pub run: String,
+    /// When, by the run's clock.
+    pub at: Timestamp,
+    /// What.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// In which world a run happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Effects happen.
+    Live,
+    /// Nothing is changed; states are carried forward in an overlay.
+    Plan,
+    /// Every effect is answered from a journal; no provider is touched.
+    Replay,
+}
+
+/// The kind of an effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Moves a target between states.
+    Change,
+    /// Does something that cannot be read back.
+    Action,
+    /// Looks.
+    Read,
+    /// Waits.
+    Wait,
+}
+
+/// How sure a line of a plan is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Grade {
+    /// Seen for real, just now.
+    Observed,
+    /// Follows from what earlier lines of the plan would do, or is taken for granted because it cannot be known.
+    Assumed,
+    /// Seen for real, but an earlier line of the plan would have changed it.
+    Stale,
+    /// Only a real run can tell.
+    Unknown,
+}
+
+/// Where a line came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunOutcome {
+    /// All of it was done.
+    Succeeded,
+    /// It failed, and there was nothing to undo.
+    Failed,
+    /// It failed, and all it had done was undone.
+    RolledBack,
+    /// It failed, and some of what it had done is still there: a person is needed.
+    RollbackIncomplete,
+    /// It stopped and can go on.
+    Paused,
+    /// A person ended it.
+    Aborted,
+}
+
+impl RunOutcome {
+    /// The name used in output and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::RolledBack => "rolled_back",
+            Self::RollbackIncomplete => "rollback_incomplete",
+            Self::Paused => "paused",
+            Self::Aborted => "aborted",
+        }
+    }
+}
+
+impl fmt::Display for RunOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What an effect came to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum EffectResult {
+    /// A target was moved.
+    Changed {
+        /// State before.
+        from: Value,
+        /// State after.
+        to: Value,
+        /// `from` for people.
+        from_text: String,
+        /// `to` for people.
+        to_text: String,
+        /// Whether it can be undone.
+        undo: Undo,
+        /// What a plan found out by trying it without effect.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+    },
+    /// The target already was as desired; nothing was sent.
+    Unchanged {
+        /// Its state.
+        state: Value,
+        /// The state for people.
+        text: String,
+    },
+    /// An action was performed (or, in a plan, would be).
+    Performed {
+        /// What it does, for people.
+        text: String,
+    },
+    /// A read answered or a wait ended.
+    Answered {
+        /// What was found, for people. May be empty.
+        text: String,
+    },
+    /// It failed.
+    Failed {
+        /// Why.
+        error: RunError,
+    },
+}
+
+/// One thing that happened. Ids are those of steps and effects, such as `preflight/1:probe.http`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A run began.
+    RunStarted {
+        /// Name of the runbook.
+        runbook: String,
+        /// Version of the runbook.
+        version: String,
+        /// Environment whose targets it uses.
+        environment: String,
+        /// In which world.
+        mode: Mode,
+        /// Parameters with defaults filled in.
+        params: Value,
+    },
+    /// A step opened.
+    StepStarted {
+        /// Its id.
+        id: String,
+        /// Its name as the script gives it.
+        name: String,
+    },
+    /// A step closed.
+    StepEnded {
+        /// Its id.
+        id: String,
+        /// Its name as the script gives it.
+        name: String,
+        /// Whether its body ran to the end.
+        ok: bool,
+        /// How long it took.
+        elapsed_ms: u64,
+    },
+    /// An effect began.
+    EffectStarted {
+        /// Its id.
+        id: String,
+        /// Its kind.
+        kind: Kind,
+        /// Its name, `noun.verb`.
+        effect: String,
+        /// What it changes, if it changes one thing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<Target>,
+        /// What it is about, for people. May be empty.
+        text: String,
+    },
+    /// An effect's intent is durable and it is about to be applied.
+    Applying {
+        /// Id of the effect.
+        id: String,
+        /// State before, for people; empty for actions.
+        from_text: String,
+        /// State wanted, for people; what is done, for actions.
+        to_text: String,
+    },
+    /// An effect says how far it is.
+    Progress {
+        /// Id of the effect.
+        id: String,
+        /// How much is done.
+        done: u64,
+        /// Of how much; 0 where it is not known.
+        total: u64,
+        /// What is being waited for.
+        message: String,
+    },
+    /// Something else printed a line while an effect ran.
+    Output {
+        /// Id of the effect.
+        id: String,
+        /// Where it was printed.
+        stream: Stream,
+        /// The line, scrubbed.
+        line: String,
+    },
+    /// An effect failed in a way that allows another try.
+    Retrying {
+        /// Id of the effect.
+        id: String,
+        /// The try that failed, from 1.
+        attempt: u32,
+        /// Most tries.
+        attempts: u32,
+        /// Wait before the next.
+        wait_ms: u64,
+        /// Why it failed.
+        error: RunError,
+    },
+    /// An effect ended.
+    EffectEnded {
+        /// Its id.
+        id: String,
+        /// Its kind.
+        kind: Kind,
+        /// Its name, `noun.verb`.
+        effect: String,
+        /// What it changed, if it changes one thing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<Target>,
+        /// How sure this is. Always observed in a live run.
+        grade: Grade,
+        /// How often it was tried.
+        attempts: u32,
+        /// How long it took; in a plan, how long it would take at least.
+        elapsed_ms: u64,
+        /// Whether it was answered from the journal.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        replayed: bool,
+        /// What it came to.
+        #[serde(flatten)]
+        result: EffectResult,
+    },
+    /// A person is asked.
+    Asked {
+        /// Id of the wait.
+        id: String,
+        /// The question.
+        question: Question,
+    },
+    /// A person answered.
+    Replied {
+        /// Id of the wait.
+        id: String,
+        /// The answer.
+        reply: Reply,
+    },
+    /// The script has something to say.
+    Note {
+        /// Id of the place.
+        id: String,
+        /// `note` for the record of the run, `log` for detail.
+        level: NoteLevel,
+        /// What.
+        text: String,
+    },
+    /// What was done is being undone.
+    RollbackStarted {
+        /// Why.
+        error: RunError,
+        /// How many things there are to undo.
+        entries: usize,
+    },
+    /// Undoing ended.
+    RollbackEnded {
+        /// What is still there, with how to undo it by hand. Empty: all undone.
+        left: Vec<LeftOver>,
+    },
+    /// The run ended.
+    RunEnded {
+        /// How.
+        outcome: RunOutcome,
+        /// Why, unless it succeeded.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<RunError>,
+        /// How long it took; in a plan, how long it would take at least.
+        elapsed_ms: u64,
+        /// How many targets were changed (in a plan: would be).
+        changes: usize,
+    },
+}
+
+/// How loud a note is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoteLevel {
+    /// Belongs in the record of the run.
+    Note,
+    /// Detail.
+    Log,
+}
+
+/// Something that a rollback could not undo.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LeftOver {
+    /// Id of the effect or closure.
+    pub id: String,
+    /// What is left, such as `traffic.shift traffic/web is "blue 95, green 5"`.
+    pub what: String,
+    /// How to undo it by hand.
+    pub by_hand: String,
+    /// Why it was not undone.
+    pub why: String,
+}
+
+/// Takes events as they happen. Called from the thread that caused the event; it must not block for long.
+pub trait Sink: Send + Sync {
+    /// Takes one event.
+    fn event(&self, event: &Envelope);
+}
+
+impl<F: Fn(&Envelope) + Send + Sync> Sink for F {
+    fn event(&self, event: &Envelope) {
+        self(event);
+    }
+}
+
+/// Sends events of one run to all sinks.
+#[derive(Clone)]
+pub struct Emitter {
+    run: Arc<str>,
+    sinks: Arc<[Arc<dyn Sink>]>,
+    clock: Arc<dyn crate::clock::Clock>,
+}
+
+impl Emitter {
+    /// An emitter for `run`.
+    pub fn new(
+        run: &str,
+        sinks: impl Into<Arc<[Arc<dyn Sink>]>>,
+        clock: Arc<dyn crate::clock::Clock>,
+    ) -> Self {
+        Self { run: run.into(), sinks: sinks.into(), clock }
+    }
+
+    /// Whether nobody listens, so that costly events need not be built.
+    pub fn is_silent(&self) -> bool {
+        self.sinks.is_empty()
+    }
+
+    /// Sends one event.
+    pub fn emit(&self, event: Event) {
+        if self.is_silent() {
+            return;
+        }
+        let envelope = Envelope { v: SCHEMA_VERSION, run: self.run.to_string(), at: self.clock.now(), event };
+        for sink in self.sinks.iter() {
+            sink.event(&envelope);
+        }
+    }
+}

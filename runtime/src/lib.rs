@@ -1,0 +1,15 @@
+//! The runtime of Cutover: runs one runbook in one of several worlds.
+//!
+//! A script calls primitives, a primitive hands an [effect](effect) to the [kernel], the kernel journals it and lets a
+//! world carry it out. The runtime knows no vendor and prints nothing.
+
+pub mod clock;
+pub mod effect;
+pub mod error;
+pub mod event;
+pub mod kernel;
+pub mod provider;
+pub mod quantity;
+pub mod script;
+pub mod secret;
+pub mod target;

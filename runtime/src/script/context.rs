@@ -1,0 +1,115 @@
+//! What a primitive's script function has at hand.
+
+use rhai::{Dynamic, EvalAltResult, Map, NativeCallContext};
+use serde::de::DeserializeOwned;
+
+use super::convert;
+use crate::{
+    effect::{Action, Change, Read, Wait},
+    error::{RunError, codes},
+    kernel::Kernel,
+};
+
+/// The error type of script functions.
+pub type ScriptError = Box<EvalAltResult>;
+
+/// What script functions return.
+pub type ScriptResult<T = Dynamic> = Result<T, ScriptError>;
+
+/// Arguments in, effects out: everything a primitive's script function needs of its call.
+///
+/// ```ignore
+/// pub fn shift(cx: NativeCallContext, route: &str, pool: &str, percent: i64) -> ScriptResult {
+///     cx.change(Shift { route: cx.arg("route", route)?, pool: cx.arg("pool", pool)?, percent: cx.arg("percent", percent)? })
+/// }
+/// ```
+pub trait ScriptContext {
+    /// Decodes one argument. A wrong one is refused with the argument's name and what was expected.
+    ///
+    /// # Errors
+    /// `argument`, catchable.
+    fn arg<T: DeserializeOwned>(&self, name: &str, value: impl Into<Dynamic>) -> ScriptResult<T>;
+
+    /// Decodes an options map into a struct that denies unknown fields. An unknown one is answered with *did you mean*.
+    ///
+    /// # Errors
+    /// `argument`, catchable.
+    fn options<T: DeserializeOwned>(&self, options: Map) -> ScriptResult<T>;
+
+    /// Performs a change; returns the state that is then in effect.
+    ///
+    /// # Errors
+    /// Why it did not come into effect.
+    fn change<E: Change>(&self, effect: E) -> ScriptResult;
+
+    /// Performs an action; returns its output.
+    ///
+    /// # Errors
+    /// Why it failed.
+    fn action<E: Action>(&self, effect: E) -> ScriptResult;
+
+    /// Performs a read; returns what was found.
+    ///
+    /// # Errors
+    /// Why nothing could be found, or why a check did not pass.
+    fn read<E: Read>(&self, effect: E) -> ScriptResult;
+
+    /// Performs a read whose value the primitive itself uses, for an effect that follows.
+    ///
+    /// # Errors
+    /// As [`ScriptContext::read`].
+    fn read_value<E: Read>(&self, effect: E) -> ScriptResult<E::Value>;
+
+    /// Waits; returns the answer.
+    ///
+    /// # Errors
+    /// A timeout, a no, a failed condition.
+    fn wait<E: Wait>(&self, effect: E) -> ScriptResult;
+
+    /// An error at this call. `name` is the argument it is about.
+    fn bad_argument(&self, name: &str, message: &str) -> ScriptError;
+
+    /// Turns an error into one that can be thrown into the script at this call.
+    fn throw(&self, error: RunError) -> ScriptError;
+}
+
+impl ScriptContext for NativeCallContext<'_> {
+    fn arg<T: DeserializeOwned>(&self, name: &str, value: impl Into<Dynamic>) -> ScriptResult<T> {
+        convert::decode(&value.into(), name).map_err(|e| self.throw(e))
+    }
+
+    fn options<T: DeserializeOwned>(&self, options: Map) -> ScriptResult<T> {
+        convert::decode(&Dynamic::from(options), "").map_err(|e| self.throw(e))
+    }
+
+    fn change<E: Change>(&self, effect: E) -> ScriptResult {
+        Kernel::of(self)?.change(self, effect)
+    }
+
+    fn action<E: Action>(&self, effect: E) -> ScriptResult {
+        Kernel::of(self)?.action(self, effect)
+    }
+
+    fn read<E: Read>(&self, effect: E) -> ScriptResult {
+        Kernel::of(self)?.read(self, effect)
+    }
+
+    fn read_value<E: Read>(&self, effect: E) -> ScriptResult<E::Value> {
+        Kernel::of(self)?.read_value(self, effect)
+    }
+
+    fn wait<E: Wait>(&self, effect: E) -> ScriptResult {
+        Kernel::of(self)?.wait(self, effect)
+    }
+
+    fn bad_argument(&self, name: &str, message: &str) -> ScriptError {
+        self.throw(RunError::new(codes::ARGUMENT, format!("`{name}`: {message}")))
+    }
+
+    fn throw(&self, error: RunError) -> ScriptError {
+        match Kernel::of(self) {
+            Ok(kernel) => kernel.throw(self, error),
+            Err(outside) => outside,
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Between script values and JSON, the form in which values are journaled and options decoded.
+
+use rhai::{Array, Dynamic, ImmutableString, Map};
+use serde::de::{DeserializeOwned, Error as _};
+use serde_json::{Number, Value};
+
+use crate::{
+    error::{RunError, codes, did_you_mean},
+    secret::SecretText,
+};
+
+/// What a plan puts in place of a value that only a real run can produce.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unknown {
+    /// The effect it would come from, with its place: `exec.run (deploy.rhai:12)`.
+    pub origin: String,
+}
+
+/// A script value as JSON.
+///
+/// # Errors
+/// What is in it that has no JSON form: a closure, a value unknown in a plan, a number that is not finite.
+pub fn to_json(value: &Dynamic) -> Result<Value, RunError> {
+    if value.is_unit() {
+        return Ok(Value::Null);
+    }
+    if let Ok(flag) = value.as_bool() {
+        return Ok(Value::Bool(flag));
+    }
+    if let Ok(int) = value.as_int() {
+        return Ok(Value::Number(int.into()));
+    }
+    if let Ok(float) = value.as_float() {
+        return Number::from_f64(float)
+            .map(Value::Number)
+            .ok_or_else(|| RunError::new(codes::ARGUMENT, format!("{float} is not a finite number")));
+    }
+    if let Some(text) = value.read_lock::<ImmutableString>() {
+        return Ok(Value::String(text.to_string()));
+    }
+    if let Ok(letter) = value.as_char() {
+        return Ok(Value::String(letter.to_string()));
+    }
+    if let Some(items) = value.read_lock::<Array>() {
+        return items.iter().map(to_json).collect::<Result<_, _>>().map(Value::Array);
+    }
+    if let Some(map) = value.read_lock::<Map>() {
+        return map
+            .iter()
+            .map(|(key, item)| Ok((key.to_string(), to_json(item)?)))
+            .collect::<Result<_, _>>()
+            .map(Value::Object);
+    }
+    if let Some(secret) = value.read_lock::<SecretText>() {
+        return serde_json::to_value(&*secret).map_err(|e| RunError::new(codes::INTERNAL, e.to_string()));
+    }
+    if let Some(unknown) = value.read_lock::<Unknown>() {
+        return Err(unknown_in_plan(&unknown.origin));
+    }
+    let what = if value.is_fnptr() { "a closure" } else { value.type_name() };
+    Err(RunError::new(
+        codes::ARGUMENT,
+        format!("{what} cannot be used here: want text, a number, a boolean, an array or a map"),
+    ))
+}
+
+/// The error for a line of a plan that needs what only a real run can tell.
+pub fn unknown_in_plan(origin: &str) -> RunError {
+    RunError::new(
+        codes::UNKNOWN_IN_PLAN,
+        format!("this needs the result of {origin}, which a plan does not produce"),
+    )
+    .hint("give that call `assume: …`: the result a plan should take for granted")
+}
+
+/// JSON as a script value. The inverse of [`to_json`]; `null` is `()`.
+pub fn from_json(value: Value) -> Dynamic {
+    match value {
+        Value::Null => Dynamic::UNIT,
+        Value::Bool(flag) => flag.into(),
+        Value::Number(number) => match number.as_i64() {
+            Some(int) => int.into(),
+            None => number.as_f64().map_or(Dynamic::UNIT, Dynamic::from_float),
+        },
+        Value::String(text) => text.into(),
+        Value::Array(items) => Dynamic::from_array(items.into_iter().map(from_json).collect()),
+        Value::Object(map) => {
+            if map.len() == 1
+                && map.contains_key("$secret")
+                && let Ok(secret) = serde_json::from_value::<SecretText>(Value::Object(map.clone()))
+            {
+                return Dynamic::from(secret);
+            }
+            Dynamic::from_map(map.into_iter().map(|(key, item)| (key.into(), from_json(item))).collect())
+        }
+    }
+}
+
+/// Decodes a script value into a typed one. `name` is the argument it was given as; empty for an options map.
+///
+/// # Errors
+/// Which field, what is wrong with it, what is expected, and the closest name.
+pub fn decode<T: DeserializeOwned>(value: &Dynamic, name: &str) -> Result<T, RunError> {
+    decode_json(
+        to_json(value).map_err(|mut e| {
+            if e.is(codes::ARGUMENT) && !name.is_empty() {
+                e.message = format!("`{name}`: {}", e.message);
+            }
+            e
+        })?,
+        name,
+    )
+}
+
+/// Decodes JSON into a typed value, with errors for people.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_json<T: DeserializeOwned>(value: Value, name: &str) -> Result<T, RunError> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        let place = match (name, &*path) {
+            (name, ".") => name.to_owned(),
+            ("", path) => path.to_owned(),
+            (name, path) => format!("{name}.{path}"),
+        };
+        let (message, hint) = reword(&error.into_inner());
+        let error = RunError::new(
+            codes::ARGUMENT,
+            if place.is_empty() { message } else { format!("`{place}`: {message}") },
+        );
+        match hint {
+            Some(close) => error.hint(format!("did you mean `{close}`?")),
+            None => error,
+        }
+    })
+}
+
+/// Serde's wording for people who have never seen a Rust type, and the name that was probably meant.
+pub fn reword(error: &serde_json::Error) -> (String, Option<String>) {
+    reword_text(&error.to_string())
+}
+
+/// [`reword`] for the text of any serde error.
+pub fn reword_text(text: &str) -> (String, Option<String>) {
+    let quoted = |text: &str| text.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let mut message = text.to_owned();
+    for (rust, plain) in [
+        ("integer `", "the number `"),
+        ("floating point `", "the number `"),
+        ("string \"", "the text \""),
+        ("boolean `", "`"),
+        ("unit value", "nothing"),
+        ("null", "nothing"),
+        ("a sequence", "an array"),
+        ("sequence", "an array"),
+        ("struct variant", "a map"),
+        ("a borrowed string", "text"),
+        ("a string", "text"),
+        ("i64", "a whole number"),
+        ("i32", "a whole number"),
+        ("u64", "a whole number, 0 or more"),
+        ("u32", "a whole number, 0 or more"),
+        ("u16", "a whole number from 0 to 65535"),
+        ("u8", "a whole number from 0 to 255"),
+        ("usize", "a whole number, 0 or more"),
+        ("f64", "a number"),
+    ] {
+        message = message.replace(rust, plain);
+    }
+    // `expected struct Options` names a Rust type.
+    if let Some((before, after)) = message.split_once("expected struct ") {
+        let rest = after.split_once(' ').map_or("", |(_, rest)| rest);
+        message = format!("{before}expected a map{}{rest}", if rest.is_empty() { "" } else { " " });
+    }
+    if message.starts_with("data did not match any variant") {
+        "not one of the accepted forms".clone_into(&mut message);
+    }
+    let names = quoted(text);
+    let close = (text.starts_with("unknown field") || text.starts_with("unknown variant"))
+        .then(|| names.split_first())
+        .flatten()
+        .and_then(|(wrong, known)| did_you_mean(wrong, known.iter().map(String::as_str)))
+        .map(str::to_owned);
+    message = message.replace("unknown variant", "unknown value");
+    (message, close)
+}
+
+/// A typed value as JSON.
+///
+/// # Errors
+/// `internal`: the type has no JSON form.
+pub fn encode<T: serde::Serialize>(value: &T) -> Result<Value, RunError> {
+    serde_json::to_value(value).map_err(|e| {
+        RunError::new(codes::INTERNAL, format!("a value has no JSON form: {}", serde_json::Error::custom(e)))
+    })
+}

@@ -1,0 +1,138 @@
+//! HTTP as all providers use it: one client per kind of TLS, and errors worded for people.
+
+use std::{
+    sync::{Arc, LazyLock, Once},
+    time::Duration,
+};
+
+use cutover_runtime::provider::ProviderError;
+use reqwest::{Client, Response, StatusCode, header};
+
+use crate::codes;
+
+/// Makes `ring` the process's TLS implementation. Cheap after the first time.
+pub fn install_tls() {
+    static ONCE: Once = Once::new();
+    // An embedding program may have chosen another one first; that one is used then.
+    ONCE.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+}
+
+/// The root certificates of the machine. Read once: that takes milliseconds, so only when TLS is needed.
+pub fn roots() -> Arc<rustls::RootCertStore> {
+    static ROOTS: LazyLock<Arc<rustls::RootCertStore>> = LazyLock::new(|| {
+        let mut store = rustls::RootCertStore::empty();
+        store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        Arc::new(store)
+    });
+    Arc::clone(&ROOTS)
+}
+
+fn builder() -> reqwest::ClientBuilder {
+    Client::builder()
+        .user_agent(concat!("cutover/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(Duration::from_secs(10))
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+}
+
+/// A shared client for `url`: connections are kept and used again. It follows no redirects.
+///
+/// # Errors
+/// The client cannot be set up.
+pub fn client(url: &str) -> Result<Client, ProviderError> {
+    static PLAIN: LazyLock<Result<Client, String>> = LazyLock::new(|| {
+        install_tls();
+        // No certificates are loaded for plain HTTP.
+        let config = rustls::ClientConfig::builder()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        builder().tls_backend_preconfigured(config).build().map_err(|e| chain(&e))
+    });
+    static TLS: LazyLock<Result<Client, String>> = LazyLock::new(|| {
+        install_tls();
+        let config = rustls::ClientConfig::builder().with_root_certificates(roots()).with_no_client_auth();
+        builder().tls_backend_preconfigured(config).build().map_err(|e| chain(&e))
+    });
+    let shared = if url.starts_with("https:") { &TLS } else { &PLAIN };
+    Result::clone(shared).map_err(|e| {
+        ProviderError::terminal(cutover_runtime::error::codes::INTERNAL, format!("no HTTP client: {e}"))
+    })
+}
+
+/// The error of a request that got no answer. Retryable where nothing can have happened at the receiver, or for requests that
+/// only look (`safe`).
+pub fn no_answer(error: &reqwest::Error, url: &str, safe: bool) -> ProviderError {
+    let what = if error.is_timeout() { "no answer in time".to_owned() } else { chain(error) };
+    let message = format!("{}: {what}", without_credentials(url));
+    if error.is_connect() || safe {
+        ProviderError::unreachable(message)
+    } else {
+        ProviderError::terminal(cutover_runtime::error::codes::UNREACHABLE, message)
+    }
+}
+
+/// The error of an answer that is no success. 429, 502, 503 and 504 are retryable, after `Retry-After` where it is given.
+pub async fn refused(response: Response, url: &str) -> ProviderError {
+    let status = response.status();
+    let after = retry_after(&response);
+    let body = response.text().await.unwrap_or_default();
+    let body = body.trim();
+    let body: String = body.chars().take(300).collect();
+    let message = format!(
+        "{} answered {status}{}{body}",
+        without_credentials(url),
+        if body.is_empty() { "" } else { ": " }
+    );
+    let again = [
+        StatusCode::TOO_MANY_REQUESTS,
+        StatusCode::BAD_GATEWAY,
+        StatusCode::SERVICE_UNAVAILABLE,
+        StatusCode::GATEWAY_TIMEOUT,
+    ];
+    match (again.contains(&status), after) {
+        (true, Some(wait)) => ProviderError::retryable(codes::HTTP_STATUS, message).after(wait),
+        (true, None) => ProviderError::retryable(codes::HTTP_STATUS, message),
+        (false, _) => ProviderError::terminal(codes::HTTP_STATUS, message),
+    }
+}
+
+/// The wait that a `Retry-After` header asks for, in seconds or as a date.
+fn retry_after(response: &Response) -> Option<Duration> {
+    let text = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
+    if let Ok(seconds) = text.trim().parse::<u64>() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::parse(text).ok()?;
+    let now: jiff::Timestamp = response
+        .headers()
+        .get(header::DATE)
+        .and_then(|d| d.to_str().ok())
+        .and_then(|d| jiff::fmt::rfc2822::parse(d).ok())?
+        .timestamp();
+    Duration::try_from(date.timestamp().duration_since(now)).ok()
+}
+
+/// A URL without user name and password, for messages.
+pub fn without_credentials(url: &str) -> String {
+    let Ok(mut parsed) = reqwest::Url::parse(url) else { return url.to_owned() };
+    if parsed.username().is_empty() && parsed.password().is_none() {
+        return url.to_owned();
+    }
+    let _ = parsed.set_username("");
+    let _ = parsed.set_password(None);
+    parsed.to_string()
+}
+
+/// An error with its causes, innermost last, each said once.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

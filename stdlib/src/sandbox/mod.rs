@@ -1,0 +1,1 @@
+//! The built-in environment: real servers on loopback, inside the process.
