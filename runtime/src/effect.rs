@@ -48,6 +48,14 @@ impl Deref for On {
 }
 
 impl On {
+    /// What an effect has at hand outside any run, for tests of providers and effects: real time, no secrets, no listener.
+    pub fn detached(providers: Arc<Providers>) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(crate::clock::SystemClock::default());
+        let emitter = Emitter::new("detached", [], Arc::clone(&clock));
+        let shared = Arc::new(Shared { providers, clock, vault: Arc::default(), emitter });
+        Self { shared, id: "detached".into(), key: "detached".into(), cancel: CancellationToken::new() }
+    }
+
     /// The run's time. The only clock and the only sleep that an effect may use.
     pub fn clock(&self) -> &dyn Clock {
         &*self.shared.clock
