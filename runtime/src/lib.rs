@@ -13,3 +13,4 @@ pub mod quantity;
 pub mod script;
 pub mod secret;
 pub mod target;
+pub mod unprintable;
