@@ -88,13 +88,17 @@ mod tests {
         engine.on_print(|text| assert!(unprintable::refused(), "printed {text}"));
         engine.on_debug(|text, _, _| assert!(unprintable::refused(), "printed {text}"));
         let sent = Arc::clone(sent);
-        engine.register_fn("send", move |value: Dynamic| -> Result<(), ScriptError> {
+        let send = move |value: Dynamic| -> Result<(), ScriptError> {
             if let Some(error) = unprintable::take_refused() {
                 return Err(error.message.into());
             }
             sent.lock().expect("lock").push(format!("{value:?}"));
             Ok(())
-        });
+        };
+        let mut notify = Module::new();
+        notify.set_native_fn("send", send.clone());
+        engine.register_static_module("notify", notify.into());
+        engine.register_fn("send", send);
         engine
     }
 
@@ -183,8 +187,9 @@ mod tests {
             let ended = run(script);
             assert!(["stopped", "not sent"].contains(&&*ended), "{script}: {ended}");
         }
-        // With nothing after it, the run asks at the end.
-        assert_eq!(run("send(`token: ${s}`)"), "not sent");
+        // Without an operation in between, it is the effect that asks.
+        assert_eq!(run("notify::send(`token: ${s}`)"), "not sent");
+        // With nothing after it, it is the run, at the end.
         assert_eq!(run("`token: ${s}`"), "refused at the end");
     }
 
