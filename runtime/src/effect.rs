@@ -51,8 +51,9 @@ impl On {
     /// What an effect has at hand outside any run, for tests of providers and effects: real time, no secrets, no listener.
     pub fn detached(providers: Arc<Providers>) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(crate::clock::SystemClock::default());
-        let emitter = Emitter::new("detached", [], Arc::clone(&clock));
-        let shared = Arc::new(Shared { providers, clock, vault: Arc::default(), emitter });
+        let vault = Arc::<Vault>::default();
+        let emitter = Emitter::new("detached", [], Arc::clone(&clock), Arc::clone(&vault));
+        let shared = Arc::new(Shared { providers, clock, vault, emitter });
         Self { shared, id: "detached".into(), key: "detached".into(), cancel: CancellationToken::new() }
     }
 
@@ -64,7 +65,7 @@ impl On {
             providers: Arc::clone(providers),
             clock: Arc::clone(clock),
             vault: Arc::clone(vault),
-            emitter: Emitter::new("detached", [sink], Arc::clone(clock)),
+            emitter: Emitter::new("detached", [sink], Arc::clone(clock), Arc::clone(vault)),
         });
         self
     }
@@ -96,16 +97,18 @@ impl On {
         &self.cancel
     }
 
+    pub(crate) fn emit(&self, event: Event) {
+        self.shared.emitter.emit(event);
+    }
+
     /// Says how far it is. `total` 0 means not known.
     pub fn progress(&self, done: u64, total: u64, message: impl Into<String>) {
-        let message = self.shared.vault.scrub(&message.into()).into_owned();
-        self.shared.emitter.emit(Event::Progress { id: self.id.to_string(), done, total, message });
+        self.emit(Event::Progress { id: self.id.to_string(), done, total, message: message.into() });
     }
 
     /// Passes on a line that something else printed, such as a child process. Secrets are scrubbed.
     pub fn output(&self, stream: Stream, line: &str) {
-        let line = self.shared.vault.scrub(line).into_owned();
-        self.shared.emitter.emit(Event::Output { id: self.id.to_string(), stream, line });
+        self.emit(Event::Output { id: self.id.to_string(), stream, line: line.to_owned() });
     }
 }
 
@@ -264,11 +267,14 @@ pub trait Action: Serialize + Send + Sync + 'static {
     /// Does it.
     fn perform(&self, on: &On) -> impl Future<Output = Result<Self::Output, ProviderError>> + Send;
 
-    /// Asks whether it could be performed, without performing any of it: the target is bound, the command is allowed. Called
-    /// in plans only. Answers what to show, or `None` if there is nothing to say.
-    fn rehearse(&self, on: &On) -> impl Future<Output = Result<Option<String>, ProviderError>> + Send {
+    /// Asks whether it could be performed, as far as that can be known before it is: the target is bound, the command is
+    /// allowed. Called in plans only, where it must change nothing.
+    ///
+    /// # Errors
+    /// Why a run would fail here.
+    fn rehearse(&self, on: &On) -> impl Future<Output = Result<(), ProviderError>> + Send {
         let _ = on;
-        async { Ok(None) }
+        async { Ok(()) }
     }
 
     /// What a plan answers, since it does not perform the action. `None`: not known; a script that needs it stops the plan.

@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
+    clock::Clock,
     effect::{Question, Reply, Undo},
     error::RunError,
+    secret::Vault,
     target::Target,
 };
 
@@ -363,11 +365,14 @@ impl<F: Fn(&Envelope) + Send + Sync> Sink for F {
 }
 
 /// Sends events of one run to all sinks.
+///
+/// **Invariant:** every text that leaves the run passes through here or through the journal, and both scrub secrets.
 #[derive(Clone)]
 pub struct Emitter {
     run: Arc<str>,
     sinks: Arc<[Arc<dyn Sink>]>,
-    clock: Arc<dyn crate::clock::Clock>,
+    clock: Arc<dyn Clock>,
+    vault: Arc<Vault>,
 }
 
 impl Emitter {
@@ -375,9 +380,10 @@ impl Emitter {
     pub fn new(
         run: &str,
         sinks: impl Into<Arc<[Arc<dyn Sink>]>>,
-        clock: Arc<dyn crate::clock::Clock>,
+        clock: Arc<dyn Clock>,
+        vault: Arc<Vault>,
     ) -> Self {
-        Self { run: run.into(), sinks: sinks.into(), clock }
+        Self { run: run.into(), sinks: sinks.into(), clock, vault }
     }
 
     /// Whether nobody listens, so that costly events need not be built.
@@ -390,9 +396,31 @@ impl Emitter {
         if self.is_silent() {
             return;
         }
+        let event = if self.vault.is_empty() { event } else { self.scrubbed(event) };
         let envelope = Envelope { v: SCHEMA_VERSION, run: self.run.to_string(), at: self.clock.now(), event };
         for sink in self.sinks.iter() {
             sink.event(&envelope);
         }
+    }
+
+    fn scrubbed(&self, event: Event) -> Event {
+        let Ok(mut json) = serde_json::to_value(&event) else { return event };
+        scrub(&mut json, &self.vault);
+        // Scrubbing only exchanges text for text, so what was an event still is one.
+        serde_json::from_value(json).unwrap_or(event)
+    }
+}
+
+/// Scrubs every text in a JSON value.
+pub(crate) fn scrub(json: &mut Value, vault: &Vault) {
+    match json {
+        Value::String(text) => {
+            if let std::borrow::Cow::Owned(clean) = vault.scrub(text) {
+                *text = clean;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| scrub(item, vault)),
+        Value::Object(map) => map.values_mut().for_each(|item| scrub(item, vault)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }

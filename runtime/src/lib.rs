@@ -4,13 +4,19 @@
 //! world carry it out. The runtime knows no vendor and prints nothing.
 
 pub mod clock;
+mod control;
 pub mod effect;
 pub mod error;
 pub mod event;
+pub mod journal;
 pub mod kernel;
 pub mod provider;
 pub mod quantity;
+mod runtime;
 pub mod script;
 pub mod secret;
 pub mod target;
-pub mod unprintable;
+pub mod world;
+
+pub use runtime::{Builder, LoadErrors, Report, Runtime, SANDBOX, Stop};
+pub use script::{Bundle, Given, Header};

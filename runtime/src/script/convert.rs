@@ -57,11 +57,28 @@ pub fn to_json(value: &Dynamic) -> Result<Value, RunError> {
     if let Some(unknown) = value.read_lock::<Unknown>() {
         return Err(unknown_in_plan(&unknown.origin));
     }
-    let what = if value.is_fnptr() { "a closure" } else { value.type_name() };
+    let what = kind(value);
     Err(RunError::new(
         codes::ARGUMENT,
         format!("{what} cannot be used here: want text, a number, a boolean, an array or a map"),
     ))
+}
+
+/// What sort of value it is, in words.
+pub fn kind(value: &Dynamic) -> &'static str {
+    match value.type_name() {
+        _ if value.is_fnptr() => "a closure",
+        _ if value.is_map() => "a map",
+        _ if value.is_array() => "an array",
+        "()" => "nothing",
+        "bool" => "a boolean",
+        "i64" | "f64" => "a number",
+        "string" => "text",
+        "char" => "a character",
+        _ if value.is::<SecretText>() => "a secret",
+        _ if value.is::<Unknown>() => "a value that is unknown in a plan",
+        _ => "a value of this type",
+    }
 }
 
 /// The error for a line of a plan that needs what only a real run can tell.

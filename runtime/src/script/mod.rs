@@ -1,6 +1,25 @@
 //! Scripts: how they are loaded and checked, and how primitives take part in them.
 
+mod bundle;
+mod check;
+mod conditions;
 mod context;
 pub mod convert;
+mod engine;
+mod error;
+mod header;
+mod limits;
+mod syntax;
 
+pub use bundle::{Bundle, MAX_SOURCE};
+pub use check::check;
+pub(crate) use check::load;
+pub(crate) use conditions::Places;
 pub use context::{ScriptContext, ScriptError, ScriptResult};
+pub use engine::{Library, Modules};
+pub(crate) use engine::{Loaded, build};
+pub(crate) use error::{from_rhai, thrown};
+pub(crate) use header::to_script;
+pub use header::{Given, Header, Param, ParamType};
+pub use limits::ScriptLimits;
+pub(crate) use limits::{Budget, terminated};

@@ -91,6 +91,11 @@ impl Command {
         Ok(path)
     }
 
+    /// Whether it would be allowed.
+    pub(super) fn foresee(&self, on: &On) -> Result<(), ProviderError> {
+        policy(on)?.foresee(&self.argv, on.environment())
+    }
+
     /// Runs it.
     pub(super) async fn run(&self, on: &On) -> Result<Output, ProviderError> {
         let path = self.admit(on)?;

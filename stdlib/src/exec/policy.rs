@@ -165,11 +165,27 @@ impl ExecPolicy {
         self.env.iter().filter_map(|name| Some((name.clone(), std::env::var_os(name)?))).collect()
     }
 
+    /// Whether the command is allowed and, as far as that can be known before earlier steps are done, its program is there.
+    pub(super) fn foresee(&self, argv: &[Text], environment: &str) -> Result<(), ProviderError> {
+        let (program, found) = self.allowed(argv, environment)?;
+        // An earlier step may build or fetch what is given by its path.
+        if program.contains('/') { Ok(()) } else { found.map(drop) }
+    }
+
     /// The path of the program of `argv`, if the command is allowed.
     ///
     /// A program is looked for on the `PATH` that is passed on, never on one that the script sets, and one given by a relative
     /// path is taken from the configured folder: so what is allowed does not depend on a command's options.
     pub(super) fn admit(&self, argv: &[Text], environment: &str) -> Result<PathBuf, ProviderError> {
+        self.allowed(argv, environment)?.1
+    }
+
+    /// The program of `argv` and where it is, if the command is allowed.
+    fn allowed<'a>(
+        &self,
+        argv: &'a [Text],
+        environment: &str,
+    ) -> Result<(&'a str, Result<PathBuf, ProviderError>), ProviderError> {
         let program = match argv.first() {
             Some(Text::Plain(program)) if !program.is_empty() => program,
             Some(Text::Secret(_)) => {
@@ -179,7 +195,7 @@ impl ExecPolicy {
         };
         let found = self.find(program);
         let table = format!("[env.{environment}.exec] in cutover.toml");
-        if is_shell(program) || found.as_ref().is_ok_and(|path| is_shell(&path.to_string_lossy())) {
+        if is_shell(program) {
             if !self.shell {
                 return Err(ProviderError::terminal(
                     codes::EXEC,
@@ -208,7 +224,7 @@ impl ExecPolicy {
                 },
             ));
         }
-        found
+        Ok((program, found))
     }
 
     /// Where a program is.

@@ -105,16 +105,16 @@ impl Run {
         (!self.undo.is_empty()).then(|| self.command.instead(&self.undo))
     }
 
-    fn admit(&self, on: &On) -> Result<std::path::PathBuf, ProviderError> {
-        let path = self.command.admit(on)?;
+    fn foresee(&self, on: &On) -> Result<(), ProviderError> {
+        self.command.foresee(on)?;
         // Not to be found out in the middle of a rollback.
-        if let Some(undo) = self.undo_command() {
-            undo.admit(on).map_err(|mut e| {
+        match self.undo_command() {
+            Some(undo) => undo.foresee(on).map_err(|mut e| {
                 e.message = format!("`undo`: {}", e.message);
                 e
-            })?;
+            }),
+            None => Ok(()),
         }
-        Ok(path)
     }
 }
 
@@ -131,13 +131,12 @@ impl Action for Run {
         self.touches.iter().map(|named| named.0.clone()).collect()
     }
 
-    async fn rehearse(&self, on: &On) -> Result<Option<String>, ProviderError> {
-        let path = self.admit(on)?;
-        Ok(Some(format!("allowed: {}", path.display())))
+    async fn rehearse(&self, on: &On) -> Result<(), ProviderError> {
+        self.foresee(on)
     }
 
     async fn perform(&self, on: &On) -> Result<Output, ProviderError> {
-        self.admit(on)?;
+        self.foresee(on)?;
         self.command.run(on).await
     }
 

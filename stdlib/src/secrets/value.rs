@@ -2,31 +2,40 @@
 
 use cutover_runtime::{
     error::{RunError, codes},
-    script::ScriptError,
+    script::{ScriptContext, ScriptResult},
     secret::SecretText,
-    unprintable,
 };
-use rhai::{Array, Dynamic, EvalAltResult, FuncRegistration, ImmutableString, Map, Module, Position};
-
-type Refused = Result<Dynamic, ScriptError>;
+use rhai::{Array, FuncRegistration, ImmutableString, Map, Module, NativeCallContext};
 
 fn misuse() -> RunError {
     RunError::new(codes::SECRET, "a secret cannot be printed, joined or compared")
         .hint("pass it to a primitive as it is, or put it into a longer text with secrets::text(\"Bearer {token}\", #{ token: … })")
 }
 
-fn refused() -> Refused {
-    Err(Box::new(EvalAltResult::ErrorRuntime(Dynamic::from(misuse()), Position::NONE)))
+fn refused(cx: &NativeCallContext<'_>) -> ScriptResult {
+    Err(cx.throw(misuse()))
 }
 
-/// Refuses `name` between a secret and a value of another type, in both orders.
-macro_rules! refuse_pairs {
+/// Refuses functions of a secret and a value of another type.
+macro_rules! refuse_before {
     ($module:ident, $names:expr, $($type:ty),+) => {$(
         for name in $names {
-            FuncRegistration::new(name)
-                .set_into_module(&mut $module, |_: &mut SecretText, _: $type| -> Refused { refused() });
-            FuncRegistration::new(name)
-                .set_into_module(&mut $module, |_: &mut $type, _: SecretText| -> Refused { refused() });
+            FuncRegistration::new(name).set_into_module(
+                &mut $module,
+                |cx: NativeCallContext<'_>, _: &mut SecretText, _: $type| refused(&cx),
+            );
+        }
+    )+};
+}
+
+/// Refuses functions of a value of another type and a secret.
+macro_rules! refuse_after {
+    ($module:ident, $names:expr, $($type:ty),+) => {$(
+        for name in $names {
+            FuncRegistration::new(name).set_into_module(
+                &mut $module,
+                |cx: NativeCallContext<'_>, _: &mut $type, _: SecretText| refused(&cx),
+            );
         }
     )+};
 }
@@ -38,89 +47,106 @@ macro_rules! refuse_pairs {
 pub fn secret_type() -> Module {
     const COMPARE: [&str; 6] = ["==", "!=", "<", "<=", ">", ">="];
     const JOIN: [&str; 3] = ["+", "-", "contains"];
+    const EDIT: [&str; 8] =
+        ["+=", "append", "push", "replace", "split", "starts_with", "ends_with", "index_of"];
 
     let mut m = Module::new();
     m.set_custom_type::<SecretText>("secret");
 
-    // An error from these two is dropped inside an interpolated string, an array or a map: it is remembered as well.
+    // Rhai drops an error of these inside an interpolated text, an array or a map, and would go on with the name of the type.
     for name in ["to_string", "to_debug"] {
         FuncRegistration::new(name)
-            .set_into_module(&mut m, |_: &mut SecretText| -> Refused { Err(unprintable::refuse(misuse())) });
+            .set_into_module(&mut m, |cx: NativeCallContext<'_>, _: &mut SecretText| -> ScriptResult {
+                Err(cx.stop(misuse()))
+            });
     }
-    for name in ["print", "debug", "len", "is_empty", "chars", "bytes", "to_json", "to_chars", "to_blob"] {
-        FuncRegistration::new(name).set_into_module(&mut m, |_: &mut SecretText| -> Refused { refused() });
-    }
-    for name in COMPARE.into_iter().chain(JOIN) {
+    for name in ["print", "debug", "len", "is_empty", "chars", "bytes", "to_chars", "to_blob", "to_json"] {
         FuncRegistration::new(name)
-            .set_into_module(&mut m, |_: &mut SecretText, _: SecretText| -> Refused { refused() });
+            .set_into_module(&mut m, |cx: NativeCallContext<'_>, _: &mut SecretText| refused(&cx));
     }
-    refuse_pairs!(m, COMPARE.into_iter().chain(JOIN), ImmutableString, char, i64, f64, bool);
-    refuse_pairs!(
-        m,
-        ["append", "push", "replace", "split", "starts_with", "ends_with", "index_of", "+="],
-        ImmutableString
-    );
-    FuncRegistration::new("+=")
-        .set_into_module(&mut m, |_: &mut SecretText, _: SecretText| -> Refused { refused() });
-    FuncRegistration::new("contains")
-        .set_into_module(&mut m, |_: &mut Map, _: SecretText| -> Refused { refused() });
-    FuncRegistration::new("contains")
-        .set_into_module(&mut m, |_: &mut SecretText, _: Array| -> Refused { refused() });
-    m.set_indexer_get_fn(|_: &mut SecretText, _: i64| -> Refused { refused() });
-    m.set_indexer_get_fn(|_: &mut SecretText, _: ImmutableString| -> Refused { refused() });
+    let both = || COMPARE.into_iter().chain(JOIN);
+    refuse_before!(m, both(), SecretText, ImmutableString, char, i64, f64, bool);
+    refuse_after!(m, both(), ImmutableString, char, i64, f64, bool);
+    refuse_before!(m, EDIT, SecretText, ImmutableString, char);
+    refuse_after!(m, EDIT, ImmutableString);
+    refuse_after!(m, ["contains"], Map);
+    refuse_before!(m, ["contains"], Array);
+    m.set_indexer_get_fn(|cx: NativeCallContext<'_>, _: &mut SecretText, _: i64| refused(&cx));
+    m.set_indexer_get_fn(|cx: NativeCallContext<'_>, _: &mut SecretText, _: ImmutableString| refused(&cx));
     m
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::{
+        collections::BTreeMap,
+        sync::{Arc, Mutex},
+    };
 
-    use rhai::Engine;
+    use cutover_runtime::{
+        Bundle, Runtime,
+        effect::{Action, On},
+        provider::{ProviderError, Providers},
+    };
+    use rhai::Dynamic;
+    use serde::Serialize;
 
     use super::*;
+    use crate::secrets::{self, Secrets, env};
 
-    /// An engine as a run builds it: it asks after each operation and before each effect whether something was refused.
-    fn engine(sent: &Arc<Mutex<Vec<String>>>) -> Engine {
-        let mut engine = Engine::new();
-        engine.register_global_module(secret_type().into());
-        engine.on_progress(|_| unprintable::refused().then(|| "refused".into()));
-        engine.register_fn("secret", || SecretText::named("deploy-token"));
-        engine.on_print(|text| assert!(unprintable::refused(), "printed {text}"));
-        engine.on_debug(|text, _, _| assert!(unprintable::refused(), "printed {text}"));
-        let sent = Arc::clone(sent);
-        let send = move |value: Dynamic| -> Result<(), ScriptError> {
-            if let Some(error) = unprintable::take_refused() {
-                return Err(error.message.into());
-            }
-            sent.lock().expect("lock").push(format!("{value:?}"));
-            Ok(())
-        };
-        let mut notify = Module::new();
-        notify.set_native_fn("send", send.clone());
-        engine.register_static_module("notify", notify.into());
-        engine.register_fn("send", send);
-        engine
+    /// What was sent, by the only effect of these tests.
+    #[derive(Default)]
+    struct Sent(Mutex<Vec<String>>);
+
+    #[derive(Serialize)]
+    struct Send {
+        what: String,
     }
 
-    /// Runs a script in which `s` is a secret; answers why it ended.
-    fn run(script: &str) -> String {
-        unprintable::take_refused();
-        let sent = Arc::default();
-        let result = engine(&sent).eval::<Dynamic>(&format!("let s = secret(); {script}"));
-        let leftover = unprintable::take_refused();
-        assert!(sent.lock().expect("lock").is_empty(), "{script} sent {sent:?}");
-        match result {
-            // What a run does when its script has ended.
-            Ok(_) if leftover.is_some() => "refused at the end".to_owned(),
-            Ok(value) => format!("ok: {value:?}"),
-            Err(error) => match error.unwrap_inner() {
-                EvalAltResult::ErrorRuntime(value, _) if value.is::<RunError>() => "refused".to_owned(),
-                EvalAltResult::ErrorTerminated(..) => "stopped".to_owned(),
-                EvalAltResult::ErrorRuntime(value, _) if value.is_string() => "not sent".to_owned(),
-                other => format!("error: {other}"),
-            },
+    impl Action for Send {
+        const ID: &'static str = "out.send";
+        type Output = ();
+
+        fn describe(&self) -> String {
+            self.what.clone()
+        }
+
+        async fn perform(&self, on: &On) -> Result<(), ProviderError> {
+            on.extension::<Sent>().expect("there").0.lock().expect("lock").push(self.what.clone());
+            Ok(())
         }
     }
+
+    /// Runs a script in which `s` is a secret; answers what was sent and why it ended.
+    fn run(script: &str) -> (Vec<String>, String) {
+        let mut out = Module::new();
+        FuncRegistration::new("send")
+            .set_into_module(&mut out, |cx: NativeCallContext<'_>, what: Dynamic| {
+                cx.action(Send { what: format!("{what:?}") })
+            });
+        let sent = Arc::new(Sent::default());
+        let mut providers = Providers::new("test");
+        let secret = env::Settings { variable: "CARGO_PKG_NAME".to_owned() };
+        let secret = Arc::new(env::Env::new(secret).expect("a name"));
+        providers.bind::<dyn Secrets>("token", secret.clone(), secret);
+        providers.extend(Arc::clone(&sent));
+        let runtime = Runtime::builder()
+            .modules([("secrets", Arc::new(secrets::module())), ("out", Arc::new(out))])
+            .global(secret_type())
+            .providers(providers)
+            .build();
+        let script =
+            format!("const RUNBOOK = #{{ name: \"test\" }}; let s = secrets::get(\"token\"); {script}");
+        let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+        let report = tokio
+            .block_on(runtime.run(&Bundle::single("test.rhai", &script), &BTreeMap::new()))
+            .unwrap_or_else(|e| panic!("{script}: {e}"));
+        let ended = report.error.map_or_else(|| "ok".to_owned(), |e| format!("{}: {}", e.code, e.message));
+        let sent = sent.0.lock().expect("lock").clone();
+        (sent, ended)
+    }
+
+    const REFUSED: &str = "secret: a secret cannot be printed, joined or compared";
 
     #[test]
     fn a_secret_cannot_be_printed_joined_or_compared() {
@@ -166,52 +192,50 @@ mod tests {
             "[s] == [\"x\"]",
             "#{ a: s } == #{ a: \"x\" }",
         ] {
-            assert_eq!(run(script), "refused", "{script}");
+            assert_eq!(run(script), (Vec::new(), REFUSED.to_owned()), "{script}");
         }
     }
 
     #[test]
-    fn an_interpolated_secret_stops_the_script_before_anything_is_sent() {
+    fn an_interpolated_secret_ends_the_run_before_anything_is_sent() {
         for script in [
-            "let t = `token: ${s}`; send(t)",
-            "let t = `token: ${s}`; t",
-            "let t = `${[s]}`; send(t)",
-            "let m = #{ a: #{ b: [s] } }; let t = m.to_string(); send(t)",
-            "let t = [s].to_string(); send(t)",
-            "let t = \"x\" + [s]; send(t)",
-            "print(`x ${s}`); send(1)",
-            "print([s]); send(1)",
-            "try { let t = `x ${s}`; send(t); } catch { send(\"caught\") }",
-            "let f = || `x ${s}`; send(f.call())",
+            "let t = `token: ${s}`; out::send(t)",
+            "out::send(`token: ${s}`)",
+            "`token: ${s}`",
+            "out::send(`${[s]}`)",
+            "let m = #{ a: #{ b: [s] } }; out::send(m.to_string())",
+            "out::send([s].to_string())",
+            "out::send(\"x\" + [s])",
+            "print(`x ${s}`); out::send(1)",
+            "print([s]); out::send(1)",
+            "try { out::send(`x ${s}`); } catch { out::send(\"caught\") }",
+            "try { s.to_string(); } catch { out::send(\"caught\") }",
+            "let f = || `x ${s}`; out::send(f.call())",
+            "step(\"a\", || out::send(`x ${s}`))",
+            "parallel([|| out::send(`x ${s}`), || 1])",
         ] {
-            let ended = run(script);
-            assert!(["stopped", "not sent"].contains(&&*ended), "{script}: {ended}");
+            assert_eq!(run(script), (Vec::new(), REFUSED.to_owned()), "{script}");
         }
-        // Without an operation in between, it is the effect that asks.
-        assert_eq!(run("notify::send(`token: ${s}`)"), "not sent");
-        // With nothing after it, it is the run, at the end.
-        assert_eq!(run("`token: ${s}`"), "refused at the end");
     }
 
     #[test]
     fn a_secret_can_be_held_passed_on_and_recognized() {
-        for (script, value) in [
-            ("type_of(s)", "\"secret\""),
-            ("type_of(#{ token: s }.token)", "\"secret\""),
-            ("type_of([s, s][1])", "\"secret\""),
-            ("let list = []; list += s; list.push(s); list.len()", "2"),
-            ("let f = || s; type_of(f.call())", "\"secret\""),
-            ("s == ()", "false"),
-            ("switch s { \"x\" => 1, _ => 2 }", "2"),
+        for (script, sent) in [
+            ("out::send(type_of(s))", "\"secret\""),
+            ("out::send(type_of(#{ token: s }.token))", "\"secret\""),
+            ("out::send(type_of([s, s][1]))", "\"secret\""),
+            ("let list = []; list += s; list.push(s); out::send(list.len())", "2"),
+            ("let f = || s; out::send(type_of(f.call()))", "\"secret\""),
+            ("out::send(s == ())", "false"),
+            ("out::send(switch s { \"x\" => 1, _ => 2 })", "2"),
+            ("out::send(type_of(secrets::text(\"Bearer {t}\", #{ t: s })))", "\"secret\""),
         ] {
-            assert_eq!(run(script), format!("ok: {value}"), "{script}");
+            assert_eq!(run(script), (vec![sent.to_owned()], "ok".to_owned()), "{script}");
         }
     }
 
     #[test]
     fn the_error_says_what_to_do_instead() {
-        let error = misuse();
-        assert_eq!(error.code.as_str(), "secret");
-        assert!(error.hints[0].contains("secrets::text"));
+        assert!(misuse().hints[0].contains("secrets::text"));
     }
 }

@@ -1,0 +1,28 @@
+//! Control words: plain functions that every script has, one file each.
+
+#![expect(unreachable_pub, reason = "rhai registers only the functions of a module that are `pub`")]
+
+mod confirm;
+mod fail;
+mod manual;
+mod note;
+mod on_rollback;
+mod parallel;
+mod sleep;
+mod step;
+
+use rhai::{Module, combine_with_exported_module};
+
+/// All of them: one line each.
+pub(crate) fn module() -> Module {
+    let mut m = Module::new();
+    combine_with_exported_module!(&mut m, "step", step::script);
+    combine_with_exported_module!(&mut m, "parallel", parallel::script);
+    combine_with_exported_module!(&mut m, "on_rollback", on_rollback::script);
+    combine_with_exported_module!(&mut m, "confirm", confirm::script);
+    combine_with_exported_module!(&mut m, "manual", manual::script);
+    combine_with_exported_module!(&mut m, "sleep", sleep::script);
+    combine_with_exported_module!(&mut m, "note", note::script);
+    combine_with_exported_module!(&mut m, "fail", fail::script);
+    m
+}

@@ -1,0 +1,32 @@
+//! `note` and `log` put words into the record of a run.
+
+use rhai::{NativeCallContext, plugin::*};
+
+use crate::{event::NoteLevel, kernel::Kernel, script::ScriptResult};
+
+#[export_module]
+pub(super) mod script {
+    /// Puts a line into the record of the run, for whoever reads it later.
+    ///
+    /// ```rhai
+    /// note("starting with 5%");
+    /// true
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn note(cx: NativeCallContext<'_>, text: &str) -> ScriptResult<()> {
+        Kernel::of(&cx)?.note(NoteLevel::Note, text);
+        Ok(())
+    }
+
+    /// Puts a detail into the record of the run; shown with `-v`.
+    ///
+    /// ```rhai
+    /// log("nothing special");
+    /// true
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn log(cx: NativeCallContext<'_>, text: &str) -> ScriptResult<()> {
+        Kernel::of(&cx)?.note(NoteLevel::Log, text);
+        Ok(())
+    }
+}

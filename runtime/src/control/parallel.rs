@@ -1,0 +1,150 @@
+//! `parallel` runs closures at the same time.
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use rhai::{Array, Dynamic, EvalAltResult, FnPtr, Map, NativeCallContext, plugin::*};
+
+use crate::{
+    error::{RunError, codes},
+    kernel::{Kernel, cursor},
+    script::{ScriptContext as _, ScriptError, ScriptResult, convert},
+};
+
+/// Most branches that run at the same time; more wait for their turn.
+const WIDTH: usize = 64;
+
+/// Most branches of one call.
+const MOST: usize = 10_000;
+
+/// Stack of a branch. Deep enough for the deepest calls that the interpreter allows.
+const STACK: usize = 32 << 20;
+
+#[export_module]
+pub(super) mod script {
+    /// Runs closures at the same time, waits for all, and returns their values in the same order.
+    ///
+    /// Branches cannot see each other's changes to variables around them: what a branch finds out, it returns. If branches
+    /// fail, the others run to their end and the first failure, in the order of the array, is thrown.
+    ///
+    /// ```rhai
+    /// parallel([|| 1 + 1, || 2 + 2]) == [2, 4]
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn parallel(cx: NativeCallContext<'_>, branches: Array) -> ScriptResult<Array> {
+        super::run(&cx, branches)
+    }
+
+    /// Runs named closures at the same time, waits for all, and returns a map of their values.
+    ///
+    /// ```rhai
+    /// parallel(#{ a: || 1, b: || 2 }) == #{ a: 1, b: 2 }
+    /// ```
+    #[rhai_fn(name = "parallel", return_raw, volatile)]
+    pub fn parallel_map(cx: NativeCallContext<'_>, branches: Map) -> ScriptResult<Map> {
+        let (names, bodies): (Vec<_>, Array) = branches.into_iter().unzip();
+        Ok(names.into_iter().zip(super::run(&cx, bodies)?).collect())
+    }
+}
+
+fn run(cx: &NativeCallContext<'_>, branches: Array) -> ScriptResult<Array> {
+    let _ = Kernel::of(cx)?;
+    if branches.len() > MOST {
+        return Err(cx.throw(RunError::new(codes::ARGUMENT, format!("more than {MOST} branches"))));
+    }
+    let bodies = branches
+        .into_iter()
+        .enumerate()
+        .map(|(i, branch)| {
+            let kind = convert::kind(&branch);
+            branch.try_cast::<FnPtr>().map(isolated).ok_or_else(|| {
+                cx.bad_argument(&format!("branches[{i}]"), &format!("want a closure, this is {kind}"))
+            })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let id = cursor::next("par");
+    let places: Vec<Mutex<Option<cursor::Cursor>>> =
+        (0..bodies.len()).map(|i| Mutex::new(Some(cursor::branch(&id, i)))).collect();
+    let results: Vec<Mutex<Option<(ScriptResult, std::time::Duration)>>> =
+        bodies.iter().map(|_| Mutex::default()).collect();
+    let turn = AtomicUsize::new(0);
+    let work = || {
+        loop {
+            let i = turn.fetch_add(1, Ordering::Relaxed);
+            let Some(body) = bodies.get(i) else { return };
+            let Some(place) = taken(&places[i]) else { return };
+            let done = cursor::enter(place, || body.call_within_context::<Dynamic>(cx, ()));
+            *results[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
+        }
+    };
+    std::thread::scope(|scope| {
+        let workers = bodies.len().min(WIDTH);
+        let started = (0..workers)
+            .filter(|_| {
+                std::thread::Builder::new()
+                    .name("branch".into())
+                    .stack_size(STACK)
+                    .spawn_scoped(scope, work)
+                    .is_ok()
+            })
+            .count();
+        // Without a thread to be had, the branches run one after the other.
+        if started == 0 {
+            work();
+        }
+    });
+    let mut values = Array::with_capacity(results.len());
+    let mut failed: Option<ScriptError> = None;
+    let mut longest = std::time::Duration::ZERO;
+    for result in results {
+        let Some((result, planned)) = taken(&result) else {
+            let error = RunError::new(codes::INTERNAL, "a branch ended without a result");
+            return Err(cx.throw(error));
+        };
+        longest = longest.max(planned);
+        match result {
+            Ok(value) => values.push(value),
+            Err(error) => {
+                // What stops the whole run counts more than what one branch threw.
+                let stops = matches!(*error, EvalAltResult::ErrorTerminated(..));
+                if failed.is_none() || stops {
+                    failed = Some(error);
+                }
+            }
+        }
+    }
+    cursor::plan(longest);
+    failed.map_or(Ok(values), Err)
+}
+
+fn taken<T>(slot: &Mutex<Option<T>>) -> Option<T> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// The closure with its own copies of what it captured, nested closures included.
+fn isolated(mut body: FnPtr) -> FnPtr {
+    for captured in body.iter_curry_mut() {
+        let own = captured.flatten_clone();
+        *captured = own_inside(own);
+    }
+    body
+}
+
+fn own_inside(value: Dynamic) -> Dynamic {
+    if value.is_fnptr() {
+        return value.try_cast::<FnPtr>().map_or(Dynamic::UNIT, |body| Dynamic::from(isolated(body)));
+    }
+    if value.is_array() {
+        let items = value.try_cast::<Array>().unwrap_or_default();
+        return Dynamic::from_array(items.into_iter().map(|item| own_inside(item.flatten_clone())).collect());
+    }
+    if value.is_map() {
+        let items = value.try_cast::<Map>().unwrap_or_default();
+        return Dynamic::from_map(
+            items.into_iter().map(|(key, item)| (key, own_inside(item.flatten_clone()))).collect(),
+        );
+    }
+    value
+}

@@ -1,0 +1,325 @@
+//! What a journal holds: typed entries, sealed into a hash chain.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    effect::{Reply, Undo},
+    error::RunError,
+    event::{Grade, Kind, LeftOver, NoteLevel, RunOutcome},
+    target::Target,
+};
+
+/// One thing that was journaled.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "entry", rename_all = "snake_case")]
+pub enum Entry {
+    /// A change or an action is about to be applied, or a wait began. Durable before it is applied.
+    Intent {
+        /// Kind of effect.
+        kind: Kind,
+        /// Its name, `noun.verb`.
+        effect: String,
+        /// Fingerprint of its input.
+        print: String,
+        /// Its canonical input, as JSON text.
+        input: String,
+        /// What it changes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<Target>,
+        /// State before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<Value>,
+        /// State wanted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<Value>,
+        /// What it is, for people.
+        text: String,
+    },
+    /// An effect ended.
+    Outcome {
+        /// Kind of effect.
+        kind: Kind,
+        /// Its name, `noun.verb`.
+        effect: String,
+        /// Fingerprint of its input.
+        print: String,
+        /// Its canonical input as JSON text, where no intent holds it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        input: Option<String>,
+        /// What it changes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<Target>,
+        /// How often it was tried.
+        attempts: u32,
+        /// How long it took, in milliseconds.
+        elapsed_ms: u64,
+        /// What it came to.
+        #[serde(flatten)]
+        outcome: Outcome,
+    },
+    /// A step opened.
+    StepStarted {
+        /// Its name as the script gives it.
+        name: String,
+    },
+    /// A step closed.
+    StepEnded {
+        /// Its name as the script gives it.
+        name: String,
+        /// Whether its body ran to the end.
+        ok: bool,
+        /// How long it took, in milliseconds.
+        elapsed_ms: u64,
+    },
+    /// A person answered.
+    Replied {
+        /// The answer.
+        reply: Reply,
+    },
+    /// The script had something to say.
+    Note {
+        /// How loud.
+        level: NoteLevel,
+        /// What.
+        text: String,
+    },
+    /// Undoing began.
+    RollbackStarted {
+        /// Why.
+        error: RunError,
+        /// How many things there were to undo.
+        entries: usize,
+    },
+    /// Undoing ended.
+    RollbackEnded {
+        /// What is still there.
+        left: Vec<LeftOver>,
+    },
+    /// The run ended.
+    RunEnded {
+        /// How.
+        outcome: RunOutcome,
+        /// Why, unless it succeeded.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<RunError>,
+        /// How long it took, in milliseconds.
+        elapsed_ms: u64,
+    },
+}
+
+/// What an effect came to, with all that a resumed run needs to answer it again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum Outcome {
+    /// A target was moved and the new state is in effect.
+    Changed {
+        /// State before.
+        from: Value,
+        /// State after.
+        to: Value,
+        /// `from` for people.
+        from_text: String,
+        /// `to` for people.
+        to_text: String,
+        /// Whether it can be undone.
+        undo: Undo,
+    },
+    /// The target already was as desired.
+    Unchanged {
+        /// Its state.
+        state: Value,
+        /// The state for people.
+        text: String,
+    },
+    /// An action was performed.
+    Performed {
+        /// Its output.
+        value: Value,
+        /// What it did, for people.
+        text: String,
+    },
+    /// A read or a wait answered.
+    Answered {
+        /// The answer.
+        value: Value,
+        /// What was found, for people.
+        text: String,
+        /// How sure it is.
+        #[serde(default = "observed", skip_serializing_if = "is_observed")]
+        grade: Grade,
+    },
+    /// It failed.
+    Failed {
+        /// Why.
+        error: RunError,
+        /// For a change that may have happened all the same: the move that has to be undone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        happened: Option<Moved>,
+    },
+}
+
+/// A move of a target from one state to another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Moved {
+    /// State before.
+    pub from: Value,
+    /// State wanted.
+    pub to: Value,
+}
+
+fn observed() -> Grade {
+    Grade::Observed
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde wants")]
+fn is_observed(grade: &Grade) -> bool {
+    *grade == Grade::Observed
+}
+
+/// A record as it is kept: its body is the JSON text of an [`Entry`], its hash covers it and all before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// Place in the run, from 1.
+    pub seq: u64,
+    /// When, in milliseconds since 1970-01-01T00:00:00Z.
+    pub at_ms: i64,
+    /// Id of the effect, step or place.
+    pub id: String,
+    /// JSON text of the entry.
+    pub body: String,
+    /// SHA-256 over the hash before and all fields above.
+    pub hash: [u8; 32],
+}
+
+/// The hash before the first record of a run.
+pub const GENESIS: [u8; 32] = [0; 32];
+
+impl Sealed {
+    /// Seals an entry behind the record whose hash is `before`.
+    pub fn seal(seq: u64, at: Timestamp, id: &str, body: String, before: &[u8; 32]) -> Self {
+        let at_ms = at.as_millisecond();
+        let hash = chain(before, seq, at_ms, id, &body);
+        Self { seq, at_ms, id: id.to_owned(), body, hash }
+    }
+
+    /// Whether it is what was sealed behind `before`.
+    pub fn follows(&self, before: &[u8; 32]) -> bool {
+        self.hash == chain(before, self.seq, self.at_ms, &self.id, &self.body)
+    }
+
+    /// The record with its entry decoded.
+    ///
+    /// # Errors
+    /// The body is not an entry that this version knows.
+    pub fn open(&self) -> Result<Record, serde_json::Error> {
+        Ok(Record {
+            seq: self.seq,
+            at: Timestamp::from_millisecond(self.at_ms).unwrap_or_default(),
+            id: self.id.clone(),
+            entry: serde_json::from_str(&self.body)?,
+        })
+    }
+}
+
+fn chain(before: &[u8; 32], seq: u64, at_ms: i64, id: &str, body: &str) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(before);
+    hash.update(seq.to_be_bytes());
+    hash.update(at_ms.to_be_bytes());
+    hash.update((id.len() as u64).to_be_bytes());
+    hash.update(id);
+    hash.update(body);
+    hash.finalize().into()
+}
+
+/// A record with its entry decoded.
+#[derive(Debug, Clone, Serialize)]
+pub struct Record {
+    /// Place in the run, from 1.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Id of the effect, step or place.
+    pub id: String,
+    /// What.
+    #[serde(flatten)]
+    pub entry: Entry,
+}
+
+/// The first record that does not follow from those before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// Place where the chain breaks.
+    pub seq: u64,
+    /// What is wrong there.
+    pub why: String,
+}
+
+/// Recomputes the chain over all records of a run. Answers the last hash.
+///
+/// # Errors
+/// The first record that was changed, removed or put in.
+pub fn verify(records: &[Sealed]) -> Result<[u8; 32], Broken> {
+    let mut before = GENESIS;
+    for (place, record) in records.iter().enumerate() {
+        let expected = place as u64 + 1;
+        if record.seq != expected {
+            return Err(Broken {
+                seq: expected,
+                why: format!("record {expected} is missing; next is {}", record.seq),
+            });
+        }
+        if !record.follows(&before) {
+            return Err(Broken {
+                seq: record.seq,
+                why: "its hash does not match its content and the records before it".into(),
+            });
+        }
+        before = record.hash;
+    }
+    Ok(before)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records() -> Vec<Sealed> {
+        let mut before = GENESIS;
+        (1..=5)
+            .map(|seq| {
+                let entry = Entry::StepStarted { name: format!("step {seq}") };
+                let body = serde_json::to_string(&entry).expect("json");
+                let sealed = Sealed::seal(seq, Timestamp::UNIX_EPOCH, "a", body, &before);
+                before = sealed.hash;
+                sealed
+            })
+            .collect()
+    }
+
+    #[test]
+    fn an_untouched_chain_verifies() {
+        assert!(verify(&records()).is_ok());
+    }
+
+    #[test]
+    fn any_changed_field_breaks_the_chain_at_its_place() {
+        let edits: [fn(&mut Sealed); 4] =
+            [|r| r.body.push(' '), |r| r.id.push('x'), |r| r.at_ms += 1, |r| r.hash[0] ^= 1];
+        for edit in edits {
+            let mut records = records();
+            edit(&mut records[2]);
+            assert_eq!(verify(&records).expect_err("broken").seq, 3);
+        }
+    }
+
+    #[test]
+    fn a_removed_record_is_noticed() {
+        let mut records = records();
+        records.remove(1);
+        assert_eq!(verify(&records).expect_err("broken").seq, 2);
+    }
+}

@@ -1,0 +1,134 @@
+//! Deadlines and further tries.
+
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    time::Duration,
+};
+
+use super::{Call, Kernel, cancelled};
+use crate::{
+    effect::Limits,
+    error::{RunError, codes},
+    event::Event,
+    provider::{ProviderError, Retry},
+    quantity::Span,
+};
+
+/// When work may be broken off.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// As soon as the run is told to stop: it only looks or waits.
+    AtOnce,
+    /// When it is done, or told to end itself: breaking it off would leave something half done.
+    WhenDone,
+}
+
+/// Work that did not succeed, and how often it was tried.
+pub(super) struct GaveUp {
+    pub(super) error: RunError,
+    pub(super) attempts: u32,
+}
+
+/// How long work that was told to end itself may take to do so.
+const GRACE: Duration = Duration::from_secs(10);
+
+impl Kernel {
+    /// Tries `work` until it succeeds, fails for good, or the tries are used up.
+    pub(super) async fn attempt<T>(
+        &self,
+        call: &Call,
+        limits: &Limits,
+        stop: Stop,
+        mut work: impl AsyncFnMut() -> Result<T, ProviderError>,
+    ) -> Result<(T, u32), GaveUp> {
+        let mut attempt = 1;
+        loop {
+            let error = match self.once(call, limits.timeout, stop, work()).await {
+                Ok(value) => return Ok((value, attempt)),
+                Err(error) => error,
+            };
+            let after = match error.retry {
+                Retry::Safe { after } if attempt < limits.attempts => after,
+                _ => {
+                    let mut error = RunError::from(error);
+                    if attempt > 1 {
+                        error.message = format!("{} (tried {attempt} times)", error.message);
+                    }
+                    error.effect = Some(call.id.clone());
+                    return Err(GaveUp { error, attempts: attempt });
+                }
+            };
+            let wait = backoff(limits, attempt, &call.id).max(after.unwrap_or_default());
+            self.emit(Event::Retrying {
+                id: call.id.clone(),
+                attempt,
+                attempts: limits.attempts,
+                wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+                error: error.into(),
+            });
+            tokio::select! {
+                biased;
+                () = call.on.cancel.cancelled() => return Err(GaveUp { error: cancelled(), attempts: attempt }),
+                () = self.shared.clock.sleep(wait) => {}
+            }
+            attempt += 1;
+        }
+    }
+
+    /// One try, with its deadline.
+    async fn once<T>(
+        &self,
+        call: &Call,
+        timeout: Duration,
+        stop: Stop,
+        work: impl Future<Output = Result<T, ProviderError>>,
+    ) -> Result<T, ProviderError> {
+        let stopped = async {
+            call.on.cancel.cancelled().await;
+            if stop == Stop::WhenDone {
+                self.shared.clock.sleep(GRACE).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            result = work => result,
+            () = stopped => Err(cancelled().into()),
+            () = self.abort.cancelled() => Err(cancelled().into()),
+            () = self.shared.clock.sleep(timeout) => {
+                Err(ProviderError::terminal(codes::TIMEOUT, format!("{} did not end within {}", call.effect, Span(timeout))))
+            }
+        }
+    }
+}
+
+/// Exponential, with jitter between half and the whole. The jitter follows from the effect's id, so that it is the same in each
+/// simulation and differs between effects that failed together.
+fn backoff(limits: &Limits, attempt: u32, id: &str) -> Duration {
+    let doubled = limits.backoff.saturating_mul(1 << (attempt - 1).min(16)).min(limits.backoff_max);
+    let mut hash = DefaultHasher::new();
+    (id, attempt).hash(&mut hash);
+    let share = 0.5 + (hash.finish() >> 11) as f64 / (1u64 << 54) as f64;
+    doubled.mul_f64(share)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_doubles_up_to_its_bound_with_jitter_between_half_and_whole() {
+        let limits = Limits {
+            backoff: Duration::from_millis(100),
+            backoff_max: Duration::from_secs(1),
+            ..Limits::default()
+        };
+        for (attempt, whole) in [(1, 100), (2, 200), (3, 400), (4, 800), (5, 1000), (60, 1000)] {
+            for id in ["a", "b", "c"] {
+                let wait = backoff(&limits, attempt, id);
+                let whole = Duration::from_millis(whole);
+                assert!(wait >= whole / 2 && wait <= whole, "{attempt}: {wait:?}");
+            }
+        }
+        assert_ne!(backoff(&limits, 1, "a"), backoff(&limits, 1, "b"));
+    }
+}

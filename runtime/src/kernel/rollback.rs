@@ -1,0 +1,212 @@
+//! Undoing what a run has done, in reverse, through the same kernel.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use rhai::{Dynamic, Engine, EvalAltResult, FnPtr};
+use serde_json::Value;
+
+use super::{
+    AnyAction, AnyChange, Call, Ending, Kernel,
+    change::{NotMoved, unfit},
+    cursor, lock,
+    retry::{GaveUp, Stop},
+};
+use crate::{
+    effect::Undo,
+    error::{RunError, codes},
+    event::{Event, Kind, LeftOver, NoteLevel},
+    journal::{Entry, Outcome},
+};
+
+/// Something to undo.
+pub(crate) struct UndoEntry {
+    /// Id of what is undone.
+    pub(crate) id: String,
+    /// What it did, for people.
+    pub(crate) what: String,
+    /// How to undo it.
+    pub(crate) doing: Undoing,
+}
+
+/// How to undo something.
+pub(crate) enum Undoing {
+    /// Apply the state that was there before.
+    Change { change: Arc<dyn AnyChange>, input: String, from: Value, to: Value, undo: Undo },
+    /// Let the action take itself back.
+    Action { action: Arc<dyn AnyAction>, input: String, output: Value },
+    /// Call a closure of the script.
+    Closure {
+        body: FnPtr,
+        #[expect(
+            deprecated,
+            reason = "the only way to keep a call's context for later; volatile, not deprecated"
+        )]
+        context: Box<rhai::NativeCallContextStore>,
+    },
+}
+
+impl Kernel {
+    /// Undoes everything on the stack. Answers what is left.
+    pub(crate) fn rollback(&self, engine: &Engine, why: &RunError) -> Vec<LeftOver> {
+        self.state.rolling_back.store(true, Ordering::Relaxed);
+        lock(&self.state.fatal).take();
+        let mut entries = std::mem::take(&mut *lock(&self.state.undo));
+        self.emit(Event::RollbackStarted { error: why.clone(), entries: entries.len() });
+        self.keep("rollback", &Entry::RollbackStarted { error: why.clone(), entries: entries.len() });
+        let mut left = Vec::new();
+        while let Some(entry) = entries.pop() {
+            let Err(error) = self.undo(engine, &entry) else { continue };
+            // What came before may be what this one stands on, so nothing more is undone.
+            left.push(entry.left(error.message));
+            left.extend(
+                entries.drain(..).rev().map(|earlier| {
+                    earlier.left(format!("it comes before {}, which is still there", entry.id))
+                }),
+            );
+        }
+        self.keep("rollback", &Entry::RollbackEnded { left: left.clone() });
+        self.emit(Event::RollbackEnded { left: left.clone() });
+        left
+    }
+
+    fn undo(&self, engine: &Engine, entry: &UndoEntry) -> Result<(), RunError> {
+        let id = format!("rollback/{}", entry.id);
+        match &entry.doing {
+            Undoing::Change { undo: Undo::Impossible(why), .. } => {
+                Err(RunError::new(codes::UNDO_FAILED, why.clone()))
+            }
+            Undoing::Change { change, input, from, to, .. } => {
+                let call = self.call(Kind::Change, change.effect(), input.clone(), id)?;
+                self.block_on(self.undo_change(&call, change, from, to))
+            }
+            Undoing::Action { action, input, output } => {
+                let call = self.call(Kind::Action, action.effect(), input.clone(), id)?;
+                self.block_on(self.undo_action(&call, action, output))
+            }
+            Undoing::Closure { body, context } => {
+                let place = cursor::Cursor::new(&id, cursor::frames(), cursor::cancel());
+                #[expect(deprecated, reason = "see `Undoing::Closure`")]
+                let cx = context.create_context(engine);
+                let (result, _) = cursor::enter(place, || body.call_within_context::<Dynamic>(&cx, ()));
+                match result {
+                    Ok(_) => Ok(()),
+                    Err(error) if matches!(*error, EvalAltResult::Exit(..)) => Ok(()),
+                    Err(error) => Err(lock(&self.state.fatal).take().unwrap_or_else(|| self.explain(&error))),
+                }
+            }
+        }
+    }
+
+    /// Moves the target back to where it was, wherever it is now.
+    async fn undo_change(
+        &self,
+        call: &Call,
+        change: &Arc<dyn AnyChange>,
+        back_to: &Value,
+        left_at: &Value,
+    ) -> Result<(), RunError> {
+        let target = change.target();
+        if let Some((outcome, attempts, elapsed_ms)) = self.recorded(call)? {
+            self.replayed(call, Some(target), &outcome, attempts, elapsed_ms);
+            return match outcome {
+                Outcome::Changed { .. } | Outcome::Unchanged { .. } => Ok(()),
+                Outcome::Failed { error, .. } => Err(error),
+                _ => Err(unfit(call)),
+            };
+        }
+        self.started(call, Some(&target), String::new());
+        let order = self.target_lock(&target);
+        let _turn = order.lock().await;
+        let limits = change.limits();
+        let moved = match self
+            .attempt(call, &limits, Stop::WhenDone, async || self.world.observe(&call.on, &**change).await)
+            .await
+        {
+            Err(gave_up) => Err(NotMoved { gave_up, happened: true, intended: false }),
+            Ok(((now, _), attempts)) if now == *back_to => {
+                Ok((Outcome::Unchanged { text: change.show(&now), state: now }, attempts, false))
+            }
+            Ok(((now, _), _)) => {
+                if now != *left_at {
+                    let (is, was) = (change.show(&now), change.show(left_at));
+                    let text =
+                        format!("{target} was moved meanwhile: it is \"{is}\", this run had set \"{was}\"");
+                    self.keep_async(&call.id, &Entry::Note { level: NoteLevel::Note, text: text.clone() })
+                        .await;
+                    self.emit(Event::Note { id: call.id.clone(), level: NoteLevel::Note, text });
+                }
+                self.move_target(call, &**change, &now, back_to, true).await.map(|attempts| {
+                    let (from_text, to_text) = (change.show(&now), change.show(back_to));
+                    (
+                        Outcome::Changed {
+                            from: now,
+                            to: back_to.clone(),
+                            from_text,
+                            to_text,
+                            undo: Undo::Possible,
+                        },
+                        attempts,
+                        true,
+                    )
+                })
+            }
+        };
+        let (outcome, attempts, intended, result) = match moved {
+            Ok((outcome, attempts, intended)) => (outcome, attempts, intended, Ok(())),
+            Err(NotMoved { gave_up: GaveUp { error, attempts }, intended, .. }) => {
+                (Outcome::Failed { error: error.clone(), happened: None }, attempts, intended, Err(error))
+            }
+        };
+        self.ended(call, Ending { target: Some(target), intended, ..Ending::new(outcome, attempts) }).await;
+        result
+    }
+
+    async fn undo_action(
+        &self,
+        call: &Call,
+        action: &Arc<dyn AnyAction>,
+        output: &Value,
+    ) -> Result<(), RunError> {
+        if let Some((outcome, attempts, elapsed_ms)) = self.recorded(call)? {
+            self.replayed(call, None, &outcome, attempts, elapsed_ms);
+            return match outcome {
+                Outcome::Performed { .. } => Ok(()),
+                Outcome::Failed { error, .. } => Err(error),
+                _ => Err(unfit(call)),
+            };
+        }
+        let text = format!("take back {}", action.describe());
+        self.started(call, None, text.clone());
+        self.intend(call, None, None, &text).await?;
+        let limits = action.limits();
+        let done = self
+            .attempt(call, &limits, Stop::WhenDone, async || {
+                self.world.take_back(&call.on, &**action, output).await
+            })
+            .await;
+        let (outcome, attempts, result) = match done {
+            Ok(((), attempts)) => (Outcome::Performed { value: Value::Null, text }, attempts, Ok(())),
+            Err(GaveUp { error, attempts }) => {
+                (Outcome::Failed { error: error.clone(), happened: None }, attempts, Err(error))
+            }
+        };
+        self.ended(call, Ending { intended: true, ..Ending::new(outcome, attempts) }).await;
+        result
+    }
+}
+
+impl UndoEntry {
+    pub(super) fn left(&self, why: String) -> LeftOver {
+        let by_hand = match &self.doing {
+            Undoing::Change { change, undo: Undo::Impossible(_), .. } => {
+                format!("it cannot be moved back: decide what to do about {}", change.target())
+            }
+            Undoing::Change { change, from, .. } => {
+                format!("set {} back to \"{}\"", change.target(), change.show(from))
+            }
+            Undoing::Action { action, .. } => format!("take back by hand: {}", action.describe()),
+            Undoing::Closure { .. } => "do by hand what this on_rollback closure does".to_owned(),
+        };
+        LeftOver { id: self.id.clone(), what: self.what.clone(), by_hand, why }
+    }
+}

@@ -1,0 +1,60 @@
+//! How a wait is performed.
+
+use std::time::Duration;
+
+use super::{AnyWait, Call, Ending, Kernel, cancelled, change::unfit, cursor, read::told};
+use crate::{
+    error::RunError,
+    journal::{Entry, Outcome},
+    world::Known,
+};
+
+impl Kernel {
+    pub(super) async fn do_wait(&self, call: &Call, wait: &dyn AnyWait) -> Result<Known, RunError> {
+        if let Some((outcome, attempts, elapsed_ms)) = self.recorded(call)? {
+            self.replayed(call, None, &outcome, attempts, elapsed_ms);
+            return match outcome {
+                Outcome::Answered { value, .. } => Ok(Known::Value(value)),
+                Outcome::Failed { error, .. } => Err(error),
+                _ => Err(unfit(call)),
+            };
+        }
+        let text = wait.describe();
+        self.started(call, None, text.clone());
+        // Durable, so that a resumed run knows since when it waits.
+        self.intend(call, None, None, &text).await?;
+        let result = tokio::select! {
+            biased;
+            result = self.world.wait(&call.on, wait, Duration::ZERO) => result.map_err(RunError::from),
+            () = call.on.cancel.cancelled() => Err(cancelled()),
+            () = self.abort.cancelled() => Err(cancelled()),
+        };
+        match result {
+            Ok(waited) => {
+                cursor::plan(waited.at_least);
+                if let Some(reply) = waited.reply {
+                    self.keep_async(&call.id, &Entry::Replied { reply }).await;
+                }
+                let (value, text) = match &waited.answer {
+                    Known::Value(value) => (value.clone(), told(&text, &wait.show(value))),
+                    Known::Unknown => (serde_json::Value::Null, text),
+                };
+                let outcome = Outcome::Answered { value, text, grade: waited.grade };
+                let ending = Ending {
+                    grade: waited.grade,
+                    at_least: waited.at_least,
+                    intended: true,
+                    ..Ending::new(outcome, 1)
+                };
+                self.ended(call, ending).await;
+                Ok(waited.answer)
+            }
+            Err(error) => {
+                let error = RunError { effect: Some(call.id.clone()), ..error };
+                let outcome = Outcome::Failed { error: error.clone(), happened: None };
+                self.ended(call, Ending { intended: true, ..Ending::new(outcome, 1) }).await;
+                Err(error)
+            }
+        }
+    }
+}

@@ -1,0 +1,473 @@
+//! The entrance for programs: build a [`Runtime`], then check, plan and run bundles.
+//!
+//! ```
+//! use std::{collections::BTreeMap, sync::Arc};
+//! use cutover_runtime::{Bundle, Runtime, event::RunOutcome};
+//!
+//! let tokio = tokio::runtime::Runtime::new()?;
+//! let runtime = Runtime::builder().build();
+//! let bundle = Bundle::single("hello.rhai", r#"const RUNBOOK = #{ name: "hello" }; note("hello");"#);
+//! let report = tokio.block_on(runtime.plan(&bundle, &BTreeMap::new()))?;
+//! assert_eq!(report.outcome, RunOutcome::Succeeded);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use rhai::Module;
+use serde::Serialize;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::{Clock, SystemClock},
+    effect::Shared,
+    error::{RunError, codes},
+    event::{Emitter, Event, LeftOver, Mode, RunOutcome, Sink},
+    journal::{Journal, Replay, Run, RunStatus, Store, record, record::GENESIS},
+    kernel::{Kernel, Policy, State},
+    provider::Providers,
+    script::{self, Budget, Bundle, Given, Header, Library, Loaded, Modules, ScriptLimits},
+    secret::Vault,
+    world::{LiveWorld, NoPeople, People, PredictedWorld, World},
+};
+
+/// Stack of the thread that runs a script: a step in a function takes some 70 KB in a debug build.
+const STACK: usize = 64 << 20;
+
+/// How often buffered records are handed to the store, so that others can look at a run while it goes on.
+const FLUSH_EVERY: Duration = Duration::from_millis(100);
+
+/// The name of the built-in environment, for which parameters may have values of their own.
+pub const SANDBOX: &str = "sandbox";
+
+/// Runs runbooks against the targets of one environment.
+#[derive(Clone)]
+pub struct Runtime {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    library: Library,
+    providers: Arc<Providers>,
+    store: Option<Arc<dyn Store>>,
+    people: Arc<dyn People>,
+    policies: Vec<Arc<dyn Policy>>,
+    sinks: Arc<[Arc<dyn Sink>]>,
+    limits: ScriptLimits,
+    params: BTreeMap<String, Value>,
+    started_by: String,
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("providers", &self.inner.providers).finish_non_exhaustive()
+    }
+}
+
+/// Builds a [`Runtime`].
+pub struct Builder {
+    modules: Modules,
+    globals: Vec<Module>,
+    inner: Inner,
+    sinks: Vec<Arc<dyn Sink>>,
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Builder")
+    }
+}
+
+/// How a run or a plan ended.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Id of the run.
+    pub run: String,
+    /// How it ended.
+    pub outcome: RunOutcome,
+    /// Why, unless it succeeded.
+    pub error: Option<RunError>,
+    /// What a rollback could not undo.
+    pub left: Vec<LeftOver>,
+    /// How many targets were changed, or would be.
+    pub changes: usize,
+    /// How long it took; for a plan, how long a run would take at least.
+    pub elapsed_ms: u64,
+}
+
+/// Stops a run from outside.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    cancel: CancellationToken,
+    abort: CancellationToken,
+}
+
+impl Stop {
+    /// Stops the script at the next safe point; what was done is then undone.
+    pub fn cancel(&self) {
+        self.cancel.cancel();
+    }
+
+    /// Stops everything now, undoing included.
+    pub fn abort(&self) {
+        self.cancel.cancel();
+        self.abort.cancel();
+    }
+
+    /// Whether it was told to stop.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+}
+
+impl Runtime {
+    /// A runtime without primitives, targets, store or listeners yet.
+    pub fn builder() -> Builder {
+        Builder {
+            modules: Vec::new(),
+            globals: Vec::new(),
+            sinks: Vec::new(),
+            inner: Inner {
+                library: Library::new(Vec::new(), []),
+                providers: Arc::new(Providers::new(SANDBOX)),
+                store: None,
+                people: Arc::new(NoPeople),
+                policies: Vec::new(),
+                sinks: Arc::new([]),
+                limits: ScriptLimits::default(),
+                params: BTreeMap::new(),
+                started_by: "unknown".to_owned(),
+            },
+        }
+    }
+
+    /// Everything that scripts can call.
+    pub fn library(&self) -> &Library {
+        &self.inner.library
+    }
+
+    /// The targets.
+    pub fn providers(&self) -> &Providers {
+        &self.inner.providers
+    }
+
+    /// Checks a bundle without running anything.
+    ///
+    /// # Errors
+    /// Everything that is wrong, each with its place.
+    pub fn check(&self, bundle: &Bundle) -> Result<Header, LoadErrors> {
+        script::check(bundle, &self.inner.library).map_err(LoadErrors)
+    }
+
+    /// Predicts what a run would do. Reads are real; nothing is changed.
+    ///
+    /// # Errors
+    /// The bundle does not load or a parameter is wrong. A plan that fails is a [`Report`].
+    pub async fn plan(
+        &self,
+        bundle: &Bundle,
+        params: &BTreeMap<String, Given>,
+    ) -> Result<Report, LoadErrors> {
+        self.plan_until(bundle, params, &Stop::default()).await
+    }
+
+    /// [`Runtime::plan`], to be stopped from outside.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn plan_until(
+        &self,
+        bundle: &Bundle,
+        params: &BTreeMap<String, Given>,
+        stop: &Stop,
+    ) -> Result<Report, LoadErrors> {
+        let prepared = self.prepare(bundle, params)?;
+        let world = Arc::new(PredictedWorld::default());
+        let journal = Part {
+            store: None,
+            replay: Replay::default(),
+            replay_only: false,
+            run: new_id(&prepared.header.name),
+        };
+        Ok(self.execute(prepared, world, journal, stop).await)
+    }
+
+    /// Runs a bundle.
+    ///
+    /// # Errors
+    /// The bundle does not load, a parameter is wrong, or the store cannot keep the run. A run that fails is a [`Report`].
+    pub async fn run(&self, bundle: &Bundle, params: &BTreeMap<String, Given>) -> Result<Report, LoadErrors> {
+        self.run_until(bundle, params, &Stop::default()).await
+    }
+
+    /// [`Runtime::run`], to be stopped from outside.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn run_until(
+        &self,
+        bundle: &Bundle,
+        params: &BTreeMap<String, Given>,
+        stop: &Stop,
+    ) -> Result<Report, LoadErrors> {
+        let prepared = self.prepare(bundle, params)?;
+        let world = Arc::new(LiveWorld::new(Arc::clone(&self.inner.people)));
+        let run = new_id(&prepared.header.name);
+        if let Some(store) = &self.inner.store {
+            let row = Run {
+                id: run.clone(),
+                runbook: prepared.header.name.clone(),
+                version: prepared.header.version.clone(),
+                environment: self.inner.providers.environment().to_owned(),
+                params: serde_json::to_value(&prepared.params).unwrap_or_default(),
+                bundle: bundle.hash(),
+                status: RunStatus::Running,
+                epoch: 1,
+                started_by: self.inner.started_by.clone(),
+                started_at: jiff::Timestamp::now(),
+                ended_at: None,
+            };
+            store.create(&row, bundle).await.map_err(|e| LoadErrors(vec![e.into()]))?;
+        }
+        let part =
+            Part { store: self.inner.store.clone(), replay: Replay::default(), replay_only: false, run };
+        Ok(self.execute(prepared, world, part, stop).await)
+    }
+
+    /// Runs the stored scripts of a run again and answers every effect from its journal: no provider is touched. Shows that the
+    /// journal holds all that a run depends on.
+    ///
+    /// # Errors
+    /// The store has no such run, its journal does not verify, or its scripts do not load.
+    pub async fn replay(&self, run: &Run) -> Result<Report, LoadErrors> {
+        let one = |e: RunError| LoadErrors(vec![e]);
+        let store = self
+            .inner
+            .store
+            .clone()
+            .ok_or_else(|| one(RunError::new(codes::JOURNAL, "there is no store")))?;
+        let bundle = store.bundle(&run.bundle).await.map_err(|e| one(e.into()))?.ok_or_else(|| {
+            one(RunError::new(codes::JOURNAL, format!("the scripts of {} are not in the store", run.id)))
+        })?;
+        let records = store.records(&run.id).await.map_err(|e| one(e.into()))?;
+        record::verify(&records)
+            .map_err(|b| one(RunError::new(codes::JOURNAL, format!("record {}: {}", b.seq, b.why))))?;
+        let replay = Replay::from_records(&records).map_err(one)?;
+        let params: BTreeMap<String, Given> = run
+            .params
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, value)| (name.clone(), Given::Value(value.clone())))
+            .collect();
+        let prepared = self.prepare(&bundle, &params)?;
+        let world = Arc::new(LiveWorld::new(Arc::new(NoPeople)));
+        let part = Part { store: None, replay, replay_only: true, run: run.id.clone() };
+        Ok(self.execute(prepared, world, part, &Stop::default()).await)
+    }
+
+    fn prepare(&self, bundle: &Bundle, given: &BTreeMap<String, Given>) -> Result<Prepared, LoadErrors> {
+        let (header, loaded) = script::load(bundle, &self.inner.library).map_err(LoadErrors)?;
+        let sandbox = self.inner.providers.environment() == SANDBOX;
+        let params = header.params(given, &self.inner.params, sandbox).map_err(|e| LoadErrors(vec![e]))?;
+        Ok(Prepared { header, loaded, params, bundle: bundle.clone() })
+    }
+
+    async fn execute(&self, prepared: Prepared, world: Arc<dyn World>, part: Part, stop: &Stop) -> Report {
+        let Part { store, replay, replay_only, run } = part;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let vault = Arc::<Vault>::default();
+        let emitter =
+            Emitter::new(&run, Arc::clone(&self.inner.sinks), Arc::clone(&clock), Arc::clone(&vault));
+        let mode = if replay_only { Mode::Replay } else { world.mode() };
+        emitter.emit(Event::RunStarted {
+            runbook: prepared.header.name.clone(),
+            version: prepared.header.version.clone(),
+            environment: self.inner.providers.environment().to_owned(),
+            mode,
+            params: serde_json::to_value(&prepared.params).unwrap_or_default(),
+        });
+        let journal = Arc::new(Journal::new(store, &run, 1, 0, GENESIS, Arc::clone(&vault)));
+        let kernel = Arc::new(Kernel {
+            run: run.clone(),
+            environment: self.inner.providers.environment().to_owned(),
+            bundle: Arc::new(prepared.bundle),
+            places: Arc::clone(&prepared.loaded.places),
+            shared: Arc::new(Shared {
+                providers: Arc::clone(&self.inner.providers),
+                clock: Arc::clone(&clock),
+                vault,
+                emitter,
+            }),
+            world,
+            journal: Arc::clone(&journal),
+            replay,
+            replay_only,
+            handle: tokio::runtime::Handle::current(),
+            policies: self.inner.policies.clone(),
+            budget: Budget::new(self.inner.limits),
+            cancel: stop.cancel.clone(),
+            abort: stop.abort.clone(),
+            state: State::default(),
+        });
+        let flusher = journal.is_kept().then(|| {
+            let journal = Arc::clone(&journal);
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(FLUSH_EVERY).await;
+                    if journal.flush().await.is_err() {
+                        // Whoever needs the journal next is told why it failed.
+                        return;
+                    }
+                }
+            })
+        });
+        let ended = {
+            let (kernel, inner) = (Arc::clone(&kernel), Arc::clone(&self.inner));
+            let (loaded, params) = (prepared.loaded, prepared.params);
+            let (send, receive) = tokio::sync::oneshot::channel();
+            let thread =
+                std::thread::Builder::new().name("script".into()).stack_size(STACK).spawn(move || {
+                    let _ = send.send(kernel.execute(
+                        &inner.library,
+                        &inner.limits,
+                        &loaded,
+                        script::to_script(&params),
+                    ));
+                });
+            match thread {
+                Ok(_) => receive.await.ok(),
+                Err(_) => None,
+            }
+        };
+        if let Some(flusher) = flusher {
+            flusher.abort();
+        }
+        let mut ended = ended.unwrap_or_else(|| crate::kernel::Ended {
+            outcome: RunOutcome::Failed,
+            error: Some(RunError::new(codes::INTERNAL, "the script's thread could not run to its end")),
+            left: Vec::new(),
+            changes: 0,
+            elapsed_ms: 0,
+        });
+        // A run that only looked leaves nothing behind that would have to survive a power failure.
+        let durable = ended.changes > 0 || ended.outcome != RunOutcome::Succeeded;
+        if !replay_only
+            && let Err(error) = journal.end(RunStatus::Ended(ended.outcome), clock.now(), durable).await
+            && ended.error.is_none()
+        {
+            ended.outcome =
+                if ended.changes > 0 { RunOutcome::RollbackIncomplete } else { RunOutcome::Failed };
+            ended.error = Some(error);
+        }
+        kernel.tell_end(&ended);
+        let crate::kernel::Ended { outcome, error, left, changes, elapsed_ms } = ended;
+        Report { run, outcome, error, left, changes, elapsed_ms }
+    }
+}
+
+struct Prepared {
+    header: Header,
+    loaded: Loaded,
+    params: BTreeMap<String, Value>,
+    bundle: Bundle,
+}
+
+struct Part {
+    store: Option<Arc<dyn Store>>,
+    replay: Replay,
+    replay_only: bool,
+    run: String,
+}
+
+/// An id that people can type: the runbook's name and six letters.
+fn new_id(name: &str) -> String {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let tail: String = (0..6).map(|_| char::from(LETTERS[fastrand::usize(..LETTERS.len())])).collect();
+    format!("{name}-{tail}")
+}
+
+/// Why a bundle cannot be run at all: everything that is wrong with it.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct LoadErrors(pub Vec<RunError>);
+
+impl Builder {
+    /// Adds script modules, such as those of a library of primitives.
+    #[must_use]
+    pub fn modules(mut self, modules: impl IntoIterator<Item = (&'static str, Arc<Module>)>) -> Self {
+        self.modules.extend(modules);
+        self
+    }
+
+    /// Adds functions that scripts call without a module name.
+    #[must_use]
+    pub fn global(mut self, module: Module) -> Self {
+        self.globals.push(module);
+        self
+    }
+
+    /// Sets the environment and its targets.
+    #[must_use]
+    pub fn providers(mut self, providers: Providers) -> Self {
+        self.inner.providers = Arc::new(providers);
+        self
+    }
+
+    /// Keeps journals there. Without a store, nothing is kept.
+    #[must_use]
+    pub fn store(mut self, store: Arc<dyn Store>) -> Self {
+        self.inner.store = Some(store);
+        self
+    }
+
+    /// Sets who answers questions. Without, every question fails the run.
+    #[must_use]
+    pub fn people(mut self, people: Arc<dyn People>) -> Self {
+        self.inner.people = people;
+        self
+    }
+
+    /// Adds a policy. All must allow an effect.
+    #[must_use]
+    pub fn policy(mut self, policy: Arc<dyn Policy>) -> Self {
+        self.inner.policies.push(policy);
+        self
+    }
+
+    /// Adds a listener for events.
+    #[must_use]
+    pub fn sink(mut self, sink: Arc<dyn Sink>) -> Self {
+        self.sinks.push(sink);
+        self
+    }
+
+    /// Sets what a script may use up.
+    #[must_use]
+    pub fn limits(mut self, limits: ScriptLimits) -> Self {
+        self.inner.limits = limits;
+        self
+    }
+
+    /// Sets the environment's values of parameters, which stand between those of the script and those of the caller.
+    #[must_use]
+    pub fn params(mut self, params: BTreeMap<String, Value>) -> Self {
+        self.inner.params = params;
+        self
+    }
+
+    /// Sets who runs, as kept with each run.
+    #[must_use]
+    pub fn started_by(mut self, who: impl Into<String>) -> Self {
+        self.inner.started_by = who.into();
+        self
+    }
+
+    /// The runtime.
+    pub fn build(mut self) -> Runtime {
+        self.inner.library = Library::new(self.modules, self.globals);
+        self.inner.sinks = self.sinks.into();
+        Runtime { inner: Arc::new(self.inner) }
+    }
+}

@@ -1,0 +1,435 @@
+//! What is checked before a script runs: everything that would otherwise surface half-way through a deployment.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use rhai::{AST, ASTNode, Dynamic, Expr, FnCallExpr, Position, Scope, Stmt};
+
+use super::{
+    Bundle, Header, Library, Loaded, Places,
+    bundle::{Import, imports},
+    engine::{Natives, compile},
+    syntax::{self, place},
+};
+use crate::error::{RunError, codes, did_you_mean};
+
+/// Functions that are part of the language.
+const KEYWORDS: [&str; 11] = [
+    "Fn",
+    "call",
+    "curry",
+    "is_def_fn",
+    "is_def_var",
+    "is_shared",
+    "print",
+    "debug",
+    "type_of",
+    "this",
+    "exit",
+];
+
+/// Checks a bundle without running anything.
+///
+/// # Errors
+/// Everything that is wrong, each with its place.
+pub fn check(bundle: &Bundle, library: &Library) -> Result<Header, Vec<RunError>> {
+    load(bundle, library).map(|(header, _)| header)
+}
+
+/// [`check`], keeping what was compiled.
+pub(crate) fn load(bundle: &Bundle, library: &Library) -> Result<(Header, Loaded), Vec<RunError>> {
+    let one = |e: RunError| vec![e];
+    let header = Header::read(&syntax::parse(bundle.main_text(), &bundle.main).map_err(one)?, &bundle.main)
+        .map_err(one)?;
+    let checker = library.checker();
+    let mut errors = Vec::new();
+    let mut asts = BTreeMap::new();
+    let mut places = Places::default();
+    for (file, text) in &bundle.files {
+        let mut scope = Scope::new();
+        if *file == bundle.main {
+            // Not a constant here: its value would be folded into the script.
+            scope.push("params", Dynamic::UNIT);
+        }
+        match compile(&checker, &scope, &places.wrap(file, text), file) {
+            Ok(ast) => {
+                asts.insert(file.clone(), ast);
+            }
+            Err(mut error) => {
+                // The parser does not know which modules there are to be meant.
+                let named = error
+                    .message
+                    .strip_prefix("there is no module named `")
+                    .and_then(|rest| rest.strip_suffix('`'));
+                if let Some(close) = named.and_then(|name| did_you_mean(name, library.natives().modules())) {
+                    error.hints.push(format!("did you mean `{close}`?"));
+                }
+                errors.push(error);
+            }
+        }
+    }
+    if !errors.is_empty() {
+        return Err(fixed(errors, &places));
+    }
+    let mut checks = Checks {
+        natives: library.natives(),
+        header: &header,
+        main: &bundle.main,
+        bundle,
+        asts: &asts,
+        errors,
+    };
+    checks.names();
+    for (file, ast) in &asts {
+        checks.file(file, ast);
+    }
+    if !checks.errors.is_empty() {
+        let mut errors = fixed(checks.errors, &places);
+        errors.sort_by_key(|e| e.frames.first().map(|f| (f.source.clone(), f.line, f.column)));
+        return Err(errors);
+    }
+    let Some(main) = asts.remove(&bundle.main) else {
+        return Err(one(RunError::new(codes::IMPORT, format!("the bundle has no {}", bundle.main))));
+    };
+    Ok((header, Loaded { main, imports: Arc::new(asts), places: Arc::new(places) }))
+}
+
+fn fixed(mut errors: Vec<RunError>, places: &Places) -> Vec<RunError> {
+    errors.iter_mut().flat_map(|error| &mut error.frames).for_each(|frame| places.fix(frame));
+    errors
+}
+
+struct Checks<'a> {
+    natives: &'a Natives,
+    header: &'a Header,
+    main: &'a str,
+    bundle: &'a Bundle,
+    asts: &'a BTreeMap<String, AST>,
+    errors: Vec<RunError>,
+}
+
+impl Checks<'_> {
+    fn add(&mut self, error: RunError, what: &str, file: &str, position: Position) {
+        let (line, column) = place(position);
+        self.errors.push(error.at(what, file, line, column));
+    }
+
+    /// A closure that runs inside another file's function finds names of that file first, so no name may mean two things.
+    fn names(&mut self) {
+        let mut functions: HashMap<(String, usize), &str> = HashMap::new();
+        let mut aliases: HashMap<String, (String, &str)> = HashMap::new();
+        let asts = self.asts;
+        for (file, ast) in asts {
+            for function in ast.iter_functions().filter(|f| !f.name.starts_with("anon$")) {
+                let (name, arity) = (function.name, function.params.len());
+                let position =
+                    function_position(self.bundle.files.get(file).map_or("", String::as_str), name);
+                if self.natives.has("", name, arity) || KEYWORDS.contains(&name) {
+                    self.add(
+                        RunError::new(
+                            codes::AMBIGUOUS_NAME,
+                            format!(
+                                "the function `{name}` would hide a built-in one with {}",
+                                arguments(arity)
+                            ),
+                        )
+                        .hint("give it another name"),
+                        name,
+                        file,
+                        position,
+                    );
+                }
+                if let Some(other) = functions.insert((name.to_owned(), arity), file) {
+                    self.add(
+                        RunError::new(codes::AMBIGUOUS_NAME, format!("the function `{name}` with {} is also defined in {other}", arguments(arity)))
+                            .hint("give one of them another name: in closures it would depend on the caller which one is meant"),
+                        name,
+                        file,
+                        position,
+                    );
+                }
+            }
+            for Import { path, alias, line, column } in imports(ast, file).unwrap_or_default() {
+                let wrong = |message: String| {
+                    RunError::new(codes::AMBIGUOUS_NAME, message)
+                        .at(&*alias, file.as_str(), line, column)
+                        .hint("use another name behind `as`")
+                };
+                if alias.is_empty() {
+                    continue;
+                }
+                if self.natives.is_module(&alias) {
+                    self.errors.push(wrong(format!("`{alias}` is the name of a built-in module")));
+                }
+                match aliases.get(&alias) {
+                    Some((other, where_)) if *other != path => {
+                        self.errors
+                            .push(wrong(format!("`{alias}` is \"{path}\" here and \"{other}\" in {where_}")));
+                    }
+                    Some(_) => {}
+                    None => {
+                        aliases.insert(alias, (path, file));
+                    }
+                }
+            }
+        }
+    }
+
+    fn file(&mut self, file: &str, ast: &AST) {
+        let found = match imports(ast, file) {
+            Ok(found) => found,
+            Err(error) => return self.errors.push(error),
+        };
+        for import in found.iter().filter(|import| !self.asts.contains_key(&format!("{}.rhai", import.path)))
+        {
+            let error =
+                RunError::new(codes::IMPORT, format!("\"{}\" is not part of the bundle", import.path));
+            self.errors.push(error.at("import", file, import.line, import.column));
+        }
+        let modules: HashMap<String, String> =
+            found.into_iter().map(|i| (i.alias, format!("{}.rhai", i.path))).collect();
+        if file != self.main {
+            for statement in ast.statements() {
+                if !matches!(statement, Stmt::Var(..) | Stmt::Import(..) | Stmt::Export(..) | Stmt::Noop(..))
+                {
+                    self.add(
+                        RunError::new(
+                            codes::IMPORT,
+                            "an imported script may only define functions and constants",
+                        )
+                        .hint("put this into a function"),
+                        "",
+                        file,
+                        statement.position(),
+                    );
+                }
+            }
+        }
+        let mut seen: Vec<(RunError, String, Position)> = Vec::new();
+        let is_main = file == self.main;
+        ast.walk(&mut |nodes: &[ASTNode<'_>]| {
+            match nodes.last() {
+                Some(ASTNode::Expr(Expr::FnCall(call, position))) | Some(ASTNode::Stmt(Stmt::FnCall(call, position))) => {
+                    if let Some(error) = self.call(call, false, ast, &modules) {
+                        seen.push((error, call.name.to_string(), *position));
+                    }
+                }
+                Some(ASTNode::Expr(Expr::MethodCall(call, position))) => {
+                    if let Some(error) = self.call(call, true, ast, &modules) {
+                        seen.push((error, call.name.to_string(), *position));
+                    }
+                }
+                Some(ASTNode::Expr(Expr::Dot(pair, _, position))) if is_main => {
+                    if let Some((name, at)) = parameter(&pair.lhs, &pair.rhs)
+                        && !self.header.params.contains_key(name)
+                    {
+                        let at = if at.is_none() { *position } else { at };
+                        seen.push((RunError { code: codes::PARAMETER.into(), ..self.header.unknown(name) }, name.to_owned(), at));
+                    }
+                }
+                Some(ASTNode::Stmt(Stmt::Share(captured))) => {
+                    for (name, _) in captured.iter() {
+                        if captures_loop_variable(nodes, &name.name, name.pos) {
+                            let error = RunError::new(
+                                codes::LOOP_CAPTURE,
+                                format!("this closure takes the loop variable `{0}`, which will have moved on when it runs", name.name),
+                            )
+                            .hint(format!("put `let {0} = {0};` before the closure, inside the loop", name.name));
+                            seen.push((error, name.name.to_string(), name.pos));
+                        }
+                    }
+                }
+                _ => {}
+            }
+            true
+        });
+        // A function's own variables and what a closure captured have an index; what is looked up by name is not there.
+        ast.clone_functions_only().walk(&mut |nodes: &[ASTNode<'_>]| {
+            if let Some(ASTNode::Expr(Expr::Variable(variable, None, position))) = nodes.last()
+                && variable.0.is_none()
+                && variable.1 == "params"
+                && variable.2.is_empty()
+            {
+                let error =
+                    RunError::new(codes::UNKNOWN_VARIABLE, "there is no variable named `params` here")
+                        .hint("functions see only their arguments: pass what they need of `params`");
+                seen.push((error, "params".to_owned(), *position));
+            }
+            true
+        });
+        for (error, what, position) in seen {
+            let (line, column) = place(position);
+            let error = error.at(what, file, line, column);
+            if !self.errors.contains(&error) {
+                self.errors.push(error);
+            }
+        }
+    }
+
+    /// What is wrong with one call, if anything.
+    fn call(
+        &self,
+        call: &FnCallExpr,
+        method: bool,
+        ast: &AST,
+        modules: &HashMap<String, String>,
+    ) -> Option<RunError> {
+        if call.is_operator_call() || call.name.starts_with("anon$") {
+            return None;
+        }
+        let name = &*call.name;
+        let arguments_given = call.args.len();
+        let script =
+            |ast: &AST| ast.iter_functions().any(|f| f.name == name && f.params.len() == arguments_given);
+        if !call.namespace.is_empty() {
+            let module = call.namespace.to_string();
+            let module = module.trim_end_matches("::");
+            if let Some(imported) = modules.get(module).and_then(|file| self.asts.get(file)) {
+                let names: Vec<&str> = imported.iter_functions().map(|f| f.name).collect();
+                return (!script(imported))
+                    .then(|| self.unknown(module, name, arguments_given, &names, imported));
+            }
+            if self.natives.is_module(module) {
+                if self.natives.has(module, name, arguments_given) {
+                    return None;
+                }
+                let names: Vec<&str> = self.natives.names(module).collect();
+                return Some(self.unknown(module, name, arguments_given, &names, ast));
+            }
+            if module == "global" {
+                return Some(
+                    RunError::new(
+                        codes::UNKNOWN_FUNCTION,
+                        "`global::` does not work in closures that run elsewhere",
+                    )
+                    .hint("leave `global::` out"),
+                );
+            }
+            let error =
+                RunError::new(codes::UNKNOWN_FUNCTION, format!("there is no module named `{module}`"));
+            let known = self.natives.modules().chain(modules.keys().map(String::as_str));
+            return Some(match did_you_mean(module, known) {
+                Some(close) => error.hint(format!("did you mean `{close}`?")),
+                None => error,
+            });
+        }
+        if KEYWORDS.contains(&name) {
+            return None;
+        }
+        // `x.f(a)` is `f(x, a)`; a script function may also take `x` as `this`.
+        let native_arity = arguments_given + usize::from(method);
+        if self.natives.has("", name, native_arity) || script(ast) {
+            return None;
+        }
+        if method && ast.iter_functions().any(|f| f.name == name && f.params.len() == native_arity) {
+            return None;
+        }
+        let own: Vec<&str> = ast.iter_functions().map(|f| f.name).collect();
+        let names: Vec<&str> = self.natives.names("").chain(own).collect();
+        Some(self.unknown("", name, native_arity, &names, ast))
+    }
+
+    fn unknown(&self, module: &str, name: &str, given: usize, names: &[&str], ast: &AST) -> RunError {
+        let shown = if module.is_empty() { name.to_owned() } else { format!("{module}::{name}") };
+        let mut arities = self.natives.arities(module, name).to_vec();
+        arities.extend(ast.iter_functions().filter(|f| f.name == name).map(|f| f.params.len()));
+        arities.sort_unstable();
+        arities.dedup();
+        if !arities.is_empty() {
+            let takes = arities.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
+            return RunError::new(
+                codes::UNKNOWN_FUNCTION,
+                format!(
+                    "`{shown}` takes {takes} argument{}, not {given}",
+                    if takes == "1" { "" } else { "s" }
+                ),
+            );
+        }
+        let error = RunError::new(codes::UNKNOWN_FUNCTION, format!("there is no function named `{shown}`"));
+        let plain = names
+            .iter()
+            .copied()
+            .filter(|n| n.starts_with(|c: char| c.is_ascii_alphabetic()) && !n.contains('$'));
+        if let Some(close) = did_you_mean(name, plain) {
+            let close = if module.is_empty() { close.to_owned() } else { format!("{module}::{close}") };
+            return error.hint(format!("did you mean `{close}`?"));
+        }
+        // `shift("web", …)` without its module.
+        let elsewhere = self.natives.modules().find(|m| !self.natives.arities(m, name).is_empty());
+        match elsewhere {
+            Some(found) if module.is_empty() => error.hint(format!("did you mean `{found}::{name}`?")),
+            _ => error,
+        }
+    }
+}
+
+fn arguments(n: usize) -> String {
+    format!("{n} argument{}", if n == 1 { "" } else { "s" })
+}
+
+/// `params.NAME` at the start of a chain.
+fn parameter<'a>(left: &Expr, right: &'a Expr) -> Option<(&'a str, Position)> {
+    match left {
+        Expr::Variable(variable, ..) if variable.1 == "params" && variable.2.is_empty() => {}
+        _ => return None,
+    }
+    let first = match right {
+        Expr::Dot(pair, ..) | Expr::Index(pair, ..) => &pair.lhs,
+        other => other,
+    };
+    match first {
+        Expr::Property(property, position) => Some((property.2.as_str(), *position)),
+        _ => None,
+    }
+}
+
+/// Where a function is defined. Rhai's metadata has no positions of functions, so it is looked for in the text.
+fn function_position(text: &str, name: &str) -> Position {
+    let names = |line: &str| {
+        let after =
+            line.trim_start().trim_start_matches("private ").trim_start().strip_prefix("fn ")?.trim_start();
+        let rest = after.strip_prefix(name)?;
+        (!rest.starts_with(|c: char| c.is_alphanumeric() || c == '_')).then(|| line.len() - after.len())
+    };
+    let place = text.lines().enumerate().find_map(|(i, line)| Some((i + 1, names(line)? + 1)));
+    place.map_or(Position::NONE, |(line, column)| {
+        Position::new(
+            u16::try_from(line).unwrap_or(u16::MAX).max(1),
+            u16::try_from(column).unwrap_or(u16::MAX),
+        )
+    })
+}
+
+/// Whether `name`, captured at `position`, is a variable of a `for` around it that nothing in between shadows.
+fn captures_loop_variable(nodes: &[ASTNode<'_>], name: &str, position: Position) -> bool {
+    let shadowed = |block: &[Stmt]| {
+        block.iter().any(|statement| matches!(statement, Stmt::Var(v, ..) if v.0.name == name && before(v.0.pos, position)))
+    };
+    for node in nodes.iter().rev() {
+        match node {
+            ASTNode::Stmt(Stmt::For(parts, _)) => {
+                if shadowed(parts.2.body.statements()) {
+                    return false;
+                }
+                if parts.0.name == name || parts.1.as_ref().is_some_and(|counter| counter.name == name) {
+                    return true;
+                }
+            }
+            ASTNode::Stmt(Stmt::Block(block)) if shadowed(block.statements()) => return false,
+            ASTNode::Expr(Expr::Stmt(block)) if shadowed(block.statements()) => return false,
+            ASTNode::Stmt(
+                Stmt::If(flow, _) | Stmt::While(flow, _) | Stmt::Do(flow, ..) | Stmt::TryCatch(flow, _),
+            ) if shadowed(flow.body.statements()) || shadowed(flow.branch.statements()) => {
+                return false;
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
+fn before(a: Position, b: Position) -> bool {
+    (a.line(), a.position()) < (b.line(), b.position())
+}

@@ -1,0 +1,339 @@
+//! The interpreter of one run.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use rhai::{
+    AST, Dynamic, Engine, EvalAltResult, FuncRegistration, ImmutableString, Module, ModuleResolver, Position,
+    Scope, Shared,
+    packages::{Package, StandardPackage},
+};
+
+use super::{
+    Places, ScriptContext as _, ScriptLimits,
+    convert::{self, Unknown},
+    error, syntax,
+};
+use crate::{
+    control,
+    error::{RunError, codes},
+    secret::SecretText,
+};
+
+/// Script modules by name.
+pub type Modules = Vec<(&'static str, Arc<Module>)>;
+
+/// Everything that scripts can call: built once, shared by all runs.
+pub struct Library {
+    modules: Modules,
+    globals: Vec<Shared<Module>>,
+    natives: OnceLock<Natives>,
+}
+
+impl std::fmt::Debug for Library {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.modules.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+/// Names and numbers of arguments of all native functions, for checks before a script runs.
+#[derive(Default)]
+pub(crate) struct Natives {
+    /// By module (`""` for none), name and number of arguments.
+    exact: HashSet<(String, String, usize)>,
+    /// Numbers of arguments by module and name.
+    arities: BTreeMap<(String, String), Vec<usize>>,
+    modules: HashSet<String>,
+}
+
+impl Natives {
+    pub(crate) fn has(&self, module: &str, name: &str, arguments: usize) -> bool {
+        self.exact.contains(&(module.to_owned(), name.to_owned(), arguments))
+    }
+
+    pub(crate) fn arities(&self, module: &str, name: &str) -> &[usize] {
+        self.arities.get(&(module.to_owned(), name.to_owned())).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn names(&self, module: &str) -> impl Iterator<Item = &str> {
+        self.arities.keys().filter(move |(m, _)| m == module).map(|(_, name)| &**name)
+    }
+
+    pub(crate) fn is_module(&self, name: &str) -> bool {
+        self.modules.contains(name)
+    }
+
+    pub(crate) fn modules(&self) -> impl Iterator<Item = &str> {
+        self.modules.iter().map(String::as_str)
+    }
+}
+
+fn standard() -> Shared<Module> {
+    static STANDARD: OnceLock<Shared<Module>> = OnceLock::new();
+    Shared::clone(STANDARD.get_or_init(|| StandardPackage::new().as_shared_module()))
+}
+
+impl Library {
+    /// A library of these modules, with the control words, and `globals` whose functions need no module name.
+    pub fn new(modules: Modules, globals: impl IntoIterator<Item = Module>) -> Self {
+        let mut all = vec![Shared::new(values()), Shared::new(control::module())];
+        all.extend(globals.into_iter().map(Shared::new));
+        Self { modules, globals: all, natives: OnceLock::new() }
+    }
+
+    /// The modules by name.
+    pub fn modules(&self) -> &Modules {
+        &self.modules
+    }
+
+    fn register(&self, engine: &mut Engine) {
+        engine.register_global_module(standard());
+        for module in &self.globals {
+            engine.register_global_module(Shared::clone(module));
+        }
+        for (name, module) in &self.modules {
+            engine.register_static_module(*name, Shared::clone(module));
+        }
+        engine.register_type_with_name::<Unknown>("unknown");
+        engine.register_type_with_name::<SecretText>("secret");
+        engine.register_type_with_name::<RunError>("error");
+    }
+
+    /// An engine that checks and compiles scripts and cannot run effects.
+    pub(crate) fn checker(&self) -> Engine {
+        let mut engine = Engine::new_raw();
+        syntax::set_syntax(&mut engine);
+        ScriptLimits::default().set(&mut engine);
+        engine.set_strict_variables(true);
+        self.register(&mut engine);
+        engine
+    }
+
+    pub(crate) fn natives(&self) -> &Natives {
+        self.natives.get_or_init(|| {
+            let mut natives = Natives::default();
+            let add = |natives: &mut Natives, module: &str, name: &str, arguments: usize| {
+                natives.exact.insert((module.to_owned(), name.to_owned(), arguments));
+                let arities = natives.arities.entry((module.to_owned(), name.to_owned())).or_default();
+                if !arities.contains(&arguments) {
+                    arities.push(arguments);
+                    arities.sort_unstable();
+                }
+            };
+            let all = self.checker().collect_fn_metadata(
+                None,
+                |f| Some((f.namespace.to_string(), f.metadata.name.to_string(), f.metadata.num_params)),
+                true,
+            );
+            natives.modules.extend(self.modules.iter().map(|(name, _)| (*name).to_owned()));
+            for (module, name, arguments) in all {
+                add(&mut natives, &module, &name, arguments);
+            }
+            natives
+        })
+    }
+}
+
+/// A bundle that has been checked and compiled.
+pub(crate) struct Loaded {
+    pub(crate) main: AST,
+    pub(crate) imports: Arc<BTreeMap<String, AST>>,
+    pub(crate) places: Arc<Places>,
+}
+
+/// The interpreter of one run. The kernel sets its hooks.
+pub(crate) fn build(library: &Library, limits: &ScriptLimits, imports: Arc<BTreeMap<String, AST>>) -> Engine {
+    let mut engine = Engine::new_raw();
+    syntax::set_syntax(&mut engine);
+    limits.set(&mut engine);
+    engine.set_fail_on_invalid_map_property(true);
+    library.register(&mut engine);
+    engine.set_module_resolver(Resolver { imports, done: Mutex::default() });
+    engine
+}
+
+/// Answers imports from the bundle and from nowhere else.
+struct Resolver {
+    imports: Arc<BTreeMap<String, AST>>,
+    done: Mutex<HashMap<String, Shared<Module>>>,
+}
+
+impl ModuleResolver for Resolver {
+    fn resolve(
+        &self,
+        engine: &Engine,
+        _source: Option<&str>,
+        path: &str,
+        position: Position,
+    ) -> Result<Shared<Module>, Box<EvalAltResult>> {
+        let name = format!("{path}.rhai");
+        if let Some(module) = self.done.lock().unwrap_or_else(PoisonError::into_inner).get(&name) {
+            return Ok(Shared::clone(module));
+        }
+        let Some(ast) = self.imports.get(&name) else {
+            return Err(Box::new(EvalAltResult::ErrorModuleNotFound(path.to_owned(), position)));
+        };
+        let mut module = Module::eval_ast_as_new(Scope::new(), ast, engine)?;
+        module.set_id(name.clone());
+        let module = Shared::new(module);
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(name, Shared::clone(&module));
+        Ok(module)
+    }
+}
+
+type Native<T = Dynamic> = Result<T, Box<EvalAltResult>>;
+type Cx<'a> = rhai::NativeCallContext<'a>;
+
+/// Registers `name` for every pair of an [`Unknown`] and another type, in both orders.
+macro_rules! pairs_with_unknown {
+    ($module:ident, $($type:ty),+) => {
+        for name in ["+", "-", "*", "/", "%", "+=", "==", "!=", "<", "<=", ">", ">=", "contains"] {
+            FuncRegistration::new(name)
+                .set_into_module(&mut $module, |cx: Cx<'_>, left: &mut Unknown, _: Unknown| -> Native { Err(unknown(&cx, left)) });
+            $(
+                FuncRegistration::new(name)
+                    .set_into_module(&mut $module, |cx: Cx<'_>, left: &mut Unknown, _: $type| -> Native { Err(unknown(&cx, left)) });
+                FuncRegistration::new(name)
+                    .set_into_module(&mut $module, |cx: Cx<'_>, _: &mut $type, right: Unknown| -> Native { Err(unknown(&cx, &right)) });
+            )+
+        }
+    };
+}
+
+fn unknown(cx: &Cx<'_>, value: &Unknown) -> Box<EvalAltResult> {
+    cx.throw(convert::unknown_in_plan(&value.origin))
+}
+
+fn thrown_here(error: RunError) -> Box<EvalAltResult> {
+    Box::new(EvalAltResult::ErrorRuntime(Dynamic::from(error), Position::NONE))
+}
+
+/// Value types of the runtime, and safe forms of what the standard library has in unsafe ones.
+fn values() -> Module {
+    let mut m = Module::new();
+
+    // What a plan does not know can be passed on and looked into; it cannot be used.
+    pairs_with_unknown!(m, i64, f64, bool, char, ImmutableString, rhai::Array, rhai::Map, ());
+    for name in ["to_string", "to_debug", "print", "debug", "!", "-", "to_int", "to_float", "len", "is_empty"]
+    {
+        FuncRegistration::new(name).set_into_module(&mut m, |cx: Cx<'_>, value: &mut Unknown| -> Native {
+            Err(unknown(&cx, value))
+        });
+    }
+    m.set_indexer_get_fn(|value: &mut Unknown, _: ImmutableString| -> Native {
+        Ok(Dynamic::from(value.clone()))
+    });
+    m.set_indexer_get_fn(|value: &mut Unknown, _: i64| -> Native { Ok(Dynamic::from(value.clone())) });
+    FuncRegistration::new("known").set_into_module(&mut m, |cx: Cx<'_>, value: Dynamic| -> Native {
+        match find_unknown(&value) {
+            Some(origin) => Err(cx.throw(convert::unknown_in_plan(&origin))),
+            None => Ok(value),
+        }
+    });
+    m.set_iter_result(std::any::TypeId::of::<Unknown>(), |value: Dynamic| {
+        let origin = value.try_cast::<Unknown>().map_or_else(String::new, |unknown| unknown.origin);
+        Box::new(std::iter::once(Err(thrown_here(convert::unknown_in_plan(&origin)))))
+    });
+
+    // What `catch` binds.
+    m.set_getter_fn("code", |e: &mut RunError| -> Native<String> { Ok(e.code.to_string()) });
+    m.set_getter_fn("message", |e: &mut RunError| -> Native<String> { Ok(e.message.clone()) });
+    m.set_getter_fn("effect", |e: &mut RunError| -> Native<String> {
+        Ok(e.effect.clone().unwrap_or_default())
+    });
+    m.set_getter_fn("hints", |e: &mut RunError| -> Native {
+        Ok(Dynamic::from_array(e.hints.iter().map(|hint| hint.clone().into()).collect()))
+    });
+    m.set_getter_fn("detail", |e: &mut RunError| -> Native {
+        Ok(e.detail.clone().map_or(Dynamic::UNIT, convert::from_json))
+    });
+    for name in ["to_string", "to_debug", "print", "debug"] {
+        FuncRegistration::new(name).set_into_module(&mut m, |e: &mut RunError| -> Native<ImmutableString> {
+            Ok(e.message.as_str().into())
+        });
+    }
+    FuncRegistration::new("+").set_into_module(
+        &mut m,
+        |left: &mut ImmutableString, right: RunError| -> Native<ImmutableString> {
+            Ok(format!("{left}{}", right.message).into())
+        },
+    );
+    FuncRegistration::new("+=").set_into_module(
+        &mut m,
+        |left: &mut ImmutableString, right: RunError| -> Native<()> {
+            *left = format!("{left}{}", right.message).into();
+            Ok(())
+        },
+    );
+
+    // Time is an effect: `timestamp` of the standard library would differ at each execution.
+    FuncRegistration::new("timestamp").set_into_module(&mut m, || -> Native<()> {
+        Err(thrown_here(
+            RunError::new(codes::SCRIPT, "a script has no clock of its own")
+                .hint("the journal keeps the time of every effect; to wait, use sleep(\"30s\")"),
+        ))
+    });
+    for_replace(&mut m);
+    m
+}
+
+/// What in a value a plan does not know.
+fn find_unknown(value: &Dynamic) -> Option<String> {
+    if let Some(unknown) = value.read_lock::<Unknown>() {
+        return Some(unknown.origin.clone());
+    }
+    if let Some(items) = value.read_lock::<rhai::Array>() {
+        return items.iter().find_map(find_unknown);
+    }
+    if let Some(map) = value.read_lock::<rhai::Map>() {
+        return map.values().find_map(find_unknown);
+    }
+    None
+}
+
+/// `replace` of the standard library builds its result before any limit sees it: `s.replace("a", s)` takes gigabytes.
+fn for_replace(m: &mut Module) {
+    fn bounded(limit: usize, text: &mut ImmutableString, find: &str, with: &str) -> Native<()> {
+        let found = if find.is_empty() { text.chars().count() + 1 } else { text.matches(find).count() };
+        let size =
+            text.len().saturating_sub(found * find.len()).saturating_add(found.saturating_mul(with.len()));
+        if limit > 0 && size > limit {
+            return Err(Box::new(EvalAltResult::ErrorDataTooLarge(
+                "Length of string".into(),
+                Position::NONE,
+            )));
+        }
+        *text = text.replace(find, with).into();
+        Ok(())
+    }
+    fn limit(cx: &Cx<'_>) -> usize {
+        cx.engine().max_string_size()
+    }
+    FuncRegistration::new("replace").set_into_module(
+        m,
+        |cx: Cx<'_>, text: &mut ImmutableString, find: ImmutableString, with: ImmutableString| {
+            bounded(limit(&cx), text, &find, &with)
+        },
+    );
+    FuncRegistration::new("replace").set_into_module(
+        m,
+        |cx: Cx<'_>, text: &mut ImmutableString, find: char, with: ImmutableString| {
+            bounded(limit(&cx), text, find.encode_utf8(&mut [0; 4]), &with)
+        },
+    );
+    FuncRegistration::new("replace").set_into_module(
+        m,
+        |cx: Cx<'_>, text: &mut ImmutableString, find: ImmutableString, with: char| {
+            bounded(limit(&cx), text, &find, with.encode_utf8(&mut [0; 4]))
+        },
+    );
+}
+
+/// Compiles one script of a bundle against the library.
+pub(crate) fn compile(checker: &Engine, scope: &Scope<'_>, text: &str, file: &str) -> Result<AST, RunError> {
+    let mut ast = checker.compile_with_scope(scope, text).map_err(|e| error::syntax(&e, file))?;
+    ast.set_source(file);
+    Ok(ast)
+}

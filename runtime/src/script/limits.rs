@@ -1,0 +1,132 @@
+//! What a script may use up: operations, memory, nesting, time.
+
+use std::{
+    cell::Cell,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use rhai::{Dynamic, Engine};
+
+use crate::error::{RunError, codes};
+
+/// Bounds on what one run's script may use up by itself. Waiting for effects does not count as operations.
+#[derive(Debug, Clone, Copy)]
+pub struct ScriptLimits {
+    /// Most operations of the interpreter, over the whole run (a million takes some 25 ms).
+    pub max_operations: u64,
+    /// Most bytes that `memory` may report, if it is set.
+    pub max_memory: u64,
+    /// Bytes that the process holds at this moment, such as a counting allocator says.
+    pub memory: Option<fn() -> u64>,
+    /// Longest time from the start of the run to its end.
+    pub max_wall_time: Duration,
+    /// Longest text in bytes.
+    pub max_string: usize,
+    /// Most items of an array.
+    pub max_array: usize,
+    /// Most entries of a map.
+    pub max_map: usize,
+    /// Deepest nesting of calls. A step takes three levels.
+    pub max_call_levels: usize,
+}
+
+impl Default for ScriptLimits {
+    fn default() -> Self {
+        Self {
+            max_operations: 200_000_000,
+            max_memory: 512 << 20,
+            memory: None,
+            max_wall_time: Duration::from_secs(24 * 60 * 60),
+            max_string: 1 << 20,
+            max_array: 100_000,
+            max_map: 10_000,
+            max_call_levels: 128,
+        }
+    }
+}
+
+impl ScriptLimits {
+    pub(crate) fn set(&self, engine: &mut Engine) {
+        engine.set_max_call_levels(self.max_call_levels);
+        engine.set_max_string_size(self.max_string);
+        engine.set_max_array_size(self.max_array);
+        engine.set_max_map_size(self.max_map);
+        engine.set_max_modules(256);
+        engine.set_max_variables(4096);
+        engine.set_max_functions(4096);
+    }
+}
+
+/// Operations between two looks at the shared counters: an atomic per operation would cost more than most operations.
+const STRIDE: u64 = 128;
+
+thread_local! {
+    static SINCE: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Counts what a run uses up, over all its threads and closures: the interpreter's own count starts anew in every closure that a
+/// native function calls.
+pub(crate) struct Budget {
+    limits: ScriptLimits,
+    operations: AtomicU64,
+    base_memory: u64,
+    started: std::time::Instant,
+}
+
+impl Budget {
+    pub(crate) fn new(limits: ScriptLimits) -> Self {
+        let base_memory = limits.memory.map_or(0, |memory| memory());
+        Self { limits, operations: AtomicU64::new(0), base_memory, started: std::time::Instant::now() }
+    }
+
+    /// Counts one operation. `stop` is asked now and then whether the run should end.
+    pub(crate) fn spend(&self, stop: impl Fn() -> Option<RunError>) -> Option<RunError> {
+        let since = SINCE.get() + 1;
+        if since < STRIDE {
+            SINCE.set(since);
+            return None;
+        }
+        SINCE.set(0);
+        let operations = self.operations.fetch_add(STRIDE, Ordering::Relaxed) + STRIDE;
+        let limit = |what: String, hint: &str| Some(RunError::new(codes::LIMIT, what).hint(hint));
+        if operations > self.limits.max_operations {
+            let max = self.limits.max_operations;
+            return limit(
+                format!("the script ran more than {max} operations"),
+                "look for a loop that does not end; or raise limits.max_operations",
+            );
+        }
+        if let Some(memory) = self.limits.memory
+            && memory().saturating_sub(self.base_memory) > self.limits.max_memory
+        {
+            let max = crate::quantity::Size(self.limits.max_memory);
+            return limit(
+                format!("the script holds more than {max} of memory"),
+                "keep less in variables; or raise limits.max_memory",
+            );
+        }
+        if operations.is_multiple_of(STRIDE * 64) && self.started.elapsed() > self.limits.max_wall_time {
+            return self.out_of_time();
+        }
+        stop()
+    }
+
+    fn out_of_time(&self) -> Option<RunError> {
+        let max = crate::quantity::Span(self.limits.max_wall_time);
+        Some(
+            RunError::new(codes::LIMIT, format!("the run took longer than {max}"))
+                .hint("raise limits.max_wall_time"),
+        )
+    }
+
+    /// The error for a run that has taken too long, asked between effects.
+    pub(crate) fn overdue(&self) -> Option<RunError> {
+        if self.started.elapsed() > self.limits.max_wall_time { self.out_of_time() } else { None }
+    }
+}
+
+/// The token with which a script is ended; the reason is kept by the kernel.
+pub(crate) fn terminated() -> Dynamic {
+    Dynamic::UNIT
+}

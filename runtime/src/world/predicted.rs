@@ -1,0 +1,146 @@
+//! The predicted world: reads are real, changes are kept in an overlay, and every answer says how sure it is.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use super::{Known, Waited, World};
+use crate::{
+    effect::{On, Polled, Progress, Reply, Until},
+    event::{Event, Grade, Mode},
+    kernel::{AnyAction, AnyChange, AnyRead, AnyWait},
+    provider::ProviderError,
+    target::Target,
+};
+
+/// Nothing is changed; what would be is carried forward.
+#[derive(Debug, Default)]
+pub struct PredictedWorld {
+    overlay: Mutex<Overlay>,
+}
+
+#[derive(Debug, Default)]
+struct Overlay {
+    /// States that changes would have left behind.
+    states: HashMap<(Target, &'static str), Value>,
+    /// Targets of which it is no longer known what they would answer.
+    touched: BTreeSet<Target>,
+}
+
+impl PredictedWorld {
+    fn overlay(&self) -> MutexGuard<'_, Overlay> {
+        self.overlay.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_touched(&self, targets: &[Target]) -> bool {
+        let overlay = self.overlay();
+        targets.iter().any(|target| overlay.touched.contains(target))
+    }
+
+    /// The state that an earlier change of the same family left, such as `traffic.set` after `traffic.shift`.
+    fn carried(&self, change: &dyn AnyChange) -> Option<Value> {
+        self.overlay().states.get(&(change.target(), family(change.effect()))).cloned()
+    }
+}
+
+/// Changes of one noun share the states of its targets.
+fn family(effect: &'static str) -> &'static str {
+    effect.split_once('.').map_or(effect, |(noun, _)| noun)
+}
+
+#[async_trait]
+impl World for PredictedWorld {
+    fn mode(&self) -> Mode {
+        Mode::Plan
+    }
+
+    async fn observe(&self, on: &On, change: &dyn AnyChange) -> Result<(Value, Grade), ProviderError> {
+        if let Some(state) = self.carried(change) {
+            return Ok((state, Grade::Assumed));
+        }
+        let grade = if self.is_touched(&[change.target()]) { Grade::Stale } else { Grade::Observed };
+        Ok((change.observe(on).await?, grade))
+    }
+
+    async fn apply(
+        &self,
+        _: &On,
+        change: &dyn AnyChange,
+        _: &Value,
+        to: &Value,
+    ) -> Result<(), ProviderError> {
+        let mut overlay = self.overlay();
+        overlay.states.insert((change.target(), family(change.effect())), to.clone());
+        overlay.touched.insert(change.target());
+        overlay.touched.extend(change.touches());
+        Ok(())
+    }
+
+    async fn settled(&self, _: &On, _: &dyn AnyChange, _: &Value) -> Result<Progress, ProviderError> {
+        Ok(Progress::Settled)
+    }
+
+    async fn foresee(
+        &self,
+        on: &On,
+        change: &dyn AnyChange,
+        grade: Grade,
+        from: &Value,
+        to: &Value,
+    ) -> Result<Option<String>, ProviderError> {
+        // Trying it without effect says something only where it would start from what is really there.
+        if grade == Grade::Observed { change.rehearse(on, from, to).await } else { Ok(None) }
+    }
+
+    async fn perform(&self, on: &On, action: &dyn AnyAction) -> Result<(Known, Grade), ProviderError> {
+        action.rehearse(on).await?;
+        self.overlay().touched.extend(action.touches());
+        Ok(match action.planned() {
+            Some(value) => (Known::Value(value), Grade::Assumed),
+            None => (Known::Unknown, Grade::Unknown),
+        })
+    }
+
+    async fn take_back(&self, _: &On, _: &dyn AnyAction, _: &Value) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
+    async fn read(&self, on: &On, read: &dyn AnyRead) -> Result<(Known, Grade), ProviderError> {
+        let touched = self.is_touched(&read.depends_on());
+        if touched && read.is_check() {
+            return Ok((Known::Unknown, Grade::Assumed));
+        }
+        let value = read.read(on).await?;
+        Ok((Known::Value(value), if touched { Grade::Stale } else { Grade::Observed }))
+    }
+
+    async fn wait(&self, on: &On, wait: &dyn AnyWait, _: Duration) -> Result<Waited, ProviderError> {
+        let assumed = |answer, at_least| Waited { answer, grade: Grade::Assumed, at_least, reply: None };
+        match wait.until() {
+            Until::Elapsed(span) => Ok(assumed(Known::Value(wait.answer(None)?), span)),
+            Until::Answered(question) => {
+                on.emit(Event::Asked { id: on.id().to_owned(), question });
+                let yes = Reply { yes: true, by: "assumed".to_owned(), comment: None };
+                Ok(assumed(Known::Value(wait.answer(Some(&yes))?), Duration::ZERO))
+            }
+            Until::Polled { at_least, .. } => {
+                if self.is_touched(&wait.depends_on()) {
+                    return Ok(assumed(Known::Unknown, at_least));
+                }
+                // One look, so that a gate that could not even be asked is found now.
+                let mut memory = wait.memory();
+                Ok(match wait.poll(on, &mut memory, Duration::ZERO).await? {
+                    Polled::Over(answer) if at_least.is_zero() => {
+                        Waited { grade: Grade::Observed, ..assumed(Known::Value(answer), at_least) }
+                    }
+                    Polled::Over(_) | Polled::Waiting(_) => assumed(Known::Unknown, at_least),
+                })
+            }
+        }
+    }
+}

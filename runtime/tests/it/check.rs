@@ -1,0 +1,188 @@
+//! What is refused before a script runs.
+
+use cutover_runtime::{Bundle, error::RunError};
+
+use crate::lab::{HEADER, Lab};
+
+fn line(error: &RunError) -> String {
+    let place =
+        error.frames.first().map(|f| format!("{}:{}:{}", f.source, f.line, f.column)).unwrap_or_default();
+    format!("{} {place} {} [{}]", error.code, error.message, error.hints.first().map_or("", String::as_str))
+}
+
+#[test]
+fn mistakes_are_found_before_the_first_effect() {
+    let lab = Lab::new();
+    for (script, expected) in [
+        (
+            "lab::sett(\"a\", 1);",
+            "unknown-function lab.rhai:2:6 there is no function named `lab::sett` [did you mean `lab::set`?]",
+        ),
+        ("lab::set(\"a\");", "unknown-function lab.rhai:2:6 `lab::set` takes 2 arguments, not 1 []"),
+        (
+            "labb::set(\"a\", 1);",
+            "unknown-function lab.rhai:2:1 there is no module named `labb` [did you mean `lab`?]",
+        ),
+        (
+            "stepp(\"a\", || 1);",
+            "unknown-function lab.rhai:2:1 there is no function named `stepp` [did you mean `step`?]",
+        ),
+        (
+            "look(\"a\");",
+            "unknown-function lab.rhai:2:1 there is no function named `look` [did you mean `lab::look`?]",
+        ),
+        (
+            "let x = [1]; x.pussh(2);",
+            "unknown-function lab.rhai:2:16 there is no function named `pussh` [did you mean `push`?]",
+        ),
+        (
+            "step(\"a\", || { || nope(1) });",
+            "unknown-function lab.rhai:2:19 there is no function named `nope` [did you mean `note`?]",
+        ),
+        (
+            "let x = y + 1;",
+            "unknown-variable lab.rhai:2:9 there is no variable named `y` here [functions (`fn`) see only their arguments and constants, not the variables around them]",
+        ),
+        (
+            "fn f() { params.x }",
+            "unknown-variable lab.rhai:2:10 there is no variable named `params` here [functions see only their arguments: pass what they need of `params`]",
+        ),
+        (
+            "let x = params.nope;",
+            "parameter lab.rhai:2:16 the runbook \"lab\" has no parameter `nope` [it has no parameters]",
+        ),
+        (
+            "fn len(x) { 1 }",
+            "ambiguous-name lab.rhai:2:4 the function `len` would hide a built-in one with 1 argument [give it another name]",
+        ),
+        (
+            "let jobs = []; for h in [1, 2] { jobs.push(|| lab::set(\"a\", h)); }",
+            "loop-capture lab.rhai:2:61 this closure takes the loop variable `h`, which will have moved on when it runs [put `let h = h;` before the closure, inside the loop]",
+        ),
+        ("let x = eval(\"1\");", "syntax lab.rhai:2:9 reserved keyword 'eval' is disabled []"),
+        ("let = 3;", "syntax lab.rhai:2:5 expecting name of a variable []"),
+        (
+            "let p = \"x\"; import p as x;",
+            "import lab.rhai:2:14 the path of an import must be literal text [what a runbook consists of must be known before it runs]",
+        ),
+    ] {
+        let errors: Vec<String> = lab.refused(script).iter().map(line).collect();
+        assert!(errors.iter().any(|e| e == expected), "{script}\n  expected {expected}\n  got {errors:#?}");
+    }
+}
+
+#[test]
+fn what_only_looks_like_a_mistake_is_let_through() {
+    let lab = Lab::new();
+    for script in [
+        "for h in [1, 2] { let h = h; step(`s${h}`, || lab::set(\"a\", h)); }",
+        "for h in [1, 2] { if h > 1 { let h = h; step(`s${h}`, || lab::set(\"a\", h)); } }",
+        "let jobs = [1, 2].map(|h| { || lab::set(\"a\", h) }); parallel(jobs);",
+        "for h in [1] { step(`s${h}`, || 1); }",
+        "fn f(x) { x + 1 } let y = f(1); let z = y.f();",
+        "let f = |x| x + 1; let y = f.call(2);",
+        "let m = #{ a: 1 }; if \"a\" in m { m.a += 1; }",
+        "let s = \"abc\"; let t = s.sub_string(1); print(t.len());",
+    ] {
+        let checked = lab.runtime().check(&Lab::bundle(script));
+        assert!(checked.is_ok(), "{script}: {:?}", checked.unwrap_err().0);
+    }
+}
+
+fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    folder
+}
+
+fn load(files: &[(&str, &str)]) -> Result<(), Vec<RunError>> {
+    let folder = folder(files);
+    let bundle = Bundle::load(&folder.path().join("main.rhai")).map_err(|e| vec![e])?;
+    Lab::new().runtime().check(&bundle).map(drop).map_err(|e| e.0)
+}
+
+#[test]
+fn imports_are_part_of_the_bundle_and_run() {
+    let main = format!(
+        "{HEADER}import \"lib/lights\" as lights;\nstep(\"s\", || lights::up(\"a\"));\nif lights::TOP != 9 {{ fail(\"no\") }}"
+    );
+    let folder = folder(&[
+        ("main.rhai", &main),
+        ("lib/lights.rhai", "export const TOP = 9; fn up(lamp) { lab::set(lamp, 9) }"),
+    ]);
+    let bundle = Bundle::load(&folder.path().join("main.rhai")).unwrap();
+    assert_eq!(bundle.files.len(), 2);
+    let lab = Lab::new();
+    let report = lab.tokio.block_on(lab.runtime().run(&bundle, &std::collections::BTreeMap::new())).unwrap();
+    assert_eq!(report.outcome, cutover_runtime::event::RunOutcome::Succeeded, "{:?}", report.error);
+    assert_eq!(lab.level("a"), 9);
+}
+
+#[test]
+fn imports_cannot_leave_the_folder_or_go_in_circles() {
+    for path in ["../x", "/etc/passwd", "a/../../x", "./x", "x.rhai", ""] {
+        let main = format!("{HEADER}import \"{path}\" as x;");
+        let errors = load(&[("main.rhai", &main)]).unwrap_err();
+        assert_eq!(errors[0].code.as_str(), "import", "{path}: {errors:?}");
+    }
+    let outside = folder(&[("secret.rhai", "fn f() { 1 }")]);
+    let main = format!("{HEADER}import \"link\" as x;");
+    let inside = folder(&[("main.rhai", &main)]);
+    std::os::unix::fs::symlink(outside.path().join("secret.rhai"), inside.path().join("link.rhai")).unwrap();
+    let error = Bundle::load(&inside.path().join("main.rhai")).unwrap_err();
+    assert_eq!(error.message, "\"link\" leads out of the runbook's folder");
+
+    let main = format!("{HEADER}import \"a\" as a;");
+    let errors =
+        load(&[("main.rhai", &main), ("a.rhai", "import \"b\" as b;"), ("b.rhai", "import \"a\" as a;")])
+            .unwrap_err();
+    assert_eq!(
+        errors[0].message,
+        "scripts import each other in a circle: main.rhai -> a.rhai -> b.rhai -> a.rhai"
+    );
+    let errors = load(&[("main.rhai", &format!("{HEADER}import \"main\" as m;"))]).unwrap_err();
+    assert!(errors[0].message.contains("circle"), "{errors:?}");
+}
+
+#[test]
+fn no_name_may_mean_two_things_across_imports() {
+    let main = format!("{HEADER}import \"a\" as a;\nimport \"b\" as b;\nfn inner(x) {{ x }}");
+    let errors =
+        load(&[("main.rhai", &main), ("a.rhai", "fn inner(x) { 1 }"), ("b.rhai", "import \"a\" as b;")])
+            .unwrap_err();
+    let lines: Vec<String> = errors.iter().map(line).collect();
+    assert!(
+        lines.iter().any(|l| l.contains("the function `inner` with 1 argument is also defined in a.rhai")),
+        "{lines:#?}"
+    );
+    assert!(
+        lines.iter().any(|l| l.contains("`b` is \"b\" here and \"a\" in b.rhai")
+            || l.contains("`b` is \"a\" here and \"b\"")),
+        "{lines:#?}"
+    );
+}
+
+#[test]
+fn an_import_may_only_define_things() {
+    let main = format!("{HEADER}import \"a\" as a;");
+    let errors = load(&[("main.rhai", &main), ("a.rhai", "lab::set(\"a\", 1);")]).unwrap_err();
+    assert_eq!(errors[0].message, "an imported script may only define functions and constants");
+}
+
+#[test]
+fn files_that_are_no_scripts_are_refused() {
+    let missing = Bundle::load(std::path::Path::new("/nowhere/x.rhai")).unwrap_err();
+    assert!(missing.message.starts_with("cannot read /nowhere/x.rhai"), "{missing}");
+    let folder = tempfile::tempdir().unwrap();
+    let is_folder = Bundle::load(folder.path()).unwrap_err();
+    assert!(is_folder.message.contains("it is a folder"), "{is_folder}");
+    let path = folder.path().join("x.rhai");
+    std::fs::write(&path, [0x61, 0xff, 0xfe]).unwrap();
+    assert!(Bundle::load(&path).unwrap_err().message.contains("not UTF-8"));
+    std::fs::write(&path, "a".repeat(300 * 1024)).unwrap();
+    assert!(Bundle::load(&path).unwrap_err().message.contains("larger than 256 KiB"));
+}

@@ -1,0 +1,467 @@
+//! A small world in memory for tests: lamps with a state, a bell that rings, and ways to make them fail.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use cutover_runtime::{
+    Bundle, Given, Report, Runtime, Stop,
+    effect::{Action, Change, Limits, On, Polled, Progress, Read, Reply, Undo, Until, Wait},
+    error::RunError,
+    event::{EffectResult, Envelope, Event, Grade},
+    journal::{SqliteStore, Store},
+    kernel::Policy,
+    provider::{Capability, Provider, ProviderError, Providers},
+    script::{ScriptContext as _, ScriptResult},
+    target::Target,
+    world::People,
+};
+use rhai::{Map, Module, NativeCallContext, plugin::*};
+use serde::{Deserialize, Serialize};
+
+/// What the provider does with a request.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// Refuses for good.
+    Terminal,
+    /// Refuses, may be asked again.
+    Retryable,
+    /// Refuses, may be asked again after a while.
+    After(Duration),
+    /// Does it, but the answer is lost.
+    LostAnswer,
+    /// Does something else.
+    HalfDone(i64),
+    /// Never answers.
+    Hangs,
+    /// Does it, but it never comes into effect.
+    NeverSettles,
+    /// Panics.
+    Panics,
+}
+
+#[derive(Default)]
+pub struct Board {
+    pub lamps: BTreeMap<String, i64>,
+    pub rings: Vec<String>,
+    pub log: Vec<String>,
+    /// Faults of the next `apply`s, by lamp.
+    pub faults: BTreeMap<String, VecDeque<Fault>>,
+    pub unsettled: bool,
+}
+
+/// The provider of all lamps.
+#[derive(Clone, Default)]
+pub struct Lamps(pub Arc<Mutex<Board>>);
+
+impl Lamps {
+    pub fn board(&self) -> MutexGuard<'_, Board> {
+        self.0.lock().unwrap()
+    }
+}
+
+#[async_trait]
+impl Provider for Lamps {
+    fn kind(&self) -> &'static str {
+        "lab"
+    }
+    fn describe(&self) -> String {
+        "memory".into()
+    }
+    async fn check(&self) -> Result<String, ProviderError> {
+        Ok("ok".into())
+    }
+}
+
+pub trait Light: Provider {
+    fn lamps(&self) -> &Lamps;
+}
+
+impl Light for Lamps {
+    fn lamps(&self) -> &Lamps {
+        self
+    }
+}
+
+impl Capability for dyn Light {
+    const NOUN: &'static str = "lab";
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Level(i64);
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "level {}", self.0)
+    }
+}
+
+#[derive(Serialize)]
+struct Set {
+    lamp: String,
+    to: i64,
+}
+
+fn lamps(on: &On) -> Result<Lamps, ProviderError> {
+    Ok(on.get::<dyn Light>("lamps")?.lamps().clone())
+}
+
+impl Change for Set {
+    const ID: &'static str = "lab.set";
+    type State = Level;
+
+    fn target(&self) -> Target {
+        Target::new("lab", &self.lamp)
+    }
+
+    async fn observe(&self, on: &On) -> Result<Level, ProviderError> {
+        let lamps = lamps(on)?;
+        let board = lamps.board();
+        board.lamps.get(&self.lamp).copied().map(Level).ok_or_else(|| {
+            ProviderError::terminal("unknown-target", format!("no lamp named \"{}\"", self.lamp))
+                .hint("buy one")
+        })
+    }
+
+    fn desired(&self, _: &Level) -> Result<Level, ProviderError> {
+        Ok(Level(self.to))
+    }
+
+    async fn apply(&self, on: &On, from: &Level, to: &Level) -> Result<(), ProviderError> {
+        let lamps = lamps(on)?;
+        let fault = lamps.board().faults.get_mut(&self.lamp).and_then(VecDeque::pop_front);
+        lamps.board().log.push(format!("{} {} -> {}", self.lamp, from.0, to.0));
+        let set = |level| lamps.board().lamps.insert(self.lamp.clone(), level);
+        match fault {
+            None => {}
+            Some(Fault::Terminal) => {
+                return Err(ProviderError::terminal("provider", "the fuse is blown").hint("replace it"));
+            }
+            Some(Fault::Retryable) => return Err(ProviderError::unreachable("the switch does not answer")),
+            Some(Fault::After(wait)) => {
+                return Err(ProviderError::unreachable("too many requests").after(wait));
+            }
+            Some(Fault::LostAnswer) => {
+                set(to.0);
+                return Err(ProviderError::terminal("unreachable", "connection reset"));
+            }
+            Some(Fault::HalfDone(level)) => {
+                set(level);
+                return Err(ProviderError::terminal("provider", "stopped half-way"));
+            }
+            Some(Fault::Hangs) => std::future::pending().await,
+            Some(Fault::NeverSettles) => lamps.board().unsettled = true,
+            Some(Fault::Panics) => panic!("lamp exploded"),
+        }
+        set(to.0);
+        Ok(())
+    }
+
+    async fn settled(&self, on: &On, _: &Level) -> Result<Progress, ProviderError> {
+        let lamps = lamps(on)?;
+        let unsettled = lamps.board().unsettled;
+        Ok(if unsettled {
+            Progress::Waiting { done: 0, total: 1, message: "still warming up".into() }
+        } else {
+            Progress::Settled
+        })
+    }
+
+    fn undo(&self, _: &Level, to: &Level) -> Undo {
+        if to.0 == 666 { Undo::Impossible("the lamp has melted".into()) } else { Undo::Possible }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            timeout: Duration::from_millis(200),
+            attempts: 3,
+            backoff: Duration::from_millis(1),
+            settle: Duration::from_millis(30),
+            settle_every: Duration::from_millis(5),
+            ..Limits::default()
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Ring {
+    text: String,
+    undoable: bool,
+}
+
+impl Action for Ring {
+    const ID: &'static str = "lab.ring";
+    type Output = i64;
+
+    fn describe(&self) -> String {
+        format!("ring {}", self.text)
+    }
+
+    async fn perform(&self, on: &On) -> Result<i64, ProviderError> {
+        let lamps = lamps(on)?;
+        let mut board = lamps.board();
+        board.rings.push(format!("{} [{}]", self.text, on.idempotency_key().split_once('/').unwrap().1));
+        if self.text.contains("broken") {
+            return Err(ProviderError::terminal("provider", "the bell is broken"));
+        }
+        Ok(i64::try_from(board.rings.len()).unwrap())
+    }
+
+    fn undoable(&self) -> bool {
+        self.undoable
+    }
+
+    async fn undo(&self, on: &On, output: &i64) -> Result<(), ProviderError> {
+        lamps(on)?.board().log.push(format!("unring {output}"));
+        Ok(())
+    }
+}
+
+#[derive(Serialize)]
+struct Look {
+    lamp: String,
+    check: Option<i64>,
+}
+
+impl Read for Look {
+    const ID: &'static str = "lab.look";
+    type Value = i64;
+
+    fn describe(&self) -> String {
+        self.lamp.clone()
+    }
+
+    fn depends_on(&self) -> Vec<Target> {
+        vec![Target::new("lab", &self.lamp)]
+    }
+
+    fn is_check(&self) -> bool {
+        self.check.is_some()
+    }
+
+    async fn read(&self, on: &On) -> Result<i64, ProviderError> {
+        let lamps = lamps(on)?;
+        let level = lamps.board().lamps.get(&self.lamp).copied().unwrap_or(-1);
+        match self.check {
+            Some(want) if want != level => {
+                Err(ProviderError::terminal("provider", format!("expected {want}, got {level}")))
+            }
+            _ => Ok(level),
+        }
+    }
+
+    fn show(&self, value: &i64) -> String {
+        value.to_string()
+    }
+}
+
+/// Waits until a lamp has a level.
+#[derive(Serialize)]
+struct Await {
+    lamp: String,
+    level: i64,
+}
+
+impl Wait for Await {
+    const ID: &'static str = "lab.await";
+    type Answer = i64;
+    type Memory = i64;
+
+    fn describe(&self) -> String {
+        format!("{} at {}", self.lamp, self.level)
+    }
+
+    fn until(&self) -> Until {
+        Until::Polled { every: Duration::from_millis(2), at_least: Duration::from_secs(60) }
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        Some(Duration::from_millis(50))
+    }
+
+    fn answer(&self, _: Option<&Reply>) -> Result<i64, ProviderError> {
+        Ok(0)
+    }
+
+    async fn poll(&self, on: &On, looks: &mut i64, _: Duration) -> Result<Polled<i64>, ProviderError> {
+        *looks += 1;
+        let lamps = lamps(on)?;
+        let level = lamps.board().lamps[&self.lamp];
+        Ok(if level == self.level { Polled::Over(*looks) } else { Polled::Waiting(format!("{level}")) })
+    }
+}
+
+#[export_module]
+pub mod script {
+    /// Sets a lamp.
+    #[rhai_fn(return_raw, volatile)]
+    pub fn set(cx: NativeCallContext<'_>, lamp: &str, to: i64) -> ScriptResult {
+        cx.change(Set { lamp: lamp.to_owned(), to })
+    }
+
+    /// Rings.
+    #[rhai_fn(return_raw, volatile)]
+    pub fn ring(cx: NativeCallContext<'_>, text: &str) -> ScriptResult {
+        cx.action(Ring { text: text.to_owned(), undoable: false })
+    }
+
+    /// Rings in a way that can be taken back.
+    #[rhai_fn(name = "ring", return_raw, volatile)]
+    pub fn ring_with(cx: NativeCallContext<'_>, text: &str, options: Map) -> ScriptResult {
+        #[derive(Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        #[derive(Default)]
+        struct Options {
+            undoable: bool,
+        }
+        let options: Options = cx.options(options)?;
+        cx.action(Ring { text: text.to_owned(), undoable: options.undoable })
+    }
+
+    /// Level of a lamp.
+    #[rhai_fn(return_raw, volatile)]
+    pub fn look(cx: NativeCallContext<'_>, lamp: &str) -> ScriptResult {
+        cx.read(Look { lamp: lamp.to_owned(), check: None })
+    }
+
+    /// Fails unless a lamp has that level.
+    #[rhai_fn(return_raw, volatile)]
+    pub fn expect(cx: NativeCallContext<'_>, lamp: &str, level: i64) -> ScriptResult {
+        cx.read(Look { lamp: lamp.to_owned(), check: Some(level) })
+    }
+
+    /// Waits until a lamp has that level.
+    #[rhai_fn(name = "wait_for", return_raw, volatile)]
+    pub fn wait_for(cx: NativeCallContext<'_>, lamp: &str, level: i64) -> ScriptResult {
+        cx.wait(Await { lamp: lamp.to_owned(), level })
+    }
+}
+
+/// A runtime with lamps `a`, `b`, `c` at 0, a store in a temporary folder, and a list of all events.
+pub struct Lab {
+    pub lamps: Lamps,
+    pub events: Arc<Mutex<Vec<Envelope>>>,
+    pub folder: tempfile::TempDir,
+    pub tokio: tokio::runtime::Runtime,
+    pub store: Arc<SqliteStore>,
+    pub people: Option<Arc<dyn People>>,
+    pub policy: Option<Arc<dyn Policy>>,
+    pub limits: cutover_runtime::script::ScriptLimits,
+    pub stop: Stop,
+}
+
+pub const HEADER: &str = "const RUNBOOK = #{ name: \"lab\" };\n";
+
+impl Lab {
+    pub fn new() -> Self {
+        let lamps = Lamps::default();
+        for lamp in ["a", "b", "c"] {
+            lamps.board().lamps.insert(lamp.into(), 0);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let tokio = tokio::runtime::Runtime::new().unwrap();
+        let store = Arc::new(tokio.block_on(SqliteStore::open(folder.path())).unwrap());
+        let limits = cutover_runtime::script::ScriptLimits::default();
+        Self {
+            lamps,
+            events: Arc::default(),
+            folder,
+            tokio,
+            store,
+            people: None,
+            policy: None,
+            limits,
+            stop: Stop::default(),
+        }
+    }
+
+    pub fn runtime(&self) -> Runtime {
+        let mut providers = Providers::new("lab");
+        let lamps = Arc::new(self.lamps.clone());
+        providers.bind::<dyn Light>("lamps", lamps.clone(), lamps);
+        let mut module = Module::new();
+        rhai::combine_with_exported_module!(&mut module, "lab", script);
+        let events = Arc::clone(&self.events);
+        let mut builder = Runtime::builder()
+            .modules([("lab", Arc::new(module))])
+            .providers(providers)
+            .store(Arc::clone(&self.store) as Arc<dyn Store>)
+            .limits(self.limits)
+            .sink(Arc::new(move |event: &Envelope| events.lock().unwrap().push(event.clone())));
+        if let Some(people) = &self.people {
+            builder = builder.people(Arc::clone(people));
+        }
+        if let Some(policy) = &self.policy {
+            builder = builder.policy(Arc::clone(policy));
+        }
+        builder.build()
+    }
+
+    pub fn bundle(script: &str) -> Bundle {
+        Bundle::single("lab.rhai", format!("{HEADER}{script}"))
+    }
+
+    pub fn run(&self, script: &str) -> Report {
+        let report = self.tokio.block_on(self.runtime().run_until(
+            &Self::bundle(script),
+            &BTreeMap::new(),
+            &self.stop,
+        ));
+        report.unwrap_or_else(|e| panic!("does not load: {:?}", e.0))
+    }
+
+    pub fn plan(&self, script: &str) -> Report {
+        let report = self
+            .tokio
+            .block_on(self.runtime().plan(&Self::bundle(script), &BTreeMap::<String, Given>::new()));
+        report.unwrap_or_else(|e| panic!("does not load: {:?}", e.0))
+    }
+
+    /// Why a script is refused before it runs.
+    pub fn refused(&self, script: &str) -> Vec<RunError> {
+        match self.runtime().check(&Self::bundle(script)) {
+            Ok(_) => panic!("was not refused:\n{script}"),
+            Err(errors) => errors.0,
+        }
+    }
+
+    pub fn level(&self, lamp: &str) -> i64 {
+        self.lamps.board().lamps[lamp]
+    }
+
+    pub fn log(&self) -> Vec<String> {
+        self.lamps.board().log.clone()
+    }
+
+    pub fn fault(&self, lamp: &str, faults: impl IntoIterator<Item = Fault>) {
+        self.lamps.board().faults.entry(lamp.into()).or_default().extend(faults);
+    }
+
+    /// One line per effect that ended: id, grade, outcome.
+    pub fn lines(&self) -> Vec<String> {
+        let grade = |grade: &Grade| serde_json::to_value(grade).unwrap().as_str().unwrap().to_owned();
+        self.events
+            .lock()
+            .unwrap()
+            .iter()
+            .filter_map(|e| match &e.event {
+                Event::EffectEnded { id, grade: g, result, .. } => Some(match result {
+                    EffectResult::Changed { from_text, to_text, .. } => {
+                        format!("{id} {}: {from_text} -> {to_text}", grade(g))
+                    }
+                    EffectResult::Unchanged { text, .. } => format!("{id} {}: {text} unchanged", grade(g)),
+                    EffectResult::Performed { text } | EffectResult::Answered { text } => {
+                        format!("{id} {}: {text}", grade(g))
+                    }
+                    EffectResult::Failed { error } => format!("{id} failed: {error}"),
+                }),
+                _ => None,
+            })
+            .collect()
+    }
+}

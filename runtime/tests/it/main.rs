@@ -1,0 +1,12 @@
+//! Tests of the runtime against a small world in memory.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop right there")]
+#![expect(unreachable_pub, reason = "rhai registers only the functions of a module that are `pub`")]
+
+mod check;
+mod effects;
+mod journal;
+mod lab;
+mod plan;
+mod rollback;
+mod sandbox;
