@@ -1,14 +1,22 @@
 //! `notify`: messages to people.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use cutover_runtime::{
     effect::On,
     provider::{Capability, Provider, ProviderError, Providers},
 };
-use rhai::Module;
+use rhai::{Module, plugin::*};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, Entry};
+
+pub mod console;
+mod endpoint;
+pub mod send;
+pub mod slack;
+pub mod webhook;
 
 /// A message to people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +59,9 @@ impl Capability for dyn Notify {
 
 /// The script module `notify`.
 pub fn module() -> Module {
-    Module::new()
+    let mut m = Module::new();
+    combine_with_exported_module!(&mut m, "send", send::script);
+    m
 }
 
 /// Binds a receiver from the configuration.
@@ -59,6 +69,24 @@ pub fn module() -> Module {
 /// # Errors
 /// An unknown provider or a setting that cannot be used.
 pub fn bind(entry: &Entry, into: &mut Providers) -> Result<(), ConfigError> {
-    let _ = into;
-    Err(entry.unknown_provider(&[]))
+    let wrong = |(key, message): (&'static str, String)| entry.bad_setting(key, &message);
+    match &*entry.provider {
+        "console" => {
+            let console = Arc::new(console::Console::new(entry.settings()?));
+            into.bind::<dyn Notify>(&entry.name, console.clone(), console);
+        }
+        "slack" => {
+            let slack = Arc::new(slack::Slack::new(entry.settings()?).map_err(wrong)?);
+            into.bind::<dyn Notify>(&entry.name, slack.clone(), slack);
+        }
+        "webhook" => {
+            let webhook = Arc::new(webhook::Webhook::new(entry.settings()?).map_err(wrong)?);
+            into.bind::<dyn Notify>(&entry.name, webhook.clone(), webhook);
+        }
+        _ => return Err(entry.unknown_provider(&["console", "slack", "webhook"])),
+    }
+    Ok(())
 }
+
+#[cfg(test)]
+mod lab;

@@ -6,8 +6,9 @@ use std::{
 };
 
 use cutover_runtime::{
+    Bundle, Report, Runtime,
     error::codes as core,
-    event::{Envelope, Event, Sink},
+    event::{Envelope, Event, RunOutcome, Sink},
     provider::Providers,
     secret::SecretText,
 };
@@ -445,4 +446,78 @@ fn options_that_do_not_go_together_are_refused_by_name() {
     }
     assert!(serde_json::from_value::<Options>(json!({ "touches": ["web"] })).is_err());
     assert!(serde_json::from_value::<Options>(json!({ "timout": "1s" })).is_err());
+}
+
+/// Runs or plans a script that may run `touch`, `rm`, `cat`, `echo`, `false` and shells in `folder`.
+fn execute(script: &str, folder: &Path, plan: bool) -> Report {
+    let policy = json!({ "allow": ["touch", "rm", "cat", "echo", "false"], "shell": true });
+    let policy: ExecPolicy = serde_json::from_value(policy).expect("policy");
+    let mut providers = Providers::new("test");
+    providers.extend(Arc::new(policy.in_folder(folder)));
+    let runtime = Runtime::builder()
+        .modules([("exec", Arc::new(crate::exec::module())), ("secrets", Arc::new(crate::secrets::module()))])
+        .providers(providers)
+        .build();
+    let bundle = Bundle::single("test.rhai", &format!("const RUNBOOK = #{{ name: \"test\" }}; {script}"));
+    let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("runtime");
+    let none = std::collections::BTreeMap::new();
+    tokio
+        .block_on(async {
+            if plan { runtime.plan(&bundle, &none).await } else { runtime.run(&bundle, &none).await }
+        })
+        .expect("a script that loads")
+}
+
+#[test]
+fn scripts_run_commands_and_a_rollback_takes_them_back() {
+    let folder = tempfile::tempdir().expect("folder");
+    let examples = r##"
+        if exec::run(["echo", "green"]).stdout != "green" { fail("run") }
+        let result = exec::run(["cat"], #{ stdin: "green", timeout: "10s", read_only: true });
+        if result.exit_code != 0 || result.stdout != "green" { fail("run with options") }
+        if exec::shell("echo green | tr a-z A-Z").stdout != "GREEN" { fail("shell") }
+        if exec::shell("echo \"$POOL\"", #{ env: #{ POOL: "green; rm x" } }).stdout != "green; rm x" { fail("shell with options") }
+        try { exec::run(["false"]); fail("no error"); } catch (e) { if e.code != "exec" { throw e } }
+    "##;
+    let report = execute(examples, folder.path(), false);
+    assert_eq!(report.outcome, RunOutcome::Succeeded, "{:?}", report.error);
+
+    let report = execute(
+        r#"exec::run(["touch", "kept"]); exec::run(["touch", "flag"], #{ undo: ["rm", "flag"] }); exec::run(["cat", "flag"]); fail("later");"#,
+        folder.path(),
+        false,
+    );
+    assert_eq!(report.outcome, RunOutcome::RolledBack, "{report:?}");
+    assert_eq!(report.error.expect("why").message, "later");
+    assert!(folder.path().join("kept").exists() && !folder.path().join("flag").exists());
+}
+
+#[test]
+fn a_plan_runs_what_only_looks_assumes_what_it_may_and_stops_at_the_rest() {
+    let folder = tempfile::tempdir().expect("folder");
+    let plan =
+        |script: &str| execute(script, folder.path(), true).error.map(|e| (e.code.to_string(), e.message));
+    assert_eq!(
+        plan(r#"exec::run(["touch", "x"]); exec::run(["touch", "y"], #{ undo: ["rm", "y"] });"#),
+        None
+    );
+    assert!(fs::read_dir(folder.path()).expect("folder").next().is_none(), "nothing was run");
+    assert_eq!(
+        plan(r#"if exec::run(["echo", "3"], #{ read_only: true }).stdout != "3" { fail("x") }"#),
+        None
+    );
+    assert_eq!(
+        plan(r#"if exec::run(["echo", "3"], #{ assume: #{ stdout: "4" } }).stdout != "4" { fail("x") }"#),
+        None
+    );
+    let unknown = plan(r#"if exec::run(["echo", "3"]).stdout == "3" { }"#).expect("it depends on the result");
+    assert_eq!(unknown.0, core::UNKNOWN_IN_PLAN);
+    let refused = plan(r#"exec::run(["rm-rf", "/"])"#).expect("not allowed");
+    assert_eq!(
+        refused,
+        (codes::EXEC.to_owned(), "`rm-rf /` is not allowed in environment \"test\"".to_owned())
+    );
+    let wrong = plan(r#"exec::run("git push")"#).expect("no array");
+    assert_eq!(wrong.0, core::ARGUMENT);
+    assert!(wrong.1.starts_with("`argv`: "), "{wrong:?}");
 }

@@ -1,0 +1,87 @@
+//! Messages to whoever watches the run.
+
+use async_trait::async_trait;
+use cutover_runtime::{
+    effect::On,
+    event::Stream,
+    provider::{Provider, ProviderError},
+};
+use serde::Deserialize;
+
+use super::{Message, Notify, Severity};
+
+/// Settings of `provider = "console"`: there are none.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {}
+
+/// Shows messages among the output of the run.
+#[derive(Debug, Default)]
+pub struct Console {}
+
+impl Console {
+    /// A console.
+    pub fn new(settings: Settings) -> Self {
+        let Settings {} = settings;
+        Self {}
+    }
+}
+
+#[async_trait]
+impl Provider for Console {
+    fn kind(&self) -> &'static str {
+        "console"
+    }
+
+    fn describe(&self) -> String {
+        "the output of the run".to_owned()
+    }
+
+    async fn check(&self) -> Result<String, ProviderError> {
+        Ok("ready".to_owned())
+    }
+}
+
+#[async_trait]
+impl Notify for Console {
+    async fn send(&self, on: &On, message: &Message) -> Result<(), ProviderError> {
+        let loud = match message.severity {
+            Severity::Info => "",
+            Severity::Warning => "warning: ",
+            Severity::Critical => "critical: ",
+        };
+        for line in message.text.lines() {
+            on.output(Stream::Stdout, &format!("{loud}{line}"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use cutover_runtime::{
+        event::{Envelope, Event},
+        provider::Providers,
+    };
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn each_line_is_shown_as_loud_as_the_message() {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&lines);
+        let on =
+            On::detached(Arc::new(Providers::new("test"))).heard_by(Arc::new(move |event: &Envelope| {
+                if let Event::Output { line, stream: Stream::Stdout, .. } = &event.event {
+                    heard.lock().expect("lock").push(line.clone());
+                }
+            }));
+        let console = Console::new(Settings {});
+        for (text, severity) in [("done", Severity::Info), ("a\nb", Severity::Critical)] {
+            console.send(&on, &Message { text: text.to_owned(), severity }).await.expect("shown");
+        }
+        assert_eq!(*lines.lock().expect("lock"), ["done", "critical: a", "critical: b"]);
+    }
+}

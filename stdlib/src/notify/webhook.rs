@@ -1,0 +1,355 @@
+//! Messages as JSON to an HTTP endpoint.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use cutover_runtime::{
+    effect::On,
+    provider::{Provider, ProviderError},
+};
+use reqwest::{
+    Method,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+};
+use serde::Deserialize;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::{
+    Message, Notify,
+    endpoint::{Endpoint, variable},
+};
+use crate::codes;
+
+/// Settings of `provider = "webhook"`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where to send.
+    pub url: Option<String>,
+    /// The environment variable that holds the URL, instead of `url`.
+    pub url_env: Option<String>,
+    /// `POST` or `PUT`.
+    #[serde(default)]
+    pub method: Verb,
+    /// More headers: a text, or `{ env = "NAME" }` for one that an environment variable holds.
+    #[serde(default)]
+    pub headers: BTreeMap<String, Header>,
+    /// The environment variable that holds a bearer token.
+    pub bearer_env: Option<String>,
+    /// Whether the receiver recognizes a repeated message by its `Idempotency-Key`. If it does not, a message of which it is not
+    /// known whether it was delivered is not sent again.
+    #[serde(default = "yes")]
+    pub idempotent: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The method of the request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Verb {
+    /// `POST`
+    #[default]
+    Post,
+    /// `PUT`
+    Put,
+}
+
+/// The value of a header.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Header {
+    /// As it is.
+    Plain(String),
+    /// In an environment variable.
+    Kept(KeptHeader),
+}
+
+/// A header that an environment variable holds.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeptHeader {
+    /// The variable.
+    pub env: String,
+}
+
+/// An HTTP endpoint that takes messages as JSON:
+///
+/// ```json
+/// {"text": "…", "severity": "info", "environment": "production", "effect": "tell/1:notify.send", "idempotency_key": "…"}
+/// ```
+///
+/// The key is also in the header `Idempotency-Key`, percent-encoded where a header cannot hold it.
+pub struct Webhook {
+    endpoint: Endpoint,
+    method: Verb,
+    headers: Vec<(HeaderName, Header)>,
+    bearer_env: Option<String>,
+    idempotent: bool,
+}
+
+impl Webhook {
+    /// An endpoint.
+    ///
+    /// # Errors
+    /// The setting that cannot be used, and why.
+    pub fn new(settings: Settings) -> Result<Self, (&'static str, String)> {
+        let Settings { url, url_env, method, headers, bearer_env, idempotent } = settings;
+        let endpoint = Endpoint::new(url, url_env)?;
+        let headers = headers
+            .into_iter()
+            .map(|(name, value)| {
+                let known = HeaderName::try_from(&name)
+                    .map_err(|_| ("headers", format!("\"{name}\" cannot be the name of a header")))?;
+                if let Header::Plain(text) = &value
+                    && HeaderValue::from_str(text).is_err()
+                {
+                    return Err(("headers", format!("the value of {name} cannot stand in a header")));
+                }
+                Ok((known, value))
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { endpoint, method, headers, bearer_env, idempotent })
+    }
+
+    fn headers(&self, on: &On) -> Result<HeaderMap, ProviderError> {
+        let secret = |variable_name: &str, before: &str| {
+            let value = variable(variable_name)?;
+            on.vault().keep(variable_name, value.clone());
+            let text = Zeroizing::new(format!("{before}{}", value.as_str()));
+            let mut header = HeaderValue::from_str(&text).map_err(|_| {
+                ProviderError::terminal(
+                    codes::NOTIFY,
+                    format!("the value of the environment variable {variable_name} cannot stand in a header"),
+                )
+            })?;
+            header.set_sensitive(true);
+            Ok::<_, ProviderError>(header)
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(name) = &self.bearer_env {
+            headers.insert(AUTHORIZATION, secret(name, "Bearer ")?);
+        }
+        for (name, value) in &self.headers {
+            let value = match value {
+                Header::Plain(text) => HeaderValue::from_str(text)
+                    .map_err(|e| ProviderError::terminal(codes::NOTIFY, format!("header {name}: {e}")))?,
+                Header::Kept(kept) => secret(&kept.env, "")?,
+            };
+            headers.insert(name, value);
+        }
+        let key = encoded(on.idempotency_key());
+        if let Ok(key) = HeaderValue::from_str(&key) {
+            headers.insert("idempotency-key", key);
+        }
+        Ok(headers)
+    }
+}
+
+/// A key as a header can hold it: visible ASCII, all else percent-encoded.
+fn encoded(key: &str) -> String {
+    key.bytes()
+        .map(|byte| match byte {
+            b'%' => "%25".to_owned(),
+            0x21..=0x7e => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+#[async_trait]
+impl Provider for Webhook {
+    fn kind(&self) -> &'static str {
+        "webhook"
+    }
+
+    fn describe(&self) -> String {
+        self.endpoint.describe()
+    }
+
+    async fn check(&self) -> Result<String, ProviderError> {
+        if let Some(name) = &self.bearer_env {
+            variable(name)?;
+        }
+        self.endpoint.check().await
+    }
+}
+
+#[async_trait]
+impl Notify for Webhook {
+    async fn send(&self, on: &On, message: &Message) -> Result<(), ProviderError> {
+        let body = json!({
+            "text": message.text,
+            "severity": message.severity,
+            "environment": on.environment(),
+            "effect": on.id(),
+            "idempotency_key": on.idempotency_key(),
+        });
+        let headers = self.headers(on)?;
+        let method = match self.method {
+            Verb::Post => Method::POST,
+            Verb::Put => Method::PUT,
+        };
+        let answered = self
+            .endpoint
+            .send(on, self.idempotent, |client, url| {
+                client.request(method, url).headers(headers).body(body.to_string())
+            })
+            .await?;
+        if answered.response.status().is_success() { Ok(()) } else { Err(answered.refused(on).await) }
+    }
+
+    fn is_idempotent(&self) -> bool {
+        self.idempotent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use cutover_runtime::{
+        error::codes as core,
+        provider::{Providers, Retry},
+    };
+    use serde_json::Value;
+
+    use super::*;
+    use crate::notify::{
+        Severity,
+        lab::{Answer, Server},
+    };
+
+    fn webhook(server: &Server, more: Value) -> Webhook {
+        let mut settings = json!({ "url": server.url("/hooks/hunter2-hunter2") });
+        settings.as_object_mut().expect("map").extend(more.as_object().expect("map").clone());
+        Webhook::new(serde_json::from_value(settings).expect("settings")).map_err(|e| e.1).expect("usable")
+    }
+
+    async fn send(webhook: &Webhook) -> Result<(), ProviderError> {
+        let on = On::detached(Arc::new(Providers::new("test")));
+        webhook.send(&on, &Message { text: "ü \"done\"".to_owned(), severity: Severity::Critical }).await
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_message_arrives_with_its_key_and_headers() {
+        let server = Server::answering([Answer::status(204)]);
+        let webhook = webhook(
+            &server,
+            json!({
+                "method": "PUT",
+                "headers": { "X-Team": "sre", "X-Key": { "env": "CARGO_PKG_VERSION" } },
+                "bearer_env": "CARGO_PKG_NAME",
+            }),
+        );
+        send(&webhook).await.expect("accepted");
+        let request = &server.requests()[0];
+        assert_eq!(request.line, "PUT /hooks/hunter2-hunter2 HTTP/1.1");
+        assert_eq!(request.header("content-type"), "application/json");
+        assert_eq!(request.header("authorization"), "Bearer cutover-stdlib");
+        assert_eq!(request.header("x-team"), "sre");
+        assert_eq!(request.header("x-key"), env!("CARGO_PKG_VERSION"));
+        assert_eq!(request.header("idempotency-key"), "detached");
+        assert_eq!(
+            request.json(),
+            json!({ "text": "ü \"done\"", "severity": "critical", "environment": "test",
+                    "effect": "detached", "idempotency_key": "detached" })
+        );
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn which_answers_allow_another_try_depends_on_the_receiver() {
+        for (status, idempotent, again) in [
+            (500, true, true),
+            (502, true, true),
+            (429, true, true),
+            (400, true, false),
+            (302, true, false),
+            (500, false, false),
+            (502, false, false),
+            (504, false, false),
+            (503, false, true),
+            (429, false, true),
+        ] {
+            let server = Server::answering([Answer::status(status)]);
+            let error =
+                send(&webhook(&server, json!({ "idempotent": idempotent }))).await.expect_err("refused");
+            assert_eq!(error.code.as_str(), codes::NOTIFY);
+            assert_eq!(error.retry != Retry::Never, again, "{status} {idempotent}");
+            assert!(error.message.contains(&format!("answered {status}")), "{error}");
+        }
+        let server = Server::answering([Answer::status(429).header("Retry-After: 7")]);
+        let error = send(&webhook(&server, json!({}))).await.expect_err("refused");
+        assert_eq!(error.retry, Retry::Safe { after: Some(Duration::from_secs(7)) });
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn errors_show_the_host_and_nothing_secret() {
+        let server = Server::answering([
+            Answer::status(404).body("no hook at /hooks/hunter2-hunter2"),
+            Answer::hang_up(),
+            Answer::hang_up(),
+        ]);
+        let hook = webhook(&server, json!({}));
+        let refused = send(&hook).await.expect_err("refused");
+        assert!(
+            refused.message.contains("/… answered 404 Not Found: no hook at <secret notify url path>"),
+            "{refused}"
+        );
+        let cut = send(&hook).await.expect_err("no answer");
+        assert_eq!((cut.code.as_str(), cut.retry), (core::UNREACHABLE, Retry::Safe { after: None }));
+        let once = webhook(&server, json!({ "idempotent": false }));
+        let uncertain = send(&once).await.expect_err("no answer");
+        assert_eq!(uncertain.retry, Retry::Never, "it may have been delivered");
+        let port = server.stop();
+        let down = send(&once).await.expect_err("nobody there");
+        assert_eq!(down.retry, Retry::Safe { after: None }, "nothing was delivered");
+        assert!(down.message.starts_with(&format!("http://127.0.0.1:{port}/…: ")), "{down}");
+        let check = hook.check().await.expect_err("nobody there");
+        for error in [refused, cut, uncertain, down, check] {
+            assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+        }
+        assert!(!hook.describe().contains("hunter2"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_check_connects_and_sends_nothing() {
+        let server = Server::answering([]);
+        let said = webhook(&server, json!({})).check().await.expect("there");
+        assert!(said.ends_with("takes connections"), "{said}");
+        let error = webhook(&server, json!({ "bearer_env": "CUTOVER_NO_SUCH_VARIABLE" })).check().await;
+        assert_eq!(
+            error.expect_err("no token").message,
+            "the environment variable CUTOVER_NO_SUCH_VARIABLE is not set"
+        );
+        assert!(server.requests().is_empty());
+    }
+
+    #[test]
+    fn settings_that_cannot_be_used_are_named() {
+        for (settings, key) in [
+            (json!({}), "url"),
+            (json!({ "url": "https://x", "headers": { "a b": "c" } }), "headers"),
+            (json!({ "url": "https://x", "headers": { "a": "c\nd" } }), "headers"),
+        ] {
+            let settings: Settings = serde_json::from_value(settings).expect("settings");
+            assert_eq!(Webhook::new(settings).err().expect(key).0, key);
+        }
+        for settings in [
+            json!({ "uri": "x" }),
+            json!({ "method": "GET" }),
+            json!({ "headers": { "a": { "env": "B", "x": 1 } } }),
+        ] {
+            assert!(serde_json::from_value::<Settings>(settings).is_err());
+        }
+    }
+
+    #[test]
+    fn keys_fit_into_a_header() {
+        assert_eq!(encoded("run-x/25% to grün/1:notify.send"), "run-x/25%25%20to%20gr%C3%BCn/1:notify.send");
+    }
+}
