@@ -134,7 +134,7 @@ mod tests {
             ])
             .providers(providers)
             .build();
-        let bundle = Bundle::single("test.rhai", &format!("const RUNBOOK = #{{ name: \"test\" }}; {script}"));
+        let bundle = Bundle::single("test.rhai", format!("const RUNBOOK = #{{ name: \"test\" }}; {script}"));
         let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("runtime");
         tokio
             .block_on(async {

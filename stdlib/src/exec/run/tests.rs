@@ -458,7 +458,7 @@ fn execute(script: &str, folder: &Path, plan: bool) -> Report {
         .modules([("exec", Arc::new(crate::exec::module())), ("secrets", Arc::new(crate::secrets::module()))])
         .providers(providers)
         .build();
-    let bundle = Bundle::single("test.rhai", &format!("const RUNBOOK = #{{ name: \"test\" }}; {script}"));
+    let bundle = Bundle::single("test.rhai", format!("const RUNBOOK = #{{ name: \"test\" }}; {script}"));
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("runtime");
     let none = std::collections::BTreeMap::new();
     tokio
