@@ -261,3 +261,9 @@ fn a_setting_has_one_source() {
         "3:7 env.a.traffic.web.url: `url`: \"A=B\" is no name of an environment variable"
     );
 }
+
+#[test]
+fn an_entry_can_be_kept_by_a_provider() {
+    fn kept<T: Send + Sync + Clone + 'static>(_: &T) {}
+    kept(&entry("", &[]));
+}

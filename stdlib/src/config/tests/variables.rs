@@ -30,6 +30,10 @@ fn three_short_variables_stand_over_the_file() {
     assert_eq!(config.store(), Some("elsewhere.db"));
     assert_eq!(config.state_dir(), Some(Path::new("there")));
 
+    let vars = [("CUTOVER_STORE", "short.db"), ("CUTOVER__STORE", "long.db")];
+    assert_eq!(Config::parse("c", FULL, vars).expect("config").store(), Some("short.db"));
+    assert_eq!(Config::parse("c", FULL, vars[1..].iter().copied()).expect("config").store(), Some("long.db"));
+
     let vars = [("CUTOVER_ENV", ""), ("CUTOVER_STORE", ""), ("CUTOVER_STATE_DIR", "")];
     let config = Config::parse("conf/cutover.toml", FULL, vars).expect("config");
     assert_eq!((config.default_env(), config.store()), (Some("staging"), Some("conf/runs.db")));
