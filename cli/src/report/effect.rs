@@ -53,9 +53,9 @@ impl Line {
         self.paint(Theme::PLAIN, margin).lines().map(UnicodeWidthStr::width).max().unwrap_or(0)
     }
 
-    /// The line behind `margin`. What follows a line break is indented to stay below its beginning.
+    /// The line behind `margin`. What follows a line break is marked as belonging to it: it cannot pass for a line of its own.
     pub(crate) fn paint(&self, theme: Theme, margin: &str) -> String {
-        let below = format!("\n{margin}    ");
+        let below = format!("\n{margin}  {} ", theme.paint(Tone::Dim, symbol::OUTPUT));
         let painted = self.0.iter().flat_map(|(tone, text)| {
             // Painted line by line: a style that runs over a line break colours the margin too.
             text.split('\n').enumerate().map(|(i, line)| {

@@ -69,6 +69,7 @@ pub(crate) fn clean(text: &str) -> String {
         let line = line.trim_end_matches('\r');
         clean_line(line.rsplit_once('\r').map_or(line, |(_, last)| last), &mut cleaned);
     }
+    cleaned.truncate(cleaned.trim_end().len());
     cleaned
 }
 
@@ -172,6 +173,6 @@ mod tests {
         assert_eq!(clean("bell\u{7} and \u{9b}2J"), "bell\\u{7} and \\u{9b}2J");
         assert_eq!(clean("drop \u{202e}elbat"), "drop \\u{202e}elbat");
         assert_eq!(clean("a\tb\n"), "a    b");
-        assert_eq!(clean("ends in \u{1b}["), "ends in ");
+        assert_eq!(clean("ends in \u{1b}["), "ends in");
     }
 }

@@ -104,10 +104,8 @@ fn show(live: &mut Live, narrator: &Narrator, asked: &mut BTreeSet<String>, enve
             asked.insert(id.clone());
             live.pause();
         }
-        Event::Replied { id, .. } | Event::EffectEnded { id, .. } => {
-            if asked.remove(id) && asked.is_empty() {
-                live.resume();
-            }
+        Event::Replied { id, .. } | Event::EffectEnded { id, .. } if asked.remove(id) && asked.is_empty() => {
+            live.resume();
         }
         _ => {}
     }
@@ -180,7 +178,7 @@ mod tests {
           = traffic.shift web: blue 0, green 100 (unchanged)
           • all on green
           · two lines
-              of detail
+            │ of detail
         ✓ shift 100% (50ms)
         > notify.send ops: cutover to green done
 
@@ -334,10 +332,9 @@ mod tests {
           │ ✓ probe.http web: 200
           │ 100%
           │ line
-            break
+          │ break
         ✗ exec.run ./x: exit 1
-            ✓ all good
-            
+          │ ✓ all good
 
         failed after 1ms, nothing to undo
         "#);

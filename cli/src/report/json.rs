@@ -65,9 +65,7 @@ mod tests {
         let buffer = Buffer::default();
         let sink = JsonLines::new(Out::new(buffer.clone()));
         sink.event(&samples::success()[3]);
-        insta::assert_snapshot!(buffer.text(), @r#"
-        {"v":1,"run":"01K3","at":"2026-03-01T12:00:03Z","event":"effect_ended","id":"preflight/1:probe.http","kind":"read","effect":"probe.http","grade":"observed","attempts":1,"elapsed_ms":12,"result":"answered","text":"200 in 12ms"}
-        "#);
+        insta::assert_snapshot!(buffer.text(), @r#"{"v":1,"run":"01K3","at":"2026-03-01T12:00:03Z","event":"effect_ended","id":"preflight/1:probe.http","kind":"read","effect":"probe.http","grade":"observed","attempts":1,"elapsed_ms":12,"result":"answered","text":"200 in 12ms"}"#);
     }
 
     struct Gone(Arc<std::sync::atomic::AtomicUsize>);

@@ -47,9 +47,12 @@ impl Live {
                 let left = status.ends.map(|end| end.saturating_duration_since(Instant::now()));
                 let _ = to.write_str(&told(&status.message, state.elapsed(), left));
             });
-        let line = self.all.add(ProgressBar::new_spinner().with_style(style));
-        line.set_prefix(margin.to_owned());
-        line.set_message(label.to_owned());
+        // Complete before it is added: each later setting would draw it once more.
+        let line = ProgressBar::new_spinner()
+            .with_style(style)
+            .with_prefix(margin.to_owned())
+            .with_message(label.to_owned());
+        let line = self.all.add(line);
         line.enable_steady_tick(Duration::from_millis(120));
         self.lines.insert(id.to_owned(), (line, status));
     }

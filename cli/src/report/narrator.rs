@@ -54,7 +54,7 @@ impl Narrator {
     pub(crate) fn event(&mut self, envelope: &Envelope) -> Vec<String> {
         match &envelope.event {
             Event::RunStarted { runbook, version, environment, mode, params } => {
-                self.replaying = *mode == Mode::Replay;
+                *self = Self { replaying: *mode == Mode::Replay, ..Self::new(self.theme) };
                 let verb = if self.replaying { "replay of " } else { "" };
                 self.run_started(&format!("{verb}{runbook} {version}"), environment, &envelope.run, params)
             }
