@@ -14,39 +14,40 @@ use cutover_runtime::event::RunOutcome;
 pub(crate) enum Exit {
     /// All went well.
     Success = 0,
-    /// What was asked could not be done, and no run was made.
-    Error = 1,
-    /// The command line is wrong. Also what `clap` exits with.
+    /// A run failed and had changed nothing, or a command could not be carried out.
+    Failed = 1,
+    /// The command line, a script, a parameter or the configuration is wrong; nothing was begun.
     Usage = 2,
-    /// A run failed and had changed nothing.
-    Failed = 3,
     /// A run failed and was undone.
-    RolledBack = 4,
+    RolledBack = 3,
     /// A run failed and needs a person.
-    RollbackIncomplete = 5,
+    RollbackIncomplete = 4,
     /// A run stopped and can go on.
-    Paused = 6,
+    Paused = 5,
     /// A person ended a run.
-    Aborted = 7,
-    /// A plan has changes, with `--detailed-exitcode`.
-    Changes = 8,
+    Aborted = 6,
+    /// A defect of Cutover itself.
+    Internal = 7,
+    /// A person ended the process without waiting for the run.
+    Interrupted = 130,
 }
 
 impl Exit {
+    /// A plan has changes, with `--detailed-exitcode`: the same number as Terraform's. Everything that is wrong is 1 then.
+    #[expect(non_upper_case_globals, reason = "reads like the other exits")]
+    pub(crate) const Changes: Self = Self::Usage;
+
     /// All of them with their meaning, for the help and the documentation.
     pub(crate) const ALL: [(Self, &'static str); 9] = [
-        (Self::Success, "done; of a plan: it is complete"),
-        (
-            Self::Error,
-            "not done: the script, the configuration or a target is at fault, a check did not hold",
-        ),
-        (Self::Usage, "the command line is wrong"),
-        (Self::Failed, "the run failed, there was nothing to undo"),
-        (Self::RolledBack, "the run failed, all it had done was undone"),
-        (Self::RollbackIncomplete, "the run failed, something is left that a person must undo"),
-        (Self::Paused, "the run stopped and can go on"),
-        (Self::Aborted, "a person ended the run"),
-        (Self::Changes, "plan --detailed-exitcode: the plan has changes"),
+        (Self::Success, "succeeded"),
+        (Self::Failed, "failed; there was nothing to undo"),
+        (Self::Usage, "nothing was begun: the command line, script, parameters or configuration are wrong"),
+        (Self::RolledBack, "failed; all it had done was undone"),
+        (Self::RollbackIncomplete, "failed; something is left that a person must undo"),
+        (Self::Paused, "stopped; it can go on"),
+        (Self::Aborted, "a person ended it; there was nothing to undo"),
+        (Self::Internal, "a defect in Cutover"),
+        (Self::Interrupted, "interrupted three times: ended at once, without undoing"),
     ];
 }
 
@@ -195,13 +196,13 @@ Examples:
 
 const SHOW_EXAMPLES: &str = "\
 Examples:
-  cutover show 01K3ZQ
-  cutover show 01K3ZQ --events
-  cutover show 01K3ZQ --records --output json";
+  cutover show last
+  cutover show last --events
+  cutover show last --records --output json";
 
 const VERIFY_EXAMPLES: &str = "\
 Examples:
-  cutover verify 01K3ZQ";
+  cutover verify last";
 
 const TARGETS_EXAMPLES: &str = "\
 Examples:
@@ -224,7 +225,7 @@ fn exit_codes() -> String {
     let codes: Vec<String> =
         Exit::ALL.iter().map(|(exit, meaning)| format!("  {}  {meaning}", *exit as u8)).collect();
     format!(
-        "Exit codes:\n{}\n\nBegin with `cutover new hello`, then `cutover plan hello.rhai` and `cutover run hello.rhai`.",
+        "Exit codes:\n{}\n  With plan --detailed-exitcode: 0 nothing to do, 2 changes, 1 any error.\n\nBegin with `cutover new hello`, then `cutover plan hello.rhai` and `cutover run hello.rhai`.",
         codes.join("\n")
     )
 }
@@ -267,7 +268,7 @@ pub(crate) struct Plan {
     /// What to plan.
     #[command(flatten)]
     pub(crate) script: Script,
-    /// Exit with 8 if the plan has changes, with 0 only if it has none.
+    /// Exit with 0 if there is nothing to do, 2 if there are changes, 1 on any error.
     #[arg(long)]
     pub(crate) detailed_exitcode: bool,
 }

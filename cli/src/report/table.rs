@@ -33,13 +33,13 @@ pub(crate) struct RunRow {
     pub(crate) started: Timestamp,
     /// How long it took, once it has ended.
     pub(crate) elapsed_ms: Option<u64>,
-    /// How many targets it changed.
-    pub(crate) changes: usize,
+    /// Who began it.
+    pub(crate) started_by: String,
 }
 
 impl Row for RunRow {
     const HEADINGS: &'static [&'static str] =
-        &["RUN", "RUNBOOK", "ENV", "STATE", "STARTED", "TOOK", "CHANGES"];
+        &["RUN", "RUNBOOK", "ENV", "STATE", "STARTED", "TOOK", "BY"];
 
     fn cells(&self, now: Timestamp) -> Vec<(Tone, String)> {
         let tone = match &*self.state {
@@ -55,7 +55,7 @@ impl Row for RunRow {
             (tone, self.state.replace('_', " ")),
             (Tone::Plain, ago(now, self.started)),
             (Tone::Plain, self.elapsed_ms.map_or_else(|| "-".to_owned(), span)),
-            (Tone::Plain, self.changes.to_string()),
+            (Tone::Plain, self.started_by.clone()),
         ]
     }
 }
