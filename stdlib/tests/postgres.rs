@@ -268,8 +268,8 @@ async fn values_of_all_common_types_are_read() {
     }
     let e = database.query(&ask("SELECT '\\x00'::bytea AS v")).await.expect_err("bytes");
     assert_eq!(e.message, "column \"v\" is of type bytea, which has no form in a script");
-    let e = database
-        .query(&Question { params: vec![json!("x")], ..ask("SELECT * FROM (VALUES (1)) t(a) WHERE a = $1") });
+    let typed = Question { params: vec![json!("x")], ..ask("SELECT * FROM (VALUES (1)) t(a) WHERE a = $1") };
+    let e = database.query(&typed);
     assert_eq!(e.await.expect_err("types").hints.len(), 1);
 }
 

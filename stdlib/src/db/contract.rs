@@ -316,7 +316,8 @@ pub(super) async fn a_query_cannot_write(lab: &Lab) {
         }
         Dialect::Postgres => &[
             "WITH gone AS (DELETE FROM users RETURNING id) SELECT * FROM gone",
-            "SELECT setval('s', 1) FROM set_config('transaction_read_only', 'off', false)",
+            "SELECT set_config('transaction_read_only', 'off', true)",
+            "SELECT lo_create(0)",
             "EXPLAIN ANALYZE DELETE FROM users",
             "SELECT * INTO copied FROM users",
             "COPY users TO '/tmp/x'",
@@ -335,7 +336,7 @@ pub(super) async fn rows_have_the_types_of_their_columns(lab: &Lab) {
         params: values.iter().cloned().map(Param::Plain).collect(),
         ..QueryOptions::default()
     };
-    let sql = "SELECT id, name, NULL AS none, 0.5e0 AS half FROM users WHERE id = $1 AND name = $2";
+    let sql = "SELECT id, name, NULL AS none, CAST(0.5 AS DOUBLE PRECISION) AS half FROM users WHERE id = $1 AND name = $2";
     let found = lab.ask(sql, params(&[json!(1), json!("ann")])).await.expect("rows");
     assert_eq!(found, [json!({"id": 1, "name": "ann", "none": null, "half": 0.5})]);
     assert_eq!(lab.ask(sql, params(&[json!(2), json!("ann")])).await.expect("rows"), Vec::<Value>::new());

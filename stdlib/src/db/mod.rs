@@ -114,3 +114,21 @@ pub fn bind(entry: &Entry, into: &mut Providers) -> Result<(), ConfigError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_function_is_there_with_and_without_options() {
+        let mut engine = rhai::Engine::new();
+        engine.register_static_module("db", Arc::new(module()));
+        for call in ["migrate('main'", "status('main'", "query('main', 'SELECT 1'", "backup('main'"] {
+            for end in [")", ", #{})"] {
+                let call = format!("db::{call}{end}").replace('\'', "\"");
+                let error = engine.eval::<rhai::Dynamic>(&call).expect_err("there is no run").to_string();
+                assert!(!error.contains("not found"), "{call}: {error}");
+            }
+        }
+    }
+}

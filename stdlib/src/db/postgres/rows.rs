@@ -35,7 +35,8 @@ pub(super) async fn query(database: &Postgres, question: &Question) -> Result<Ro
     for value in &question.params {
         bind(&mut arguments, value)?;
     }
-    let sql = sqlx::query_with::<Driver, _>(AssertSqlSafe(question.sql.clone()), arguments).persistent(false);
+    // A named statement: types that the driver has to look up would replace an unnamed one.
+    let sql = sqlx::query_with::<Driver, _>(AssertSqlSafe(question.sql.clone()), arguments);
     let mut rows = Rows::new();
     {
         let mut stream = sql.fetch(&mut connected.connection);

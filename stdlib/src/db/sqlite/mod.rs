@@ -121,7 +121,16 @@ impl Sqlite {
                 Mode::Write => error.hint("check `path`, or set `create = true`"),
             });
         }
-        self.options(mode, patience).connect().await.map_err(|e| self.failed(&e))
+        let options = self.options(mode, patience);
+        match opened(&options).await {
+            // A process that was killed while it wrote left a journal that has to be rolled back, which a reader may not do.
+            Err(e) if mode == Mode::Read && primary_code(&e) == Some(8) => {
+                let writer = self.options(Mode::Write, patience).create_if_missing(false);
+                opened(&writer).await.map_err(|e| self.failed(&e))?;
+                opened(&options).await.map_err(|e| self.failed(&e))
+            }
+            other => other.map_err(|e| self.failed(&e)),
+        }
     }
 
     /// An error of SQLite's for people.
@@ -152,6 +161,13 @@ impl Sqlite {
         let bytes = self.number(connection, "PRAGMA page_size").await?;
         Ok(u64::try_from(pages.saturating_mul(bytes)).unwrap_or_default())
     }
+}
+
+/// A connection that has read the file: opening alone does not.
+async fn opened(options: &SqliteConnectOptions) -> Result<SqliteConnection, sqlx::Error> {
+    let mut connection = options.connect().await?;
+    sqlx::raw_sql("SELECT count(*) FROM sqlite_schema").execute(&mut connection).await?;
+    Ok(connection)
 }
 
 /// SQLite's own words.
@@ -299,6 +315,7 @@ impl Database for Sqlite {
             if self.size(&mut connection).await? > LARGEST_REHEARSAL {
                 return Ok(None);
             }
+            let _stop = Stop::of(&mut connection).await.map_err(|e| self.failed(&e))?;
             let into = copy.path.display().to_string();
             sqlx::query("VACUUM INTO $1")
                 .bind(into)

@@ -52,8 +52,8 @@ pub(super) struct Migration<'a> {
     table: Table,
     lock_timeout: Span,
     statement_timeout: Span,
-    /// Rows whose foreign key points nowhere.
-    dangling: usize,
+    /// Rows whose foreign key points nowhere, if that can be told.
+    dangling: Option<usize>,
 }
 
 impl<'a> Migration<'a> {
@@ -74,9 +74,9 @@ impl<'a> Migration<'a> {
             table: work.table.clone(),
             lock_timeout: work.lock_timeout,
             statement_timeout: work.statement_timeout,
-            dangling: 0,
+            dangling: None,
         };
-        this.dangling = this.count_dangling().await?.0;
+        this.dangling = this.count_dangling().await.map(|(rows, _)| rows);
         Ok(this)
     }
 
@@ -85,14 +85,13 @@ impl<'a> Migration<'a> {
         self.connection.close().await.map_err(|e| database.failed(&e))
     }
 
-    /// How many rows have a foreign key that points nowhere, and the table of the first.
-    async fn count_dangling(&mut self) -> Result<(usize, String), ProviderError> {
-        let rows = sqlx::query("PRAGMA foreign_key_check")
-            .fetch_all(&mut self.connection)
-            .await
-            .map_err(|e| self.database.failed(&e))?;
+    /// How many rows have a foreign key that points nowhere, and the table of the first. `None`: a foreign key is declared in a
+    /// way that SQLite cannot check, such as one to a column that is not unique.
+    async fn count_dangling(&mut self) -> Option<(usize, String)> {
+        let checked = sqlx::query("PRAGMA foreign_key_check").fetch_all(&mut self.connection).await;
+        let rows = checked.ok()?;
         let table = rows.first().and_then(|row| row.try_get::<String, _>(0).ok()).unwrap_or_default();
-        Ok((rows.len(), table))
+        Some((rows.len(), table))
     }
 
     /// Takes the write lock.
@@ -179,16 +178,16 @@ impl<'a> Migration<'a> {
         let begun = on.clock().monotonic();
         self.file(step).await?;
         let elapsed = on.clock().monotonic().saturating_sub(begun);
-        let (dangling, table) = self.count_dangling().await?;
-        if dangling > self.dangling && !step.is_without_transaction() {
-            return Err(refused(format!(
-                "{}: leaves {} rows whose foreign key points nowhere, the first in \"{table}\"",
-                step.file(),
-                dangling - self.dangling
-            ))
-            .hint("foreign keys are off while migrations run, so nothing cascades: delete or change those rows in the file"));
+        let dangling = self.count_dangling().await;
+        if let (Some(before), Some((now, table))) = (self.dangling, &dangling)
+            && *now > before
+            && !step.is_without_transaction()
+        {
+            let (file, more) = (step.file(), now - before);
+            return Err(refused(format!("{file}: leaves rows whose foreign key points nowhere: {more}, the first in \"{table}\""))
+                .hint("foreign keys are off while migrations run, so nothing cascades: delete or change those rows in the file"));
         }
-        self.dangling = dangling;
+        self.dangling = dangling.map(|(rows, _)| rows);
         self.record(on, step, i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)).await
     }
 }
