@@ -3,6 +3,8 @@
 //! `CUTOVER_TEST_POSTGRES` is the URL of a database of a superuser; each test makes a database of its own there and drops it.
 //! Without it the tests are skipped, unless `CUTOVER_TEST_SERVERS=1` says that servers must be there.
 
+#![expect(clippy::expect_used, clippy::print_stderr, reason = "these are tests")]
+
 use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},

@@ -66,7 +66,8 @@ pub(crate) async fn run<A: AsRef<OsStr>>(
     let mut group = Group { leader: Some(child), id };
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let (read_out, read_err) = tokio::join!(all(&mut stdout, &mut out), all(&mut stderr, &mut err));
-    (read_out?, read_err?);
+    read_out?;
+    read_err?;
     let status = match &mut group.leader {
         Some(leader) => leader.wait().await?,
         None => return Err(io::Error::other("the process is gone")),

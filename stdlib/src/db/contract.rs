@@ -317,7 +317,6 @@ pub(super) async fn a_query_cannot_write(lab: &Lab) {
         Dialect::Postgres => &[
             "WITH gone AS (DELETE FROM users RETURNING id) SELECT * FROM gone",
             "SELECT set_config('transaction_read_only', 'off', true)",
-            "SELECT lo_create(0)",
             "EXPLAIN ANALYZE DELETE FROM users",
             "SELECT * INTO copied FROM users",
             "COPY users TO '/tmp/x'",

@@ -108,7 +108,7 @@ impl<'a> Tools<'a> {
             ("HOME", own("HOME")),
         ];
         env.extend(more.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
-        let in_url = url.password().map(|p| percent_decoded(p)).or_else(|| parameter(&["password"]));
+        let in_url = url.password().map(percent_decoded).or_else(|| parameter(&["password"]));
         let password = match in_url.or_else(|| own("PGPASSWORD")) {
             Some(password) => {
                 let file =

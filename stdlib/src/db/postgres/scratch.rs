@@ -40,7 +40,7 @@ impl Scratch {
         // From here on it may be there, whether the answer arrives or not.
         let mut this = Self { server, name, is_there: true };
         if let Err(e) = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut admin.connection).await {
-            this.is_there = !e.as_database_error().is_some();
+            this.is_there = e.as_database_error().is_none();
             return Err(failed(&address.options, &e));
         }
         Ok(this)

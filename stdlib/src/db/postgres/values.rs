@@ -167,7 +167,9 @@ fn array(element: &PgTypeInfo, bytes: &[u8]) -> Option<Value> {
         Some(i32::from_be_bytes(fixed(head)?))
     };
     let dimensions = usize::try_from(int(&mut rest)?).ok()?;
-    (int(&mut rest)?, int(&mut rest)?);
+    // Whether there are nulls, and the type of the elements.
+    int(&mut rest)?;
+    int(&mut rest)?;
     let mut sizes = Vec::new();
     for _ in 0..dimensions {
         sizes.push(usize::try_from(int(&mut rest)?).ok()?);

@@ -117,8 +117,8 @@ impl Sqlite {
                 format!("{}: there is no such file", self.path.display()),
             );
             return Err(match mode {
-                Mode::Read => error.hint("a first db::migrate makes it"),
-                Mode::Write => error.hint("check `path`, or set `create = true`"),
+                Mode::Read if self.create => error.hint("the first db::migrate makes it"),
+                _ => error.hint("check `path`, or set `create = true`"),
             });
         }
         let options = self.options(mode, patience);
@@ -266,7 +266,10 @@ impl Provider for Sqlite {
     }
 
     async fn check(&self) -> Result<String, ProviderError> {
-        if !self.path.exists() && self.create && self.path.parent().is_some_and(Path::is_dir) {
+        if !self.path.exists()
+            && self.create
+            && self.path.parent().is_some_and(|folder| folder.as_os_str().is_empty() || folder.is_dir())
+        {
             return Ok("no file yet; the first migration makes it".to_owned());
         }
         let mut connection = self.connect(Mode::Read, PATIENCE).await?;
