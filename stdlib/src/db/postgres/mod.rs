@@ -225,7 +225,8 @@ fn said(error: &sqlx::Error) -> String {
 fn is_lost(error: &sqlx::Error) -> bool {
     // 57P01 to 57P03: the server shuts down, crashed, starts. 53300: too many clients. 08: connection errors.
     let state = state(error);
-    matches!(error, sqlx::Error::Io(_))
+    // A certificate that is not trusted arrives as data that is not valid.
+    matches!(error, sqlx::Error::Io(e) if e.kind() != std::io::ErrorKind::InvalidData)
         || state.starts_with("57P0")
         || state == "53300"
         || state.starts_with("08")
