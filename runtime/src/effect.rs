@@ -57,6 +57,19 @@ impl On {
         Self { shared, id: "detached".into(), key: "detached".into(), cancel: CancellationToken::new() }
     }
 
+    /// The same, with somebody who listens to its events.
+    #[must_use]
+    pub fn heard_by(mut self, sink: Arc<dyn crate::event::Sink>) -> Self {
+        let Shared { providers, clock, vault, .. } = &*self.shared;
+        self.shared = Arc::new(Shared {
+            providers: Arc::clone(providers),
+            clock: Arc::clone(clock),
+            vault: Arc::clone(vault),
+            emitter: Emitter::new("detached", [sink], Arc::clone(clock), Arc::clone(vault)),
+        });
+        self
+    }
+
     /// The run's time. The only clock and the only sleep that an effect may use.
     pub fn clock(&self) -> &dyn Clock {
         &*self.shared.clock
@@ -253,6 +266,16 @@ pub trait Action: Serialize + Send + Sync + 'static {
 
     /// Does it.
     fn perform(&self, on: &On) -> impl Future<Output = Result<Self::Output, ProviderError>> + Send;
+
+    /// Asks whether it could be performed, as far as that can be known before it is: the target is bound, the command is
+    /// allowed. Called in plans only, where it must change nothing.
+    ///
+    /// # Errors
+    /// Why a run would fail here.
+    fn rehearse(&self, on: &On) -> impl Future<Output = Result<(), ProviderError>> + Send {
+        let _ = on;
+        async { Ok(()) }
+    }
 
     /// What a plan answers, since it does not perform the action. `None`: not known; a script that needs it stops the plan.
     fn planned(&self) -> Option<serde_json::Value> {

@@ -3,11 +3,14 @@
 //! **Invariant:** a script never holds the bytes of a secret. It holds a [`SecretText`], which names secrets and is what the
 //! journal, events and errors see. Only a provider, at the moment it sends a request, asks the [`Vault`] for the bytes.
 
-use std::{collections::BTreeMap, fmt, sync::RwLock};
+mod scrub;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::RwLock};
+
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
+
+use scrub::Scrubber;
 
 /// A text made of literal parts and named secrets, such as `Bearer ` + `deploy-token`.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -40,6 +43,23 @@ impl SecretText {
             self.parts.push(Part::Text(after.to_owned()));
         }
         self
+    }
+
+    /// Literals and secrets, one after the other.
+    pub fn joined(pieces: impl IntoIterator<Item = Text>) -> Self {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut add = |part: Part| match (parts.last_mut(), part) {
+            (Some(Part::Text(before)), Part::Text(text)) => before.push_str(&text),
+            (_, Part::Text(text)) if text.is_empty() => {}
+            (_, part) => parts.push(part),
+        };
+        for piece in pieces {
+            match piece {
+                Text::Plain(text) => add(Part::Text(text)),
+                Text::Secret(secret) => secret.parts.into_iter().for_each(&mut add),
+            }
+        }
+        Self { parts }
     }
 
     /// The names of the secrets in it.
@@ -89,6 +109,17 @@ impl Text {
     }
 }
 
+impl Text {
+    /// The names of the secrets in it.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let secret = match self {
+            Self::Plain(_) => None,
+            Self::Secret(secret) => Some(secret),
+        };
+        secret.into_iter().flat_map(SecretText::names)
+    }
+}
+
 impl From<&str> for Text {
     fn from(text: &str) -> Self {
         Self::Plain(text.to_owned())
@@ -112,7 +143,13 @@ pub struct UnknownSecret(pub String);
 /// The secrets that a run has read, by name. Bytes are wiped when the run ends.
 #[derive(Default)]
 pub struct Vault {
-    values: RwLock<BTreeMap<String, Zeroizing<String>>>,
+    kept: RwLock<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    values: BTreeMap<String, Zeroizing<String>>,
+    scrubber: Scrubber,
 }
 
 impl fmt::Debug for Vault {
@@ -121,20 +158,21 @@ impl fmt::Debug for Vault {
     }
 }
 
-/// Secrets shorter than this are not searched for in text: they would match everywhere.
-const SHORTEST_SCRUBBED: usize = 4;
-
 impl Vault {
-    /// Keeps a secret under `name`; from now on its bytes are scrubbed from everything that leaves the run.
+    /// Keeps a secret under `name`; from now on its bytes are scrubbed from everything that leaves the run. A value that was
+    /// kept under that name before is scrubbed as well: a secret may change during a run.
     pub fn keep(&self, name: impl Into<String>, value: Zeroizing<String>) {
-        if let Ok(mut values) = self.values.write() {
-            values.insert(name.into(), value);
+        let Ok(mut kept) = self.kept.write() else { return };
+        let name = name.into();
+        if kept.values.get(&name) != Some(&value) {
+            kept.scrubber.add(&name, &value);
+            kept.values.insert(name, value);
         }
     }
 
     /// Whether the secret of that name has been read.
     pub fn holds(&self, name: &str) -> bool {
-        self.values.read().is_ok_and(|values| values.contains_key(name))
+        self.kept.read().is_ok_and(|kept| kept.values.contains_key(name))
     }
 
     /// The bytes of a secret text.
@@ -147,8 +185,8 @@ impl Vault {
             match part {
                 Part::Text(literal) => text.push_str(literal),
                 Part::Name(name) => {
-                    let values = self.values.read().map_err(|_| UnknownSecret(name.clone()))?;
-                    text.push_str(values.get(name).ok_or_else(|| UnknownSecret(name.clone()))?);
+                    let kept = self.kept.read().map_err(|_| UnknownSecret(name.clone()))?;
+                    text.push_str(kept.values.get(name).ok_or_else(|| UnknownSecret(name.clone()))?);
                 }
             }
         }
@@ -157,57 +195,32 @@ impl Vault {
 
     /// Whether there is nothing to scrub.
     pub fn is_empty(&self) -> bool {
-        self.values.read().is_ok_and(|values| values.is_empty())
+        self.kept.read().is_ok_and(|kept| kept.values.is_empty())
     }
 
     /// `text` with every secret replaced by `<secret NAME>`, also where it is written as JSON, percent-encoded or in base64.
-    pub fn scrub<'t>(&self, text: &'t str) -> std::borrow::Cow<'t, str> {
-        let Ok(values) = self.values.read() else { return text.into() };
-        let mut found = std::borrow::Cow::Borrowed(text);
-        // Longest first, so that a secret that contains another is replaced whole.
-        let mut known: Vec<(&String, &str)> =
-            values.iter().map(|(name, value)| (name, value.trim_end_matches(['\n', '\r']))).collect();
-        known.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
-        for (name, value) in known {
-            if value.len() < SHORTEST_SCRUBBED {
-                continue;
-            }
-            for form in forms(value) {
-                if found.contains(&*form) {
-                    found = found.replace(&*form, &format!("<secret {name}>")).into();
-                }
-            }
-            // A secret of many lines (a key) may come out line by line.
-            for line in value.lines().filter(|line| line.len() >= 16 && value.len() > line.len()) {
-                if found.contains(line) {
-                    found = found.replace(line, &format!("<secret {name}>")).into();
-                }
-            }
+    pub fn scrub<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match self.kept.read() {
+            Ok(kept) => kept.scrubber.scrub(text, 0, text.len()),
+            // Nothing in the vault panics while it is being written; if something did, no text is safe to show.
+            Err(_) => "<not shown: secrets could not be looked for>".into(),
         }
-        found
+    }
+
+    /// The part of `text` from byte `from` to byte `to`, scrubbed. Secrets that reach over an end of the part are seen if all of
+    /// them is in `text`, so whoever cuts a text keeps [`Vault::longest`] bytes on either side of the cut.
+    pub fn scrub_part<'t>(&self, text: &'t str, from: usize, to: usize) -> Cow<'t, str> {
+        match self.kept.read() {
+            Ok(kept) => kept.scrubber.scrub(text, from, to),
+            Err(_) => "<not shown: secrets could not be looked for>".into(),
+        }
+    }
+
+    /// Length in bytes of the longest text that scrubbing replaces.
+    pub fn longest(&self) -> usize {
+        self.kept.read().map_or(0, |kept| kept.scrubber.longest())
     }
 }
-
-/// The ways in which a secret's bytes are commonly written.
-fn forms(value: &str) -> Vec<Zeroizing<String>> {
-    let mut forms = vec![Zeroizing::new(value.to_owned())];
-    let mut add = |form: String| {
-        let form = Zeroizing::new(form);
-        if !forms.contains(&form) {
-            forms.push(form);
-        }
-    };
-    if let Ok(json) = serde_json::to_string(value) {
-        add(json[1..json.len() - 1].to_owned());
-    }
-    add(percent_encoding::utf8_percent_encode(value, UNRESERVED).to_string());
-    add(BASE64.encode(value));
-    forms
-}
-
-/// Everything but RFC 3986 unreserved characters is percent-encoded.
-const UNRESERVED: &percent_encoding::AsciiSet =
-    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 #[cfg(test)]
 mod tests {
@@ -241,6 +254,31 @@ mod tests {
             assert!(scrubbed.contains("<secret token>"), "{text} -> {scrubbed}");
         }
         assert_eq!(vault.scrub("nothing here"), "nothing here");
+    }
+
+    #[test]
+    fn a_secret_text_is_put_together_of_literals_and_secrets() {
+        let text = SecretText::joined([
+            "Basic ".into(),
+            "x".into(),
+            Text::Secret(SecretText::named("user").surrounded("<", "")),
+            "".into(),
+            Text::Secret(SecretText::named("token").surrounded(":", ">")),
+        ]);
+        assert_eq!(text.to_string(), "Basic x<<secret user>:<secret token>>");
+        assert_eq!(text.names().collect::<Vec<_>>(), ["user", "token"]);
+        assert_eq!(
+            serde_json::to_string(&text).expect("json"),
+            r#"{"$secret":[{"text":"Basic x<"},{"name":"user"},{"text":":"},{"name":"token"},{"text":">"}]}"#
+        );
+    }
+
+    #[test]
+    fn a_secret_that_changed_is_scrubbed_in_its_old_form_too() {
+        let vault = vault();
+        vault.keep("token", Zeroizing::new("brand-new".to_owned()));
+        assert_eq!(vault.scrub("s3cr3t \"value\"/x, brand-new"), "<secret token>, <secret token>");
+        assert_eq!(vault.reveal(&SecretText::named("token")).expect("known").as_str(), "brand-new");
     }
 
     #[test]

@@ -123,6 +123,8 @@ pub trait AnyAction: Send + Sync {
     fn limits(&self) -> Limits;
     /// [`Action::perform`].
     fn perform<'a>(&'a self, on: &'a On) -> BoxFuture<'a, Result<Value, ProviderError>>;
+    /// [`Action::rehearse`].
+    fn rehearse<'a>(&'a self, on: &'a On) -> BoxFuture<'a, Result<(), ProviderError>>;
     /// [`Action::planned`].
     fn planned(&self) -> Option<Value>;
     /// [`Action::in_doubt`].
@@ -148,6 +150,9 @@ impl<E: Action> AnyAction for E {
     }
     fn perform<'a>(&'a self, on: &'a On) -> BoxFuture<'a, Result<Value, ProviderError>> {
         Box::pin(async move { encode(&Action::perform(self, on).await?) })
+    }
+    fn rehearse<'a>(&'a self, on: &'a On) -> BoxFuture<'a, Result<(), ProviderError>> {
+        Box::pin(Action::rehearse(self, on))
     }
     fn planned(&self) -> Option<Value> {
         Action::planned(self)

@@ -213,17 +213,26 @@ impl Kernel {
     }
 
     /// Turns an error into one that can be thrown into the script at this call, with its place and the open steps.
-    pub(crate) fn throw(&self, cx: &NativeCallContext<'_>, mut error: RunError) -> ScriptError {
+    pub(crate) fn throw(&self, cx: &NativeCallContext<'_>, error: RunError) -> ScriptError {
+        if !error.is_catchable() {
+            return self.stop(cx, error);
+        }
+        Box::new(EvalAltResult::ErrorRuntime(Dynamic::from(self.placed(cx, error)), cx.call_position()))
+    }
+
+    /// The same for an error that the script cannot catch.
+    pub(crate) fn stop(&self, cx: &NativeCallContext<'_>, error: RunError) -> ScriptError {
+        self.end_with(self.placed(cx, error));
+        Box::new(EvalAltResult::ErrorTerminated(terminated(), cx.call_position()))
+    }
+
+    fn placed(&self, cx: &NativeCallContext<'_>, mut error: RunError) -> RunError {
         if error.frames.is_empty() {
             error.frames.push(self.frame(cx));
             error.frames.extend(cursor::frames());
         }
         self.scrub(&mut error);
-        if error.is_catchable() {
-            return Box::new(EvalAltResult::ErrorRuntime(Dynamic::from(error), cx.call_position()));
-        }
-        self.end_with(error);
-        Box::new(EvalAltResult::ErrorTerminated(terminated(), cx.call_position()))
+        error
     }
 
     /// Remembers why the run ends; the first reason counts.

@@ -71,6 +71,10 @@ pub trait ScriptContext {
 
     /// Turns an error into one that can be thrown into the script at this call.
     fn throw(&self, error: RunError) -> ScriptError;
+
+    /// Ends the run at this call, whatever the script does with the error. Also where Rhai drops errors: it ignores those of
+    /// `to_string` when it fills in a text or prints an array. No effect begins after that.
+    fn stop(&self, error: RunError) -> ScriptError;
 }
 
 impl ScriptContext for NativeCallContext<'_> {
@@ -109,6 +113,13 @@ impl ScriptContext for NativeCallContext<'_> {
     fn throw(&self, error: RunError) -> ScriptError {
         match Kernel::of(self) {
             Ok(kernel) => kernel.throw(self, error),
+            Err(outside) => outside,
+        }
+    }
+
+    fn stop(&self, error: RunError) -> ScriptError {
+        match Kernel::of(self) {
+            Ok(kernel) => kernel.stop(self, error),
             Err(outside) => outside,
         }
     }

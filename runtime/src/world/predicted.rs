@@ -97,7 +97,8 @@ impl World for PredictedWorld {
         if grade == Grade::Observed { change.rehearse(on, from, to).await } else { Ok(None) }
     }
 
-    async fn perform(&self, _: &On, action: &dyn AnyAction) -> Result<(Known, Grade), ProviderError> {
+    async fn perform(&self, on: &On, action: &dyn AnyAction) -> Result<(Known, Grade), ProviderError> {
+        action.rehearse(on).await?;
         self.overlay().touched.extend(action.touches());
         Ok(match action.planned() {
             Some(value) => (Known::Value(value), Grade::Assumed),

@@ -1,20 +1,42 @@
-//! `exec`: being written.
+//! `exec`: commands of the machine that runs the runbook.
+//!
+//! A command is a list of words that is passed on as it is: no shell takes part, so nothing in a parameter is ever expanded or
+//! executed. Only what the environment's [`ExecPolicy`] allows is run. A command gets a clean environment and a process group of
+//! its own, and the whole group is ended when the command takes too long or the run stops.
 
-use cutover_runtime::provider::Providers;
-use rhai::Module;
+use std::sync::Arc;
 
-use crate::config::{ConfigError, Entry};
+use cutover_runtime::provider::{ProviderError, Providers};
+use rhai::{Module, plugin::*};
+
+use crate::codes;
+
+mod capture;
+mod command;
+mod policy;
+mod process;
+pub mod run;
+
+pub use command::Output;
+pub use policy::{ExecPolicy, Pattern};
+
+/// What may be run in this environment: what was kept with [`Providers::extend`].
+///
+/// # Errors
+/// Nothing may: there is no `[env.NAME.exec]` in the configuration.
+pub fn policy(on: &Providers) -> Result<Arc<ExecPolicy>, ProviderError> {
+    on.extension::<ExecPolicy>().ok_or_else(|| {
+        let environment = on.environment();
+        ProviderError::terminal(codes::EXEC, format!("no command is allowed in environment \"{environment}\""))
+            .hint(format!(
+                "name the commands that runbooks may run in cutover.toml: [env.{environment}.exec] allow = [\"git\"]"
+            ))
+    })
+}
 
 /// The script module `exec`.
 pub fn module() -> Module {
-    Module::new()
-}
-
-/// Binds a target from the configuration.
-///
-/// # Errors
-/// An unknown provider or a setting that cannot be used.
-pub fn bind(entry: &Entry, into: &mut Providers) -> Result<(), ConfigError> {
-    let _ = into;
-    Err(entry.unknown_provider(&[]))
+    let mut m = Module::new();
+    combine_with_exported_module!(&mut m, "run", run::script);
+    m
 }

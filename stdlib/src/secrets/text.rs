@@ -1,0 +1,95 @@
+//! `secrets::text` puts secrets into a longer text.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cutover_runtime::{
+    error::did_you_mean,
+    script::{ScriptContext, ScriptResult},
+    secret::{SecretText, Text},
+};
+use rhai::{Map, plugin::*};
+
+/// Fills `{name}` in a template. `{{` and `}}` stand for the braces themselves.
+///
+/// # Errors
+/// A brace that is not closed, a name without a value, a value without a place.
+pub fn fill(template: &str, values: &BTreeMap<String, Text>) -> Result<SecretText, String> {
+    let mut pieces: Vec<Text> = Vec::new();
+    let mut unused: BTreeSet<&str> = values.keys().map(String::as_str).collect();
+    let mut rest = template;
+    while let Some(at) = rest.find(['{', '}']) {
+        let (literal, brace) = rest.split_at(at);
+        pieces.push(literal.into());
+        if let Some(after) = brace.strip_prefix("{{").or_else(|| brace.strip_prefix("}}")) {
+            pieces.push(brace[..1].into());
+            rest = after;
+            continue;
+        }
+        let (name, after) =
+            brace.strip_prefix('{').and_then(|inside| inside.split_once('}')).ok_or_else(|| {
+                format!("the brace in \"{brace}\" has no counterpart; write {{{{ or }}}} for a brace itself")
+            })?;
+        let value = values.get(name).ok_or_else(|| {
+            let close = did_you_mean(name, values.keys().map(String::as_str));
+            match close {
+                Some(close) => format!("no value for {{{name}}}; did you mean {{{close}}}?"),
+                None => format!("no value for {{{name}}}"),
+            }
+        })?;
+        unused.remove(name);
+        pieces.push(value.clone());
+        rest = after;
+    }
+    pieces.push(rest.into());
+    match unused.first() {
+        Some(name) => Err(format!("`{name}` has a value but no place {{{name}}}")),
+        None => Ok(SecretText::joined(pieces)),
+    }
+}
+
+/// Script functions.
+#[export_module]
+pub mod script {
+    /// A text with secrets in it, to be passed to primitives as a secret. `{name}` in `template` is replaced by the value of that
+    /// name, a secret or plain text; `{{` and `}}` stand for the braces themselves.
+    ///
+    /// ```rhai
+    /// let token = secrets::get("deploy-token");
+    /// type_of(secrets::text("Bearer {token}", #{ token: token })) == "secret"
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn text(cx: NativeCallContext<'_>, template: &str, values: Map) -> ScriptResult {
+        let values: BTreeMap<String, Text> = cx.arg("values", values)?;
+        fill(template, &values).map(Dynamic::from).map_err(|e| cx.bad_argument("template", &e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(template: &str) -> String {
+        let values = [
+            ("user".to_owned(), "ops".into()),
+            ("token".to_owned(), Text::Secret(SecretText::named("deploy-token"))),
+        ];
+        fill(template, &values.into()).map_or_else(|e| format!("error: {e}"), |text| text.to_string())
+    }
+
+    #[test]
+    fn names_are_replaced_and_doubled_braces_stay() {
+        assert_eq!(filled("{user}:{token}"), "ops:<secret deploy-token>");
+        assert_eq!(
+            filled(r#"{{"user": "{user}", "token": "{token}"}}"#),
+            r#"{"user": "ops", "token": "<secret deploy-token>"}"#
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_said() {
+        assert_eq!(filled("{user} {tokn}"), "error: no value for {tokn}; did you mean {token}?");
+        assert_eq!(filled("{token}"), "error: `user` has a value but no place {user}");
+        assert!(filled("{user").starts_with("error: the brace in \"{user\" has no counterpart"));
+        assert!(filled("a } b").starts_with("error: the brace in \"} b\""));
+    }
+}
