@@ -1,16 +1,24 @@
 //! `traffic`: routes and the weights of their pools.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use cutover_runtime::{
     effect::Progress,
     provider::{Capability, Provider, ProviderError, Providers},
 };
-use rhai::Module;
+use rhai::{Module, combine_with_exported_module};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, Entry};
+
+pub mod haproxy;
+pub mod set;
+pub mod share;
+pub mod shift;
+pub mod weights;
+
+pub use share::Share;
 
 /// Share of a route's traffic that each pool gets, in percent. The shares add up to 100.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +41,10 @@ pub trait Traffic: Provider {
     async fn weights(&self) -> Result<Weights, ProviderError>;
 
     /// Sets all weights at once, or none.
+    ///
+    /// # Errors
+    /// `traffic` where the weights do not add up to 100 or would raise a pool that has nothing to serve with; `unknown-target`
+    /// for a pool that the route does not have.
     async fn set_weights(&self, want: &Weights) -> Result<(), ProviderError>;
 
     /// Whether `want` is in effect: read back, and no connections left on pools without weight where the provider can see them.
@@ -51,7 +63,11 @@ impl Capability for dyn Traffic {
 
 /// The script module `traffic`.
 pub fn module() -> Module {
-    Module::new()
+    let mut module = Module::new();
+    combine_with_exported_module!(&mut module, "shift", shift::script);
+    combine_with_exported_module!(&mut module, "set", set::script);
+    combine_with_exported_module!(&mut module, "weights", weights::script);
+    module
 }
 
 /// Binds a route from the configuration.
@@ -59,6 +75,12 @@ pub fn module() -> Module {
 /// # Errors
 /// An unknown provider or a setting that cannot be used.
 pub fn bind(entry: &Entry, into: &mut Providers) -> Result<(), ConfigError> {
-    let _ = into;
-    Err(entry.unknown_provider(&[]))
+    match &*entry.provider {
+        "haproxy" => {
+            let provider = Arc::new(haproxy::HaProxy::from_entry(entry)?);
+            into.bind::<dyn Traffic>(&entry.name, Arc::clone(&provider) as _, provider);
+            Ok(())
+        }
+        _ => Err(entry.unknown_provider(&["haproxy"])),
+    }
 }
