@@ -19,6 +19,7 @@ pub mod shift;
 pub mod weights;
 
 pub use share::Share;
+pub(crate) use share::still_open;
 
 /// Share of a route's traffic that each pool gets, in percent. The shares add up to 100.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -223,6 +223,11 @@ pub fn unknown_pool<'a>(
     }
 }
 
+/// `3 connections still on blue`.
+pub(crate) fn still_open(open: u64, pool: &str) -> String {
+    format!("{open} connection{} still on {pool}", if open == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -33,7 +33,7 @@ use cutover_runtime::{
 };
 use serde::Deserialize;
 
-use super::{Traffic, Weights, share::unknown_pool};
+use super::{Traffic, Weights, share::unknown_pool, still_open};
 use crate::{
     codes,
     config::{ConfigError, Entry},
@@ -454,11 +454,6 @@ impl Traffic for HaProxy {
                 .hint(format!("add `{key}` to the traffic target {} in cutover.toml", self.route))
         })
     }
-}
-
-/// `3 connections still on blue`.
-pub(crate) fn still_open(open: u64, pool: &str) -> String {
-    format!("{open} connection{} still on {pool}", if open == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

@@ -13,10 +13,10 @@ use std::collections::BTreeMap;
 const MOST: u64 = 256;
 
 /// The scale for pools with these numbers of servers, none of them 0. At least 2.
-fn scale(counts: impl Iterator<Item = usize> + Clone) -> u64 {
+fn scale(mut counts: impl Iterator<Item = usize> + Clone) -> u64 {
     let fewest = counts.clone().min().unwrap_or(1).max(1) as u64;
     let cap = fewest * MOST / 100;
-    let even = counts.fold(Some(1_u64), |all, n| lcm(all?, n as u64, cap));
+    let even = counts.try_fold(1_u64, |all, n| lcm(all, n as u64, cap));
     match even {
         Some(even) => cap / even * even,
         None => cap,
