@@ -120,4 +120,23 @@ mod tests {
             assert!(PoolName::try_from(wrong).is_err(), "{wrong}");
         }
     }
+
+    #[test]
+    fn the_script_functions_are_found_with_and_without_options() {
+        let mut engine = rhai::Engine::new();
+        engine.register_static_module("deploy", module().into());
+        for call in [
+            r#"deploy::scale("web/blue", 2)"#,
+            r#"deploy::scale("web/blue", 2, #{ settle: "1s" })"#,
+            r#"deploy::replicas("web/blue")"#,
+        ] {
+            // Outside a run nothing can be done, but the function is there.
+            let error = engine.eval::<rhai::Dynamic>(call).expect_err("outside a run");
+            assert!(!matches!(*error, rhai::EvalAltResult::ErrorFunctionNotFound(..)), "{call}: {error}");
+        }
+        assert!(matches!(
+            *engine.eval::<rhai::Dynamic>("deploy::scale()").expect_err("no such function"),
+            rhai::EvalAltResult::ErrorFunctionNotFound(..)
+        ));
+    }
 }

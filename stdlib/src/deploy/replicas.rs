@@ -59,7 +59,8 @@ pub mod script {
     /// Returns how many replicas a pool is set to (`desired`) and how many of them can take traffic (`ready`).
     ///
     /// ```rhai
-    /// let count = deploy::replicas("web/green"); count.desired == 3 && count.ready == 3
+    /// let green = deploy::replicas("web/green");
+    /// green.ready == green.desired
     /// ```
     #[rhai_fn(name = "replicas", return_raw, volatile)]
     pub fn replicas(cx: NativeCallContext<'_>, pool: &str) -> ScriptResult {

@@ -85,3 +85,29 @@ pub fn bind(entry: &Entry, into: &mut Providers) -> Result<(), ConfigError> {
         _ => Err(entry.unknown_provider(&["haproxy"])),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_script_functions_are_found_with_and_without_options() {
+        let mut engine = rhai::Engine::new();
+        engine.register_static_module("traffic", module().into());
+        for call in [
+            r#"traffic::shift("web", "green", 25)"#,
+            r#"traffic::shift("web", "green", "25%", #{ drain: "1s" })"#,
+            r#"traffic::set("web", #{ green: 100 })"#,
+            r#"traffic::set("web", #{ green: 100 }, #{ timeout: "1s" })"#,
+            r#"traffic::weights("web")"#,
+        ] {
+            // Outside a run nothing can be done, but the function is there.
+            let error = engine.eval::<rhai::Dynamic>(call).expect_err("outside a run");
+            assert!(!matches!(*error, rhai::EvalAltResult::ErrorFunctionNotFound(..)), "{call}: {error}");
+        }
+        assert!(matches!(
+            *engine.eval::<rhai::Dynamic>("traffic::shift()").expect_err("no such function"),
+            rhai::EvalAltResult::ErrorFunctionNotFound(..)
+        ));
+    }
+}

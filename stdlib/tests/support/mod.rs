@@ -4,15 +4,18 @@ use std::{future::Future, time::Duration};
 
 use cutover_stdlib::traffic::Weights;
 
-pub mod traffic_contract;
+pub(crate) mod traffic_contract;
 
 /// Weights of the pools blue and green.
-pub fn weights(blue: u32, green: u32) -> Weights {
+pub(crate) fn weights(blue: u32, green: u32) -> Weights {
     Weights([("blue".to_owned(), blue), ("green".to_owned(), green)].into())
 }
 
 /// Asks again and again until the answer is there, for at most ten seconds.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut ask: impl FnMut() -> F,
+) -> T {
     for _ in 0..500 {
         if let Some(answer) = ask().await {
             return answer;
@@ -23,14 +26,14 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: i
 }
 
 /// The body of a `GET` and the pool that answered it.
-pub async fn get(url: &str) -> Result<(u16, String, String), reqwest::Error> {
+pub(crate) async fn get(url: &str) -> Result<(u16, String, String), reqwest::Error> {
     let response = cutover_stdlib::net::client(url).expect("a client").get(url).send().await?;
     let pool = response.headers().get("x-pool").and_then(|pool| pool.to_str().ok()).unwrap_or("").to_owned();
     Ok((response.status().as_u16(), pool, response.text().await?))
 }
 
 /// How many of `n` requests to `url` were answered by `pool`.
-pub async fn answered_by(pool: &str, url: &str, n: usize) -> usize {
+pub(crate) async fn answered_by(pool: &str, url: &str, n: usize) -> usize {
     let mut found = 0;
     for _ in 0..n {
         found += usize::from(get(url).await.expect("an answer").1 == pool);

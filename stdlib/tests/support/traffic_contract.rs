@@ -18,7 +18,7 @@ use super::{answered_by, eventually, get, weights};
 /// A route with the pools `blue` (100) and `green` (0) that answers `/`, `/health` and `/slow?ms=…` and names the pool in the
 /// header `x-pool`.
 #[async_trait]
-pub trait Fixture {
+pub(crate) trait Fixture {
     /// The provider.
     fn traffic(&self) -> Arc<dyn Traffic>;
 
@@ -27,7 +27,7 @@ pub trait Fixture {
 }
 
 /// All of the contract, on one fixture that is as at its start.
-pub async fn holds(fixture: &dyn Fixture) {
+pub(crate) async fn holds(fixture: &dyn Fixture) {
     let traffic = fixture.traffic();
     let route = traffic.address(None).await.expect("the route has an address");
     assert!(!route.ends_with('/'), "{route}");

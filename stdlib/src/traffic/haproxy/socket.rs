@@ -77,6 +77,12 @@ impl Address {
             ))
         })?
         .map_err(|error| self.failed(&error))?;
+        if answer.is_empty() {
+            // Even an answer that says nothing is a line.
+            return Err(ProviderError::unreachable(format!(
+                "HAProxy at {self} closed the connection without an answer"
+            )));
+        }
         let answer = answer.trim_matches('\n');
         if answer.starts_with("Permission denied") {
             return Err(ProviderError::terminal(
