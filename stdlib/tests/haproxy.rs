@@ -102,6 +102,17 @@ mod tests {
                 eprintln!("haproxy is not installed: nothing is tested here");
                 return None;
             }
+            // Between choosing a port and binding it somebody else may take it; HAProxy ends then.
+            for _ in 0..10 {
+                if let Some(server) = Self::on_free_ports().await {
+                    server.all_up().await;
+                    return Some(server);
+                }
+            }
+            panic!("haproxy did not start on ten choices of ports");
+        }
+
+        async fn on_free_ports() -> Option<Self> {
             let folder = tempfile::tempdir().expect("a folder");
             let (front, stats, operator) = (free().await, free().await, free().await);
             let (mut backends, mut tasks, mut servers) = (BTreeMap::new(), BTreeMap::new(), String::new());
@@ -129,10 +140,20 @@ mod tests {
                 .stderr(Stdio::null())
                 .spawn()
                 .expect("haproxy starts");
-            let server = Self { process, folder, front, stats, operator, backends, tasks };
-            eventually("haproxy listens", || async { TcpStream::connect(front).await.ok() }).await;
-            server.all_up().await;
-            Some(server)
+            let mut server = Self { process, folder, front, stats, operator, backends, tasks };
+            // The socket's final name is there once everything is bound.
+            for _ in 0..500 {
+                if server.process.try_wait().expect("a child").is_some() {
+                    return None;
+                }
+                if UnixStream::connect(server.socket()).await.is_ok()
+                    && TcpStream::connect(front).await.is_ok()
+                {
+                    return Some(server);
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            panic!("haproxy did not listen within ten seconds");
         }
 
         /// Waits until all servers have passed a check.
@@ -272,8 +293,14 @@ mod tests {
             missing.hints[0].contains("stats socket /nowhere/h.sock mode 660 level admin"),
             "{missing:?}"
         );
-        let closed = free().await;
-        let refused = server.route(format!("tcp:{closed}")).weights().await.expect_err("nobody there");
+        // Bound and not listening: nobody else can get the port meanwhile.
+        let closed = tokio::net::TcpSocket::new_v4().expect("a socket");
+        closed.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+        let refused = server
+            .route(format!("tcp:{}", closed.local_addr().expect("an address")))
+            .weights()
+            .await
+            .expect_err("nobody there");
         assert_eq!(refused.code.as_str(), runtime_codes::UNREACHABLE);
         assert!(refused.hints[0].contains("nobody listens there"), "{refused:?}");
         // May look but not touch.
