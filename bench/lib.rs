@@ -145,7 +145,8 @@ impl Bench {
     /// It did not succeed.
     #[expect(clippy::unwrap_used, reason = "see above")]
     pub fn run(&self, script: &str) -> Report {
-        let bundle = Bundle::single("bench.rhai", format!("const RUNBOOK = #{{ name: \"bench\" }};\n{script}"));
+        let bundle =
+            Bundle::single("bench.rhai", format!("const RUNBOOK = #{{ name: \"bench\" }};\n{script}"));
         let report = self.tokio.block_on(self.runtime.run(&bundle, &BTreeMap::new())).unwrap();
         assert_eq!(report.outcome, RunOutcome::Succeeded, "{:?}", report.error);
         report

@@ -47,7 +47,9 @@ fn reads(c: &mut Criterion) {
     let bench = Bench::new(folder.path());
     let mut group = c.benchmark_group("reads");
     group.sample_size(10).throughput(Throughput::Elements(20_000));
-    group.bench_function("20,000 journaled reads", |b| b.iter(|| bench.run("for i in 0..20000 { bench::look(i); }")));
+    group.bench_function("20,000 journaled reads", |b| {
+        b.iter(|| bench.run("for i in 0..20000 { bench::look(i); }"))
+    });
     group.finish();
 }
 

@@ -12,7 +12,9 @@ use crate::args::Exit;
 pub(crate) fn watch(stop: &Stop) {
     let stop = stop.clone();
     tokio::spawn(async move {
-        let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+        let (Ok(mut interrupt), Ok(mut terminate)) =
+            (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+        else {
             return;
         };
         for time in 1.. {
@@ -22,7 +24,9 @@ pub(crate) fn watch(stop: &Stop) {
             }
             match time {
                 1 => {
-                    tell("stopping at the next safe point, then undoing what was done; once more to stop without undoing");
+                    tell(
+                        "stopping at the next safe point, then undoing what was done; once more to stop without undoing",
+                    );
                     stop.cancel();
                 }
                 2 => {

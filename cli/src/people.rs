@@ -35,9 +35,10 @@ impl Terminal {
 impl People for Terminal {
     async fn ask(&self, _: &str, question: &Question) -> Result<Reply, ProviderError> {
         let _turn = self.turn.lock().await;
-        let (kind, text) = (question.kind, clean(&question.text).into_owned());
+        let (kind, text) = (question.kind, clean(&question.text).to_string());
         let line = tokio::task::spawn_blocking(move || read(kind, &text)).await;
-        let nobody = || ProviderError::terminal(codes::NO_ANSWER, format!("nobody answered \"{}\"", question.text));
+        let nobody =
+            || ProviderError::terminal(codes::NO_ANSWER, format!("nobody answered \"{}\"", question.text));
         let (yes, comment) = line.map_err(|_| nobody())?.ok_or_else(nobody)?;
         Ok(Reply { yes, by: self.who.clone(), comment })
     }

@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use cutover_runtime::{
@@ -14,8 +13,7 @@ use cutover_runtime::{
     script::ScriptLimits,
 };
 use cutover_stdlib::{
-    config::{Config, ConfigErrors, FILE_NAME, SANDBOX},
-    db::Sqlite,
+    config::{Config, ConfigErrors, SANDBOX},
     sandbox::{Fault, Sandbox, SandboxOptions},
 };
 
@@ -47,7 +45,8 @@ fn config(global: &Global) -> Result<Config, Refused> {
         Some(path) => Some(path.clone()),
         None => std::env::current_dir().ok().and_then(|here| Config::find(here)),
     };
-    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     match &path {
         Some(path) => Config::load(path, variables),
         None => Config::without_file(variables),
@@ -57,7 +56,11 @@ fn config(global: &Global) -> Result<Config, Refused> {
 
 impl Session {
     /// Reads the configuration and binds the targets of an environment.
-    pub(crate) fn open(global: &Global, environment: Option<&str>, faults: &[String]) -> Result<Self, Refused> {
+    pub(crate) fn open(
+        global: &Global,
+        environment: Option<&str>,
+        faults: &[String],
+    ) -> Result<Self, Refused> {
         let config = config(global)?;
         let environment = environment.or(config.default_env()).unwrap_or(SANDBOX).to_owned();
         config.environment(&environment).map_err(|e| Refused::input(vec![e], Sources::new()))?;
@@ -70,7 +73,12 @@ impl Session {
                 .hint("leave out --env, or --fault");
             return Err(Refused::input(vec![error], Sources::new()));
         }
-        Ok(Self { state_dir: global.state_dir.clone(), config, environment, providers: Some(providers).into() })
+        Ok(Self {
+            state_dir: global.state_dir.clone(),
+            config,
+            environment,
+            providers: Some(providers).into(),
+        })
     }
 
     /// Name of the environment.
@@ -82,7 +90,8 @@ impl Session {
     pub(crate) fn runtime(&self) -> Builder {
         let limits = self.config.limits();
         let defaults = ScriptLimits::default();
-        let params = self.config.environment(&self.environment).map(|env| env.params.clone()).unwrap_or_default();
+        let params =
+            self.config.environment(&self.environment).map(|env| env.params.clone()).unwrap_or_default();
         Runtime::builder()
             .modules(cutover_stdlib::modules())
             .global(cutover_stdlib::secrets::secret_type())
@@ -104,11 +113,17 @@ impl Session {
             return Ok(());
         }
         let name = &self.environment;
-        let mut error = RunError::new(codes::DENIED_BY_POLICY, format!("the environment \"{name}\" is protected"))
-            .hint("plan it with `cutover plan`; runs from a saved plan with an approval are not built yet")
-            .hint(format!("to run nevertheless, a person sets `protected = false` in [env.{name}]"));
+        let mut error =
+            RunError::new(codes::DENIED_BY_POLICY, format!("the environment \"{name}\" is protected"))
+                .hint(
+                    "plan it with `cutover plan`; runs from a saved plan with an approval are not built yet",
+                )
+                .hint(format!("to run nevertheless, a person sets `protected = false` in [env.{name}]"));
         error.frames.extend(self.config.place(&["env", name, "protected"]));
-        let sources = self.config.path().and_then(|path| Some((path.display().to_string(), self.config.source(path)?.to_string())));
+        let sources = self
+            .config
+            .path()
+            .and_then(|path| Some((path.display().to_string(), self.config.source(path)?.to_string())));
         Err(Refused::input(vec![error], sources.into_iter().collect()))
     }
 
@@ -130,7 +145,10 @@ impl Session {
     #[expect(clippy::unused_self, reason = "an error belongs to the session that met it")]
     pub(crate) fn refuse(&self, errors: Vec<RunError>, bundle: &Bundle) -> Refused {
         if errors.iter().all(|e| e.is(codes::JOURNAL)) {
-            return errors.into_iter().next().map_or_else(|| Refused::input(Vec::new(), Sources::new()), Refused::failed);
+            return errors
+                .into_iter()
+                .next()
+                .map_or_else(|| Refused::input(Vec::new(), Sources::new()), Refused::failed);
         }
         Refused::input(errors, bundle.files.clone())
     }
@@ -149,8 +167,11 @@ impl Session {
 fn folder(config: &Config, given: Option<&Path>) -> Result<PathBuf, Refused> {
     if let Some(store) = config.store() {
         if store.contains("://") {
-            let error = RunError::new(codes::JOURNAL, format!("the store \"{}\" is of a kind that is not built yet", kind_of(store)))
-                .hint("leave `store` out to keep runs in SQLite in the state directory");
+            let error = RunError::new(
+                codes::JOURNAL,
+                format!("the store \"{}\" is of a kind that is not built yet", kind_of(store)),
+            )
+            .hint("leave `store` out to keep runs in SQLite in the state directory");
             return Err(Refused::input(vec![error], Sources::new()));
         }
         return Ok(PathBuf::from(store));
@@ -163,7 +184,8 @@ fn folder(config: &Config, given: Option<&Path>) -> Result<PathBuf, Refused> {
         .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
         .map(|state| state.join("cutover"))
         .ok_or_else(|| {
-            let error = RunError::new(codes::JOURNAL, "there is no home directory to keep runs in").hint("choose a place with --state-dir");
+            let error = RunError::new(codes::JOURNAL, "there is no home directory to keep runs in")
+                .hint("choose a place with --state-dir");
             Refused::input(vec![error], Sources::new())
         })
 }
@@ -177,7 +199,10 @@ fn bind_sandbox(providers: &mut Providers, faults: &[String]) -> Result<(), Refu
         .iter()
         .map(|text| {
             text.parse::<Fault>().map_err(|e| {
-                Refused::input(vec![RunError::new(codes::ARGUMENT, format!("--fault {text}: {e}"))], Sources::new())
+                Refused::input(
+                    vec![RunError::new(codes::ARGUMENT, format!("--fault {text}: {e}"))],
+                    Sources::new(),
+                )
             })
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -191,16 +216,18 @@ pub(crate) fn read_params(script: &Script) -> Result<BTreeMap<String, Given>, Re
     let mut params = BTreeMap::new();
     if let Some(path) = &script.params_file {
         let shown = path.display().to_string();
-        let refuse = |message: String| Refused::input(vec![RunError::new(codes::PARAMETER, message)], Sources::new());
+        let refuse =
+            |message: String| Refused::input(vec![RunError::new(codes::PARAMETER, message)], Sources::new());
         let text = std::fs::read_to_string(path).map_err(|e| refuse(format!("cannot read {shown}: {e}")))?;
-        let table: toml::Table = toml::from_str(&text).map_err(|e| {
-            let at = e.span().map_or(0, |span| span.start);
-            let before = text.get(..at).unwrap_or_default();
-            let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
-            let error = RunError::new(codes::PARAMETER, format!("{shown} is not TOML: {}", e.message()))
-                .at("", &*shown, before.matches('\n').count() + 1, column);
-            Refused::input(vec![error], Sources::from([(shown.clone(), text.clone())]))
-        })?;
+        let table: toml::Table =
+            toml::from_str(&text).map_err(|e| {
+                let at = e.span().map_or(0, |span| span.start);
+                let before = text.get(..at).unwrap_or_default();
+                let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
+                let error = RunError::new(codes::PARAMETER, format!("{shown} is not TOML: {}", e.message()))
+                    .at("", &*shown, before.matches('\n').count() + 1, column);
+                Refused::input(vec![error], Sources::from([(shown.clone(), text.clone())]))
+            })?;
         for (name, value) in table {
             let value = serde_json::to_value(value).map_err(|e| refuse(format!("{shown}: {name}: {e}")))?;
             params.insert(name, Given::Value(value));
@@ -220,7 +247,8 @@ pub(crate) async fn look(folder: &Path) -> Result<Option<SqliteStore>, Refused> 
 /// The one run that an id, its beginning, its end or `last` means.
 pub(crate) async fn find_run(folder: &Path, id: &str) -> Result<(SqliteStore, Run), Refused> {
     let none = || {
-        let error = RunError::new(codes::JOURNAL, format!("there is no run \"{id}\" in {}", folder.display()));
+        let error =
+            RunError::new(codes::JOURNAL, format!("there is no run \"{id}\" in {}", folder.display()));
         Refused::failed(error.hint("list them with `cutover runs`"))
     };
     let store = look(folder).await?.ok_or_else(none)?;
@@ -234,7 +262,10 @@ pub(crate) async fn find_run(folder: &Path, id: &str) -> Result<(SqliteStore, Ru
         1 => Ok((store, found.remove(0))),
         _ => {
             let some: Vec<&str> = found.iter().take(5).map(|run| &*run.id).collect();
-            let error = RunError::new(codes::ARGUMENT, format!("\"{id}\" is the beginning or the end of {} runs", found.len()));
+            let error = RunError::new(
+                codes::ARGUMENT,
+                format!("\"{id}\" is the beginning or the end of {} runs", found.len()),
+            );
             Err(Refused::input(vec![error.hint(format!("such as {}", some.join(", ")))], Sources::new()))
         }
     }
@@ -247,6 +278,7 @@ pub(crate) fn who() -> String {
         .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()))
         .or_else(|| nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.name))
         .unwrap_or_else(|| "unknown".to_owned());
-    let host = nix::unistd::gethostname().map_or_else(|_| "localhost".to_owned(), |host| host.to_string_lossy().into_owned());
+    let host = nix::unistd::gethostname()
+        .map_or_else(|_| "localhost".to_owned(), |host| host.to_string_lossy().into_owned());
     format!("{user}@{host}")
 }

@@ -9,7 +9,10 @@ use crate::{
 };
 
 pub(super) fn execute(args: &Check, global: &Global) -> Exit {
-    let runtime = Runtime::builder().modules(cutover_stdlib::modules()).global(cutover_stdlib::secrets::secret_type()).build();
+    let runtime = Runtime::builder()
+        .modules(cutover_stdlib::modules())
+        .global(cutover_stdlib::secrets::secret_type())
+        .build();
     let mut exit = Exit::Success;
     for file in &args.files {
         let (bundle, errors) = match Bundle::load(file) {
@@ -31,7 +34,9 @@ pub(super) fn execute(args: &Check, global: &Global) -> Exit {
         };
         if !errors.is_empty() {
             let mut sources = bundle.map_or_else(Sources::new, |bundle| bundle.files);
-            if sources.is_empty() && let (Some(name), Ok(text)) = (file.file_name(), std::fs::read_to_string(file)) {
+            if sources.is_empty()
+                && let (Some(name), Ok(text)) = (file.file_name(), std::fs::read_to_string(file))
+            {
                 sources.insert(name.to_string_lossy().into_owned(), text);
             }
             exit = complain(&errors, &sources, global, Exit::Usage);

@@ -13,7 +13,10 @@ pub(super) fn execute(args: &New, global: &Global) -> Result<Exit, Refused> {
         Output::Json => print(&format!("{}\n", serde_json::json!({ "written": paths }))),
         Output::Human => {
             let script = paths.first().map_or("", String::as_str);
-            print(&format!("wrote {}\n\nNext:\n  cutover plan {script}\n  cutover run {script}\n", paths.join(" and ")));
+            print(&format!(
+                "wrote {}\n\nNext:\n  cutover plan {script}\n  cutover run {script}\n",
+                paths.join(" and ")
+            ));
         }
     }
     Ok(Exit::Success)

@@ -2,7 +2,10 @@
 
 use std::{io::stdout, sync::Arc};
 
-use cutover_runtime::{event::{RunOutcome, Sink}, Stop};
+use cutover_runtime::{
+    Stop,
+    event::{RunOutcome, Sink},
+};
 
 use crate::{
     args::{Exit, Global, Output, Plan},
@@ -16,7 +19,9 @@ pub(super) async fn execute(args: &Plan, global: &Global) -> Result<Exit, Refuse
     let exit = plan(args, global).await;
     // With --detailed-exitcode, 2 means changes, so that everything that went wrong is 1.
     match exit {
-        Err(refused) if args.detailed_exitcode => Ok(complain(&refused.errors, &refused.sources, global, Exit::Failed)),
+        Err(refused) if args.detailed_exitcode => {
+            Ok(complain(&refused.errors, &refused.sources, global, Exit::Failed))
+        }
         other => other,
     }
 }
@@ -32,7 +37,8 @@ async fn plan(args: &Plan, global: &Global) -> Result<Exit, Refused> {
     let runtime = session.runtime().sink(sink).build();
     let stop = Stop::default();
     interrupt::watch(&stop);
-    let report = runtime.plan_until(&bundle, &params, &stop).await.map_err(|e| session.refuse(e.0, &bundle))?;
+    let report =
+        runtime.plan_until(&bundle, &params, &stop).await.map_err(|e| session.refuse(e.0, &bundle))?;
     if let Some(error) = &report.error {
         let exit = complain(std::slice::from_ref(error), &bundle.files, global, Exit::from(report.outcome));
         return Ok(if args.detailed_exitcode { Exit::Failed } else { exit });

@@ -36,11 +36,17 @@ pub(super) async fn execute(args: &Run, global: &Global) -> Result<Exit, Refused
     } else {
         Arc::new(NoPeople)
     };
-    let runtime =
-        session.runtime().sink(sink).people(people).store(Arc::new(store) as Arc<dyn Store>).started_by(who()).build();
+    let runtime = session
+        .runtime()
+        .sink(sink)
+        .people(people)
+        .store(Arc::new(store) as Arc<dyn Store>)
+        .started_by(who())
+        .build();
     let stop = Stop::default();
     interrupt::watch(&stop);
-    let report = runtime.run_until(&bundle, &params, &stop).await.map_err(|e| session.refuse(e.0, &bundle))?;
+    let report =
+        runtime.run_until(&bundle, &params, &stop).await.map_err(|e| session.refuse(e.0, &bundle))?;
     let exit = Exit::from(report.outcome);
     let Some(error) = report.error else { return Ok(exit) };
     let exit = if error.is(codes::INTERNAL) && exit == Exit::Failed { Exit::Internal } else { exit };

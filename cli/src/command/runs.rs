@@ -25,7 +25,9 @@ pub(super) async fn execute(args: &Runs, global: &Global) -> Result<Exit, Refuse
     let rows: Vec<RunRow> = runs
         .into_iter()
         .map(|run| RunRow {
-            elapsed_ms: run.ended_at.map(|end| u64::try_from(end.duration_since(run.started_at).as_millis()).unwrap_or(0)),
+            elapsed_ms: run
+                .ended_at
+                .map(|end| u64::try_from(end.duration_since(run.started_at).as_millis()).unwrap_or(0)),
             run: run.id,
             runbook: format!("{} {}", run.runbook, run.version),
             environment: run.environment,

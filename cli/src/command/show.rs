@@ -31,7 +31,9 @@ pub(super) async fn execute(args: &Show, global: &Global) -> Result<Exit, Refuse
             let hash: String = sealed.hash[..6].iter().map(|byte| format!("{byte:02x}")).collect();
             let line = match global.output {
                 Output::Json => serde_json::to_string(record).unwrap_or_default(),
-                Output::Human => format!("{:>5}  {}  {hash}  {}  {}", record.seq, record.at, record.id, sealed.body),
+                Output::Human => {
+                    format!("{:>5}  {}  {hash}  {}  {}", record.seq, record.at, record.id, sealed.body)
+                }
             };
             print(&format!("{line}\n"));
         }

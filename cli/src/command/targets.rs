@@ -27,7 +27,8 @@ pub(super) async fn execute(args: &Targets, global: &Global) -> Result<Exit, Ref
         .iter()
         .map(|binding| {
             let provider = std::sync::Arc::clone(&binding.provider);
-            args.check.then(|| tokio::spawn(async move { tokio::time::timeout(PATIENCE, provider.check()).await }))
+            args.check
+                .then(|| tokio::spawn(async move { tokio::time::timeout(PATIENCE, provider.check()).await }))
         })
         .collect();
     let mut rows = Vec::new();

@@ -15,11 +15,13 @@ pub(super) async fn execute(args: &Verify, global: &Global) -> Result<Exit, Refu
     let (store, run) = find_run(&Session::folder_of_runs(global)?, &args.run).await?;
     let fail = |message: String| {
         Refused::failed(
-            RunError::new(codes::JOURNAL, message).hint("somebody or something changed the store: compare it with a backup"),
+            RunError::new(codes::JOURNAL, message)
+                .hint("somebody or something changed the store: compare it with a backup"),
         )
     };
     let records = store.records(&run.id).await.map_err(|e| Refused::failed(e.into()))?;
-    let head = verify(&records).map_err(|broken| fail(format!("{}: record {}: {}", run.id, broken.seq, broken.why)))?;
+    let head = verify(&records)
+        .map_err(|broken| fail(format!("{}: record {}: {}", run.id, broken.seq, broken.why)))?;
     let bundle = store.bundle(&run.bundle).await.map_err(|e| Refused::failed(e.into()))?;
     match bundle {
         Some(bundle) if bundle.hash() == run.bundle => {}

@@ -30,7 +30,6 @@ use super::{
 /// Shows a run to a person.
 pub(crate) struct Human {
     state: Mutex<State>,
-    closed: Arc<AtomicBool>,
 }
 
 struct State {
@@ -45,15 +44,10 @@ impl Human {
     pub(crate) fn new(out: Out, theme: Theme) -> Self {
         let live = theme.live.then(|| Live::new(theme));
         Self {
-            closed: out.closed(),
             state: Mutex::new(State { narrator: Narrator::new(theme), out, live, asked: BTreeSet::new() }),
         }
     }
 
-    /// Whether nobody reads any more. The run goes on.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed)
-    }
 }
 
 impl Sink for Human {

@@ -30,7 +30,6 @@ const WIDEST: usize = 88;
 /// Shows a plan.
 pub(crate) struct PlanReport {
     state: Mutex<State>,
-    closed: Arc<AtomicBool>,
 }
 
 struct State {
@@ -42,13 +41,9 @@ struct State {
 impl PlanReport {
     /// Writes to `out` when the plan is complete.
     pub(crate) fn new(out: Out, theme: Theme) -> Self {
-        Self { closed: out.closed(), state: Mutex::new(State { out, theme, draft: Draft::default() }) }
+        Self { state: Mutex::new(State { out, theme, draft: Draft::default() }) }
     }
 
-    /// Whether nobody reads any more.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed)
-    }
 }
 
 impl Sink for PlanReport {

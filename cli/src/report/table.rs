@@ -38,8 +38,7 @@ pub(crate) struct RunRow {
 }
 
 impl Row for RunRow {
-    const HEADINGS: &'static [&'static str] =
-        &["RUN", "RUNBOOK", "ENV", "STATE", "STARTED", "TOOK", "BY"];
+    const HEADINGS: &'static [&'static str] = &["RUN", "RUNBOOK", "ENV", "STATE", "STARTED", "TOOK", "BY"];
 
     fn cells(&self, now: Timestamp) -> Vec<(Tone, String)> {
         let tone = match &*self.state {

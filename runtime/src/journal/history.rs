@@ -32,7 +32,11 @@ pub fn history(run: &Run, records: &[Record]) -> Vec<Envelope> {
     };
     let moved = |record: &&Record| {
         let outside = !record.id.starts_with("rollback/");
-        outside && matches!(&record.entry, Entry::Outcome { kind: Kind::Change, outcome: Outcome::Changed { .. }, .. })
+        outside
+            && matches!(
+                &record.entry,
+                Entry::Outcome { kind: Kind::Change, outcome: Outcome::Changed { .. }, .. }
+            )
     };
     let changes = records.iter().filter(moved).count();
     let mut events = vec![envelope(run.started_at, begin)];
@@ -43,7 +47,9 @@ pub fn history(run: &Run, records: &[Record]) -> Vec<Envelope> {
 fn event(record: &Record, changes: usize) -> Event {
     let id = record.id.clone();
     match record.entry.clone() {
-        Entry::Intent { kind, effect, target, text, .. } => Event::EffectStarted { id, kind, effect, target, text },
+        Entry::Intent { kind, effect, target, text, .. } => {
+            Event::EffectStarted { id, kind, effect, target, text }
+        }
         Entry::Outcome { kind, effect, target, attempts, elapsed_ms, outcome, .. } => Event::EffectEnded {
             id,
             kind,
@@ -61,6 +67,8 @@ fn event(record: &Record, changes: usize) -> Event {
         Entry::Note { level, text } => Event::Note { id, level, text },
         Entry::RollbackStarted { error, entries } => Event::RollbackStarted { error, entries },
         Entry::RollbackEnded { left } => Event::RollbackEnded { left },
-        Entry::RunEnded { outcome, error, elapsed_ms } => Event::RunEnded { outcome, error, elapsed_ms, changes },
+        Entry::RunEnded { outcome, error, elapsed_ms } => {
+            Event::RunEnded { outcome, error, elapsed_ms, changes }
+        }
     }
 }

@@ -20,7 +20,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Database, folder::hex};
+use super::folder::hex;
 use crate::codes;
 
 /// How a backup is proven.
@@ -156,7 +156,7 @@ impl Action for Backup {
     }
 
     async fn perform(&self, on: &On) -> Result<Finished, ProviderError> {
-        let database = on.get::<dyn Database>(&self.database)?;
+        let database = super::ready(on, &self.database).await?;
         let begun = on.clock().monotonic();
         let folder = database.folder().join(&self.dir);
         let made = OpenFolder::make(&folder, &self.database, database.backup_ending())?;

@@ -310,7 +310,7 @@ impl Read for Folder {
     }
 
     async fn read(&self, on: &On) -> Result<Vec<Migration>, ProviderError> {
-        self.load(&*on.get::<dyn Database>(&self.database)?).await
+        self.load(&*super::ready(on, &self.database).await?).await
     }
 
     fn show(&self, found: &Vec<Migration>) -> String {

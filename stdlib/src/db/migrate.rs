@@ -12,7 +12,6 @@ use rhai::{Map, NativeCallContext};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Database,
     folder::{Folder, Migration, Version},
     history::{Applied, Schema, Table, Work, no_way_back, refused},
 };
@@ -128,7 +127,7 @@ impl Change for Migrate {
     }
 
     async fn observe(&self, on: &On) -> Result<Schema, ProviderError> {
-        on.get::<dyn Database>(&self.database)?.history(&self.table).await.map(Schema::of)
+        super::ready(on, &self.database).await?.history(&self.table).await.map(Schema::of)
     }
 
     fn desired(&self, now: &Schema) -> Result<Schema, ProviderError> {
@@ -178,7 +177,7 @@ impl Change for Migrate {
     }
 
     async fn apply(&self, on: &On, from: &Schema, to: &Schema) -> Result<(), ProviderError> {
-        on.get::<dyn Database>(&self.database)?.migrate(on, &self.work(from, to)).await
+        super::ready(on, &self.database).await?.migrate(on, &self.work(from, to)).await
     }
 
     fn undo(&self, from: &Schema, to: &Schema) -> Undo {
@@ -197,7 +196,7 @@ impl Change for Migrate {
         if !self.rehearse {
             return Ok(None);
         }
-        on.get::<dyn Database>(&self.database)?.rehearse(on, &self.work(from, to)).await
+        super::ready(on, &self.database).await?.rehearse(on, &self.work(from, to)).await
     }
 
     fn limits(&self) -> Limits {

@@ -40,6 +40,14 @@ pub use self::{
 /// A database whose schema can be migrated, that can be asked and copied.
 #[async_trait]
 pub trait Database: Provider {
+    /// Makes what has to be there before the database is used for the first time. Cheap once that is done.
+    ///
+    /// # Errors
+    /// `unreachable`: it cannot be made.
+    async fn ready(&self) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
     /// Whose SQL it takes.
     fn dialect(&self) -> Dialect;
 
@@ -83,6 +91,13 @@ pub trait Database: Provider {
 
 impl Capability for dyn Database {
     const NOUN: &'static str = "db";
+}
+
+/// The database bound to `name`, ready for use.
+async fn ready(on: &On, name: &str) -> Result<Arc<dyn Database>, ProviderError> {
+    let database = on.get::<dyn Database>(name)?;
+    database.ready().await?;
+    Ok(database)
 }
 
 /// The script module `db`.

@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    Database,
     sql::{self, Dialect},
 };
 use crate::codes;
@@ -138,7 +137,7 @@ impl Read for Query {
     }
 
     async fn read(&self, on: &On) -> Result<Rows, ProviderError> {
-        let database = on.get::<dyn Database>(&self.database)?;
+        let database = super::ready(on, &self.database).await?;
         check(&self.sql, database.dialect())?;
         let value = |param: &Param| match param {
             Param::Plain(value) => Ok(value.clone()),

@@ -11,7 +11,6 @@ use rhai::{Map, NativeCallContext};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Database,
     folder::{Folder, checksum},
     history::Table,
 };
@@ -67,7 +66,7 @@ impl Read for Status {
     }
 
     async fn read(&self, on: &On) -> Result<Standing, ProviderError> {
-        let database = on.get::<dyn Database>(&self.database)?;
+        let database = super::ready(on, &self.database).await?;
         let folder = Folder { database: self.database.clone(), dir: self.dir.clone() };
         let files = folder.load(&*database).await?;
         let history = database.history(&self.table).await?;

@@ -82,7 +82,9 @@ impl Entry {
                         (kind, target, Value::Object(map))
                     }
                     (Some(one), Some(other)) => {
-                        return Err(bad(&format!("`{one}` and `{other}` are two probes: make them two entries")));
+                        return Err(bad(&format!(
+                            "`{one}` and `{other}` are two probes: make them two entries"
+                        )));
                     }
                     (None, _) => {
                         return Err(bad("which probe? want one of `http`, `tcp`, `tls` and `dns`"));
@@ -301,11 +303,18 @@ impl All {
                 && let Err(error) = ready.prepare(on).await
                 && error.retry == Retry::Never
             {
-                return Err(ProviderError { message: format!("entries[{index}]: {}", error.message), ..error });
+                return Err(ProviderError {
+                    message: format!("entries[{index}]: {}", error.message),
+                    ..error
+                });
             }
         }
         let shared = Arc::new(Shared {
-            names: self.entries.iter().map(|entry| on.vault().scrub(&entry.describe()).into_owned()).collect(),
+            names: self
+                .entries
+                .iter()
+                .map(|entry| on.vault().scrub(&entry.describe()).into_owned())
+                .collect(),
             jobs,
             next: AtomicUsize::new(0),
             done: AtomicUsize::new(0),
@@ -322,8 +331,9 @@ impl All {
             tasks.spawn(async move { shared.work(&on).await });
         }
         while let Some(done) = tasks.join_next().await {
-            let done = done
-                .map_err(|e| ProviderError::terminal(runtime_codes::INTERNAL, format!("a probe broke off: {e}")))?;
+            let done = done.map_err(|e| {
+                ProviderError::terminal(runtime_codes::INTERNAL, format!("a probe broke off: {e}"))
+            })?;
             for (index, outcome) in done {
                 if let Some(place) = outcomes.get_mut(index) {
                     *place = Some(outcome);
@@ -379,7 +389,9 @@ impl Read for All {
     fn describe(&self) -> String {
         match self.entries.as_slice() {
             [one] => one.describe(),
-            [first, ..] => format!("{} probes, {} at once: {}, …", self.entries.len(), self.limit, first.describe()),
+            [first, ..] => {
+                format!("{} probes, {} at once: {}, …", self.entries.len(), self.limit, first.describe())
+            }
             [] => String::new(),
         }
     }

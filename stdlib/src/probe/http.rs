@@ -161,7 +161,10 @@ impl HttpProbe {
             depends_on,
         } = options;
         if !method.is_safe() && method != Method::Post {
-            return Err(("method", "a probe changes nothing: want GET, HEAD, OPTIONS or POST, else use http::request"));
+            return Err((
+                "method",
+                "a probe changes nothing: want GET, HEAD, OPTIONS or POST, else use http::request",
+            ));
         }
         if method == Method::Head
             && !(BodyCheck { contains: &body_contains, pattern: body_regex.as_ref(), json: &json }).is_empty()
@@ -292,10 +295,11 @@ impl Attempt for Ready {
         let expected = || format!("status {}", self.probe.status);
         let prepared = self.prepare(on).await.map_err(|e| Failure::setup(&expected(), e))?;
         let start = on.clock().monotonic();
-        let raw = prepared.send(on, self.probe.redirects.0, self.read).await.map_err(|error| match error {
-            NoAnswer::Setup(error) => Failure::setup(&expected(), error),
-            error => Failure::Miss(Miss::new(expected(), error.reason())),
-        })?;
+        let raw =
+            prepared.send(on, self.probe.redirects.0, self.read).await.map_err(|error| match error {
+                NoAnswer::Setup(error) => Failure::setup(&expected(), error),
+                error => Failure::Miss(Miss::new(expected(), error.reason())),
+            })?;
         let latency_ms = millis(on.clock().monotonic().saturating_sub(start));
         match self.probe.miss(&raw, latency_ms) {
             None => Ok((raw, latency_ms)),

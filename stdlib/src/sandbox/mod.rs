@@ -17,6 +17,7 @@ mod balancer;
 mod database;
 mod fault;
 mod http;
+mod main_db;
 mod metrics;
 mod pool;
 mod router;
@@ -27,7 +28,9 @@ mod window;
 pub use fault::{Fault, FaultError, What};
 pub use sink::Received;
 
-use crate::{deploy::Deploy, metrics::Metrics, notify::Notify, secrets::Secrets, traffic::Traffic};
+use crate::{
+    db::Database, deploy::Deploy, metrics::Metrics, notify::Notify, secrets::Secrets, traffic::Traffic,
+};
 
 /// The pools. At the start the first one has all traffic.
 const POOLS: [&str; 2] = ["blue", "green"];
@@ -97,8 +100,8 @@ impl Sandbox {
         })
     }
 
-    /// Binds its targets: traffic, deploy and metrics `web`, notify `ops` and `oncall`, the secret `deploy-token`. The sandbox
-    /// itself is kept as an extension. Its database is for the caller to bind, on [`Sandbox::database_path`].
+    /// Binds its targets: traffic, deploy and metrics `web`, database `main`, notify `ops` and `oncall`, the secret
+    /// `deploy-token`. The sandbox itself is kept as an extension.
     pub fn bind(self: &Arc<Self>, providers: &mut Providers) {
         let route = Arc::new(targets::Route(Arc::clone(self)));
         providers.bind::<dyn Traffic>("web", Arc::clone(&route) as _, route);
@@ -110,6 +113,8 @@ impl Sandbox {
             let sink = Arc::new(sink::Sink { name, sandbox: Arc::clone(self) });
             providers.bind::<dyn Notify>(name, Arc::clone(&sink) as _, sink);
         }
+        let main = Arc::new(main_db::Main::new(Arc::clone(self)));
+        providers.bind::<dyn Database>("main", Arc::clone(&main) as _, main);
         let token = Arc::new(targets::Token);
         providers.bind::<dyn Secrets>("deploy-token", Arc::clone(&token) as _, token);
         providers.extend(Arc::clone(self));

@@ -16,7 +16,8 @@ async fn there_is_one_result_for_each_entry_in_order() {
         Reply::ok("").delay_ms(if request.path == "/0" { 60 } else { 0 })
     })
     .await;
-    let mut entries: Vec<Value> = (0..20).map(|i| json!({ "http": server.url(), "path": format!("/{i}") })).collect();
+    let mut entries: Vec<Value> =
+        (0..20).map(|i| json!({ "http": server.url(), "path": format!("/{i}") })).collect();
     entries.push(json!(server.url()));
     entries.push(json!({ "tcp": server.addr().to_string() }));
     let effect = all(entries.into(), json!({ "limit": 7 }));
@@ -44,7 +45,8 @@ async fn no_more_than_the_limit_run_at_once_and_connections_are_kept() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_fails_all_and_the_error_says_which_and_why() {
-    let server = Server::start(|r| Reply::status(if r.path.starts_with("/bad") { 500 } else { 200 }, "")).await;
+    let server =
+        Server::start(|r| Reply::status(if r.path.starts_with("/bad") { 500 } else { 200 }, "")).await;
     let entry = |path: String| json!({ "http": server.url(), "path": path });
     let mut entries = vec![entry("/good".into())];
     entries.extend((0..12).map(|i| entry(format!("/bad{i}"))));
@@ -52,7 +54,10 @@ async fn a_failure_fails_all_and_the_error_says_which_and_why() {
     assert_eq!(error.code.as_str(), "probe-failed");
     let lines: Vec<&str> = error.message.lines().collect();
     assert_eq!(lines[0], "12 of 13 probes failed");
-    let first = format!("  [1] GET {}bad0: expected status 2xx, got 500 Internal Server Error (tried once)", server.url());
+    let first = format!(
+        "  [1] GET {}bad0: expected status 2xx, got 500 Internal Server Error (tried once)",
+        server.url()
+    );
     assert_eq!(lines[1], first);
     assert_eq!((lines.len(), lines[11]), (12, "  and 2 more"));
     let detail = error.detail.expect("detail");
@@ -61,7 +66,8 @@ async fn a_failure_fails_all_and_the_error_says_which_and_why() {
 
     let few = all(entries.clone().into(), json!({ "allow_failures": 11 })).read(&detached()).await;
     assert!(few.expect_err("one too many").message.starts_with("12 of 13 probes failed, 11 may"));
-    let outcomes = all(entries.into(), json!({ "allow_failures": 12 })).read(&detached()).await.expect("allowed");
+    let outcomes =
+        all(entries.into(), json!({ "allow_failures": 12 })).read(&detached()).await.expect("allowed");
     assert!(outcomes[0].ok && !outcomes[12].ok);
     assert_eq!(outcomes[12].value, Value::Null);
     assert!(outcomes[12].error.contains("expected status 2xx"));
@@ -71,7 +77,8 @@ async fn a_failure_fails_all_and_the_error_says_which_and_why() {
 async fn nothing_more_is_started_once_too_many_have_failed() {
     let server = Server::start(|_| Reply::status(500, "")).await;
     let entries: Vec<Value> = (0..50).map(|_| json!(server.url())).collect();
-    let effect = all(entries.clone().into(), json!({ "limit": 1, "stop_on_fail": true, "allow_failures": 2 }));
+    let effect =
+        all(entries.clone().into(), json!({ "limit": 1, "stop_on_fail": true, "allow_failures": 2 }));
     let error = effect.read(&detached()).await.expect_err("fails");
     assert_eq!(server.hits(), 3);
     assert!(error.message.starts_with("3 of 50 probes failed, 2 may, 47 were not made"), "{}", error.message);
