@@ -1,2 +1,63 @@
-//! x
-fn main() {}
+//! `cutover`: plans, runs and shows runbooks.
+
+mod args;
+mod command;
+mod interrupt;
+mod people;
+mod render;
+mod report;
+mod scaffold;
+mod session;
+
+use std::process::ExitCode;
+
+use args::{Cli, Exit};
+
+/// Counts what the process holds, so that a script cannot take the machine's memory.
+#[global_allocator]
+static MEMORY: cap::Cap<std::alloc::System> = cap::Cap::new(std::alloc::System, usize::MAX);
+
+/// Bytes that the process holds.
+fn memory() -> u64 {
+    MEMORY.allocated() as u64
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::read(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed pipe is no reason to complain about a help text.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
+        }
+    };
+    log_to_stderr(cli.global.verbose);
+    let tokio = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(tokio) => tokio,
+        Err(error) => {
+            let error = cutover_runtime::error::RunError::new("internal", format!("cannot start: {error}"));
+            return command::complain(&[error], &render::Sources::new(), &cli.global, Exit::Internal).into();
+        }
+    };
+    let exit = tokio.block_on(command::execute(cli));
+    // What still waits in the background (a terminal that nobody answers at) must not hold up the end.
+    tokio.shutdown_background();
+    exit.into()
+}
+
+fn log_to_stderr(verbose: u8) {
+    use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+    let level = match verbose {
+        0 => LevelFilter::OFF,
+        1 => LevelFilter::INFO,
+        2 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    // Costs nothing unless it is asked for.
+    if level == LevelFilter::OFF && std::env::var_os("RUST_LOG").is_none() {
+        return;
+    }
+    let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
+    let ansi = report::theme::Theme::of(&std::io::stderr()).colour;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
+}

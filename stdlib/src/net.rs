@@ -10,6 +10,8 @@ use reqwest::{Client, Response, StatusCode, header};
 
 use crate::codes;
 
+pub mod tls;
+
 /// Makes `ring` the process's TLS implementation. Cheap after the first time.
 pub fn install_tls() {
     static ONCE: Once = Once::new();
@@ -62,9 +64,10 @@ pub fn client(url: &str) -> Result<Client, ProviderError> {
 /// The error of a request that got no answer. Retryable where nothing can have happened at the receiver, or for requests that
 /// only look (`safe`).
 pub fn no_answer(error: &reqwest::Error, url: &str, safe: bool) -> ProviderError {
-    let what = if error.is_timeout() { "no answer in time".to_owned() } else { chain(error) };
-    let message = format!("{}: {what}", without_credentials(url));
-    if error.is_connect() || safe {
+    let message = format!("{}: {}", without_credentials(url), reason(error));
+    // A handshake that failed once fails again.
+    let hopeless = tls::tls_error(error).is_some();
+    if (error.is_connect() || safe) && !hopeless {
         ProviderError::unreachable(message)
     } else {
         ProviderError::terminal(cutover_runtime::error::codes::UNREACHABLE, message)
@@ -74,7 +77,7 @@ pub fn no_answer(error: &reqwest::Error, url: &str, safe: bool) -> ProviderError
 /// The error of an answer that is no success. 429, 502, 503 and 504 are retryable, after `Retry-After` where it is given.
 pub async fn refused(response: Response, url: &str) -> ProviderError {
     let status = response.status();
-    let after = retry_after(&response);
+    let after = retry_after(response.headers());
     let body = response.text().await.unwrap_or_default();
     let body = body.trim();
     let body: String = body.chars().take(300).collect();
@@ -97,14 +100,13 @@ pub async fn refused(response: Response, url: &str) -> ProviderError {
 }
 
 /// The wait that a `Retry-After` header asks for, in seconds or as a date.
-fn retry_after(response: &Response) -> Option<Duration> {
-    let text = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
+pub fn retry_after(headers: &header::HeaderMap) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
     if let Ok(seconds) = text.trim().parse::<u64>() {
         return Some(Duration::from_secs(seconds));
     }
     let date = jiff::fmt::rfc2822::parse(text).ok()?;
-    let now: jiff::Timestamp = response
-        .headers()
+    let now: jiff::Timestamp = headers
         .get(header::DATE)
         .and_then(|d| d.to_str().ok())
         .and_then(|d| jiff::fmt::rfc2822::parse(d).ok())?
@@ -121,6 +123,46 @@ pub fn without_credentials(url: &str) -> String {
     let _ = parsed.set_username("");
     let _ = parsed.set_password(None);
     parsed.to_string()
+}
+
+/// Why a request got no answer, for people: `connection refused`, not the path through the libraries.
+pub fn reason(error: &reqwest::Error) -> String {
+    if let Some(error) = tls::tls_error(error) {
+        return tls::explain(error);
+    }
+    if error.is_timeout() {
+        return "no answer in time".to_owned();
+    }
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            return io_reason(error);
+        }
+        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
+            return "the connection was closed before the answer was complete".to_owned();
+        }
+        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
+            return "the answer is not HTTP".to_owned();
+        }
+        next = error.source();
+    }
+    chain(error)
+}
+
+/// Why an operation on a socket or file failed, without the number of the operating system.
+pub fn io_reason(error: &std::io::Error) -> String {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        ErrorKind::ConnectionReset => "connection reset".to_owned(),
+        ErrorKind::HostUnreachable => "host unreachable".to_owned(),
+        ErrorKind::NetworkUnreachable => "network unreachable".to_owned(),
+        ErrorKind::TimedOut => "no answer in time".to_owned(),
+        ErrorKind::UnexpectedEof => "the connection was closed".to_owned(),
+        ErrorKind::NotFound => "no such file".to_owned(),
+        ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 /// An error with its causes, innermost last, each said once.

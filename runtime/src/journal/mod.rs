@@ -4,6 +4,7 @@
 //! becomes durable with the next intent, or at the end of the run: a crash can lose the outcome of a read, which is then read
 //! again, never the fact that something was about to be changed.
 
+mod history;
 pub mod record;
 pub mod replay;
 pub mod sqlite;
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 
 pub use self::{
+    history::history,
     record::{Entry, Outcome, Record, Sealed},
     replay::Replay,
     sqlite::SqliteStore,

@@ -532,16 +532,12 @@ fn cancelled() -> RunError {
     RunError::new(codes::CANCELLED, "the run was told to stop")
 }
 
-fn tell(outcome: &Outcome, note: Option<String>) -> EffectResult {
-    match outcome.clone() {
-        Outcome::Changed { from, to, from_text, to_text, undo } => {
-            EffectResult::Changed { from, to, from_text, to_text, undo, note }
-        }
-        Outcome::Unchanged { state, text } => EffectResult::Unchanged { state, text },
-        Outcome::Performed { text, .. } => EffectResult::Performed { text },
-        Outcome::Answered { text, .. } => EffectResult::Answered { text },
-        Outcome::Failed { error, .. } => EffectResult::Failed { error },
+fn tell(outcome: &Outcome, foreseen: Option<String>) -> EffectResult {
+    let mut result = EffectResult::from(outcome.clone());
+    if let EffectResult::Changed { note, .. } = &mut result {
+        *note = foreseen;
     }
+    result
 }
 
 fn hex(bytes: &[u8]) -> String {

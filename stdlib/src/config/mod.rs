@@ -1,66 +1,287 @@
 //! `cutover.toml`: environments and their targets.
+//!
+//! The file is read once, before a run. Whatever is wrong with it is reported with line and column, all of it at once;
+//! a name that nothing stands behind is an error, never ignored. Variables of the process are passed in by the caller:
+//! nothing here reads the process environment.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use cutover_runtime::error::{RunError, did_you_mean};
-use serde::de::DeserializeOwned;
+use cutover_runtime::{
+    error::{Frame, RunError, did_you_mean},
+    provider::Providers,
+    quantity::{Size, Span},
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+mod decode;
+mod entry;
+mod errors;
+mod file;
+mod overrides;
+mod schema;
+mod value;
+
+pub use entry::Entry;
+pub use errors::{ConfigError, ConfigErrors};
+use file::{File, Variables};
+pub use value::{Resolved, Setting};
 
 use crate::codes;
 
-/// Why a configuration cannot be used. The first frame is the place in the file.
-pub type ConfigError = RunError;
+/// The name under which the file is looked for.
+pub const FILE_NAME: &str = "cutover.toml";
 
-/// One target of one environment: the table `[env.ENVIRONMENT.NOUN.NAME]`.
+/// The environment that needs no file.
+pub const SANDBOX: &str = "sandbox";
+
+/// Binds one target from its table.
+type Bind = fn(&Entry, &mut Providers) -> Result<(), ConfigError>;
+
+/// The capabilities that targets are configured for: `[env.NAME.NOUN.TARGET]`.
+const NOUNS: [(&str, Bind); 6] = [
+    ("traffic", crate::traffic::bind),
+    ("deploy", crate::deploy::bind),
+    ("metrics", crate::metrics::bind),
+    ("db", crate::db::bind),
+    ("notify", crate::notify::bind),
+    ("secrets", crate::secrets::bind),
+];
+
+/// Limits on one run of a script. `None`: the runtime's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Most operations of the script engine.
+    pub max_operations: Option<u64>,
+    /// Most memory that values of the script may take.
+    pub max_memory: Option<Size>,
+    /// Longest time from start to end, waits included.
+    pub max_wall_time: Option<Span>,
+}
+
+/// One environment: `[env.NAME]`.
 #[derive(Debug, Clone)]
-pub struct Entry {
-    /// Environment it belongs to.
-    pub environment: String,
-    /// Capability, such as `traffic`.
-    pub noun: String,
-    /// Name in scripts, such as `web`.
+pub struct Environment {
+    /// Its name.
     pub name: String,
-    /// Value of `provider`.
-    pub provider: String,
-    /// The other settings.
-    table: toml_edit::Table,
-    /// The file they stand in.
-    file: Arc<File>,
+    /// Whether running in it needs more than a command.
+    pub protected: bool,
+    /// Defaults for parameters of runbooks, in front of the runbook's own.
+    pub params: BTreeMap<String, Value>,
+    exec: Option<Entry>,
+    targets: Vec<Entry>,
 }
 
-/// A configuration file.
-#[derive(Debug)]
-struct File {
-    path: PathBuf,
-    text: String,
-}
-
-impl Entry {
-    /// Decodes the settings, all but `provider`, into a struct that denies unknown fields.
-    ///
-    /// # Errors
-    /// `config` with line and column, what is expected, and the closest name.
-    pub fn settings<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
-        let _ = (&self.table, &self.file.text);
-        Err(RunError::new(codes::CONFIG, "being written"))
-    }
-
-    /// The error for a `provider` that this noun does not have.
-    pub fn unknown_provider(&self, known: &[&str]) -> ConfigError {
-        let error =
-            RunError::new(codes::CONFIG, format!("no {} provider named \"{}\"", self.noun, self.provider));
-        match did_you_mean(&self.provider, known.iter().copied()) {
-            Some(close) => error.hint(format!("did you mean \"{close}\"?")),
-            None => error.hint(format!("{} providers: {}", self.noun, known.join(", "))),
+impl Environment {
+    fn empty(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            protected: false,
+            params: BTreeMap::new(),
+            exec: None,
+            targets: Vec::new(),
         }
     }
 
-    /// The error for a setting of this target that cannot be used, at the place of `key`.
-    pub fn bad_setting(&self, key: &str, message: &str) -> ConfigError {
-        RunError::new(codes::CONFIG, format!("`{key}`: {message}"))
-    }
-
-    /// A path in the configuration, taken from the folder of the file.
-    pub fn path(&self, path: &str) -> PathBuf {
-        self.file.path.parent().map_or_else(|| path.into(), |folder| folder.join(path))
+    /// Its targets, in the order of the file.
+    pub fn targets(&self) -> &[Entry] {
+        &self.targets
     }
 }
+
+/// A configuration: a file, if there is one, and the variables that stand over it.
+pub struct Config {
+    file: Arc<File>,
+    environments: Vec<Environment>,
+    default_env: Option<String>,
+    store: Option<String>,
+    state_dir: Option<PathBuf>,
+    limits: Limits,
+}
+
+// Not derived: the store may be a URL with a password.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("file", &self.file)
+            .field("environments", &self.environments)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Config {
+    /// The file `cutover.toml` in `start_dir` or the nearest folder above it. Whether it can be read is for
+    /// [`Config::load`] to say.
+    pub fn find(start_dir: impl AsRef<Path>) -> Option<PathBuf> {
+        let start = std::path::absolute(start_dir).ok()?;
+        start.ancestors().map(|folder| folder.join(FILE_NAME)).find(|path| path.symlink_metadata().is_ok())
+    }
+
+    /// Reads a file, with the variables of the process (`std::env::vars_os()`) over it.
+    ///
+    /// # Errors
+    /// `config`: everything that is wrong with it, each with its place.
+    pub fn load<K, V>(
+        path: impl AsRef<Path>,
+        env_vars: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Self, ConfigErrors>
+    where
+        K: Into<OsString>,
+        V: Into<OsString>,
+    {
+        let path = path.as_ref();
+        let text = file::read(path)?;
+        Self::build(Some(path), text, Variables::new(env_vars))
+    }
+
+    /// As [`Config::load`], for text that does not come from a file of its own. `path` is what errors name and what
+    /// relative paths start from.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse<K, V>(
+        path: impl AsRef<Path>,
+        text: &str,
+        env_vars: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Self, ConfigErrors>
+    where
+        K: Into<OsString>,
+        V: Into<OsString>,
+    {
+        Self::build(Some(path.as_ref()), text.into(), Variables::new(env_vars))
+    }
+
+    /// No file and no variables: only the environment `sandbox`.
+    pub fn sandbox() -> Self {
+        Self {
+            file: Arc::default(),
+            environments: vec![Environment::empty(SANDBOX)],
+            default_env: Some(SANDBOX.to_owned()),
+            store: None,
+            state_dir: None,
+            limits: Limits::default(),
+        }
+    }
+
+    /// No file, but the variables of the process: the environment `sandbox`, with the store, state folder and limits
+    /// that they name.
+    ///
+    /// # Errors
+    /// `config`: variables that mean nothing without a file.
+    pub fn without_file<K, V>(env_vars: impl IntoIterator<Item = (K, V)>) -> Result<Self, ConfigErrors>
+    where
+        K: Into<OsString>,
+        V: Into<OsString>,
+    {
+        let mut config = Self::build(None, "".into(), Variables::new(env_vars))?;
+        config.default_env.get_or_insert_with(|| SANDBOX.to_owned());
+        Ok(config)
+    }
+
+    fn build(path: Option<&Path>, text: Arc<str>, variables: Variables) -> Result<Self, ConfigErrors> {
+        let fail = |errors: Vec<ConfigError>| ConfigErrors::new(errors, Some(Arc::clone(&text)));
+        let mut root = file::parse(path, &text).map_err(|error| fail(vec![error]))?;
+        let (overrides, mut errors) = overrides::apply(&mut root, &variables);
+        let file = File { path: path.map(Path::to_owned), text: Arc::clone(&text), overrides, variables };
+        let config = schema::read(Arc::new(file), &root, &mut errors);
+        if errors.is_empty() { Ok(config) } else { Err(fail(errors)) }
+    }
+
+    /// The file, if there is one.
+    pub fn path(&self) -> Option<&Path> {
+        self.file.path.as_deref()
+    }
+
+    /// The text of the file at `path`, for showing the line of an error. `None`: another file.
+    pub fn source(&self, path: impl AsRef<Path>) -> Option<Arc<str>> {
+        (self.path()? == path.as_ref()).then(|| Arc::clone(&self.file.text))
+    }
+
+    /// The environment to use where none is named: `CUTOVER_ENV`, else `default_env`, else `sandbox` where there is no file.
+    /// That it exists is checked when it is used.
+    pub fn default_env(&self) -> Option<&str> {
+        self.default_env.as_deref()
+    }
+
+    /// Where runs are kept: a path or a URL. A relative path in the file has been taken from the folder of the file.
+    pub fn store(&self) -> Option<&str> {
+        self.store.as_deref()
+    }
+
+    /// The folder for what runs leave behind.
+    pub fn state_dir(&self) -> Option<&Path> {
+        self.state_dir.as_deref()
+    }
+
+    /// Limits on one run.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// All environments in the order of the file; `sandbox` is always among them.
+    pub fn environments(&self) -> &[Environment] {
+        &self.environments
+    }
+
+    /// The environment of that name.
+    ///
+    /// # Errors
+    /// `config`, with the closest name and those that there are.
+    pub fn environment(&self, name: &str) -> Result<&Environment, ConfigError> {
+        self.environments.iter().find(|known| known.name == name).ok_or_else(|| {
+            let known: Vec<&str> = self.environments.iter().map(|known| &*known.name).collect();
+            let error = match self.path() {
+                Some(path) => {
+                    RunError::new(codes::CONFIG, format!("no environment \"{name}\" in {}", path.display()))
+                }
+                None => RunError::new(
+                    codes::CONFIG,
+                    format!("no environment \"{name}\": no {FILE_NAME} was found here or in a folder above"),
+                ),
+            };
+            let error = match did_you_mean(name, known.iter().copied()) {
+                Some(close) => error.hint(format!("did you mean \"{close}\"?")),
+                None => error,
+            };
+            error.hint(format!("environments: {}", known.join(", ")))
+        })
+    }
+
+    /// The settings of `[env.NAME.exec]`, if there are any: which commands scripts may run there.
+    pub fn exec_entry(&self, environment: &str) -> Option<&Entry> {
+        self.environments.iter().find(|known| known.name == environment)?.exec.as_ref()
+    }
+
+    /// Binds every target of an environment. For `sandbox` there are none: the caller binds what the sandbox brings.
+    ///
+    /// # Errors
+    /// `config`: what is wrong with each target that could not be bound.
+    pub fn providers(&self, environment: &str) -> Result<Providers, ConfigErrors> {
+        let fail = |errors| ConfigErrors::new(errors, Some(Arc::clone(&self.file.text)));
+        let chosen = self.environment(environment).map_err(|error| fail(vec![error]))?;
+        let mut providers = Providers::new(environment.to_owned());
+        let mut errors = Vec::new();
+        for entry in &chosen.targets {
+            let Some((_, bind)) = NOUNS.iter().find(|(noun, _)| *noun == entry.noun) else { continue };
+            if let Err(error) = bind(entry, &mut providers) {
+                errors.push(entry.placed(error));
+            }
+        }
+        if errors.is_empty() { Ok(providers) } else { Err(fail(errors)) }
+    }
+
+    /// Where a key stands, such as `["env", "production", "params", "hold"]`: a line of the file or a variable.
+    pub fn place(&self, keys: &[&str]) -> Option<Frame> {
+        self.file.find(keys)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,20 +1,22 @@
-//! `http`: being written.
+//! `http`: requests to any server.
+//!
+//! `http::get` looks, `http::request` acts. A check that passes or fails, and is repeated until it passes, is `probe::http`.
 
-use cutover_runtime::provider::Providers;
-use rhai::Module;
+use rhai::{Module, plugin::combine_with_exported_module};
 
-use crate::config::{ConfigError, Entry};
+pub mod call;
+pub mod exchange;
+pub mod get;
+pub mod message;
+pub mod request;
+pub mod status;
+#[cfg(test)]
+pub(crate) mod testing;
 
 /// The script module `http`.
 pub fn module() -> Module {
-    Module::new()
-}
-
-/// Binds a target from the configuration.
-///
-/// # Errors
-/// An unknown provider or a setting that cannot be used.
-pub fn bind(entry: &Entry, into: &mut Providers) -> Result<(), ConfigError> {
-    let _ = into;
-    Err(entry.unknown_provider(&[]))
+    let mut module = Module::new();
+    combine_with_exported_module!(&mut module, "http", get::script);
+    combine_with_exported_module!(&mut module, "http", request::script);
+    module
 }

@@ -1,20 +1,24 @@
-//! `probe`: being written.
+//! `probe`: checks from outside. A probe repeats itself until it passes or its attempts are used up, and changes nothing.
 
-use cutover_runtime::provider::Providers;
-use rhai::Module;
+use rhai::{Module, plugin::combine_with_exported_module};
 
-use crate::config::{ConfigError, Entry};
+pub mod all;
+pub mod attempts;
+pub mod dns;
+pub mod endpoint;
+mod expect;
+pub mod http;
+mod security;
+pub mod tcp;
+pub mod tls;
 
 /// The script module `probe`.
 pub fn module() -> Module {
-    Module::new()
-}
-
-/// Binds a target from the configuration.
-///
-/// # Errors
-/// An unknown provider or a setting that cannot be used.
-pub fn bind(entry: &Entry, into: &mut Providers) -> Result<(), ConfigError> {
-    let _ = into;
-    Err(entry.unknown_provider(&[]))
+    let mut module = Module::new();
+    combine_with_exported_module!(&mut module, "probe", http::script);
+    combine_with_exported_module!(&mut module, "probe", tcp::script);
+    combine_with_exported_module!(&mut module, "probe", tls::script);
+    combine_with_exported_module!(&mut module, "probe", dns::script);
+    combine_with_exported_module!(&mut module, "probe", all::script);
+    module
 }

@@ -1,0 +1,168 @@
+//! What the benchmarks have in common: a runtime whose targets cost nothing, so that what is measured is Cutover itself.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use cutover_runtime::{
+    Bundle, Report, Runtime,
+    effect::{Change, On, Read},
+    event::RunOutcome,
+    journal::{SqliteStore, Store},
+    provider::{ProviderError, Providers},
+    script::{ScriptContext as _, ScriptLimits, ScriptResult},
+    target::Target,
+};
+use rhai::{Module, NativeCallContext, plugin::*};
+use serde::{Deserialize, Serialize};
+
+/// A counter that changes move and reads look at.
+#[derive(Default)]
+struct Counter(AtomicI64);
+
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+struct Level(i64);
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "level {}", self.0)
+    }
+}
+
+#[derive(Serialize)]
+struct Set {
+    to: i64,
+}
+
+fn counter(on: &On) -> Result<Arc<Counter>, ProviderError> {
+    on.extension().ok_or_else(|| ProviderError::terminal("internal", "no counter"))
+}
+
+impl Change for Set {
+    const ID: &'static str = "bench.set";
+    type State = Level;
+
+    fn target(&self) -> Target {
+        Target::new("bench", "counter")
+    }
+
+    async fn observe(&self, on: &On) -> Result<Level, ProviderError> {
+        Ok(Level(counter(on)?.0.load(Ordering::Relaxed)))
+    }
+
+    fn desired(&self, _: &Level) -> Result<Level, ProviderError> {
+        Ok(Level(self.to))
+    }
+
+    async fn apply(&self, on: &On, _: &Level, to: &Level) -> Result<(), ProviderError> {
+        counter(on)?.0.store(to.0, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+#[derive(Serialize)]
+struct Look {
+    n: i64,
+}
+
+impl Read for Look {
+    const ID: &'static str = "bench.look";
+    type Value = i64;
+
+    fn describe(&self) -> String {
+        "counter".into()
+    }
+
+    fn depends_on(&self) -> Vec<Target> {
+        vec![Target::new("bench", "counter")]
+    }
+
+    async fn read(&self, _: &On) -> Result<i64, ProviderError> {
+        Ok(self.n)
+    }
+}
+
+/// Script functions of the benchmarks.
+#[export_module]
+mod script {
+    #[rhai_fn(return_raw, volatile)]
+    pub fn set(cx: NativeCallContext<'_>, to: i64) -> ScriptResult {
+        cx.change(Set { to })
+    }
+
+    #[rhai_fn(return_raw, volatile)]
+    pub fn look(cx: NativeCallContext<'_>, n: i64) -> ScriptResult {
+        cx.read(Look { n })
+    }
+}
+
+/// A runtime with a store and nothing that takes time.
+pub struct Bench {
+    runtime: Runtime,
+    tokio: tokio::runtime::Runtime,
+    /// The store.
+    pub store: Arc<SqliteStore>,
+}
+
+impl fmt::Debug for Bench {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Bench")
+    }
+}
+
+impl Bench {
+    /// A runtime with its store in `folder`.
+    ///
+    /// # Panics
+    /// The folder cannot be used.
+    #[expect(clippy::unwrap_used, reason = "a benchmark that cannot be set up has nothing to measure")]
+    pub fn new(folder: &Path) -> Self {
+        let tokio = tokio::runtime::Runtime::new().unwrap();
+        let store = Arc::new(tokio.block_on(SqliteStore::open(folder)).unwrap());
+        let mut providers = Providers::new("bench");
+        providers.extend(Arc::new(Counter::default()));
+        let mut module = Module::new();
+        rhai::combine_with_exported_module!(&mut module, "bench", script);
+        let runtime = Runtime::builder()
+            .modules([("bench", Arc::new(module))])
+            .providers(providers)
+            .limits(ScriptLimits { max_operations: u64::MAX, ..ScriptLimits::default() })
+            .store(Arc::clone(&store) as Arc<dyn Store>)
+            .build();
+        Self { runtime, tokio, store }
+    }
+
+    /// Runs a script to its end.
+    ///
+    /// # Panics
+    /// It did not succeed.
+    #[expect(clippy::unwrap_used, reason = "see above")]
+    pub fn run(&self, script: &str) -> Report {
+        let bundle =
+            Bundle::single("bench.rhai", format!("const RUNBOOK = #{{ name: \"bench\" }};\n{script}"));
+        let report = self.tokio.block_on(self.runtime.run(&bundle, &BTreeMap::new())).unwrap();
+        assert_eq!(report.outcome, RunOutcome::Succeeded, "{:?}", report.error);
+        report
+    }
+
+    /// Answers a finished run from its journal again.
+    ///
+    /// # Panics
+    /// It did not succeed.
+    #[expect(clippy::unwrap_used, reason = "see above")]
+    pub fn replay(&self, run: &str) -> Report {
+        self.tokio.block_on(async {
+            let run = self.store.find(run).await.unwrap().remove(0);
+            let report = self.runtime.replay(&run).await.unwrap();
+            assert_eq!(report.outcome, RunOutcome::Succeeded, "{:?}", report.error);
+            report
+        })
+    }
+}

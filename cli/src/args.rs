@@ -1,0 +1,385 @@
+//! The command line: what can be asked of `cutover`, and the exit codes it answers with.
+
+use std::{ffi::OsString, path::PathBuf, str::FromStr};
+
+use clap::{
+    ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint, builder::Resettable,
+    error::ErrorKind,
+};
+use clap_complete::Shell;
+use cutover_runtime::event::RunOutcome;
+
+/// What the process ends with. Scripts and CI rely on these numbers: they never change their meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// All went well.
+    Success = 0,
+    /// A run failed and had changed nothing, or a command could not be carried out.
+    Failed = 1,
+    /// The command line, a script, a parameter or the configuration is wrong; nothing was begun.
+    Usage = 2,
+    /// A run failed and was undone.
+    RolledBack = 3,
+    /// A run failed and needs a person.
+    RollbackIncomplete = 4,
+    /// A run stopped and can go on.
+    Paused = 5,
+    /// A person ended a run.
+    Aborted = 6,
+    /// A defect of Cutover itself.
+    Internal = 7,
+    /// A person ended the process without waiting for the run.
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// A plan has changes, with `--detailed-exitcode`: the same number as Terraform's. Everything that is wrong is 1 then.
+    #[expect(non_upper_case_globals, reason = "reads like the other exits")]
+    pub(crate) const Changes: Self = Self::Usage;
+
+    /// All of them with their meaning, for the help and the documentation.
+    pub(crate) const ALL: [(Self, &'static str); 9] = [
+        (Self::Success, "succeeded"),
+        (Self::Failed, "failed; there was nothing to undo"),
+        (Self::Usage, "nothing was begun: the command line, script, parameters or configuration are wrong"),
+        (Self::RolledBack, "failed; all it had done was undone"),
+        (Self::RollbackIncomplete, "failed; something is left that a person must undo"),
+        (Self::Paused, "stopped; it can go on"),
+        (Self::Aborted, "a person ended it; there was nothing to undo"),
+        (Self::Internal, "a defect in Cutover"),
+        (Self::Interrupted, "interrupted three times: ended at once, without undoing"),
+    ];
+}
+
+impl From<RunOutcome> for Exit {
+    fn from(outcome: RunOutcome) -> Self {
+        match outcome {
+            RunOutcome::Succeeded => Self::Success,
+            RunOutcome::Failed => Self::Failed,
+            RunOutcome::RolledBack => Self::RolledBack,
+            RunOutcome::RollbackIncomplete => Self::RollbackIncomplete,
+            RunOutcome::Paused => Self::Paused,
+            RunOutcome::Aborted => Self::Aborted,
+        }
+    }
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Plans, runs and shows runbooks.
+///
+/// A runbook is a script of deployment steps. The same script is checked, planned, run and, if a step fails, undone.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cutover",
+    version,
+    propagate_version = false,
+    disable_help_subcommand = true,
+    arg_required_else_help = true,
+    subcommand_required = true,
+    max_term_width = 100,
+    after_help = "Begin with `cutover new hello`, then `cutover plan hello.rhai` and `cutover run hello.rhai`.",
+    after_long_help = exit_codes(),
+)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Options that every command takes.
+    #[command(flatten)]
+    pub(crate) global: Global,
+}
+
+impl Cli {
+    /// Reads a command line.
+    ///
+    /// # Errors
+    /// It is wrong, or asks for help: what to print, where, and the exit code.
+    pub(crate) fn read(line: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Self, clap::Error> {
+        let line: Vec<OsString> = line.into_iter().map(Into::into).collect();
+        Self::try_parse_from(&line).map_err(|error| {
+            if error.kind() != ErrorKind::MissingSubcommand {
+                return error;
+            }
+            // An option that comes from the environment counts as given; the help is wanted nevertheless.
+            let bare = Self::command().mut_args(|arg| arg.env(Resettable::Reset));
+            bare.try_get_matches_from(&line).err().unwrap_or(error)
+        })
+    }
+}
+
+/// Options that every command takes, before or behind its name.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Configuration file with the environments [default: cutover.toml here or in the nearest folder above].
+    #[arg(long, global = true, value_name = "FILE", env = "CUTOVER_CONFIG", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
+    /// Folder in which runs are kept [default: $XDG_STATE_HOME/cutover or ~/.local/state/cutover].
+    #[arg(long, global = true, value_name = "DIR", env = "CUTOVER_STATE_DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Who reads the output: a person, or a program (one JSON object a line).
+    #[arg(long, global = true, value_name = "FORM", env = "CUTOVER_OUTPUT", default_value = "human")]
+    pub(crate) output: Output,
+    /// Log what Cutover itself does to standard error: -v, -vv for more, -vvv for all.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// Who reads the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// A person.
+    Human,
+    /// A program.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a runbook.
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Run),
+    /// Show what a runbook would do, without doing it.
+    #[command(after_help = PLAN_EXAMPLES)]
+    Plan(Plan),
+    /// Check runbooks without an environment: syntax, names, header.
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(Check),
+    /// List runs, newest first.
+    #[command(after_help = RUNS_EXAMPLES)]
+    Runs(Runs),
+    /// Show a run again.
+    #[command(after_help = SHOW_EXAMPLES)]
+    Show(Show),
+    /// Check that the record of a run was not altered.
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(Verify),
+    /// List the targets of an environment.
+    #[command(after_help = TARGETS_EXAMPLES)]
+    Targets(Targets),
+    /// Write a new runbook to begin with.
+    #[command(after_help = NEW_EXAMPLES)]
+    New(New),
+    /// Print a script that completes commands in a shell.
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(Completions),
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  cutover run blue-green.rhai
+  cutover run blue-green.rhai --env staging --param service=shop --param hold=10s
+  cutover run blue-green.rhai --env production --params release.toml --output json > run.jsonl
+  cutover run blue-green.rhai --yes --fault green.error_rate=20%@weight>=25";
+
+const PLAN_EXAMPLES: &str = "\
+Examples:
+  cutover plan blue-green.rhai --env production
+  cutover plan blue-green.rhai --param to=blue --detailed-exitcode";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  cutover check blue-green.rhai
+  cutover check runbooks/*.rhai";
+
+const RUNS_EXAMPLES: &str = "\
+Examples:
+  cutover runs
+  cutover runs --limit 5
+  cutover runs --all --output json";
+
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  cutover show last
+  cutover show last --events
+  cutover show last --records --output json";
+
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  cutover verify last";
+
+const TARGETS_EXAMPLES: &str = "\
+Examples:
+  cutover targets
+  cutover targets --env production --check";
+
+const NEW_EXAMPLES: &str = "\
+Examples:
+  cutover new blue-green
+  cutover new runbooks/cache-purge.rhai --template minimal
+  cutover new blue-green --with-config";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  cutover completions bash > ~/.local/share/bash-completion/completions/cutover
+  cutover completions zsh > ~/.zfunc/_cutover
+  cutover completions fish > ~/.config/fish/completions/cutover.fish";
+
+fn exit_codes() -> String {
+    let codes: Vec<String> =
+        Exit::ALL.iter().map(|(exit, meaning)| format!("  {}  {meaning}", *exit as u8)).collect();
+    format!(
+        "Exit codes:\n{}\n  With plan --detailed-exitcode: 0 nothing to do, 2 changes, 1 any error.\n\nBegin with `cutover new hello`, then `cutover plan hello.rhai` and `cutover run hello.rhai`.",
+        codes.join("\n")
+    )
+}
+
+/// Which script, with what, where.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Script {
+    /// The runbook.
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+    /// A parameter of the runbook. May be given again for others; goes before --params.
+    #[arg(short, long = "param", value_name = "NAME=VALUE")]
+    pub(crate) params: Vec<Param>,
+    /// A TOML file with parameters.
+    #[arg(long = "params", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) params_file: Option<PathBuf>,
+    /// Environment whose targets are used [default: `default_env` of the configuration, else sandbox].
+    #[arg(short, long, value_name = "NAME", env = "CUTOVER_ENV")]
+    pub(crate) env: Option<String>,
+    /// Switch on a fault of the environment "sandbox", such as green.error_rate=20% or green.dead@weight>=50. May be given
+    /// again for others.
+    #[arg(long = "fault", value_name = "SPEC")]
+    pub(crate) faults: Vec<String>,
+}
+
+/// `cutover run`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Run {
+    /// What to run.
+    #[command(flatten)]
+    pub(crate) script: Script,
+    /// Answer yes to every question. Steps by hand then count as done.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+/// `cutover plan`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Plan {
+    /// What to plan.
+    #[command(flatten)]
+    pub(crate) script: Script,
+    /// Exit with 0 if there is nothing to do, 2 if there are changes, 1 on any error.
+    #[arg(long)]
+    pub(crate) detailed_exitcode: bool,
+}
+
+/// `cutover check`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Check {
+    /// The runbooks.
+    #[arg(value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// `cutover runs`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Runs {
+    /// Show at most so many.
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20, conflicts_with = "all",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: u32,
+    /// Show all.
+    #[arg(short, long)]
+    pub(crate) all: bool,
+}
+
+/// `cutover show`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Show {
+    /// Id of the run, or its beginning.
+    #[arg(value_name = "RUN")]
+    pub(crate) run: String,
+    /// Its events as they were, one a line.
+    #[arg(long, conflicts_with = "records")]
+    pub(crate) events: bool,
+    /// The records of its journal.
+    #[arg(long)]
+    pub(crate) records: bool,
+}
+
+/// `cutover verify`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Verify {
+    /// Id of the run, or its beginning.
+    #[arg(value_name = "RUN")]
+    pub(crate) run: String,
+}
+
+/// `cutover targets`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Targets {
+    /// Environment whose targets are listed [default: `default_env` of the configuration, else sandbox].
+    #[arg(short, long, value_name = "NAME", env = "CUTOVER_ENV")]
+    pub(crate) env: Option<String>,
+    /// Reach each target, without changing anything, and say what answered.
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+/// `cutover new`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct New {
+    /// Name of the runbook, or a path whose last part is its name.
+    #[arg(value_name = "NAME|PATH", value_hint = ValueHint::FilePath)]
+    pub(crate) path: PathBuf,
+    /// What to begin with.
+    #[arg(short, long, value_name = "TEMPLATE", default_value = "shift")]
+    pub(crate) template: Template,
+    /// Also write a cutover.toml next to it.
+    #[arg(long)]
+    pub(crate) with_config: bool,
+}
+
+/// What a new runbook begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Template {
+    /// A gradual blue/green shift with probes, gates and rollback.
+    Shift,
+    /// A header and one step.
+    Minimal,
+}
+
+/// `cutover completions`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Completions {
+    /// The shell.
+    pub(crate) shell: Shell,
+}
+
+/// One `--param`: its type is known only to the runbook, so the value stays as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Param {
+    /// Name of the parameter.
+    pub(crate) name: String,
+    /// Value as written.
+    pub(crate) text: String,
+}
+
+impl FromStr for Param {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) =
+            text.split_once('=').ok_or("want NAME=VALUE, such as hold=10s; the value may be empty")?;
+        let name = name.trim();
+        let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        if !is_name {
+            return Err(format!("\"{name}\" cannot be the name of a parameter: want letters, digits and _"));
+        }
+        Ok(Self { name: name.to_owned(), text: value.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,673 @@
+//! What the command line takes, refuses and says about itself.
+
+use insta::assert_snapshot;
+
+use super::*;
+
+fn read(line: &str) -> Result<Cli, clap::Error> {
+    Cli::read(line.split(' '))
+}
+
+/// The help as it is on a terminal of 100 columns, without the values of environment variables.
+fn help(command: &str) -> String {
+    let mut cli = Cli::command().hide_env_values_for_tests();
+    cli.build();
+    let found = if command.is_empty() { Some(&mut cli) } else { cli.find_subcommand_mut(command) };
+    found.expect("command").render_long_help().to_string()
+}
+
+trait HideValues {
+    fn hide_env_values_for_tests(self) -> Self;
+}
+
+impl HideValues for clap::Command {
+    fn hide_env_values_for_tests(self) -> Self {
+        self.term_width(100)
+            .mut_args(|arg| arg.hide_env_values(true))
+            .mut_subcommands(HideValues::hide_env_values_for_tests)
+    }
+}
+
+#[test]
+fn the_definition_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn without_a_command_the_help_is_shown_and_the_exit_code_is_that_of_wrong_usage() {
+    let error = read("cutover").expect_err("no command");
+    assert_eq!(error.kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand);
+    assert_eq!(error.exit_code(), Exit::Usage as i32);
+    assert_eq!(read("cutover runn").expect_err("no such command").exit_code(), Exit::Usage as i32);
+}
+
+#[test]
+fn global_options_stand_before_or_behind_the_command() {
+    for line in ["cutover --output json -vv runs", "cutover runs -vv --output json"] {
+        let global = read(line).expect(line).global;
+        assert_eq!((global.output, global.verbose), (Output::Json, 2), "{line}");
+    }
+}
+
+#[test]
+fn parameters_keep_their_text() {
+    let cli = read("cutover run x.rhai --param hold=10s -p note=a=b --param empty=").expect("run");
+    let Command::Run(run) = cli.command else { panic!("not a run") };
+    let pairs: Vec<(&str, &str)> = run.script.params.iter().map(|p| (&*p.name, &*p.text)).collect();
+    assert_eq!(pairs, [("hold", "10s"), ("note", "a=b"), ("empty", "")]);
+}
+
+#[test]
+fn a_wrong_parameter_says_what_is_wanted() {
+    let refused = |text: &str| text.parse::<Param>().expect_err("refused");
+    assert_eq!(refused("hold"), "want NAME=VALUE, such as hold=10s; the value may be empty");
+    assert_eq!(refused("=1"), "\"\" cannot be the name of a parameter: want letters, digits and _");
+    assert!(refused("a-b=1").starts_with("\"a-b\" cannot be"));
+}
+
+#[test]
+fn faults_and_files_may_be_given_more_than_once() {
+    let cli = read("cutover plan x.rhai --fault a --fault b=1 --detailed-exitcode").expect("plan");
+    let Command::Plan(plan) = cli.command else { panic!("not a plan") };
+    assert_eq!(plan.script.faults, ["a", "b=1"]);
+    assert!(plan.detailed_exitcode);
+    let Command::Check(check) = read("cutover check a.rhai b.rhai").expect("check").command else { panic!() };
+    assert_eq!(check.files.len(), 2);
+    assert_eq!(read("cutover check").expect_err("no file").exit_code(), 2);
+}
+
+#[test]
+fn options_that_exclude_each_other_are_refused() {
+    for line in
+        ["cutover runs --all --limit 3", "cutover show x --events --records", "cutover runs --limit 0"]
+    {
+        assert_eq!(read(line).expect_err(line).exit_code(), 2, "{line}");
+    }
+}
+
+#[test]
+fn every_outcome_has_an_exit_code_of_its_own_in_the_table() {
+    let outcomes = [
+        RunOutcome::Succeeded,
+        RunOutcome::Failed,
+        RunOutcome::RolledBack,
+        RunOutcome::RollbackIncomplete,
+        RunOutcome::Paused,
+        RunOutcome::Aborted,
+    ];
+    let mut codes: Vec<u8> = outcomes.map(|outcome| Exit::from(outcome) as u8).into();
+    codes.dedup();
+    assert_eq!(codes, [0, 3, 4, 5, 6, 7]);
+    for (i, (exit, _)) in Exit::ALL.iter().enumerate() {
+        assert_eq!(*exit as usize, i);
+    }
+}
+
+#[test]
+fn every_command_shows_examples_that_parse() {
+    let mut lines = 0;
+    for command in Cli::command().get_subcommands() {
+        let help = command.get_after_help().expect("examples").to_string();
+        for line in help.lines().filter_map(|line| line.trim().strip_prefix("cutover ")) {
+            let line = line.split(" > ").next().expect("command");
+            read(&format!("cutover {line}")).expect(line);
+            assert!(line.starts_with(command.get_name()), "{line}");
+            lines += 1;
+        }
+    }
+    assert!(lines > 15, "{lines}");
+}
+
+#[test]
+fn help_of_cutover() {
+    assert_snapshot!(help(""), @r#"
+    Plans, runs and shows runbooks.
+
+    A runbook is a script of deployment steps. The same script is checked, planned, run and, if a step
+    fails, undone.
+
+    Usage: cutover [OPTIONS] <COMMAND>
+
+    Commands:
+      run          Run a runbook
+      plan         Show what a runbook would do, without doing it
+      check        Check runbooks without an environment: syntax, names, header
+      runs         List runs, newest first
+      show         Show a run again
+      verify       Check that the record of a run was not altered
+      targets      List the targets of an environment
+      new          Write a new runbook to begin with
+      completions  Print a script that completes commands in a shell
+
+    Options:
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
+
+    Global options:
+          --config <FILE>
+              Configuration file with the environments [default: cutover.toml here or in the nearest
+              folder above]
+              
+              [env: CUTOVER_CONFIG]
+
+          --state-dir <DIR>
+              Folder in which runs are kept [default: $XDG_STATE_HOME/cutover or ~/.local/state/cutover]
+              
+              [env: CUTOVER_STATE_DIR]
+
+          --output <FORM>
+              Who reads the output: a person, or a program (one JSON object a line)
+
+              Possible values:
+              - human: A person
+              - json:  A program
+              
+              [env: CUTOVER_OUTPUT]
+              [default: human]
+
+      -v, --verbose...
+              Log what Cutover itself does to standard error: -v, -vv for more, -vvv for all
+
+    Exit codes:
+      0  done; of a plan: it is complete
+      1  not done: the script, the configuration or a target is at fault, a check did not hold
+      2  the command line is wrong
+      3  the run failed, there was nothing to undo
+      4  the run failed, all it had done was undone
+      5  the run failed, something is left that a person must undo
+      6  the run stopped and can go on
+      7  a person ended the run
+      8  plan --detailed-exitcode: the plan has changes
+
+    Begin with `cutover new hello`, then `cutover plan hello.rhai` and `cutover run hello.rhai`.
+    "#);
+}
+
+#[test]
+fn help_of_run() {
+    assert_snapshot!(help("run"), @r#"
+    Run a runbook
+
+    Usage: cutover run [OPTIONS] <FILE>
+
+    Arguments:
+      <FILE>
+              The runbook
+
+    Options:
+      -p, --param <NAME=VALUE>
+              A parameter of the runbook. May be given again for others; goes before --params
+
+          --params <FILE>
+              A TOML file with parameters
+
+      -e, --env <NAME>
+              Environment whose targets are used [default: `default_env` of the configuration, else
+              sandbox]
+              
+              [env: CUTOVER_ENV]
+
+          --fault <SPEC>
+              Switch on a fault of the environment "sandbox", such as green.error_rate=20% or
+              green.dead@weight>=50. May be given again for others
+
+      -y, --yes
+              Answer yes to every question. Steps by hand then count as done
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Global options:
+          --config <FILE>
+              Configuration file with the environments [default: cutover.toml here or in the nearest
+              folder above]
+              
+              [env: CUTOVER_CONFIG]
+
+          --state-dir <DIR>
+              Folder in which runs are kept [default: $XDG_STATE_HOME/cutover or ~/.local/state/cutover]
+              
+              [env: CUTOVER_STATE_DIR]
+
+          --output <FORM>
+              Who reads the output: a person, or a program (one JSON object a line)
+
+              Possible values:
+              - human: A person
+              - json:  A program
+              
+              [env: CUTOVER_OUTPUT]
+              [default: human]
+
+      -v, --verbose...
+              Log what Cutover itself does to standard error: -v, -vv for more, -vvv for all
+
+    Examples:
+      cutover run blue-green.rhai
+      cutover run blue-green.rhai --env staging --param service=shop --param hold=10s
+      cutover run blue-green.rhai --env production --params release.toml --output json > run.jsonl
+      cutover run blue-green.rhai --yes --fault green.error_rate=20%@weight>=25
+    "#);
+}
+
+#[test]
+fn help_of_plan() {
+    assert_snapshot!(help("plan"), @r#"
+    Show what a runbook would do, without doing it
+
+    Usage: cutover plan [OPTIONS] <FILE>
+
+    Arguments:
+      <FILE>
+              The runbook
+
+    Options:
+      -p, --param <NAME=VALUE>
+              A parameter of the runbook. May be given again for others; goes before --params
+
+          --params <FILE>
+              A TOML file with parameters
+
+      -e, --env <NAME>
+              Environment whose targets are used [default: `default_env` of the configuration, else
+              sandbox]
+              
+              [env: CUTOVER_ENV]
+
+          --fault <SPEC>
+              Switch on a fault of the environment "sandbox", such as green.error_rate=20% or
+              green.dead@weight>=50. May be given again for others
+
+          --detailed-exitcode
+              Exit with 8 if the plan has changes, with 0 only if it has none
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Global options:
+          --config <FILE>
+              Configuration file with the environments [default: cutover.toml here or in the nearest
+              folder above]
+              
+              [env: CUTOVER_CONFIG]
+
+          --state-dir <DIR>
+              Folder in which runs are kept [default: $XDG_STATE_HOME/cutover or ~/.local/state/cutover]
+              
+              [env: CUTOVER_STATE_DIR]
+
+          --output <FORM>
+              Who reads the output: a person, or a program (one JSON object a line)
+
+              Possible values:
+              - human: A person
+              - json:  A program
+              
+              [env: CUTOVER_OUTPUT]
+              [default: human]
+
+      -v, --verbose...
+              Log what Cutover itself does to standard error: -v, -vv for more, -vvv for all
+
+    Examples:
+      cutover plan blue-green.rhai --env production
+      cutover plan blue-green.rhai --param to=blue --detailed-exitcode
+    "#);
+}
+
+#[test]
+fn help_of_check() {
+    assert_snapshot!(help("check"), @r#"
+    Check runbooks without an environment: syntax, names, header
+
+    Usage: cutover check [OPTIONS] <FILE>...
+
+    Arguments:
+      <FILE>...
+              The runbooks
+
+    Options:
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Global options:
+          --config <FILE>
+              Configuration file with the environments [default: cutover.toml here or in the nearest
+              folder above]
+              
+              [env: CUTOVER_CONFIG]
+
+          --state-dir <DIR>
+              Folder in which runs are kept [default: $XDG_STATE_HOME/cutover or ~/.local/state/cutover]
+              
+              [env: CUTOVER_STATE_DIR]
+
+          --output <FORM>
+              Who reads the output: a person, or a program (one JSON object a line)
+
+              Possible values:
+              - human: A person
+              - json:  A program
+              
+              [env: CUTOVER_OUTPUT]
+              [default: human]
+
+      -v, --verbose...
+              Log what Cutover itself does to standard error: -v, -vv for more, -vvv for all
+
+    Examples:
+      cutover check blue-green.rhai
+      cutover check runbooks/*.rhai
+    "#);
+}
+
+#[test]
+fn help_of_runs() {
+    assert_snapshot!(help("runs"), @r#"
+    List runs, newest first
+
+    Usage: cutover runs [OPTIONS]
+
+    Options:
+      -n, --limit <N>
+              Show at most so many
+              
+              [default: 20]
+
+      -a, --all
+              Show all
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Global options:
+          --config <FILE>
+              Configuration file with the environments [default: cutover.toml here or in the nearest
+              folder above]
+              
+              [env: CUTOVER_CONFIG]
+
+          --state-dir <DIR>
+              Folder in which runs are kept [default: $XDG_STATE_HOME/cutover or ~/.local/state/cutover]
+              
+              [env: CUTOVER_STATE_DIR]
+
+          --output <FORM>
+              Who reads the output: a person, or a program (one JSON object a line)
+
+              Possible values:
+              - human: A person
+              - json:  A program
+              
+              [env: CUTOVER_OUTPUT]
+              [default: human]
+
+      -v, --verbose...
+              Log what Cutover itself does to standard error: -v, -vv for more, -vvv for all
+
+    Examples:
+      cutover runs
+      cutover runs --limit 5
+      cutover runs --all --output json
+    "#);
+}
+
+#[test]
+fn help_of_show() {
+    assert_snapshot!(help("show"), @r#"
+    Show a run again
+
+    Usage: cutover show [OPTIONS] <RUN>
+
+    Arguments:
+      <RUN>
+              Id of the run, or its beginning
+
+    Options:
+          --events
+              Its events as they were, one a line
+
+          --records
+              The records of its journal
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Global options:
+          --config <FILE>
+              Configuration file with the environments [default: cutover.toml here or in the nearest
+              folder above]
+              
+              [env: CUTOVER_CONFIG]
+
+          --state-dir <DIR>
+              Folder in which runs are kept [default: $XDG_STATE_HOME/cutover or ~/.local/state/cutover]
+              
+              [env: CUTOVER_STATE_DIR]
+
+          --output <FORM>
+              Who reads the output: a person, or a program (one JSON object a line)
+
+              Possible values:
+              - human: A person
+              - json:  A program
+              
+              [env: CUTOVER_OUTPUT]
+              [default: human]
+
+      -v, --verbose...
+              Log what Cutover itself does to standard error: -v, -vv for more, -vvv for all
+
+    Examples:
+      cutover show 01K3ZQ
+      cutover show 01K3ZQ --events
+      cutover show 01K3ZQ --records --output json
+    "#);
+}
+
+#[test]
+fn help_of_verify() {
+    assert_snapshot!(help("verify"), @r#"
+    Check that the record of a run was not altered
+
+    Usage: cutover verify [OPTIONS] <RUN>
+
+    Arguments:
+      <RUN>
+              Id of the run, or its beginning
+
+    Options:
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Global options:
+          --config <FILE>
+              Configuration file with the environments [default: cutover.toml here or in the nearest
+              folder above]
+              
+              [env: CUTOVER_CONFIG]
+
+          --state-dir <DIR>
+              Folder in which runs are kept [default: $XDG_STATE_HOME/cutover or ~/.local/state/cutover]
+              
+              [env: CUTOVER_STATE_DIR]
+
+          --output <FORM>
+              Who reads the output: a person, or a program (one JSON object a line)
+
+              Possible values:
+              - human: A person
+              - json:  A program
+              
+              [env: CUTOVER_OUTPUT]
+              [default: human]
+
+      -v, --verbose...
+              Log what Cutover itself does to standard error: -v, -vv for more, -vvv for all
+
+    Examples:
+      cutover verify 01K3ZQ
+    "#);
+}
+
+#[test]
+fn help_of_targets() {
+    assert_snapshot!(help("targets"), @r#"
+    List the targets of an environment
+
+    Usage: cutover targets [OPTIONS]
+
+    Options:
+      -e, --env <NAME>
+              Environment whose targets are listed [default: `default_env` of the configuration, else
+              sandbox]
+              
+              [env: CUTOVER_ENV]
+
+          --check
+              Reach each target, without changing anything, and say what answered
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Global options:
+          --config <FILE>
+              Configuration file with the environments [default: cutover.toml here or in the nearest
+              folder above]
+              
+              [env: CUTOVER_CONFIG]
+
+          --state-dir <DIR>
+              Folder in which runs are kept [default: $XDG_STATE_HOME/cutover or ~/.local/state/cutover]
+              
+              [env: CUTOVER_STATE_DIR]
+
+          --output <FORM>
+              Who reads the output: a person, or a program (one JSON object a line)
+
+              Possible values:
+              - human: A person
+              - json:  A program
+              
+              [env: CUTOVER_OUTPUT]
+              [default: human]
+
+      -v, --verbose...
+              Log what Cutover itself does to standard error: -v, -vv for more, -vvv for all
+
+    Examples:
+      cutover targets
+      cutover targets --env production --check
+    "#);
+}
+
+#[test]
+fn help_of_new() {
+    assert_snapshot!(help("new"), @r#"
+    Write a new runbook to begin with
+
+    Usage: cutover new [OPTIONS] <NAME|PATH>
+
+    Arguments:
+      <NAME|PATH>
+              Name of the runbook, or a path whose last part is its name
+
+    Options:
+      -t, --template <TEMPLATE>
+              What to begin with
+
+              Possible values:
+              - shift:   A gradual blue/green shift with probes, gates and rollback
+              - minimal: A header and one step
+              
+              [default: shift]
+
+          --with-config
+              Also write a cutover.toml next to it
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Global options:
+          --config <FILE>
+              Configuration file with the environments [default: cutover.toml here or in the nearest
+              folder above]
+              
+              [env: CUTOVER_CONFIG]
+
+          --state-dir <DIR>
+              Folder in which runs are kept [default: $XDG_STATE_HOME/cutover or ~/.local/state/cutover]
+              
+              [env: CUTOVER_STATE_DIR]
+
+          --output <FORM>
+              Who reads the output: a person, or a program (one JSON object a line)
+
+              Possible values:
+              - human: A person
+              - json:  A program
+              
+              [env: CUTOVER_OUTPUT]
+              [default: human]
+
+      -v, --verbose...
+              Log what Cutover itself does to standard error: -v, -vv for more, -vvv for all
+
+    Examples:
+      cutover new blue-green
+      cutover new runbooks/cache-purge.rhai --template minimal
+      cutover new blue-green --with-config
+    "#);
+}
+
+#[test]
+fn help_of_completions() {
+    assert_snapshot!(help("completions"), @r#"
+    Print a script that completes commands in a shell
+
+    Usage: cutover completions [OPTIONS] <SHELL>
+
+    Arguments:
+      <SHELL>
+              The shell
+              
+              [possible values: bash, elvish, fish, powershell, zsh]
+
+    Options:
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Global options:
+          --config <FILE>
+              Configuration file with the environments [default: cutover.toml here or in the nearest
+              folder above]
+              
+              [env: CUTOVER_CONFIG]
+
+          --state-dir <DIR>
+              Folder in which runs are kept [default: $XDG_STATE_HOME/cutover or ~/.local/state/cutover]
+              
+              [env: CUTOVER_STATE_DIR]
+
+          --output <FORM>
+              Who reads the output: a person, or a program (one JSON object a line)
+
+              Possible values:
+              - human: A person
+              - json:  A program
+              
+              [env: CUTOVER_OUTPUT]
+              [default: human]
+
+      -v, --verbose...
+              Log what Cutover itself does to standard error: -v, -vv for more, -vvv for all
+
+    Examples:
+      cutover completions bash > ~/.local/share/bash-completion/completions/cutover
+      cutover completions zsh > ~/.zfunc/_cutover
+      cutover completions fish > ~/.config/fish/completions/cutover.fish
+    "#);
+}

@@ -1,0 +1,23 @@
+//! `cutover new`: a runbook to begin with.
+
+use crate::{
+    args::{Exit, Global, New, Output},
+    command::{Refused, print},
+    scaffold,
+};
+
+pub(super) fn execute(args: &New, global: &Global) -> Result<Exit, Refused> {
+    let written = scaffold::create(&args.path, args.template, args.with_config).map_err(Refused::failed)?;
+    let paths: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
+    match global.output {
+        Output::Json => print(&format!("{}\n", serde_json::json!({ "written": paths }))),
+        Output::Human => {
+            let script = paths.first().map_or("", String::as_str);
+            print(&format!(
+                "wrote {}\n\nNext:\n  cutover plan {script}\n  cutover run {script}\n",
+                paths.join(" and ")
+            ));
+        }
+    }
+    Ok(Exit::Success)
+}

@@ -1,0 +1,45 @@
+//! `cutover runs`: what was run, newest first.
+
+use std::io::stdout;
+
+use cutover_runtime::journal::Store as _;
+use jiff::Timestamp;
+
+use crate::{
+    args::{Exit, Global, Output, Runs},
+    command::{Refused, print},
+    report::{
+        table::{self, RunRow},
+        theme::Theme,
+    },
+    session::{Session, look},
+};
+
+pub(super) async fn execute(args: &Runs, global: &Global) -> Result<Exit, Refused> {
+    let folder = Session::folder_of_runs(global)?;
+    let limit = if args.all { u32::MAX } else { args.limit };
+    let runs = match look(&folder).await? {
+        Some(store) => store.runs(limit).await.map_err(|e| Refused::failed(e.into()))?,
+        None => Vec::new(),
+    };
+    let rows: Vec<RunRow> = runs
+        .into_iter()
+        .map(|run| RunRow {
+            elapsed_ms: run
+                .ended_at
+                .map(|end| u64::try_from(end.duration_since(run.started_at).as_millis()).unwrap_or(0)),
+            run: run.id,
+            runbook: format!("{} {}", run.runbook, run.version),
+            environment: run.environment,
+            state: run.status.as_str().to_owned(),
+            started: run.started_at,
+            started_by: run.started_by,
+        })
+        .collect();
+    match global.output {
+        Output::Json => print(&table::json(&rows)),
+        Output::Human if rows.is_empty() => print("no runs yet: begin with `cutover run FILE`\n"),
+        Output::Human => print(&table::columns(&rows, Timestamp::now(), Theme::of(&stdout()))),
+    }
+    Ok(Exit::Success)
+}

@@ -1,0 +1,46 @@
+//! `cutover verify`: whether the record of a run is as it was written.
+
+use cutover_runtime::{
+    error::{RunError, codes},
+    journal::{Store as _, record::verify},
+};
+
+use crate::{
+    args::{Exit, Global, Output, Verify},
+    command::{Refused, print},
+    session::{Session, find_run},
+};
+
+pub(super) async fn execute(args: &Verify, global: &Global) -> Result<Exit, Refused> {
+    let (store, run) = find_run(&Session::folder_of_runs(global)?, &args.run).await?;
+    let fail = |message: String| {
+        Refused::failed(
+            RunError::new(codes::JOURNAL, message)
+                .hint("somebody or something changed the store: compare it with a backup"),
+        )
+    };
+    let records = store.records(&run.id).await.map_err(|e| Refused::failed(e.into()))?;
+    let head = verify(&records)
+        .map_err(|broken| fail(format!("{}: record {}: {}", run.id, broken.seq, broken.why)))?;
+    let bundle = store.bundle(&run.bundle).await.map_err(|e| Refused::failed(e.into()))?;
+    match bundle {
+        Some(bundle) if bundle.hash() == run.bundle => {}
+        Some(_) => return Err(fail(format!("{}: its scripts are not the ones that were run", run.id))),
+        None => return Err(fail(format!("{}: its scripts are missing", run.id))),
+    }
+    let head: String = head.iter().map(|byte| format!("{byte:02x}")).collect();
+    match global.output {
+        Output::Json => print(&format!(
+            "{}\n",
+            serde_json::json!({ "run": run.id, "ok": true, "records": records.len(), "head": head, "bundle": run.bundle })
+        )),
+        Output::Human => print(&format!(
+            "ok: {} has {} records, unaltered (head {}), and the scripts it ran (bundle {})\n",
+            run.id,
+            records.len(),
+            &head[..12],
+            &run.bundle[..12.min(run.bundle.len())]
+        )),
+    }
+    Ok(Exit::Success)
+}

@@ -1,0 +1,155 @@
+//! The region at the bottom of a terminal that shows what is going on now. It is drawn over and leaves nothing behind.
+
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+
+use super::{format, theme::Theme};
+
+/// One line for each effect that is going on, each with a spinner that shows that the program is alive.
+pub(crate) struct Live {
+    all: MultiProgress,
+    colour: bool,
+    lines: HashMap<String, (ProgressBar, Arc<Mutex<Status>>)>,
+}
+
+/// What the line of one effect tells.
+#[derive(Debug, Clone, Default)]
+struct Status {
+    message: String,
+    ends: Option<Instant>,
+}
+
+impl Live {
+    /// An empty region on standard output.
+    pub(crate) fn new(theme: Theme) -> Self {
+        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
+        Self { all, colour: theme.colour, lines: HashMap::new() }
+    }
+
+    /// An effect began. `expected` is how long it will take, where that is known.
+    pub(crate) fn begin(&mut self, id: &str, margin: &str, label: &str, expected: Option<Duration>) {
+        let status = Arc::new(Mutex::new(Status {
+            message: String::new(),
+            ends: expected.and_then(|time| Instant::now().checked_add(time)),
+        }));
+        let spinner = if self.colour { "{spinner:.cyan}" } else { "{spinner}" };
+        let shared = Arc::clone(&status);
+        let style = ProgressStyle::with_template(&format!("{{prefix}}{spinner} {{msg}}{{status}}"))
+            .unwrap_or_else(|_| ProgressStyle::default_spinner())
+            .with_key("status", move |state: &ProgressState, to: &mut dyn std::fmt::Write| {
+                let status = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let left = status.ends.map(|end| end.saturating_duration_since(Instant::now()));
+                let _ = to.write_str(&told(&status.message, state.elapsed(), left));
+            });
+        // Complete before it is added: each later setting would draw it once more.
+        let line = ProgressBar::new_spinner()
+            .with_style(style)
+            .with_prefix(margin.to_owned())
+            .with_message(label.to_owned());
+        let line = self.all.add(line);
+        line.enable_steady_tick(Duration::from_millis(120));
+        self.lines.insert(id.to_owned(), (line, status));
+    }
+
+    /// An effect says how far it is. `left` is the time until it ends, where that can be told.
+    pub(crate) fn tell(&self, id: &str, message: String, left: Option<Duration>) {
+        if let Some((_, status)) = self.lines.get(id) {
+            let mut status = status.lock().unwrap_or_else(PoisonError::into_inner);
+            status.message = message;
+            if let Some(left) = left {
+                status.ends = Instant::now().checked_add(left);
+            }
+        }
+    }
+
+    /// An effect ended.
+    pub(crate) fn end(&mut self, id: &str) {
+        if let Some((line, _)) = self.lines.remove(id) {
+            line.finish_and_clear();
+            self.all.remove(&line);
+        }
+    }
+
+    /// Everything ended.
+    pub(crate) fn clear(&mut self) {
+        for (_, (line, _)) in self.lines.drain() {
+            line.finish_and_clear();
+        }
+        let _ = self.all.clear();
+    }
+
+    /// Draws no more, so that a person can type an answer.
+    pub(crate) fn pause(&self) {
+        let _ = self.all.clear();
+        self.all.set_draw_target(ProgressDrawTarget::hidden());
+    }
+
+    /// Draws again.
+    pub(crate) fn resume(&self) {
+        self.all.set_draw_target(ProgressDrawTarget::stdout());
+    }
+
+    /// Writes lines above the region.
+    pub(crate) fn above(&self, write: impl FnOnce()) {
+        self.all.suspend(write);
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// What stands behind the label: `: 2 of 3 ready (12s left)`.
+fn told(message: &str, elapsed: Duration, left: Option<Duration>) -> String {
+    let mut text = String::new();
+    if !message.is_empty() {
+        let _ = write!(text, ": {message}");
+    }
+    match left {
+        Some(left) if !left.is_zero() => {
+            let _ = write!(text, " ({} left)", format::left(left));
+        }
+        // A spinner alone is enough for what is over soon.
+        _ if elapsed >= Duration::from_secs(2) => {
+            let _ = write!(text, " ({})", format::left(Duration::from_secs(elapsed.as_secs())));
+        }
+        _ => {}
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_counts_more_than_what_has_passed() {
+        let s = Duration::from_secs;
+        assert_eq!(told("", s(1), None), "");
+        assert_eq!(told("", s(5), None), " (5s)");
+        assert_eq!(told("error_rate 0.02%", s(3), Some(s(12))), ": error_rate 0.02% (12s left)");
+        assert_eq!(told("3 connections", s(75), Some(s(0))), ": 3 connections (1m15s)");
+    }
+
+    #[test]
+    fn lines_come_and_go_with_their_effects() {
+        let mut live = Live::new(Theme::PLAIN);
+        live.begin("a", "", "metrics.hold web 15s", Some(Duration::from_secs(15)));
+        live.begin("b", "[1] ", "probe.http web", None);
+        live.tell("b", "x".to_owned(), None);
+        live.tell("unknown", "x".to_owned(), None);
+        live.end("a");
+        live.end("a");
+        assert_eq!(live.lines.keys().collect::<Vec<_>>(), ["b"]);
+        live.clear();
+        assert!(live.lines.is_empty());
+    }
+}

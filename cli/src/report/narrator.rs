@@ -1,0 +1,258 @@
+//! The text of a run: which lines each event leaves behind.
+
+use std::collections::HashMap;
+
+use cutover_runtime::{
+    effect::{QuestionKind, Reply},
+    error::RunError,
+    event::{Envelope, Event, Kind, LeftOver, Mode, NoteLevel, RunOutcome},
+};
+
+use super::{
+    effect::{self, Line, Running},
+    format::{count, params, span},
+    place::Places,
+    theme::{Theme, Tone, symbol},
+};
+
+/// Turns events into lines. Pure: the same events give the same lines.
+pub(crate) struct Narrator {
+    theme: Theme,
+    places: Places,
+    running: Running,
+    replies: HashMap<String, Reply>,
+    replaying: bool,
+    undoing: Option<usize>,
+    left: Vec<LeftOver>,
+}
+
+impl Narrator {
+    /// For the beginning of a run.
+    pub(crate) fn new(theme: Theme) -> Self {
+        Self {
+            theme,
+            places: Places::default(),
+            running: Running::default(),
+            replies: HashMap::default(),
+            replaying: false,
+            undoing: None,
+            left: Vec::new(),
+        }
+    }
+
+    /// What a line about `id` begins with.
+    pub(crate) fn margin(&self, id: &str) -> String {
+        self.places.margin(id)
+    }
+
+    /// The effects that have begun and not ended.
+    pub(crate) fn running(&self) -> &Running {
+        &self.running
+    }
+
+    /// The lines that an event leaves behind, painted, without line ends.
+    pub(crate) fn event(&mut self, envelope: &Envelope) -> Vec<String> {
+        match &envelope.event {
+            Event::RunStarted { runbook, version, environment, mode, params } => {
+                *self = Self { replaying: *mode == Mode::Replay, ..Self::new(self.theme) };
+                let verb = if self.replaying { "replay of " } else { "" };
+                self.run_started(&format!("{verb}{runbook} {version}"), environment, &envelope.run, params)
+            }
+            Event::StepStarted { id, name } => {
+                let margin = self.margin(id);
+                self.places.open(id);
+                vec![Line::new(Tone::Active, symbol::STEP).and(Tone::Strong, name).paint(self.theme, &margin)]
+            }
+            Event::StepEnded { id, name, ok, elapsed_ms } => {
+                self.places.close(id);
+                let (tone, sign) = if *ok { (Tone::Good, symbol::PASS) } else { (Tone::Bad, symbol::FAIL) };
+                let line = Line::new(tone, sign).and(Tone::Strong, name).remarks(&[span(*elapsed_ms)]);
+                vec![line.paint(self.theme, &self.margin(id))]
+            }
+            Event::EffectStarted { .. } => self.effect_started(envelope),
+            Event::Applying { .. } | Event::Progress { .. } => Vec::new(),
+            Event::Output { id, line, .. } => self.below(id, |_| {
+                Line::default().and(Tone::Dim, format!("  {} ", symbol::OUTPUT)).and(Tone::Dim, line)
+            }),
+            Event::Retrying { id, attempt, attempts, wait_ms, error, .. } => {
+                let remark = format!("try {attempt} of {attempts}, next in {}", span(*wait_ms));
+                let label = self.running.get(id).map_or_else(|| id.clone(), |begun| begun.label.clone());
+                let line = Line::new(Tone::Warn, symbol::RETRY)
+                    .and(Tone::Plain, format!("{label}: {}", error.message))
+                    .remarks(&[remark]);
+                vec![line.paint(self.theme, &self.margin(id))]
+            }
+            Event::EffectEnded { .. } => self.effect_ended(&envelope.event),
+            Event::Asked { id, question } => {
+                let what = match question.kind {
+                    QuestionKind::Confirm => "",
+                    QuestionKind::Manual => "by hand: ",
+                };
+                let line = Line::new(Tone::Active, symbol::ASK)
+                    .and(Tone::Strong, format!("{what}{}", question.text));
+                vec![line.paint(self.theme, &self.margin(id))]
+            }
+            Event::Replied { id, reply } => {
+                // Shown when the wait ends, together with what became of it.
+                self.replies.insert(id.clone(), reply.clone());
+                Vec::new()
+            }
+            Event::Note { id, level, text } => {
+                let line = match level {
+                    NoteLevel::Note => Line::new(Tone::Active, symbol::NOTE).and(Tone::Plain, text),
+                    NoteLevel::Log => Line::new(Tone::Dim, symbol::LOG).and(Tone::Dim, text),
+                };
+                vec![line.paint(self.theme, &self.margin(id))]
+            }
+            Event::RollbackStarted { error, entries } => {
+                self.undoing = Some(*entries);
+                let lines = vec![String::new(), self.rollback_started(error, *entries)];
+                self.places.shelve();
+                lines
+            }
+            Event::RollbackEnded { left } => {
+                self.places.unshelve();
+                self.left.clone_from(left);
+                Vec::new()
+            }
+            Event::RunEnded { outcome, error, elapsed_ms, changes } => {
+                let mut lines = vec![String::new()];
+                lines.extend(self.summary(envelope, *outcome, error.as_ref(), *elapsed_ms, *changes));
+                lines
+            }
+        }
+    }
+
+    fn run_started(
+        &self,
+        runbook: &str,
+        environment: &str,
+        run: &str,
+        given: &serde_json::Value,
+    ) -> Vec<String> {
+        let line = Line::new(Tone::Active, symbol::RUN)
+            .and(Tone::Strong, runbook)
+            .and(Tone::Plain, format!(" in {environment}"))
+            .and(Tone::Dim, format!(", run {run}"));
+        let mut lines = vec![line.paint(self.theme, "")];
+        let given = params(given);
+        if !given.is_empty() {
+            lines.push(Line::default().and(Tone::Dim, given).paint(self.theme, "  "));
+        }
+        lines
+    }
+
+    fn effect_started(&mut self, envelope: &Envelope) -> Vec<String> {
+        let Some((id, begun)) = effect::begun(&envelope.event, envelope.at) else { return Vec::new() };
+        // A wait may take long; without a live region, its beginning is the only sign of it until it ends.
+        let asks = matches!(&envelope.event, Event::EffectStarted { effect, .. } if effect::asks(effect));
+        let silent = self.theme.live || begun.kind != Kind::Wait || asks;
+        self.running.insert(id.clone(), begun);
+        if silent { Vec::new() } else { self.heading(&id) }
+    }
+
+    fn effect_ended(&mut self, event: &Event) -> Vec<String> {
+        let Event::EffectEnded { id, .. } = event else { return Vec::new() };
+        let begun = self.running.remove(id);
+        let answer = self.replies.remove(id).map(|reply| told(&reply));
+        let mut event = event.clone();
+        if let (Event::EffectEnded { replayed, .. }, true) = (&mut event, self.replaying) {
+            // Everything is, in a replay.
+            *replayed = false;
+        }
+        let margin = self.margin(id);
+        effect::ended(&event, begun.as_ref(), answer.as_deref(), false)
+            .iter()
+            .map(|line| line.paint(self.theme, &margin))
+            .collect()
+    }
+
+    /// The line that announces an effect before it ends, once.
+    fn heading(&mut self, id: &str) -> Vec<String> {
+        let margin = self.margin(id);
+        match self.running.get_mut(id) {
+            Some(begun) if !begun.shown => {
+                begun.shown = true;
+                let line = Line::new(Tone::Active, symbol::WAIT).and(Tone::Plain, &begun.label);
+                vec![line.paint(self.theme, &margin)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// A line below an effect that has not ended, behind the effect's announcement.
+    fn below(&mut self, id: &str, line: impl Fn(&Self) -> Line) -> Vec<String> {
+        let mut lines = self.heading(id);
+        lines.push(line(self).paint(self.theme, &self.margin(id)));
+        lines
+    }
+
+    fn rollback_started(&self, error: &RunError, entries: usize) -> String {
+        let what = if entries == 0 { "nothing".to_owned() } else { entries.to_string() };
+        Line::new(Tone::Warn, symbol::UNDO)
+            .and(Tone::Strong, format!("rolling back, {what} to undo"))
+            .and(Tone::Plain, format!(": {}", error.message))
+            .paint(self.theme, "")
+    }
+
+    fn summary(
+        &self,
+        envelope: &Envelope,
+        outcome: RunOutcome,
+        error: Option<&RunError>,
+        elapsed_ms: u64,
+        changes: usize,
+    ) -> Vec<String> {
+        let took = span(elapsed_ms);
+        let undone = self.undoing.map(|entries| entries.saturating_sub(self.left.len()));
+        let because = error.map_or_else(String::new, |e| format!(": {}", e.message));
+        let (tone, verdict, rest) = match outcome {
+            RunOutcome::Succeeded => {
+                let what = if changes == 0 { "no changes".to_owned() } else { count(changes, "change") };
+                (Tone::Good, "succeeded", format!(" in {took}: {what}"))
+            }
+            RunOutcome::Failed => (Tone::Bad, "failed", format!(" after {took}, nothing to undo{because}")),
+            RunOutcome::RolledBack => {
+                let undone = undone.map_or_else(String::new, |n| format!(", {n} undone"));
+                (Tone::Warn, "rolled back", format!(" after {took}{undone}{because}"))
+            }
+            RunOutcome::RollbackIncomplete => {
+                let left = format!("{} left to undo by hand", self.left.len());
+                (Tone::Bad, "rollback incomplete", format!(" after {took}, {left}{because}"))
+            }
+            RunOutcome::Paused => {
+                (Tone::Warn, "paused", format!(" after {took}: run {} can go on{because}", envelope.run))
+            }
+            RunOutcome::Aborted => (Tone::Bad, "aborted", format!(" after {took}{because}")),
+        };
+        let line = Line::default().and(tone, verdict).and(Tone::Plain, rest);
+        let mut lines = vec![line.paint(self.theme, "")];
+        for (i, left) in self.left.iter().enumerate() {
+            lines.push(
+                Line::default()
+                    .and(Tone::Bad, format!("{}. ", i + 1))
+                    .and(Tone::Strong, &left.what)
+                    .and(Tone::Dim, format!(" ({})", left.id))
+                    .paint(self.theme, "  "),
+            );
+            for (name, text) in [("by hand: ", &left.by_hand), ("why: ", &left.why)] {
+                if !text.is_empty() {
+                    lines.push(
+                        Line::default()
+                            .and(Tone::Dim, name)
+                            .and(Tone::Plain, text)
+                            .paint(self.theme, "     "),
+                    );
+                }
+            }
+        }
+        lines
+    }
+}
+
+/// A reply in words: `yes, by alice: looks good`.
+fn told(reply: &Reply) -> String {
+    let yes = if reply.yes { "yes" } else { "no" };
+    let comment = reply.comment.as_deref().filter(|c| !c.is_empty());
+    format!("{yes}, by {}{}", reply.by, comment.map_or_else(String::new, |c| format!(": {c}")))
+}

@@ -1,0 +1,353 @@
+//! A plan as a person reads it before they agree: what would change, how sure each line is, and what could not be undone.
+//!
+//! Shown as a whole when it is complete: branches that ran at the same time stand one after the other, and the grades stand
+//! in a column of their own.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use cutover_runtime::{
+    effect::QuestionKind,
+    event::{EffectResult, Envelope, Event, Grade, Kind, NoteLevel, RunOutcome, Sink},
+};
+
+use super::{
+    Out,
+    effect::{self, Line, Running},
+    format::{clean, count, params, span},
+    place::{Part, Places},
+    theme::{Theme, Tone, symbol},
+};
+
+/// Widest line behind which a grade still stands in the common column.
+const WIDEST: usize = 88;
+
+/// Shows a plan.
+pub(crate) struct PlanReport {
+    state: Mutex<State>,
+}
+
+struct State {
+    out: Out,
+    theme: Theme,
+    draft: Draft,
+}
+
+impl PlanReport {
+    /// Writes to `out` when the plan is complete.
+    pub(crate) fn new(out: Out, theme: Theme) -> Self {
+        Self { state: Mutex::new(State { out, theme, draft: Draft::default() }) }
+    }
+
+}
+
+impl Sink for PlanReport {
+    fn event(&self, envelope: &Envelope) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.draft.take(envelope);
+        if let Event::RunEnded { .. } = envelope.event {
+            let text = std::mem::take(&mut state.draft).show(state.theme);
+            state.out.write(&text);
+        }
+    }
+}
+
+/// Index of a node in [`Draft::nodes`]; 0 is the whole plan.
+type At = usize;
+
+struct Node {
+    content: Content,
+    inside: Vec<At>,
+}
+
+enum Content {
+    Whole,
+    Step(String, Line),
+    Branch(String),
+    Line(Line, Option<Grade>),
+}
+
+/// A plan as far as it is known.
+struct Draft {
+    title: Vec<Line>,
+    nodes: Vec<Node>,
+    by_id: HashMap<String, At>,
+    places: Places,
+    running: Running,
+    actions: usize,
+    questions: BTreeSet<String>,
+    no_return: Option<String>,
+    end: Option<Event>,
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        Self {
+            title: Vec::new(),
+            nodes: vec![Node { content: Content::Whole, inside: Vec::new() }],
+            by_id: HashMap::new(),
+            places: Places::default(),
+            running: Running::default(),
+            actions: 0,
+            questions: BTreeSet::new(),
+            no_return: None,
+            end: None,
+        }
+    }
+}
+
+impl Draft {
+    fn take(&mut self, envelope: &Envelope) {
+        match &envelope.event {
+            Event::RunStarted { runbook, version, environment, params: given, .. } => {
+                self.title.push(
+                    Line::default()
+                        .and(Tone::Plain, "Plan of ")
+                        .and(Tone::Strong, format!("{runbook} {version}"))
+                        .and(Tone::Plain, format!(" in {environment}")),
+                );
+                let given = params(given);
+                if !given.is_empty() {
+                    self.title.push(Line::default().and(Tone::Dim, format!("  {given}")));
+                }
+            }
+            Event::StepStarted { id, name } => {
+                let around = self.around(id);
+                let heading = Line::new(Tone::Active, symbol::STEP).and(Tone::Strong, name);
+                let step = self.add(around, Content::Step(name.clone(), heading));
+                self.by_id.insert(id.clone(), step);
+                self.places.open(id);
+            }
+            Event::StepEnded { id, .. } => self.places.close(id),
+            Event::EffectStarted { .. } => self.running.extend(effect::begun(&envelope.event, envelope.at)),
+            Event::EffectEnded { id, kind, effect, grade, result, .. } => {
+                self.ended(&envelope.event, id, *grade);
+                if *kind == Kind::Action && matches!(result, EffectResult::Performed { .. }) {
+                    self.actions += 1;
+                }
+                if *kind == Kind::Wait && effect::asks(effect) {
+                    self.questions.insert(id.clone());
+                }
+            }
+            Event::Asked { id, question } => {
+                self.questions.insert(id.clone());
+                if question.kind == QuestionKind::Manual {
+                    let line = Line::new(Tone::Active, symbol::ASK)
+                        .and(Tone::Plain, format!("by hand: {}", question.text));
+                    self.line(id, line, None);
+                }
+            }
+            Event::Note { id, level, text } => {
+                let line = match level {
+                    NoteLevel::Note => Line::new(Tone::Active, symbol::NOTE).and(Tone::Plain, text),
+                    NoteLevel::Log => Line::new(Tone::Dim, symbol::LOG).and(Tone::Dim, text),
+                };
+                self.line(id, line, None);
+            }
+            Event::RunEnded { .. } => self.end = Some(envelope.event.clone()),
+            // A plan performs nothing: nothing goes on, is printed, tried again or undone.
+            Event::Applying { .. }
+            | Event::Progress { .. }
+            | Event::Output { .. }
+            | Event::Retrying { .. }
+            | Event::Replied { .. }
+            | Event::RollbackStarted { .. }
+            | Event::RollbackEnded { .. } => {}
+        }
+    }
+
+    fn ended(&mut self, event: &Event, id: &str, grade: Grade) {
+        let begun = self.running.remove(id);
+        let mut lines = effect::ended(event, begun.as_ref(), None, true).into_iter();
+        if let Some(line) = lines.next() {
+            self.line(id, line, Some(grade));
+        }
+        lines.for_each(|line| self.line(id, line, None));
+        if let Event::EffectEnded { effect, target, result, .. } = event
+            && effect::no_return(result).is_some()
+            && self.no_return.is_none()
+        {
+            let steps = self.places.around(id).filter(|(_, part)| *part == Part::Step);
+            let step = steps.last().and_then(|(outer, _)| self.by_id.get(outer)).map(|at| &self.nodes[*at]);
+            self.no_return = Some(match step {
+                Some(Node { content: Content::Step(name, _), .. }) => format!("step \"{}\"", clean(name)),
+                _ => clean(&effect::label(effect, target.as_ref(), "")),
+            });
+        }
+    }
+
+    fn line(&mut self, id: &str, line: Line, grade: Option<Grade>) {
+        let around = self.around(id);
+        self.add(around, Content::Line(line, grade));
+    }
+
+    fn add(&mut self, around: At, content: Content) -> At {
+        let at = self.nodes.len();
+        self.nodes.push(Node { content, inside: Vec::new() });
+        self.nodes[around].inside.push(at);
+        at
+    }
+
+    /// The innermost step or branch around `id`; branches are made when they are first needed.
+    fn around(&mut self, id: &str) -> At {
+        let parts: Vec<(String, Option<String>)> = self
+            .places
+            .around(id)
+            .map(|(outer, part)| match part {
+                Part::Step => (outer.to_owned(), None),
+                Part::Branch(name) => (outer.to_owned(), Some(name.to_owned())),
+            })
+            .collect();
+        let mut at = 0;
+        for (outer, branch) in parts {
+            at = match (self.by_id.get(&outer), branch) {
+                (Some(known), _) => *known,
+                (None, Some(name)) => {
+                    let new = self.add(at, Content::Branch(name));
+                    self.by_id.insert(outer, new);
+                    new
+                }
+                (None, None) => at,
+            };
+        }
+        at
+    }
+
+    fn show(mut self, theme: Theme) -> String {
+        self.sort_branches();
+        let mut lines = Vec::new();
+        self.flatten(0, "", &mut lines);
+        let column = lines
+            .iter()
+            .filter(|(_, _, grade)| grade.is_some())
+            .map(|(margin, line, _)| line.width(margin))
+            .filter(|width| *width <= WIDEST)
+            .max()
+            .unwrap_or(0);
+        let mut text: String = self.title.iter().map(|line| line.paint(theme, "") + "\n").collect();
+        text.push('\n');
+        for (margin, line, grade) in &lines {
+            text.push_str(&line.paint(theme, margin));
+            if let Some(grade) = grade {
+                let gap = column.saturating_sub(line.width(margin)) + 2;
+                text.push_str(&" ".repeat(gap));
+                text.push_str(&theme.paint(Tone::Dim, word(*grade)));
+            }
+            text.push('\n');
+        }
+        if !lines.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&self.summary(&lines).paint(theme, ""));
+        text.push('\n');
+        text
+    }
+
+    /// Branches began in whatever order they did; a plan is the same each time.
+    fn sort_branches(&mut self) {
+        let keys: Vec<Option<(usize, String)>> = self
+            .nodes
+            .iter()
+            .map(|node| match &node.content {
+                Content::Branch(name) => Some((name.parse().unwrap_or(usize::MAX), name.clone())),
+                _ => None,
+            })
+            .collect();
+        // The order among the branches of one `parallel` alone: two of them may follow each other.
+        let mut forks = vec![String::new(); self.nodes.len()];
+        for (id, at) in &self.by_id {
+            forks[*at] = id.rsplit_once('[').map_or("", |(fork, _)| fork).to_owned();
+        }
+        for node in &mut self.nodes {
+            for run in node
+                .inside
+                .chunk_by_mut(|a, b| keys[*a].is_some() && keys[*b].is_some() && forks[*a] == forks[*b])
+            {
+                run.sort_by(|a, b| keys[*a].cmp(&keys[*b]));
+            }
+        }
+    }
+
+    fn flatten<'a>(&'a self, at: At, margin: &str, lines: &mut Vec<(String, &'a Line, Option<Grade>)>) {
+        for inner in &self.nodes[at].inside {
+            match &self.nodes[*inner].content {
+                Content::Line(line, grade) => lines.push((margin.to_owned(), line, *grade)),
+                Content::Step(_, heading) => {
+                    lines.push((margin.to_owned(), heading, None));
+                    self.flatten(*inner, &format!("{margin}  "), lines);
+                }
+                Content::Whole => {}
+                Content::Branch(name) => self.flatten(*inner, &format!("{margin}[{name}] "), lines),
+            }
+        }
+    }
+
+    fn summary(&self, lines: &[(String, &Line, Option<Grade>)]) -> Line {
+        let Some(Event::RunEnded { outcome, error, elapsed_ms, changes }) = &self.end else {
+            return Line::default();
+        };
+        let graded = |wanted: Grade| lines.iter().filter(|(_, _, grade)| *grade == Some(wanted)).count();
+        let mut parts = Vec::new();
+        let mut what = Vec::new();
+        what.push(if *changes == 0 { "no changes".to_owned() } else { count(*changes, "change") });
+        if self.actions > 0 {
+            what.push(count(self.actions, "action"));
+        }
+        if !self.questions.is_empty() {
+            what.push(count(self.questions.len(), "question"));
+        }
+        if *changes == 0 && self.actions == 0 && self.questions.is_empty() {
+            parts.push("nothing to do".to_owned());
+        } else {
+            parts.push(what.join(", "));
+        }
+        if *elapsed_ms >= 1000 {
+            parts.push(format!("at least {}", span(*elapsed_ms)));
+        }
+        let unsure: Vec<String> =
+            [(Grade::Assumed, "assumed"), (Grade::Stale, "stale"), (Grade::Unknown, "unknown")]
+                .into_iter()
+                .map(|(grade, word)| (graded(grade), word))
+                .filter(|(n, _)| *n > 0)
+                .enumerate()
+                .map(
+                    |(i, (n, word))| {
+                        if i == 0 { format!("{} {word}", count(n, "line")) } else { format!("{n} {word}") }
+                    },
+                )
+                .collect();
+        if !unsure.is_empty() {
+            parts.push(unsure.join(", "));
+        }
+        let told = format!("{}.", parts.join("; "));
+        let line = if *outcome == RunOutcome::Succeeded {
+            Line::default().and(Tone::Strong, "Plan: ").and(Tone::Plain, told)
+        } else {
+            let why = error.as_ref().map_or(outcome.as_str(), |error| &error.message);
+            Line::default()
+                .and(Tone::Bad, "Plan stopped: ")
+                .and(Tone::Plain, format!("{why}. Up to there: {told}"))
+        };
+        match &self.no_return {
+            Some(place) => line.and(Tone::Warn, format!(" Point of no return: {place}.")),
+            None => line,
+        }
+    }
+}
+
+fn word(grade: Grade) -> &'static str {
+    match grade {
+        Grade::Observed => "observed",
+        Grade::Assumed => "assumed",
+        Grade::Stale => "stale",
+        Grade::Unknown => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,213 @@
+//! Tables of `cutover runs` and `cutover targets`: aligned columns for people, JSON for programs.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use unicode_width::UnicodeWidthStr;
+
+use super::{
+    format::{ago, clean, span},
+    theme::{Theme, Tone},
+};
+
+/// Something that can be a row.
+pub(crate) trait Row: Serialize {
+    /// The headings of the columns.
+    const HEADINGS: &'static [&'static str];
+
+    /// One cell for each heading, each in its tone. `now` is for relative times.
+    fn cells(&self, now: Timestamp) -> Vec<(Tone, String)>;
+}
+
+/// A run, as `cutover runs` lists it.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct RunRow {
+    /// Its id.
+    pub(crate) run: String,
+    /// Name and version of its runbook.
+    pub(crate) runbook: String,
+    /// Environment.
+    pub(crate) environment: String,
+    /// How it ended, or `running`.
+    pub(crate) state: String,
+    /// When it began.
+    pub(crate) started: Timestamp,
+    /// How long it took, once it has ended.
+    pub(crate) elapsed_ms: Option<u64>,
+    /// Who began it.
+    pub(crate) started_by: String,
+}
+
+impl Row for RunRow {
+    const HEADINGS: &'static [&'static str] = &["RUN", "RUNBOOK", "ENV", "STATE", "STARTED", "TOOK", "BY"];
+
+    fn cells(&self, now: Timestamp) -> Vec<(Tone, String)> {
+        let tone = match &*self.state {
+            "succeeded" => Tone::Good,
+            "failed" | "rollback_incomplete" | "aborted" => Tone::Bad,
+            "rolled_back" | "paused" => Tone::Warn,
+            _ => Tone::Active,
+        };
+        vec![
+            (Tone::Strong, self.run.clone()),
+            (Tone::Plain, self.runbook.clone()),
+            (Tone::Plain, self.environment.clone()),
+            (tone, self.state.replace('_', " ")),
+            (Tone::Plain, ago(now, self.started)),
+            (Tone::Plain, self.elapsed_ms.map_or_else(|| "-".to_owned(), span)),
+            (Tone::Plain, self.started_by.clone()),
+        ]
+    }
+}
+
+/// A target, as `cutover targets` lists it.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct TargetRow {
+    /// Capability and name, such as `traffic/web`.
+    pub(crate) target: String,
+    /// Kind of its provider.
+    pub(crate) provider: String,
+    /// Where that points.
+    pub(crate) at: String,
+    /// What a check found, if one was made: what answered, or why it cannot be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) check: Option<Check>,
+}
+
+/// What the check of a target found.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Check {
+    /// Whether it can be used.
+    pub(crate) ok: bool,
+    /// What answered, or why it cannot be used.
+    pub(crate) text: String,
+}
+
+impl Row for TargetRow {
+    const HEADINGS: &'static [&'static str] = &["TARGET", "PROVIDER", "AT", "CHECK"];
+
+    fn cells(&self, _: Timestamp) -> Vec<(Tone, String)> {
+        let check = match &self.check {
+            None => (Tone::Plain, String::new()),
+            Some(Check { ok: true, text }) => (Tone::Good, format!("ok: {text}")),
+            Some(Check { ok: false, text }) => (Tone::Bad, format!("failed: {text}")),
+        };
+        vec![
+            (Tone::Strong, self.target.clone()),
+            (Tone::Plain, self.provider.clone()),
+            (Tone::Plain, self.at.clone()),
+            check,
+        ]
+    }
+}
+
+/// Rows below their headings, in columns. A column in which all cells are empty is left out; without rows there is no text.
+pub(crate) fn columns<R: Row>(rows: &[R], now: Timestamp, theme: Theme) -> String {
+    let cells: Vec<Vec<(Tone, String)>> = rows
+        .iter()
+        .map(|row| {
+            let cells = row.cells(now).into_iter();
+            cells.map(|(tone, text)| (tone, clean(&text).replace('\n', " "))).collect()
+        })
+        .collect();
+    let used: Vec<(usize, &str)> = R::HEADINGS
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| cells.iter().any(|row| row.get(*i).is_some_and(|(_, text)| !text.is_empty())))
+        .map(|(i, heading)| (i, *heading))
+        .collect();
+    if used.is_empty() {
+        return String::new();
+    }
+    let widths: Vec<usize> = used
+        .iter()
+        .map(|(i, heading)| cells.iter().map(|row| row[*i].1.width()).max().unwrap_or(0).max(heading.width()))
+        .collect();
+    let line = |texts: Vec<(Tone, &str)>| {
+        let last = texts.len() - 1;
+        let mut line = String::new();
+        for (i, (tone, text)) in texts.into_iter().enumerate() {
+            line.push_str(&theme.paint(tone, text));
+            if i < last {
+                line.push_str(&" ".repeat(widths[i] - text.width() + 2));
+            }
+        }
+        line.truncate(line.trim_end().len());
+        line + "\n"
+    };
+    let headings = line(used.iter().map(|(_, heading)| (Tone::Dim, *heading)).collect());
+    let rows = cells.iter().map(|row| line(used.iter().map(|(i, _)| (row[*i].0, &*row[*i].1)).collect()));
+    std::iter::once(headings).chain(rows).collect()
+}
+
+/// Rows as JSON, one object a line.
+pub(crate) fn json<R: Row>(rows: &[R]) -> String {
+    // Rows are plain structs: they always have a JSON form.
+    rows.iter().filter_map(|row| serde_json::to_string(row).ok()).map(|line| line + "\n").collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+
+    fn run(run: &str, runbook: &str, state: &str, elapsed_ms: Option<u64>) -> RunRow {
+        RunRow {
+            run: run.into(),
+            runbook: runbook.into(),
+            environment: "sandbox".into(),
+            state: state.into(),
+            started: "2026-03-01T11:48:00Z".parse().expect("time"),
+            elapsed_ms,
+            changes: 5,
+        }
+    }
+
+    fn now() -> Timestamp {
+        "2026-03-01T12:00:00Z".parse().expect("time")
+    }
+
+    fn target(target: &str, check: Option<Check>) -> TargetRow {
+        TargetRow { target: target.into(), provider: "haproxy".into(), at: "/run/haproxy.sock".into(), check }
+    }
+
+    #[test]
+    fn runs_stand_in_columns_by_what_a_terminal_shows() {
+        let rows = [
+            run("01K3A", "blue-green 1.0.0", "succeeded", Some(31_204)),
+            run("01K3B", "größe 2.0.0", "rollback_incomplete", Some(900)),
+            run("01K3C", "切替 1.0.0", "running", None),
+        ];
+        assert_snapshot!(columns(&rows, now(), Theme::PLAIN), @r#"
+        RUN    RUNBOOK           ENV      STATE                STARTED  TOOK   CHANGES
+        01K3A  blue-green 1.0.0  sandbox  succeeded            12m ago  31s    5
+        01K3B  größe 2.0.0       sandbox  rollback incomplete  12m ago  900ms  5
+        01K3C  切替 1.0.0        sandbox  running              12m ago  -      5
+        "#);
+    }
+
+    #[test]
+    fn a_column_that_nobody_uses_is_left_out() {
+        assert_snapshot!(columns(&[target("traffic/web", None)], now(), Theme::PLAIN), @r#"
+        TARGET       PROVIDER  AT
+        traffic/web  haproxy   /run/haproxy.sock
+        "#);
+        let checked = [
+            target("traffic/web", Some(Check { ok: true, text: "HAProxy 2.6.12, 2 pools".into() })),
+            target("db/main", Some(Check { ok: false, text: "refused\nthe connection".into() })),
+        ];
+        assert_snapshot!(columns(&checked, now(), Theme::PLAIN), @r#"
+        TARGET       PROVIDER  AT                 CHECK
+        traffic/web  haproxy   /run/haproxy.sock  ok: HAProxy 2.6.12, 2 pools
+        db/main      haproxy   /run/haproxy.sock  failed: refused the connection
+        "#);
+        assert_eq!(columns::<RunRow>(&[], now(), Theme::PLAIN), "");
+    }
+
+    #[test]
+    fn programs_get_one_object_a_line() {
+        let rows = [run("01K3A", "blue-green 1.0.0", "succeeded", None)];
+        assert_snapshot!(json(&rows), @r#"{"run":"01K3A","runbook":"blue-green 1.0.0","environment":"sandbox","state":"succeeded","started":"2026-03-01T11:48:00Z","elapsed_ms":null,"changes":5}"#);
+        assert_eq!(json(&[target("db/main", None)]).matches("check").count(), 0);
+    }
+}

@@ -1,0 +1,284 @@
+//! What the commands have in common: configuration, environment, targets, state.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use cutover_runtime::{
+    Builder, Bundle, Given, Runtime,
+    error::{RunError, codes},
+    journal::{Run, SqliteStore, Store as _},
+    provider::Providers,
+    script::ScriptLimits,
+};
+use cutover_stdlib::{
+    config::{Config, ConfigErrors, SANDBOX},
+    sandbox::{Fault, Sandbox, SandboxOptions},
+};
+
+use crate::{
+    args::{Global, Script},
+    command::Refused,
+    render::Sources,
+};
+
+/// One environment, ready for use.
+pub(crate) struct Session {
+    config: Config,
+    environment: String,
+    providers: std::cell::Cell<Option<Providers>>,
+    state_dir: Option<PathBuf>,
+}
+
+fn refuse_config(errors: ConfigErrors, path: Option<&Path>) -> Refused {
+    let mut sources = Sources::new();
+    if let (Some(text), Some(path)) = (errors.text(), path) {
+        sources.insert(path.display().to_string(), text.to_string());
+    }
+    Refused::input(errors.into_iter().collect(), sources)
+}
+
+/// The configuration that applies here.
+fn config(global: &Global) -> Result<Config, Refused> {
+    let path = match &global.config {
+        Some(path) => Some(path.clone()),
+        None => std::env::current_dir().ok().and_then(|here| Config::find(here)),
+    };
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    match &path {
+        Some(path) => Config::load(path, variables),
+        None => Config::without_file(variables),
+    }
+    .map_err(|errors| refuse_config(errors, path.as_deref()))
+}
+
+impl Session {
+    /// Reads the configuration and binds the targets of an environment.
+    pub(crate) fn open(
+        global: &Global,
+        environment: Option<&str>,
+        faults: &[String],
+    ) -> Result<Self, Refused> {
+        let config = config(global)?;
+        let environment = environment.or(config.default_env()).unwrap_or(SANDBOX).to_owned();
+        config.environment(&environment).map_err(|e| Refused::input(vec![e], Sources::new()))?;
+        let mut providers =
+            config.providers(&environment).map_err(|errors| refuse_config(errors, config.path()))?;
+        if environment == SANDBOX {
+            bind_sandbox(&mut providers, faults)?;
+        } else if !faults.is_empty() {
+            let error = RunError::new(codes::ARGUMENT, "--fault works only in the environment \"sandbox\"")
+                .hint("leave out --env, or --fault");
+            return Err(Refused::input(vec![error], Sources::new()));
+        }
+        Ok(Self {
+            state_dir: global.state_dir.clone(),
+            config,
+            environment,
+            providers: Some(providers).into(),
+        })
+    }
+
+    /// Name of the environment.
+    pub(crate) fn environment(&self) -> &str {
+        &self.environment
+    }
+
+    /// A runtime on this environment's targets, without listeners yet.
+    pub(crate) fn runtime(&self) -> Builder {
+        let limits = self.config.limits();
+        let defaults = ScriptLimits::default();
+        let params =
+            self.config.environment(&self.environment).map(|env| env.params.clone()).unwrap_or_default();
+        Runtime::builder()
+            .modules(cutover_stdlib::modules())
+            .global(cutover_stdlib::secrets::secret_type())
+            .providers(self.providers.take().unwrap_or_default())
+            .params(params)
+            .limits(ScriptLimits {
+                max_operations: limits.max_operations.unwrap_or(defaults.max_operations),
+                max_memory: limits.max_memory.map_or(defaults.max_memory, |size| size.0),
+                max_wall_time: limits.max_wall_time.map_or(defaults.max_wall_time, |span| span.0),
+                memory: Some(crate::memory),
+                ..defaults
+            })
+    }
+
+    /// Whether a run may be started here at all.
+    pub(crate) fn allow_run(&self) -> Result<(), Refused> {
+        let protected = self.config.environment(&self.environment).is_ok_and(|env| env.protected);
+        if !protected {
+            return Ok(());
+        }
+        let name = &self.environment;
+        let mut error =
+            RunError::new(codes::DENIED_BY_POLICY, format!("the environment \"{name}\" is protected"))
+                .hint(
+                    "plan it with `cutover plan`; runs from a saved plan with an approval are not built yet",
+                )
+                .hint(format!("to run nevertheless, a person sets `protected = false` in [env.{name}]"));
+        error.frames.extend(self.config.place(&["env", name, "protected"]));
+        let sources = self
+            .config
+            .path()
+            .and_then(|path| Some((path.display().to_string(), self.config.source(path)?.to_string())));
+        Err(Refused::input(vec![error], sources.into_iter().collect()))
+    }
+
+    /// Reads a runbook with all it imports.
+    pub(crate) fn bundle(file: &Path) -> Result<Bundle, Refused> {
+        Bundle::load(file).map_err(|error| {
+            let mut sources = Sources::new();
+            for frame in &error.frames {
+                let path = file.parent().unwrap_or(Path::new("")).join(&frame.source);
+                if let Ok(text) = std::fs::read_to_string(path) {
+                    sources.insert(frame.source.clone(), text);
+                }
+            }
+            Refused::input(vec![error], sources)
+        })
+    }
+
+    /// Errors of a bundle or its parameters.
+    #[expect(clippy::unused_self, reason = "an error belongs to the session that met it")]
+    pub(crate) fn refuse(&self, errors: Vec<RunError>, bundle: &Bundle) -> Refused {
+        if errors.iter().all(|e| e.is(codes::JOURNAL)) {
+            return errors
+                .into_iter()
+                .next()
+                .map_or_else(|| Refused::input(Vec::new(), Sources::new()), Refused::failed);
+        }
+        Refused::input(errors, bundle.files.clone())
+    }
+
+    /// Where runs are kept.
+    pub(crate) fn state_dir(&self) -> Result<PathBuf, Refused> {
+        folder(&self.config, self.state_dir.as_deref())
+    }
+
+    /// Where runs are kept, for commands that need no environment.
+    pub(crate) fn folder_of_runs(global: &Global) -> Result<PathBuf, Refused> {
+        folder(&config(global)?, global.state_dir.as_deref())
+    }
+}
+
+fn folder(config: &Config, given: Option<&Path>) -> Result<PathBuf, Refused> {
+    if let Some(store) = config.store() {
+        if store.contains("://") {
+            let error = RunError::new(
+                codes::JOURNAL,
+                format!("the store \"{}\" is of a kind that is not built yet", kind_of(store)),
+            )
+            .hint("leave `store` out to keep runs in SQLite in the state directory");
+            return Err(Refused::input(vec![error], Sources::new()));
+        }
+        return Ok(PathBuf::from(store));
+    }
+    if let Some(folder) = given.or(config.state_dir()) {
+        return Ok(folder.to_owned());
+    }
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_STATE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
+        .map(|state| state.join("cutover"))
+        .ok_or_else(|| {
+            let error = RunError::new(codes::JOURNAL, "there is no home directory to keep runs in")
+                .hint("choose a place with --state-dir");
+            Refused::input(vec![error], Sources::new())
+        })
+}
+
+fn kind_of(url: &str) -> &str {
+    url.split("://").next().unwrap_or(url)
+}
+
+fn bind_sandbox(providers: &mut Providers, faults: &[String]) -> Result<(), Refused> {
+    let faults = faults
+        .iter()
+        .map(|text| {
+            text.parse::<Fault>().map_err(|e| {
+                Refused::input(
+                    vec![RunError::new(codes::ARGUMENT, format!("--fault {text}: {e}"))],
+                    Sources::new(),
+                )
+            })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let sandbox = Sandbox::new(SandboxOptions { faults, ..SandboxOptions::default() });
+    sandbox.bind(providers);
+    Ok(())
+}
+
+/// The parameters of the command line: a file, and single ones over it.
+pub(crate) fn read_params(script: &Script) -> Result<BTreeMap<String, Given>, Refused> {
+    let mut params = BTreeMap::new();
+    if let Some(path) = &script.params_file {
+        let shown = path.display().to_string();
+        let refuse =
+            |message: String| Refused::input(vec![RunError::new(codes::PARAMETER, message)], Sources::new());
+        let text = std::fs::read_to_string(path).map_err(|e| refuse(format!("cannot read {shown}: {e}")))?;
+        let table: toml::Table =
+            toml::from_str(&text).map_err(|e| {
+                let at = e.span().map_or(0, |span| span.start);
+                let before = text.get(..at).unwrap_or_default();
+                let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
+                let error = RunError::new(codes::PARAMETER, format!("{shown} is not TOML: {}", e.message()))
+                    .at("", &*shown, before.matches('\n').count() + 1, column);
+                Refused::input(vec![error], Sources::from([(shown.clone(), text.clone())]))
+            })?;
+        for (name, value) in table {
+            let value = serde_json::to_value(value).map_err(|e| refuse(format!("{shown}: {name}: {e}")))?;
+            params.insert(name, Given::Value(value));
+        }
+    }
+    for param in &script.params {
+        params.insert(param.name.clone(), Given::Text(param.text.clone()));
+    }
+    Ok(params)
+}
+
+/// The store in a folder, for looking. `None`: there is none yet.
+pub(crate) async fn look(folder: &Path) -> Result<Option<SqliteStore>, Refused> {
+    SqliteStore::look(folder).await.map_err(|e| Refused::failed(e.into()))
+}
+
+/// The one run that an id, its beginning, its end or `last` means.
+pub(crate) async fn find_run(folder: &Path, id: &str) -> Result<(SqliteStore, Run), Refused> {
+    let none = || {
+        let error =
+            RunError::new(codes::JOURNAL, format!("there is no run \"{id}\" in {}", folder.display()));
+        Refused::failed(error.hint("list them with `cutover runs`"))
+    };
+    let store = look(folder).await?.ok_or_else(none)?;
+    let mut found = match id {
+        "last" => store.runs(1).await,
+        id => store.find(id).await,
+    }
+    .map_err(|e| Refused::failed(e.into()))?;
+    match found.len() {
+        0 => Err(none()),
+        1 => Ok((store, found.remove(0))),
+        _ => {
+            let some: Vec<&str> = found.iter().take(5).map(|run| &*run.id).collect();
+            let error = RunError::new(
+                codes::ARGUMENT,
+                format!("\"{id}\" is the beginning or the end of {} runs", found.len()),
+            );
+            Err(Refused::input(vec![error.hint(format!("such as {}", some.join(", ")))], Sources::new()))
+        }
+    }
+}
+
+/// Who is at work here, as `user@host`.
+pub(crate) fn who() -> String {
+    let user = ["USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()))
+        .or_else(|| nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.name))
+        .unwrap_or_else(|| "unknown".to_owned());
+    let host = nix::unistd::gethostname()
+        .map_or_else(|_| "localhost".to_owned(), |host| host.to_string_lossy().into_owned());
+    format!("{user}@{host}")
+}

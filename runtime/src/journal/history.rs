@@ -1,0 +1,74 @@
+//! A run told again from its records, as the events that reporters know.
+
+use super::{
+    record::{Entry, Outcome, Record},
+    store::Run,
+};
+use crate::event::{EffectResult, Envelope, Event, Grade, Kind, Mode, SCHEMA_VERSION};
+
+impl From<Outcome> for EffectResult {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Changed { from, to, from_text, to_text, undo } => {
+                Self::Changed { from, to, from_text, to_text, undo, note: None }
+            }
+            Outcome::Unchanged { state, text } => Self::Unchanged { state, text },
+            Outcome::Performed { text, .. } => Self::Performed { text },
+            Outcome::Answered { text, .. } => Self::Answered { text },
+            Outcome::Failed { error, .. } => Self::Failed { error },
+        }
+    }
+}
+
+/// The events of a run, from its records.
+pub fn history(run: &Run, records: &[Record]) -> Vec<Envelope> {
+    let envelope = |at, event| Envelope { v: SCHEMA_VERSION, run: run.id.clone(), at, event };
+    let begin = Event::RunStarted {
+        runbook: run.runbook.clone(),
+        version: run.version.clone(),
+        environment: run.environment.clone(),
+        mode: Mode::Live,
+        params: run.params.clone(),
+    };
+    let moved = |record: &&Record| {
+        let outside = !record.id.starts_with("rollback/");
+        outside
+            && matches!(
+                &record.entry,
+                Entry::Outcome { kind: Kind::Change, outcome: Outcome::Changed { .. }, .. }
+            )
+    };
+    let changes = records.iter().filter(moved).count();
+    let mut events = vec![envelope(run.started_at, begin)];
+    events.extend(records.iter().map(|record| envelope(record.at, event(record, changes))));
+    events
+}
+
+fn event(record: &Record, changes: usize) -> Event {
+    let id = record.id.clone();
+    match record.entry.clone() {
+        Entry::Intent { kind, effect, target, text, .. } => {
+            Event::EffectStarted { id, kind, effect, target, text }
+        }
+        Entry::Outcome { kind, effect, target, attempts, elapsed_ms, outcome, .. } => Event::EffectEnded {
+            id,
+            kind,
+            effect,
+            target,
+            grade: Grade::Observed,
+            attempts,
+            elapsed_ms,
+            replayed: false,
+            result: outcome.into(),
+        },
+        Entry::StepStarted { name } => Event::StepStarted { id, name },
+        Entry::StepEnded { name, ok, elapsed_ms } => Event::StepEnded { id, name, ok, elapsed_ms },
+        Entry::Replied { reply } => Event::Replied { id, reply },
+        Entry::Note { level, text } => Event::Note { id, level, text },
+        Entry::RollbackStarted { error, entries } => Event::RollbackStarted { error, entries },
+        Entry::RollbackEnded { left } => Event::RollbackEnded { left },
+        Entry::RunEnded { outcome, error, elapsed_ms } => {
+            Event::RunEnded { outcome, error, elapsed_ms, changes }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! `db::query` reads rows and cannot write.
+
+use std::collections::BTreeMap;
+
+use cutover_runtime::{
+    effect::{Limits, On, Read},
+    error::codes as runtime_codes,
+    provider::ProviderError,
+    quantity::Span,
+    script::{ScriptContext, ScriptResult},
+    secret::{SecretText, Text},
+    target::Target,
+};
+use rhai::plugin::*;
+use rhai::{Map, NativeCallContext};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{
+    sql::{self, Dialect},
+};
+use crate::codes;
+
+/// Options of `db::query`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Values for the placeholders.
+    pub params: Vec<Param>,
+    /// Longest time.
+    pub timeout: Span,
+    /// Most rows.
+    pub max_rows: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { params: Vec::new(), timeout: Span::secs(30), max_rows: 1000 }
+    }
+}
+
+/// A value for a placeholder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Param {
+    /// A secret, bound as text.
+    Secret(SecretText),
+    /// Anything else. Arrays and maps are bound as JSON text.
+    Plain(Value),
+}
+
+/// Rows, by column name.
+pub type Rows = Vec<BTreeMap<String, Value>>;
+
+/// Reads rows.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Query {
+    /// The database.
+    pub database: String,
+    /// One statement.
+    pub sql: String,
+    /// Values for its placeholders.
+    pub params: Vec<Param>,
+    /// Longest time.
+    pub timeout: Span,
+    /// Most rows.
+    pub max_rows: u32,
+}
+
+/// What a provider is asked: one statement with its values, secrets filled in.
+#[derive(Clone)]
+pub struct Question {
+    /// One statement.
+    pub sql: String,
+    /// Values for its placeholders.
+    pub params: Vec<Value>,
+    /// Longest time.
+    pub timeout: Span,
+    /// Most rows.
+    pub max_rows: u32,
+}
+
+/// What a query may begin with. The database itself refuses writes as well; this keeps out what it would not see as one.
+fn is_allowed(keyword: &str, dialect: Dialect) -> bool {
+    let common = ["SELECT", "WITH", "VALUES", "EXPLAIN"];
+    let own: &[&str] = match dialect {
+        Dialect::Sqlite => &[],
+        Dialect::Postgres => &["TABLE", "SHOW"],
+    };
+    common.contains(&keyword) || own.contains(&keyword)
+}
+
+/// Refuses what is not one statement that reads.
+///
+/// # Errors
+/// `query`, with what was found.
+pub(crate) fn check(sql: &str, dialect: Dialect) -> Result<(), ProviderError> {
+    let refused = |message: String| ProviderError::terminal(codes::QUERY, message);
+    let found = sql::statements(sql, dialect);
+    let [one] = &*found else {
+        return Err(refused(format!("a query is one statement, and this is {}", found.len())));
+    };
+    if is_allowed(one.keyword(), dialect) {
+        return Ok(());
+    }
+    Err(refused(format!("a query only reads, and this is `{}`", sql::brief(one.text)))
+        .hint("write changes as a migration; a query begins with SELECT, WITH, VALUES or EXPLAIN"))
+}
+
+/// The error for more rows than were allowed.
+pub(crate) fn too_many(most: u32) -> ProviderError {
+    ProviderError::terminal(codes::QUERY, format!("the query gives more than {most} rows"))
+        .hint("ask for fewer with LIMIT, count them in the database, or raise `max_rows`")
+}
+
+/// The error for two columns of one name.
+pub(crate) fn same_name(name: &str) -> ProviderError {
+    ProviderError::terminal(codes::QUERY, format!("two columns are named \"{name}\""))
+        .hint("name one of them with AS")
+}
+
+/// The error for a query that took too long.
+pub(crate) fn too_slow(limit: Span) -> ProviderError {
+    ProviderError::retryable(runtime_codes::TIMEOUT, format!("the query took longer than {limit}"))
+}
+
+impl Read for Query {
+    const ID: &'static str = "db.query";
+    type Value = Rows;
+
+    fn describe(&self) -> String {
+        format!("{}: {}", self.database, sql::brief(&self.sql))
+    }
+
+    fn depends_on(&self) -> Vec<Target> {
+        vec![Target::new("db", &self.database)]
+    }
+
+    async fn read(&self, on: &On) -> Result<Rows, ProviderError> {
+        let database = super::ready(on, &self.database).await?;
+        check(&self.sql, database.dialect())?;
+        let value = |param: &Param| match param {
+            Param::Plain(value) => Ok(value.clone()),
+            Param::Secret(secret) => Text::Secret(secret.clone())
+                .reveal(on.vault())
+                .map(|text| Value::String(text.as_str().to_owned()))
+                .map_err(|e| ProviderError::terminal(runtime_codes::SECRET, e.to_string())),
+        };
+        let params = self.params.iter().map(value).collect::<Result<_, _>>()?;
+        let question =
+            Question { sql: self.sql.clone(), params, timeout: self.timeout, max_rows: self.max_rows };
+        database.query(&question).await
+    }
+
+    fn show(&self, rows: &Rows) -> String {
+        format!("{} row{}", rows.len(), if rows.len() == 1 { "" } else { "s" })
+    }
+
+    fn limits(&self) -> Limits {
+        // The database ends the query; the kernel's deadline is only for one that does not answer.
+        Limits { timeout: self.timeout.0 + Span::secs(15).0, ..Limits::default() }
+    }
+}
+
+fn start(cx: &NativeCallContext<'_>, database: &str, sql: &str, options: Options) -> ScriptResult {
+    let Options { params, timeout, max_rows } = options;
+    cx.read(Query { database: database.to_owned(), sql: sql.to_owned(), params, timeout, max_rows })
+}
+
+/// The script functions.
+#[export_module]
+pub mod script {
+    /// Reads rows from a database; returns an array of maps, at most 1000.
+    ///
+    /// The query runs where it cannot write: in a read-only transaction that is rolled back (PostgreSQL), on a connection opened
+    /// for reading (SQLite). It is one statement that begins with SELECT, WITH, VALUES or EXPLAIN. Numbers, booleans, text,
+    /// JSON and arrays come as such; times, UUIDs and numerics as text.
+    ///
+    /// ```rhai
+    /// db::query("main", "SELECT 1 AS one, 'a' AS letter") == [#{ one: 1, letter: "a" }]
+    /// ```
+    #[rhai_fn(name = "query", return_raw, volatile)]
+    pub fn query(cx: NativeCallContext<'_>, database: &str, sql: &str) -> ScriptResult {
+        start(&cx, database, sql, Options::default())
+    }
+
+    /// Reads rows from a database; returns an array of maps.
+    ///
+    /// Options: `params` (array): values for the placeholders `$1`, `$2`; secrets are taken too.
+    /// `timeout` (duration, default "30s"): longest time; the database stops the query then.
+    /// `max_rows` (number, default 1000): more rows are an error, not a shorter answer.
+    ///
+    /// ```rhai
+    /// db::query("main", "SELECT $1 AS n", #{ params: [3], max_rows: 1 })[0].n == 3
+    /// ```
+    #[rhai_fn(name = "query", return_raw, volatile)]
+    pub fn query_with(cx: NativeCallContext<'_>, database: &str, sql: &str, options: Map) -> ScriptResult {
+        let options = cx.options(options)?;
+        start(&cx, database, sql, options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_statement_that_reads_is_let_through() {
+        for sql in ["SELECT 1", " -- why\n select ';' ;", "(SELECT 1) UNION (SELECT 2)", "EXPLAIN SELECT 1"] {
+            assert_eq!(check(sql, Dialect::Postgres), Ok(()), "{sql}");
+        }
+        for (sql, message) in [
+            ("", "a query is one statement, and this is 0"),
+            ("SELECT 1; DELETE FROM a", "a query is one statement, and this is 2"),
+            ("DELETE FROM a", "a query only reads, and this is `DELETE FROM a`"),
+            ("VACUUM INTO 'x'", "a query only reads, and this is `VACUUM INTO 'x'`"),
+            ("COPY a TO '/tmp/x'", "a query only reads, and this is `COPY a TO '/tmp/x'`"),
+            ("PRAGMA query_only = 0", "a query only reads, and this is `PRAGMA query_only = 0`"),
+        ] {
+            let e = check(sql, Dialect::Sqlite).expect_err(sql);
+            assert_eq!((e.code.as_str(), &*e.message), (codes::QUERY, message));
+        }
+    }
+}

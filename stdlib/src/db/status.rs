@@ -1,0 +1,142 @@
+//! `db::status` says which migrations are applied and which are not.
+
+use cutover_runtime::{
+    effect::{On, Read},
+    provider::ProviderError,
+    script::{ScriptContext, ScriptResult},
+    target::Target,
+};
+use rhai::plugin::*;
+use rhai::{Map, NativeCallContext};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    folder::{Folder, checksum},
+    history::Table,
+};
+
+/// Options of `db::status`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Folder of migrations, from the database's folder.
+    pub dir: Option<String>,
+    /// History table.
+    pub table: Table,
+}
+
+/// Compares the history of a database with its files.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// The database.
+    pub database: String,
+    /// Folder of migrations.
+    pub dir: Option<String>,
+    /// History table.
+    pub table: Table,
+}
+
+/// Where a database stands. All lists hold names such as `0001_create_users`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Standing {
+    /// Applied, by version.
+    pub applied: Vec<String>,
+    /// Files that are not applied, by version.
+    pub pending: Vec<String>,
+    /// Applied, and the file was changed since.
+    pub changed: Vec<String>,
+    /// Applied, and the down file was changed, added or removed since.
+    pub changed_down: Vec<String>,
+    /// Applied, and the file is gone.
+    pub missing: Vec<String>,
+    /// The latest applied version, or nothing.
+    pub latest: Option<String>,
+}
+
+impl Read for Status {
+    const ID: &'static str = "db.status";
+    type Value = Standing;
+
+    fn describe(&self) -> String {
+        self.database.clone()
+    }
+
+    fn depends_on(&self) -> Vec<Target> {
+        vec![Target::new("db", &self.database)]
+    }
+
+    async fn read(&self, on: &On) -> Result<Standing, ProviderError> {
+        let database = super::ready(on, &self.database).await?;
+        let folder = Folder { database: self.database.clone(), dir: self.dir.clone() };
+        let files = folder.load(&*database).await?;
+        let history = database.history(&self.table).await?;
+        let mut standing = Standing {
+            applied: history.iter().map(|row| row.name.clone()).collect(),
+            latest: history.last().map(|row| row.version.to_string()),
+            ..Standing::default()
+        };
+        for row in &history {
+            match files.iter().find(|file| file.version == row.version) {
+                None => standing.missing.push(row.name.clone()),
+                Some(file) => {
+                    if file.checksum != row.checksum {
+                        standing.changed.push(row.name.clone());
+                    }
+                    if file.down.as_deref().map(checksum) != row.down_checksum {
+                        standing.changed_down.push(row.name.clone());
+                    }
+                }
+            }
+        }
+        let is_pending = |version| !history.iter().any(|row| row.version == version);
+        standing.pending =
+            files.into_iter().filter(|f| is_pending(f.version.clone())).map(|f| f.name).collect();
+        Ok(standing)
+    }
+
+    fn show(&self, found: &Standing) -> String {
+        let mut text = format!("{} applied, {} pending", found.applied.len(), found.pending.len());
+        for (names, what) in [(&found.changed, "changed"), (&found.missing, "missing")] {
+            if !names.is_empty() {
+                text.push_str(&format!(", {what}: {}", names.join(", ")));
+            }
+        }
+        text
+    }
+}
+
+fn start(cx: &NativeCallContext<'_>, database: &str, options: Options) -> ScriptResult {
+    let Options { dir, table } = options;
+    cx.read(Status { database: database.to_owned(), dir, table })
+}
+
+/// The script functions.
+#[export_module]
+pub mod script {
+    /// Says which migrations of a database are `applied`, `pending`, `changed` or `changed_down` after they were applied, or
+    /// `missing` their file, as lists of names such as `0001_create_users`, and the `latest` applied version.
+    ///
+    /// ```rhai
+    /// db::migrate("main");
+    /// let status = db::status("main");
+    /// status.applied.len() > 0 && status.changed.is_empty() && status.missing.is_empty()
+    /// ```
+    #[rhai_fn(name = "status", return_raw, volatile)]
+    pub fn status(cx: NativeCallContext<'_>, database: &str) -> ScriptResult {
+        start(&cx, database, Options::default())
+    }
+
+    /// Says which migrations of a database are applied and which are not.
+    ///
+    /// Options: `dir` (text): folder of migrations, taken from the database's folder (default: as configured).
+    /// `table` (text, default "_cutover_migrations"): the history table.
+    ///
+    /// ```rhai
+    /// db::status("main", #{ table: "never_used" }).applied.is_empty()
+    /// ```
+    #[rhai_fn(name = "status", return_raw, volatile)]
+    pub fn status_with(cx: NativeCallContext<'_>, database: &str, options: Map) -> ScriptResult {
+        let options = cx.options(options)?;
+        start(&cx, database, options)
+    }
+}

@@ -1,0 +1,95 @@
+//! Settings of a route through HAProxy, checked before anything is asked.
+
+use std::collections::BTreeMap;
+
+use cutover_runtime::{error::did_you_mean, quantity::Span};
+use serde::Deserialize;
+
+/// Settings of a route through HAProxy.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where the runtime API listens: `unix:PATH`, a path, or `tcp:HOST:PORT`.
+    pub socket: String,
+    /// The backend whose servers are weighted.
+    pub backend: String,
+    /// The servers of each pool, by their names in the backend.
+    pub pools: BTreeMap<String, Servers>,
+    /// Where probes reach the route.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// Where probes reach single pools.
+    #[serde(default)]
+    pub pool_urls: BTreeMap<String, String>,
+    /// Longest time that connections of a pool without weight may stay open; then the change fails as `not-settled`. Without
+    /// it, the time that the change itself has.
+    #[serde(default)]
+    pub drain_timeout: Option<Span>,
+}
+
+/// One server or several.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Servers {
+    /// `"blue1"`
+    One(String),
+    /// `["blue1", "blue2"]`
+    Many(Vec<String>),
+}
+
+/// Why [`Settings`] cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{key}`: {message}")]
+pub struct BadSetting {
+    /// The setting.
+    pub key: &'static str,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+impl Settings {
+    /// The servers of each pool.
+    pub(super) fn check(&self) -> Result<BTreeMap<String, Vec<String>>, BadSetting> {
+        let bad = |key, message: String| Err(BadSetting { key, message });
+        if !is_name(&self.backend) {
+            return bad("backend", format!("\"{}\" is no name of a backend", self.backend));
+        }
+        let mut pools = BTreeMap::new();
+        let mut taken: BTreeMap<String, String> = BTreeMap::new();
+        for (pool, servers) in &self.pools {
+            let servers = match servers {
+                Servers::One(server) => vec![server.clone()],
+                Servers::Many(servers) => servers.clone(),
+            };
+            if servers.is_empty() {
+                return bad("pools", format!("the pool {pool} has no servers"));
+            }
+            for server in &servers {
+                if !is_name(server) {
+                    return bad("pools", format!("\"{server}\" in the pool {pool} is no name of a server"));
+                }
+                if let Some(other) = taken.insert(server.clone(), pool.clone()) {
+                    return bad(
+                        "pools",
+                        format!("the server {server} is named twice: in {other} and in {pool}"),
+                    );
+                }
+            }
+            pools.insert(pool.clone(), servers);
+        }
+        if pools.is_empty() {
+            return bad("pools", "name at least one pool, such as { blue = \"blue1\" }".to_owned());
+        }
+        if let Some(pool) = self.pool_urls.keys().find(|pool| !pools.contains_key(*pool)) {
+            let close = did_you_mean(pool, pools.keys().map(String::as_str));
+            let close = close.map(|name| format!(", did you mean \"{name}\"?")).unwrap_or_default();
+            return bad("pool_urls", format!("there is no pool named \"{pool}\"{close}"));
+        }
+        Ok(pools)
+    }
+}
+
+/// Whether HAProxy allows it as a name, and it therefore cannot smuggle a second command into the socket.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:".contains(c))
+}

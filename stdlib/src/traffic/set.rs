@@ -1,0 +1,165 @@
+//! `traffic::set` sets the weights of all pools of a route.
+
+use std::collections::BTreeMap;
+
+use cutover_runtime::script::{ScriptContext as _, ScriptResult};
+use cutover_runtime::{
+    effect::{Change, Limits, On, Progress},
+    provider::ProviderError,
+    target::Target,
+};
+use rhai::{Map, NativeCallContext};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+
+use super::{Share, Traffic, Weights, share::unknown_pool, shift::Options};
+
+/// Shares by pool that add up to 100.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Split(BTreeMap<String, Share>);
+
+impl TryFrom<BTreeMap<String, Share>> for Split {
+    type Error = String;
+
+    fn try_from(shares: BTreeMap<String, Share>) -> Result<Self, String> {
+        let total: u32 = shares.values().map(|share| share.percent()).sum();
+        if total == 100 {
+            return Ok(Self(shares));
+        }
+        let shown: Vec<String> =
+            shares.iter().map(|(pool, share)| format!("{pool} {}", share.percent())).collect();
+        Err(match shown.len() {
+            0 => "no pool is named: the weights must add up to 100".to_owned(),
+            _ => format!("{} add up to {total}, not to 100", shown.join(", ")),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Split {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Self::try_from(BTreeMap::<String, Share>::deserialize(from)?).map_err(D::Error::custom)
+    }
+}
+
+/// Sets all weights; pools that are not named get 0.
+#[derive(Debug, Clone, Serialize)]
+pub struct Set {
+    /// The route.
+    pub route: String,
+    /// The shares.
+    pub weights: Split,
+    /// Deadlines.
+    #[serde(flatten)]
+    pub options: Options,
+}
+
+impl Change for Set {
+    const ID: &'static str = "traffic.set";
+    type State = Weights;
+
+    fn target(&self) -> Target {
+        Target::new("traffic", &self.route)
+    }
+
+    async fn observe(&self, on: &On) -> Result<Weights, ProviderError> {
+        on.get::<dyn Traffic>(&self.route)?.weights().await
+    }
+
+    fn desired(&self, now: &Weights) -> Result<Weights, ProviderError> {
+        let mut to: BTreeMap<String, u32> = now.0.keys().map(|pool| (pool.clone(), 0)).collect();
+        for (pool, share) in &self.weights.0 {
+            match to.get_mut(pool) {
+                Some(weight) => *weight = share.percent(),
+                None => return Err(unknown_pool(&self.route, pool, now.0.keys().map(String::as_str))),
+            }
+        }
+        Ok(Weights(to))
+    }
+
+    async fn apply(&self, on: &On, _from: &Weights, to: &Weights) -> Result<(), ProviderError> {
+        on.get::<dyn Traffic>(&self.route)?.set_weights(to).await
+    }
+
+    async fn settled(&self, on: &On, to: &Weights) -> Result<Progress, ProviderError> {
+        on.get::<dyn Traffic>(&self.route)?.settled(to).await
+    }
+
+    fn limits(&self) -> Limits {
+        self.options.limits()
+    }
+}
+
+fn run(cx: &NativeCallContext<'_>, route: &str, weights: Map, options: Options) -> ScriptResult {
+    let weights = cx.arg("weights", weights)?;
+    cx.change(Set { route: route.to_owned(), weights, options })
+}
+
+/// The script function.
+#[rhai::export_module]
+pub mod script {
+    use cutover_runtime::script::{ScriptContext as _, ScriptResult};
+    use rhai::{Map, NativeCallContext};
+
+    use super::{Options, run};
+
+    /// Sets the weights of all pools of a route, in percent that add up to 100; pools that are not named get 0. Waits until
+    /// the weights are in effect and pools without weight have no open connection, and returns the weights.
+    ///
+    /// ```rhai
+    /// traffic::set("web", #{ blue: 95, green: 5 }).green == 5
+    /// ```
+    #[rhai_fn(name = "set", return_raw, volatile)]
+    pub fn set(cx: NativeCallContext<'_>, route: &str, weights: Map) -> ScriptResult {
+        run(&cx, route, weights, Options::default())
+    }
+
+    /// Sets the weights of all pools of a route, in percent that add up to 100; pools that are not named get 0. Waits until
+    /// the weights are in effect and pools without weight have no open connection, and returns the weights.
+    ///
+    /// Options: `drain` (duration, default "5m"): longest time until the weights are in effect and connections are drained,
+    /// after which the change fails as `not-settled`; `timeout` (duration, default "30s"): longest time for one try to set
+    /// the weights.
+    ///
+    /// ```rhai
+    /// traffic::set("web", #{ green: 100 }, #{ drain: "1m" }).blue == 0
+    /// ```
+    #[rhai_fn(name = "set", return_raw, volatile)]
+    pub fn set_with(cx: NativeCallContext<'_>, route: &str, weights: Map, options: Map) -> ScriptResult {
+        let options = cx.options(options)?;
+        run(&cx, route, weights, options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(json: serde_json::Value) -> Result<Set, String> {
+        let weights = serde_json::from_value(json).map_err(|e| e.to_string())?;
+        Ok(Set { route: "web".into(), weights, options: Options::default() })
+    }
+
+    fn now() -> Weights {
+        Weights(["blue", "green", "red"].map(|p| (p.to_owned(), if p == "blue" { 100 } else { 0 })).into())
+    }
+
+    #[test]
+    fn pools_that_are_not_named_get_nothing() {
+        let to = set(serde_json::json!({ "green": 60, "red": "40%" })).expect("a split").desired(&now());
+        assert_eq!(to.expect("known pools").to_string(), "blue 0, green 60, red 40");
+    }
+
+    #[test]
+    fn weights_that_do_not_add_up_to_100_are_refused_with_their_sum() {
+        let error = set(serde_json::json!({ "blue": 95, "green": 15 })).expect_err("110");
+        assert!(error.contains("blue 95, green 15 add up to 110, not to 100"), "{error}");
+        assert!(set(serde_json::json!({})).expect_err("empty").contains("no pool is named"));
+    }
+
+    #[test]
+    fn an_unknown_pool_is_answered_with_the_closest_name() {
+        let error =
+            set(serde_json::json!({ "bleu": 100 })).expect("a split").desired(&now()).expect_err("unknown");
+        assert_eq!(error.hints, ["did you mean \"blue\"?"]);
+    }
+}

@@ -1,0 +1,160 @@
+//! `traffic::shift` gives one pool a share of a route's traffic.
+
+use std::time::Duration;
+
+use cutover_runtime::script::{ScriptContext as _, ScriptResult};
+use cutover_runtime::{
+    effect::{Change, Limits, On, Progress},
+    provider::ProviderError,
+    quantity::Span,
+    target::Target,
+};
+use rhai::{Dynamic, NativeCallContext};
+use serde::{Deserialize, Serialize};
+
+use super::{Share, Traffic, Weights};
+
+/// Options of a change of weights.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Longest time until the weights are in effect: read back, and no connection left on pools without weight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Span>,
+    /// Longest time for one try to set them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+}
+
+impl Options {
+    pub(super) fn limits(self) -> Limits {
+        let usual = Limits { settle: Duration::from_secs(300), ..Limits::default() };
+        Limits {
+            settle: self.drain.map_or(usual.settle, Duration::from),
+            timeout: self.timeout.map_or(usual.timeout, Duration::from),
+            ..usual
+        }
+    }
+}
+
+/// Gives `pool` a share; the other pools keep their proportions in what is left.
+#[derive(Debug, Clone, Serialize)]
+pub struct Shift {
+    /// The route.
+    pub route: String,
+    /// The pool.
+    pub pool: String,
+    /// Its share.
+    pub percent: Share,
+    /// Deadlines.
+    #[serde(flatten)]
+    pub options: Options,
+}
+
+impl Change for Shift {
+    const ID: &'static str = "traffic.shift";
+    type State = Weights;
+
+    fn target(&self) -> Target {
+        Target::new("traffic", &self.route)
+    }
+
+    async fn observe(&self, on: &On) -> Result<Weights, ProviderError> {
+        on.get::<dyn Traffic>(&self.route)?.weights().await
+    }
+
+    fn desired(&self, now: &Weights) -> Result<Weights, ProviderError> {
+        now.with_share(&self.route, &self.pool, self.percent)
+    }
+
+    async fn apply(&self, on: &On, _from: &Weights, to: &Weights) -> Result<(), ProviderError> {
+        on.get::<dyn Traffic>(&self.route)?.set_weights(to).await
+    }
+
+    async fn settled(&self, on: &On, to: &Weights) -> Result<Progress, ProviderError> {
+        on.get::<dyn Traffic>(&self.route)?.settled(to).await
+    }
+
+    fn limits(&self) -> Limits {
+        self.options.limits()
+    }
+}
+
+fn run(
+    cx: &NativeCallContext<'_>,
+    route: &str,
+    pool: &str,
+    percent: Dynamic,
+    options: Options,
+) -> ScriptResult {
+    let percent = cx.arg("percent", percent)?;
+    cx.change(Shift { route: route.to_owned(), pool: pool.to_owned(), percent, options })
+}
+
+/// The script function.
+#[rhai::export_module]
+pub mod script {
+    use cutover_runtime::script::{ScriptContext as _, ScriptResult};
+    use rhai::{Dynamic, Map, NativeCallContext};
+
+    use super::{Options, run};
+
+    /// Gives `pool` that many percent of a route's traffic; the rest is spread over the other pools in proportion to their
+    /// present weights. Waits until the weights are in effect and pools without weight have no open connection, and returns
+    /// the weights.
+    ///
+    /// ```rhai
+    /// traffic::shift("web", "green", 25).blue == 75
+    /// ```
+    #[rhai_fn(name = "shift", return_raw, volatile)]
+    pub fn shift(cx: NativeCallContext<'_>, route: &str, pool: &str, percent: Dynamic) -> ScriptResult {
+        run(&cx, route, pool, percent, Options::default())
+    }
+
+    /// Gives `pool` that many percent of a route's traffic; the rest is spread over the other pools in proportion to their
+    /// present weights. Waits until the weights are in effect and pools without weight have no open connection, and returns
+    /// the weights.
+    ///
+    /// Options: `drain` (duration, default "5m"): longest time until the weights are in effect and connections are drained,
+    /// after which the change fails as `not-settled`; `timeout` (duration, default "30s"): longest time for one try to set
+    /// the weights.
+    ///
+    /// ```rhai
+    /// traffic::shift("web", "green", "100%", #{ drain: "30s" }) == #{ blue: 0, green: 100 }
+    /// ```
+    #[rhai_fn(name = "shift", return_raw, volatile)]
+    pub fn shift_with(
+        cx: NativeCallContext<'_>,
+        route: &str,
+        pool: &str,
+        percent: Dynamic,
+        options: Map,
+    ) -> ScriptResult {
+        let options = cx.options(options)?;
+        run(&cx, route, pool, percent, options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_journal_record_holds_what_was_asked_for_and_nothing_else() {
+        let percent = Share::try_from(25).expect("a share");
+        let mut shift =
+            Shift { route: "web".into(), pool: "green".into(), percent, options: Options::default() };
+        let json = |shift: &Shift| serde_json::to_string(shift).expect("json");
+        assert_eq!(json(&shift), r#"{"route":"web","pool":"green","percent":25}"#);
+        assert_eq!(shift.limits().settle, Duration::from_secs(300));
+        shift.options.drain = Some(Span::secs(30));
+        assert_eq!(json(&shift), r#"{"route":"web","pool":"green","percent":25,"drain":"30s"}"#);
+        assert_eq!(shift.limits().settle, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_misspelt_option_is_refused() {
+        let error = serde_json::from_str::<Options>(r#"{"drian":"30s"}"#).expect_err("unknown");
+        assert!(error.to_string().contains("unknown field `drian`"), "{error}");
+    }
+}

@@ -1,0 +1,57 @@
+//! `traffic::weights` looks up how a route splits its traffic.
+
+use cutover_runtime::{
+    effect::{On, Read},
+    provider::ProviderError,
+    target::Target,
+};
+use serde::Serialize;
+
+use super::{Traffic, Weights};
+
+/// Reads the weights of a route.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReadWeights {
+    /// The route.
+    pub route: String,
+}
+
+impl Read for ReadWeights {
+    const ID: &'static str = "traffic.weights";
+    type Value = Weights;
+
+    fn describe(&self) -> String {
+        format!("weights of {}", self.route)
+    }
+
+    fn depends_on(&self) -> Vec<Target> {
+        vec![Target::new("traffic", &self.route)]
+    }
+
+    async fn read(&self, on: &On) -> Result<Weights, ProviderError> {
+        on.get::<dyn Traffic>(&self.route)?.weights().await
+    }
+
+    fn show(&self, value: &Weights) -> String {
+        value.to_string()
+    }
+}
+
+/// The script function.
+#[rhai::export_module]
+pub mod script {
+    use cutover_runtime::script::{ScriptContext as _, ScriptResult};
+    use rhai::NativeCallContext;
+
+    use super::ReadWeights;
+
+    /// Returns the weights of a route's pools in percent, as a map from pool to number.
+    ///
+    /// ```rhai
+    /// traffic::weights("web") == #{ blue: 100, green: 0 }
+    /// ```
+    #[rhai_fn(name = "weights", return_raw, volatile)]
+    pub fn weights(cx: NativeCallContext<'_>, route: &str) -> ScriptResult {
+        cx.read(ReadWeights { route: route.to_owned() })
+    }
+}

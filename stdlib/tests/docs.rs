@@ -1,0 +1,159 @@
+//! What must hold for the book: it is complete, its links lead somewhere, and what it shows can be read.
+
+#![expect(clippy::expect_used, reason = "helpers of tests: what is missing fails the test")]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use cutover_stdlib::config::Config;
+
+fn book() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src")
+}
+
+fn pages() -> Vec<(PathBuf, String)> {
+    fn collect(folder: &Path, into: &mut Vec<(PathBuf, String)>) {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                collect(&path, into);
+            } else if path.extension().is_some_and(|ending| ending == "md") {
+                let text = fs::read_to_string(&path).expect("a page");
+                into.push((path, text));
+            }
+        }
+    }
+    let mut pages = Vec::new();
+    collect(&book(), &mut pages);
+    let readme = book().join("../../README.md");
+    let text = fs::read_to_string(&readme).expect("the readme");
+    pages.push((readme, text));
+    assert!(pages.len() > 40, "{}", pages.len());
+    pages
+}
+
+/// The fenced blocks of a page with what stands behind the fence.
+fn blocks(text: &str) -> Vec<(String, String)> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(String, String)> = None;
+    for line in text.lines() {
+        match (line.strip_prefix("```"), &mut open) {
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (Some(kind), None) => open = Some((kind.to_owned(), String::new())),
+            (None, Some((_, block))) => {
+                block.push_str(line);
+                block.push('\n');
+            }
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "a block is not closed:\n{text}");
+    blocks
+}
+
+/// Where links lead, without those to other sites.
+fn links(text: &str) -> Vec<String> {
+    text.split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(')'))
+        .map(|(link, _)| link.to_owned())
+        .filter(|link| !link.contains("://"))
+        .collect()
+}
+
+/// The name of a heading in a link.
+fn anchor(heading: &str) -> String {
+    heading
+        .trim_start_matches('#')
+        .trim()
+        .to_lowercase()
+        .chars()
+        .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
+        .map(|c| if c == ' ' { '-' } else { c })
+        .collect()
+}
+
+#[test]
+fn every_error_code_has_a_page_and_every_page_is_of_a_code() {
+    let codes: BTreeSet<&str> =
+        cutover_runtime::error::codes::ALL.iter().chain(cutover_stdlib::codes::ALL).copied().collect();
+    let index = fs::read_to_string(book().join("errors/index.md")).expect("the index");
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(book().join("errors")).expect("the folder") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        if name == "index" {
+            continue;
+        }
+        let text = fs::read_to_string(&path).expect("a page");
+        assert!(text.starts_with(&format!("# {name}\n")), "{name}");
+        for part in ["\n## Cause\n", "\n## Example\n", "\n## What to do\n"] {
+            assert!(text.contains(part), "{name} has no {part}");
+        }
+        assert!(index.contains(&format!("| [{name}]({name}.md) |")), "{name} is not in the index");
+        found.insert(name);
+    }
+    assert_eq!(found.iter().map(String::as_str).collect::<BTreeSet<_>>(), codes);
+}
+
+#[test]
+fn the_table_of_contents_has_every_page() {
+    let summary = fs::read_to_string(book().join("SUMMARY.md")).expect("the table of contents");
+    let listed: BTreeSet<String> = links(&summary).into_iter().collect();
+    let root = book();
+    let there: BTreeSet<String> = pages()
+        .iter()
+        .filter_map(|(path, _)| path.strip_prefix(&root).ok())
+        .map(|path| path.to_string_lossy().into_owned())
+        .filter(|path| path != "SUMMARY.md" && !path.starts_with(".."))
+        .collect();
+    assert_eq!(listed, there);
+}
+
+#[test]
+fn every_link_leads_to_a_page_and_a_heading() {
+    for (path, text) in pages() {
+        for link in links(&text) {
+            let (file, heading) = link.split_once('#').unwrap_or((&link, ""));
+            let target =
+                if file.is_empty() { path.clone() } else { path.parent().expect("folder").join(file) };
+            assert!(target.exists(), "{}: {link}", path.display());
+            if !heading.is_empty() {
+                let text = fs::read_to_string(&target).expect("a page");
+                let mut headings = text.lines().filter(|line| line.starts_with('#')).map(anchor);
+                assert!(headings.any(|known| known == heading), "{}: {link}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_runnable_script_parses() {
+    let engine = rhai::Engine::new();
+    let mut seen = 0;
+    for (path, text) in pages() {
+        for (_, script) in blocks(&text).into_iter().filter(|(kind, _)| kind == "rhai") {
+            engine.compile(&script).unwrap_or_else(|e| panic!("{}: {e}\n{script}", path.display()));
+            seen += 1;
+        }
+    }
+    assert!(seen >= 10, "{seen}");
+}
+
+#[test]
+fn every_configuration_that_is_shown_loads() {
+    let mut seen = 0;
+    for (path, text) in pages() {
+        for (_, config) in blocks(&text).into_iter().filter(|(kind, _)| kind == "toml") {
+            let vars: [(&str, &str); 0] = [];
+            if let Err(errors) = Config::parse(&path, &config, vars) {
+                panic!("{errors}\n{config}");
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen >= 4, "{seen}");
+}

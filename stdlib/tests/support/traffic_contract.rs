@@ -1,0 +1,181 @@
+//! What every provider of `Traffic` has to keep, run against each of them.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use cutover_runtime::{
+    effect::{Change, On, Progress},
+    error::codes as runtime_codes,
+    provider::Providers,
+};
+use cutover_stdlib::{
+    codes,
+    traffic::{Share, Traffic, Weights, shift},
+};
+
+use super::{answered_by, eventually, get, weights};
+
+/// A route with the pools `blue` (100) and `green` (0) that answers `/`, `/health` and `/slow?ms=…` and names the pool in the
+/// header `x-pool`.
+#[async_trait]
+pub(crate) trait Fixture {
+    /// The provider.
+    fn traffic(&self) -> Arc<dyn Traffic>;
+
+    /// Takes all servers of a pool away, or brings them back; returns when the provider can know.
+    async fn serve_pool(&self, pool: &str, up: bool);
+}
+
+/// All of the contract, on one fixture that is as at its start.
+pub(crate) async fn holds(fixture: &dyn Fixture) {
+    let traffic = fixture.traffic();
+    let route = traffic.address(None).await.expect("the route has an address");
+    assert!(!route.ends_with('/'), "{route}");
+
+    describes_itself(&*traffic).await;
+    addresses_lead_to_the_pools(&*traffic).await;
+    weights_read_back_exactly(&*traffic).await;
+    bad_weights_change_nothing(&*traffic).await;
+    requests_are_split_by_weight(&*traffic, &route).await;
+    a_pool_without_weight_is_drained(&*traffic, &route).await;
+    a_pool_that_serves_nothing_gets_no_weight(fixture).await;
+    the_shift_effect_works_on_it(Arc::clone(&traffic)).await;
+}
+
+async fn settle(traffic: &dyn Traffic, want: &Weights) {
+    eventually("settled", || async { (traffic.settled(want).await == Ok(Progress::Settled)).then_some(()) })
+        .await;
+}
+
+async fn describes_itself(traffic: &dyn Traffic) {
+    assert!(!traffic.kind().is_empty() && !traffic.describe().is_empty());
+    let check = traffic.check().await.expect("it can be reached");
+    assert!(check.contains("2 pools") && check.contains("blue 100, green 0"), "{check}");
+    assert_eq!(traffic.weights().await, Ok(weights(100, 0)));
+}
+
+async fn addresses_lead_to_the_pools(traffic: &dyn Traffic) {
+    for pool in ["blue", "green"] {
+        let address = traffic.address(Some(pool)).await.expect("an address");
+        let (status, by, _) = get(&format!("{address}/health")).await.expect("an answer");
+        assert_eq!((status, &*by), (200, pool));
+    }
+    let error = traffic.address(Some("gren")).await.expect_err("no such pool");
+    assert_eq!(error.code.as_str(), runtime_codes::UNKNOWN_TARGET);
+    assert_eq!(error.hints, ["did you mean \"green\"?"]);
+}
+
+async fn weights_read_back_exactly(traffic: &dyn Traffic) {
+    for green in (0..=100).rev().step_by(7).chain([1, 99, 0, 100, 50]) {
+        let want = weights(100 - green, green);
+        traffic.set_weights(&want).await.expect("set");
+        assert_eq!(traffic.weights().await.as_ref(), Ok(&want));
+        traffic.set_weights(&want).await.expect("set again");
+        assert_eq!(traffic.weights().await, Ok(want));
+    }
+    // A pool that is not named gets nothing.
+    traffic.set_weights(&Weights([("blue".to_owned(), 100)].into())).await.expect("set");
+    assert_eq!(traffic.weights().await, Ok(weights(100, 0)));
+}
+
+async fn bad_weights_change_nothing(traffic: &dyn Traffic) {
+    traffic.set_weights(&weights(90, 10)).await.expect("set");
+    for wrong in [weights(90, 20), weights(0, 0), weights(50, 49)] {
+        let error = traffic.set_weights(&wrong).await.expect_err("not 100");
+        assert_eq!(error.code.as_str(), codes::TRAFFIC);
+        assert!(error.message.contains("not to 100"), "{error}");
+    }
+    let unknown = Weights([("bleu".to_owned(), 100)].into());
+    let error = traffic.set_weights(&unknown).await.expect_err("no such pool");
+    assert_eq!(error.code.as_str(), runtime_codes::UNKNOWN_TARGET);
+    assert_eq!(error.hints, ["did you mean \"blue\"?"]);
+    assert_eq!(traffic.weights().await, Ok(weights(90, 10)));
+}
+
+async fn requests_are_split_by_weight(traffic: &dyn Traffic, route: &str) {
+    for green in [0, 5, 20, 50, 100] {
+        let want = weights(100 - green, green);
+        traffic.set_weights(&want).await.expect("set");
+        settle(traffic, &want).await;
+        let expected = 2 * green as usize;
+        let got = answered_by("green", route, 200).await;
+        // A round robin may be anywhere in its turn when the count begins and ends.
+        assert!(got.abs_diff(expected) <= 2, "{green} percent of 200 requests: {got}");
+        assert!((1..100).contains(&green) || got == expected, "{green} percent of 200 requests: {got}");
+    }
+}
+
+async fn a_pool_without_weight_is_drained(traffic: &dyn Traffic, route: &str) {
+    traffic.set_weights(&weights(100, 0)).await.expect("set");
+    settle(traffic, &weights(100, 0)).await;
+    let url = format!("{route}/slow?ms=1200");
+    let open = tokio::spawn(async move { get(&url).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    traffic.set_weights(&weights(0, 100)).await.expect("set");
+    match traffic.settled(&weights(0, 100)).await.expect("an answer") {
+        Progress::Waiting { message, .. } => assert_eq!(message, "1 connection still on blue"),
+        Progress::Settled => panic!("settled with a connection open"),
+    }
+    // New requests go to the other pool meanwhile, and the open one is answered.
+    assert_eq!(answered_by("green", route, 20).await, 20);
+    let (status, by, _) = open.await.expect("not cancelled").expect("an answer");
+    assert_eq!((status, &*by), (200, "blue"));
+    settle(traffic, &weights(0, 100)).await;
+}
+
+async fn a_pool_that_serves_nothing_gets_no_weight(fixture: &dyn Fixture) {
+    let traffic = fixture.traffic();
+    traffic.set_weights(&weights(100, 0)).await.expect("set");
+    fixture.serve_pool("green", false).await;
+    let error = traffic.set_weights(&weights(75, 25)).await.expect_err("nothing serves");
+    assert_eq!(error.code.as_str(), codes::TRAFFIC);
+    assert!(
+        error.message.contains("green of web would get 25 percent") && !error.hints.is_empty(),
+        "{error:?}"
+    );
+    assert_eq!(traffic.weights().await, Ok(weights(100, 0)));
+    fixture.serve_pool("green", true).await;
+    traffic.set_weights(&weights(75, 25)).await.expect("serves again");
+    // A pool that has lost its servers may give up weight, also bit by bit.
+    fixture.serve_pool("green", false).await;
+    match traffic.settled(&weights(75, 25)).await.expect("an answer") {
+        Progress::Waiting { message, .. } => assert!(message.contains("green"), "{message}"),
+        Progress::Settled => panic!("settled with weight on a pool that serves nothing"),
+    }
+    traffic.set_weights(&weights(90, 10)).await.expect("less");
+    traffic.set_weights(&weights(100, 0)).await.expect("nothing");
+    fixture.serve_pool("green", true).await;
+}
+
+async fn the_shift_effect_works_on_it(traffic: Arc<dyn Traffic>) {
+    struct Any(Arc<dyn Traffic>);
+    #[async_trait]
+    impl cutover_runtime::provider::Provider for Any {
+        fn kind(&self) -> &'static str {
+            self.0.kind()
+        }
+        fn describe(&self) -> String {
+            self.0.describe()
+        }
+        async fn check(&self) -> Result<String, cutover_runtime::provider::ProviderError> {
+            self.0.check().await
+        }
+    }
+    let mut providers = Providers::new("test");
+    providers.bind::<dyn Traffic>("web", Arc::clone(&traffic), Arc::new(Any(Arc::clone(&traffic))));
+    let on = On::detached(Arc::new(providers));
+    let percent = Share::try_from(30).expect("a share");
+    let options = shift::Options::default();
+    let shift = shift::Shift { route: "web".to_owned(), pool: "green".to_owned(), percent, options };
+    let from = shift.observe(&on).await.expect("observed");
+    let to = shift.desired(&from).expect("desired");
+    assert_eq!(to, weights(70, 30));
+    shift.apply(&on, &from, &to).await.expect("applied");
+    settle(&*traffic, &to).await;
+    // Again: nothing to do.
+    let now = shift.observe(&on).await.expect("observed");
+    assert_eq!(shift.desired(&now).as_ref(), Ok(&now));
+    // Undo.
+    shift.apply(&on, &to, &from).await.expect("undone");
+    assert_eq!(traffic.weights().await, Ok(from));
+}
