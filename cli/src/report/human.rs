@@ -5,10 +5,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -47,7 +44,6 @@ impl Human {
             state: Mutex::new(State { narrator: Narrator::new(theme), out, live, asked: BTreeSet::new() }),
         }
     }
-
 }
 
 impl Sink for Human {

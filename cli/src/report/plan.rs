@@ -5,10 +5,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Mutex, PoisonError},
 };
 
 use cutover_runtime::{
@@ -43,7 +40,6 @@ impl PlanReport {
     pub(crate) fn new(out: Out, theme: Theme) -> Self {
         Self { state: Mutex::new(State { out, theme, draft: Draft::default() }) }
     }
-
 }
 
 impl Sink for PlanReport {

@@ -10,6 +10,7 @@ use rhai::{AST, ASTNode, Dynamic, Expr, FnCallExpr, Position, Scope, Stmt};
 use super::{
     Bundle, Header, Library, Loaded, Places,
     bundle::{Import, imports},
+    conditions::params_in_functions,
     engine::{Natives, compile},
     syntax::{self, place},
 };
@@ -85,8 +86,16 @@ pub(crate) fn load(bundle: &Bundle, library: &Library) -> Result<(Header, Loaded
     for (file, ast) in &asts {
         checks.file(file, ast);
     }
-    if !checks.errors.is_empty() {
-        let mut errors = fixed(checks.errors, &places);
+    // In strict mode the parser finds all other names that a function cannot see; `params` it knows from the scope.
+    let hidden = params_in_functions(bundle.main_text());
+    let mut errors = fixed(checks.errors, &places);
+    errors.extend(hidden.into_iter().map(|position| {
+        let (line, column) = place(position);
+        RunError::new(codes::UNKNOWN_VARIABLE, "there is no variable named `params` here")
+            .hint("functions see only their arguments: pass what they need of `params`")
+            .at("params", &*bundle.main, line, column)
+    }));
+    if !errors.is_empty() {
         errors.sort_by_key(|e| e.frames.first().map(|f| (f.source.clone(), f.line, f.column)));
         return Err(errors);
     }
@@ -242,20 +251,6 @@ impl Checks<'_> {
                     }
                 }
                 _ => {}
-            }
-            true
-        });
-        // A function's own variables and what a closure captured have an index; what is looked up by name is not there.
-        ast.clone_functions_only().walk(&mut |nodes: &[ASTNode<'_>]| {
-            if let Some(ASTNode::Expr(Expr::Variable(variable, None, position))) = nodes.last()
-                && variable.0.is_none()
-                && variable.1 == "params"
-                && variable.2.is_empty()
-            {
-                let error =
-                    RunError::new(codes::UNKNOWN_VARIABLE, "there is no variable named `params` here")
-                        .hint("functions see only their arguments: pass what they need of `params`");
-                seen.push((error, "params".to_owned(), *position));
             }
             true
         });

@@ -111,6 +111,38 @@ fn end_of_condition(tokens: &[(Token, Position)], at: usize) -> Option<Position>
     None
 }
 
+/// Where functions use `params`, which they cannot see.
+pub(super) fn params_in_functions(text: &str) -> Vec<Position> {
+    let tokens = tokens(text);
+    let is_params = |token: &Token| matches!(token, Token::Identifier(name) if **name == "params");
+    let mut found = Vec::new();
+    for (at, _) in tokens.iter().enumerate().filter(|(_, (token, _))| *token == Token::Fn) {
+        let Some(open) = (at..tokens.len()).find(|i| tokens[*i].0 == Token::LeftBrace) else { continue };
+        if tokens[at..open].iter().any(|(token, _)| is_params(token)) {
+            continue;
+        }
+        let mut depth = 0usize;
+        for (i, (token, position)) in tokens.iter().enumerate().skip(open) {
+            match token {
+                Token::LeftBrace | Token::MapStart => depth += 1,
+                Token::RightBrace => depth -= 1,
+                token if is_params(token) => {
+                    let property = matches!(tokens[i - 1].0, Token::Period | Token::Elvis);
+                    let key = matches!(tokens.get(i + 1), Some((Token::Colon, _)));
+                    if !property && !key {
+                        found.push(*position);
+                    }
+                }
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+    }
+    found
+}
+
 /// The tokens of a text as the parser asks for them, which alone knows where text interpolation ends.
 fn tokens(text: &str) -> Vec<(Token, Position)> {
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -151,6 +183,19 @@ mod tests {
             ("if a\n{ b }", "if known( a\n){ b }".into()),
         ] {
             assert_eq!(Places::default().wrap("f", text), wrapped, "{text}");
+        }
+    }
+
+    #[test]
+    fn functions_that_use_params_are_found_and_closures_are_not() {
+        for (text, found) in [
+            ("fn f() { params.x }", 1),
+            ("fn f(params) { params.x }", 0),
+            ("fn f(x) { x.params + #{ params: 1 }.params }", 0),
+            ("let f = || params.x; step(\"a\", || { params.y });", 0),
+            ("fn f(x) { if x { `${params.x}` } else { || params } } params.z", 2),
+        ] {
+            assert_eq!(params_in_functions(text).len(), found, "{text}");
         }
     }
 

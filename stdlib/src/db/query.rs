@@ -16,9 +16,7 @@ use rhai::{Map, NativeCallContext};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{
-    sql::{self, Dialect},
-};
+use super::sql::{self, Dialect};
 use crate::codes;
 
 /// Options of `db::query`.
