@@ -267,6 +267,9 @@ pub enum Event {
         /// What it changed, if it changes one thing.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         target: Option<Target>,
+        /// What it was about, for people. May be empty.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        about: String,
         /// How sure this is. Always observed in a live run.
         grade: Grade,
         /// How often it was tried.

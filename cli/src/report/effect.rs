@@ -109,12 +109,13 @@ pub(crate) fn no_return(result: &EffectResult) -> Option<&str> {
 ///
 /// `begun` is what its beginning said; a replayed effect may have none. `answer` stands in for the text of a wait that has none.
 pub(crate) fn ended(event: &Event, begun: Option<&Begun>, answer: Option<&str>, plan: bool) -> Vec<Line> {
-    let Event::EffectEnded { kind, effect, target, grade, attempts, elapsed_ms, replayed, result, .. } =
-        event
+    let Event::EffectEnded {
+        kind, effect, target, about, grade, attempts, elapsed_ms, replayed, result, ..
+    } = event
     else {
         return Vec::new();
     };
-    let label = begun.map_or_else(|| label(effect, target.as_ref(), ""), |b| b.label.clone());
+    let label = begun.map_or_else(|| label(effect, target.as_ref(), about), |b| b.label.clone());
     let told = |text: &str| match text {
         "" => String::new(),
         text => format!(": {text}"),

@@ -35,7 +35,7 @@ pub fn history(run: &Run, records: &[Record]) -> Vec<Envelope> {
         outside
             && matches!(
                 &record.entry,
-                Entry::Outcome { kind: Kind::Change, outcome: Outcome::Changed { .. }, .. }
+                Entry::Outcome { kind: Kind::Change, result: Outcome::Changed { .. }, .. }
             )
     };
     let changes = records.iter().filter(moved).count();
@@ -50,17 +50,20 @@ fn event(record: &Record, changes: usize) -> Event {
         Entry::Intent { kind, effect, target, text, .. } => {
             Event::EffectStarted { id, kind, effect, target, text }
         }
-        Entry::Outcome { kind, effect, target, attempts, elapsed_ms, outcome, .. } => Event::EffectEnded {
-            id,
-            kind,
-            effect,
-            target,
-            grade: Grade::Observed,
-            attempts,
-            elapsed_ms,
-            replayed: false,
-            result: outcome.into(),
-        },
+        Entry::Outcome { kind, effect, target, about, attempts, elapsed_ms, result, .. } => {
+            Event::EffectEnded {
+                id,
+                kind,
+                effect,
+                target,
+                about,
+                grade: Grade::Observed,
+                attempts,
+                elapsed_ms,
+                replayed: false,
+                result: result.into(),
+            }
+        }
         Entry::StepStarted { name } => Event::StepStarted { id, name },
         Entry::StepEnded { name, ok, elapsed_ms } => Event::StepEnded { id, name, ok, elapsed_ms },
         Entry::Replied { reply } => Event::Replied { id, reply },

@@ -14,7 +14,7 @@ use crate::{
 
 /// One thing that was journaled.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "entry", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Entry {
     /// A change or an action is about to be applied, or a wait began. Durable before it is applied.
     Intent {
@@ -52,13 +52,15 @@ pub enum Entry {
         /// What it changes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         target: Option<Target>,
+        /// What it was about, for people, where no intent says so.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        about: String,
         /// How often it was tried.
         attempts: u32,
         /// How long it took, in milliseconds.
         elapsed_ms: u64,
         /// What it came to.
-        #[serde(flatten)]
-        outcome: Outcome,
+        result: Outcome,
     },
     /// A step opened.
     StepStarted {
@@ -112,7 +114,7 @@ pub enum Entry {
 
 /// What an effect came to, with all that a resumed run needs to answer it again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "result", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// A target was moved and the new state is in effect.
     Changed {
@@ -245,7 +247,6 @@ pub struct Record {
     /// Id of the effect, step or place.
     pub id: String,
     /// What.
-    #[serde(flatten)]
     pub entry: Entry,
 }
 

@@ -34,9 +34,7 @@ impl Replay {
         let mut effects: HashMap<String, Recorded> = HashMap::with_capacity(records.len());
         for sealed in records {
             // Only effects are answered; decoding the rest would be wasted.
-            if !sealed.body.starts_with("{\"entry\":\"intent\"")
-                && !sealed.body.starts_with("{\"entry\":\"outcome\"")
-            {
+            if !sealed.body.starts_with("{\"intent\":") && !sealed.body.starts_with("{\"outcome\":") {
                 continue;
             }
             let entry = serde_json::from_str(&sealed.body).map_err(|e| {
@@ -46,8 +44,8 @@ impl Replay {
                 Entry::Intent { kind, effect, print, input, .. } => {
                     effects.insert(sealed.id.clone(), Recorded { kind, effect, print, input, outcome: None });
                 }
-                Entry::Outcome { kind, effect, print, input, attempts, elapsed_ms, outcome, .. } => {
-                    let outcome = Some((outcome, attempts, elapsed_ms));
+                Entry::Outcome { kind, effect, print, input, attempts, elapsed_ms, result, .. } => {
+                    let outcome = Some((result, attempts, elapsed_ms));
                     match effects.get_mut(&sealed.id) {
                         Some(recorded) => recorded.outcome = outcome,
                         None => {

@@ -14,7 +14,7 @@ use crate::{error::RunError, event::Event, journal::Outcome, world::Known};
 impl Kernel {
     pub(super) async fn do_action(&self, call: &Call, action: Arc<dyn AnyAction>) -> Result<Known, RunError> {
         if let Some((outcome, attempts, elapsed_ms)) = self.recorded(call)? {
-            self.replayed(call, None, &outcome, attempts, elapsed_ms);
+            self.replayed(call, None, || action.describe(), &outcome, attempts, elapsed_ms);
             return match outcome {
                 Outcome::Performed { value, .. } => {
                     self.performed(call, &action, &value);
@@ -39,7 +39,7 @@ impl Kernel {
         if let Err(error) = allowed {
             let error = RunError { effect: Some(call.id.clone()), ..error };
             let outcome = Outcome::Failed { error: error.clone(), happened: None };
-            self.ended(call, Ending::new(outcome, 1)).await;
+            self.ended(call, Ending { about: text, ..Ending::new(outcome, 1) }).await;
             return Err(error);
         }
         self.intend(call, None, None, &text).await?;
@@ -57,13 +57,18 @@ impl Kernel {
                     }
                     Known::Unknown => Value::Null,
                 };
-                let outcome = Outcome::Performed { value, text };
-                self.ended(call, Ending { grade, intended: true, ..Ending::new(outcome, attempts) }).await;
+                let outcome = Outcome::Performed { value, text: text.clone() };
+                self.ended(
+                    call,
+                    Ending { grade, intended: true, about: text, ..Ending::new(outcome, attempts) },
+                )
+                .await;
                 Ok(known)
             }
             Err(GaveUp { error, attempts }) => {
                 let outcome = Outcome::Failed { error: error.clone(), happened: None };
-                self.ended(call, Ending { intended: true, ..Ending::new(outcome, attempts) }).await;
+                self.ended(call, Ending { intended: true, about: text, ..Ending::new(outcome, attempts) })
+                    .await;
                 Err(error)
             }
         }

@@ -29,7 +29,7 @@ impl Kernel {
     pub(super) async fn do_change(&self, call: &Call, change: Arc<dyn AnyChange>) -> Result<Known, RunError> {
         let target = change.target();
         if let Some((outcome, attempts, elapsed_ms)) = self.recorded(call)? {
-            self.replayed(call, Some(target), &outcome, attempts, elapsed_ms);
+            self.replayed(call, Some(target), String::new, &outcome, attempts, elapsed_ms);
             return self.replay_change(call, change, outcome);
         }
         self.started(call, Some(&target), String::new());

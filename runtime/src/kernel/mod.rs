@@ -405,7 +405,7 @@ impl Kernel {
 
     /// Records and tells how an effect ended.
     async fn ended(&self, call: &Call, ending: Ending) {
-        let Ending { outcome, attempts, grade, target, intended, at_least, note } = ending;
+        let Ending { outcome, attempts, grade, target, about, intended, at_least, note } = ending;
         let elapsed = if at_least.is_zero() { self.now().saturating_sub(call.started) } else { at_least };
         let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         let told = (!self.shared.emitter.is_silent()).then(|| tell(&outcome, note));
@@ -417,9 +417,10 @@ impl Kernel {
                 print: call.print.clone(),
                 input,
                 target: target.clone(),
+                about: if intended { String::new() } else { about.clone() },
                 attempts,
                 elapsed_ms,
-                outcome,
+                result: outcome,
             };
             self.keep_async(&call.id, &entry).await;
         }
@@ -429,6 +430,7 @@ impl Kernel {
                 kind: call.kind,
                 effect: call.effect.to_owned(),
                 target,
+                about,
                 grade,
                 attempts,
                 elapsed_ms,
@@ -443,6 +445,7 @@ impl Kernel {
         &self,
         call: &Call,
         target: Option<Target>,
+        about: impl FnOnce() -> String,
         outcome: &Outcome,
         attempts: u32,
         elapsed_ms: u64,
@@ -455,6 +458,7 @@ impl Kernel {
             kind: call.kind,
             effect: call.effect.to_owned(),
             target,
+            about: about(),
             grade: Grade::Observed,
             attempts,
             elapsed_ms,
@@ -503,6 +507,7 @@ struct Ending {
     attempts: u32,
     grade: Grade,
     target: Option<Target>,
+    about: String,
     /// Whether an intent holds the input already.
     intended: bool,
     at_least: Duration,
@@ -516,6 +521,7 @@ impl Ending {
             attempts,
             grade: Grade::Observed,
             target: None,
+            about: String::new(),
             intended: false,
             at_least: Duration::ZERO,
             note: None,

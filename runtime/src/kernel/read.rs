@@ -10,7 +10,7 @@ use crate::{error::RunError, journal::Outcome, world::Known};
 impl Kernel {
     pub(super) async fn do_read(&self, call: &Call, read: &dyn AnyRead) -> Result<Known, RunError> {
         if let Some((outcome, attempts, elapsed_ms)) = self.recorded(call)? {
-            self.replayed(call, None, &outcome, attempts, elapsed_ms);
+            self.replayed(call, None, || read.describe(), &outcome, attempts, elapsed_ms);
             return match outcome {
                 Outcome::Answered { value, .. } => Ok(Known::Value(value)),
                 Outcome::Failed { error, .. } => Err(error),
@@ -25,27 +25,19 @@ impl Kernel {
         {
             Ok(((known, grade), attempts)) => {
                 let (value, text) = match &known {
-                    Known::Value(value) => (value.clone(), told(&read.describe(), &read.show(value))),
-                    Known::Unknown => (serde_json::Value::Null, read.describe()),
+                    Known::Value(value) => (value.clone(), read.show(value)),
+                    Known::Unknown => (serde_json::Value::Null, String::new()),
                 };
                 let outcome = Outcome::Answered { value, text, grade };
-                self.ended(call, Ending { grade, ..Ending::new(outcome, attempts) }).await;
+                self.ended(call, Ending { grade, about: read.describe(), ..Ending::new(outcome, attempts) })
+                    .await;
                 Ok(known)
             }
             Err(GaveUp { error, attempts }) => {
                 let outcome = Outcome::Failed { error: error.clone(), happened: None };
-                self.ended(call, Ending::new(outcome, attempts)).await;
+                self.ended(call, Ending { about: read.describe(), ..Ending::new(outcome, attempts) }).await;
                 Err(error)
             }
         }
-    }
-}
-
-/// What was looked at and what was found, in one line.
-pub(super) fn told(what: &str, found: &str) -> String {
-    match (what.is_empty(), found.is_empty()) {
-        (_, true) => what.to_owned(),
-        (true, _) => found.to_owned(),
-        _ => format!("{what}: {found}"),
     }
 }

@@ -107,7 +107,7 @@ impl Kernel {
     ) -> Result<(), RunError> {
         let target = change.target();
         if let Some((outcome, attempts, elapsed_ms)) = self.recorded(call)? {
-            self.replayed(call, Some(target), &outcome, attempts, elapsed_ms);
+            self.replayed(call, Some(target), String::new, &outcome, attempts, elapsed_ms);
             return match outcome {
                 Outcome::Changed { .. } | Outcome::Unchanged { .. } => Ok(()),
                 Outcome::Failed { error, .. } => Err(error),
@@ -168,7 +168,7 @@ impl Kernel {
         output: &Value,
     ) -> Result<(), RunError> {
         if let Some((outcome, attempts, elapsed_ms)) = self.recorded(call)? {
-            self.replayed(call, None, &outcome, attempts, elapsed_ms);
+            self.replayed(call, None, String::new, &outcome, attempts, elapsed_ms);
             return match outcome {
                 Outcome::Performed { .. } => Ok(()),
                 Outcome::Failed { error, .. } => Err(error),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{AnyWait, Call, Ending, Kernel, cancelled, change::unfit, cursor, read::told};
+use super::{AnyWait, Call, Ending, Kernel, cancelled, change::unfit, cursor};
 use crate::{
     error::RunError,
     journal::{Entry, Outcome},
@@ -12,7 +12,7 @@ use crate::{
 impl Kernel {
     pub(super) async fn do_wait(&self, call: &Call, wait: &dyn AnyWait) -> Result<Known, RunError> {
         if let Some((outcome, attempts, elapsed_ms)) = self.recorded(call)? {
-            self.replayed(call, None, &outcome, attempts, elapsed_ms);
+            self.replayed(call, None, || wait.describe(), &outcome, attempts, elapsed_ms);
             return match outcome {
                 Outcome::Answered { value, .. } => Ok(Known::Value(value)),
                 Outcome::Failed { error, .. } => Err(error),
@@ -35,13 +35,14 @@ impl Kernel {
                 if let Some(reply) = waited.reply {
                     self.keep_async(&call.id, &Entry::Replied { reply }).await;
                 }
-                let (value, text) = match &waited.answer {
-                    Known::Value(value) => (value.clone(), told(&text, &wait.show(value))),
-                    Known::Unknown => (serde_json::Value::Null, text),
+                let (value, found) = match &waited.answer {
+                    Known::Value(value) => (value.clone(), wait.show(value)),
+                    Known::Unknown => (serde_json::Value::Null, String::new()),
                 };
-                let outcome = Outcome::Answered { value, text, grade: waited.grade };
+                let outcome = Outcome::Answered { value, text: found, grade: waited.grade };
                 let ending = Ending {
                     grade: waited.grade,
+                    about: text,
                     at_least: waited.at_least,
                     intended: true,
                     ..Ending::new(outcome, 1)
@@ -52,7 +53,7 @@ impl Kernel {
             Err(error) => {
                 let error = RunError { effect: Some(call.id.clone()), ..error };
                 let outcome = Outcome::Failed { error: error.clone(), happened: None };
-                self.ended(call, Ending { intended: true, ..Ending::new(outcome, 1) }).await;
+                self.ended(call, Ending { intended: true, about: text, ..Ending::new(outcome, 1) }).await;
                 Err(error)
             }
         }

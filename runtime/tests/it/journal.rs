@@ -70,7 +70,7 @@ fn the_intent_is_in_the_store_before_the_provider_is_asked() {
                 let found = tokio.block_on(async {
                     let run = store.runs(1).await.unwrap().pop()?;
                     let records = store.records(&run.id).await.unwrap();
-                    records.iter().find(|r| r.body.contains("\"entry\":\"intent\"")).map(|r| r.body.clone())
+                    records.iter().find(|r| r.body.contains("{\"intent\":")).map(|r| r.body.clone())
                 });
                 if let Some(found) = found {
                     return found;

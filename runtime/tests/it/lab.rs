@@ -450,14 +450,16 @@ impl Lab {
             .unwrap()
             .iter()
             .filter_map(|e| match &e.event {
-                Event::EffectEnded { id, grade: g, result, .. } => Some(match result {
+                Event::EffectEnded { id, grade: g, about, result, .. } => Some(match result {
                     EffectResult::Changed { from_text, to_text, .. } => {
                         format!("{id} {}: {from_text} -> {to_text}", grade(g))
                     }
                     EffectResult::Unchanged { text, .. } => format!("{id} {}: {text} unchanged", grade(g)),
-                    EffectResult::Performed { text } | EffectResult::Answered { text } => {
-                        format!("{id} {}: {text}", grade(g))
+                    EffectResult::Performed { text } => format!("{id} {}: {text}", grade(g)),
+                    EffectResult::Answered { text } if text.is_empty() => {
+                        format!("{id} {}: {about}", grade(g))
                     }
+                    EffectResult::Answered { text } => format!("{id} {}: {about}: {text}", grade(g)),
                     EffectResult::Failed { error } => format!("{id} failed: {error}"),
                 }),
                 _ => None,
