@@ -274,6 +274,11 @@ impl Config {
                 errors.push(entry.placed(error));
             }
         }
+        if let Some(entry) = &chosen.exec
+            && let Err(error) = crate::exec::configure(entry, &mut providers)
+        {
+            errors.push(entry.placed(error));
+        }
         if errors.is_empty() { Ok(providers) } else { Err(fail(errors)) }
     }
 

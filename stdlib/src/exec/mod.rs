@@ -9,7 +9,10 @@ use std::sync::Arc;
 use cutover_runtime::provider::{ProviderError, Providers};
 use rhai::{Module, plugin::*};
 
-use crate::codes;
+use crate::{
+    codes,
+    config::{ConfigError, Entry},
+};
 
 mod capture;
 mod command;
@@ -34,9 +37,48 @@ pub fn policy(on: &Providers) -> Result<Arc<ExecPolicy>, ProviderError> {
     })
 }
 
+/// Keeps the policy of the table `[env.NAME.exec]` where commands look for it.
+///
+/// # Errors
+/// A setting that cannot be used.
+pub fn configure(entry: &Entry, into: &mut Providers) -> Result<(), ConfigError> {
+    let policy: ExecPolicy = entry.settings()?;
+    into.extend(Arc::new(policy.in_folder(entry.path(""))));
+    Ok(())
+}
+
 /// The script module `exec`.
 pub fn module() -> Module {
     let mut m = Module::new();
     combine_with_exported_module!(&mut m, "run", run::script);
     m
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+
+    fn providers(table: &str) -> Result<Providers, String> {
+        let none: [(String, String); 0] = [];
+        let text = format!("[env.staging]\n{table}");
+        Config::parse("/etc/cutover/cutover.toml", &text, none)
+            .and_then(|config| config.providers("staging"))
+            .map_err(|errors| errors.to_string())
+    }
+
+    #[test]
+    fn the_table_of_an_environment_becomes_its_policy() {
+        let found =
+            providers("[env.staging.exec]\nallow = [\"git fetch *\"]\ndir = \"work\"").expect("usable");
+        let policy = policy(&found).expect("there");
+        assert_eq!(policy.allow[0].to_string(), "git fetch *");
+        assert_eq!(policy.dir(None), Path::new("/etc/cutover/work"));
+        assert!(!policy.shell);
+        assert!(super::policy(&providers("").expect("usable")).is_err());
+        let wrong = providers("[env.staging.exec]\nalow = []").map(drop).expect_err("a typing error");
+        assert!(wrong.contains("alow"), "{wrong}");
+    }
 }
