@@ -223,9 +223,9 @@ Examples:
 
 fn exit_codes() -> String {
     let codes: Vec<String> =
-        Exit::ALL.iter().map(|(exit, meaning)| format!("  {}  {meaning}", *exit as u8)).collect();
+        Exit::ALL.iter().map(|(exit, meaning)| format!("  {:>3}  {meaning}", *exit as u8)).collect();
     format!(
-        "Exit codes:\n{}\n  With plan --detailed-exitcode: 0 nothing to do, 2 changes, 1 any error.\n\nBegin with `cutover new hello`, then `cutover plan hello.rhai` and `cutover run hello.rhai`.",
+        "Exit codes:\n{}\n       With plan --detailed-exitcode: 0 nothing to do, 2 changes, 1 any error.\n\nBegin with `cutover new hello`, then `cutover plan hello.rhai` and `cutover run hello.rhai`.",
         codes.join("\n")
     )
 }

