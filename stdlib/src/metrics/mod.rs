@@ -1,11 +1,22 @@
 //! `metrics`: named measurements, and gates on them.
+//!
+//! [`query`] reads one value, [`hold`] watches bounds for a while, [`verdict`] decides, [`prometheus`] is a source.
 
 use async_trait::async_trait;
-use cutover_runtime::provider::{Capability, Provider, ProviderError, Providers};
-use rhai::Module;
+use cutover_runtime::{
+    provider::{Capability, Provider, ProviderError, Providers},
+    script::{ScriptContext, ScriptResult},
+    target::Target,
+};
+use rhai::{Module, NativeCallContext, combine_with_exported_module};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, Entry};
+
+pub mod hold;
+pub mod prometheus;
+pub mod query;
+pub mod verdict;
 
 /// What a metrics source knows about one metric at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -32,7 +43,10 @@ impl Capability for dyn Metrics {
 
 /// The script module `metrics`.
 pub fn module() -> Module {
-    Module::new()
+    let mut module = Module::new();
+    combine_with_exported_module!(&mut module, "metrics", query::script);
+    combine_with_exported_module!(&mut module, "metrics", hold::script);
+    module
 }
 
 /// Binds a metrics source from the configuration.
@@ -40,6 +54,30 @@ pub fn module() -> Module {
 /// # Errors
 /// An unknown provider or a setting that cannot be used.
 pub fn bind(entry: &Entry, into: &mut Providers) -> Result<(), ConfigError> {
-    let _ = into;
-    Err(entry.unknown_provider(&[]))
+    match entry.provider.as_str() {
+        "prometheus" => prometheus::bind(entry, into),
+        _ => Err(entry.unknown_provider(&["prometheus"])),
+    }
+}
+
+/// What readings of a source depend on: the source, the route of the same name (a shift of its traffic changes what is
+/// measured), and what the script names besides.
+fn depends_on(source: &str, more: &[Target]) -> Vec<Target> {
+    let mut targets = vec![Target::new("metrics", source), Target::new("traffic", source)];
+    targets.extend(more.iter().filter(|target| !targets.contains(target)).cloned().collect::<Vec<_>>());
+    targets
+}
+
+/// Refuses a `depends_on` that is not made of whole target names.
+fn check_depends_on(cx: &NativeCallContext<'_>, targets: &[Target]) -> ScriptResult<()> {
+    let whole = |target: &&Target| {
+        target.as_str().split_once('/').is_some_and(|(noun, name)| !noun.is_empty() && !name.is_empty())
+    };
+    match targets.iter().find(|target| !whole(target)) {
+        None => Ok(()),
+        Some(wrong) => Err(cx.bad_argument(
+            "depends_on",
+            &format!("\"{wrong}\" is not the name of a target: want noun/name, such as \"deploy/web\""),
+        )),
+    }
 }

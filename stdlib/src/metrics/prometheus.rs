@@ -1,0 +1,508 @@
+//! Metrics from Prometheus, or from anything that speaks its query API (Thanos, Mimir, VictoriaMetrics).
+//!
+//! Each metric is an instant query (`/api/v1/query`, <https://prometheus.io/docs/prometheus/latest/querying/api/>) that must
+//! answer a scalar or exactly one series. No series, `NaN` and infinities are no data.
+//!
+//! Staleness: an instant query may answer a sample that is up to five minutes old (`--query.lookback-delta`), and what was
+//! pushed to a Pushgateway never grows old. Gates therefore rest on `rate`, `increase` or `…_over_time` of a range not longer
+//! than what they should notice, which have no data once nothing new arrives.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use cutover_runtime::{
+    error::{codes, did_you_mean},
+    provider::{Provider, ProviderError, Providers},
+    quantity::Span,
+};
+use futures_util::future::join_all;
+use reqwest::{
+    Method, StatusCode, Url,
+    header::{self, HeaderMap, HeaderName, HeaderValue},
+};
+use serde::{Deserialize, Deserializer, de};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::{Metrics, Reading};
+use crate::{
+    codes as library,
+    config::{ConfigError, Entry},
+    net,
+};
+
+/// Longest answer that is read. One number takes a hundred bytes; what is longer is a query over too many series.
+const LONGEST_ANSWER: usize = 4 << 20;
+
+/// The settings of a target with `provider = "prometheus"`.
+///
+/// ```toml
+/// [env.production.metrics.web]
+/// provider = "prometheus"
+/// url = "http://prometheus.internal:9090"
+///
+/// [env.production.metrics.web.metrics]
+/// error_rate = "sum(rate(http_requests_total{code=~'5..'}[1m])) / sum(rate(http_requests_total[1m]))"
+/// p95 = { query = "…", samples = "sum(increase(http_requests_total[1m]))", unit = "seconds" }
+/// ```
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Base URL, with a path prefix where there is one; without `/api/v1`. May hold user name and password.
+    pub url: String,
+    /// The queries, by the names that scripts use.
+    #[serde(default)]
+    pub metrics: BTreeMap<String, Query>,
+    /// Headers sent with each request, such as `X-Scope-OrgID`.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// Environment variable with a bearer token.
+    #[serde(default)]
+    pub bearer_env: Option<String>,
+    /// File with a bearer token, read for each request, so that it may be rotated.
+    #[serde(default)]
+    pub bearer_file: Option<PathBuf>,
+    /// Longest time for one query; default 10s.
+    #[serde(default = "usual_timeout")]
+    pub timeout: Span,
+    /// Whether to take values that came with a warning, such as that a store of a Thanos did not answer.
+    #[serde(default)]
+    pub ignore_warnings: bool,
+}
+
+fn usual_timeout() -> Span {
+    Span::secs(10)
+}
+
+/// The query behind a name: text, or a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Query {
+    /// In PromQL; answers one number.
+    pub query: String,
+    /// In PromQL; answers on how many observations that number rests.
+    pub samples: Option<String>,
+    /// What the number counts.
+    pub unit: Unit,
+}
+
+/// What the number that a query answers counts. It is turned into base units: a share 0..1, seconds, or a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// A number, or anything in base units already.
+    #[default]
+    Number,
+    /// A share 0..1.
+    Ratio,
+    /// 0..100.
+    Percent,
+    /// Seconds.
+    Seconds,
+    /// Milliseconds.
+    Milliseconds,
+}
+
+impl Unit {
+    fn to_base(self, value: f64) -> f64 {
+        match self {
+            Self::Number | Self::Ratio | Self::Seconds => value,
+            Self::Percent => value / 100.0,
+            Self::Milliseconds => value / 1000.0,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Query {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            query: String,
+            samples: Option<String>,
+            #[serde(default)]
+            unit: Unit,
+        }
+
+        // By hand, because an untagged enum does not say which field of the table is wrong.
+        struct TextOrTable;
+        impl<'de> de::Visitor<'de> for TextOrTable {
+            type Value = Query;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a query, or a table with `query`, `samples` and `unit`")
+            }
+
+            fn visit_str<E: de::Error>(self, query: &str) -> Result<Query, E> {
+                Ok(Query { query: query.to_owned(), samples: None, unit: Unit::default() })
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Query, A::Error> {
+                let table = Table::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                Ok(Query { query: table.query, samples: table.samples, unit: table.unit })
+            }
+        }
+        from.deserialize_any(TextOrTable)
+    }
+}
+
+/// A Prometheus server, as the metrics of one service.
+pub struct Prometheus {
+    /// Name of the target.
+    name: String,
+    base: String,
+    client: reqwest::Client,
+    headers: HeaderMap,
+    settings: Settings,
+}
+
+/// Binds a metrics source with `provider = "prometheus"`.
+///
+/// # Errors
+/// A setting that cannot be used.
+pub fn bind(entry: &Entry, into: &mut Providers) -> Result<(), ConfigError> {
+    let mut settings: Settings = entry.settings()?;
+    settings.bearer_file = settings.bearer_file.map(|path| entry.path(&path.to_string_lossy()));
+    let source =
+        Prometheus::new(&entry.name, settings).map_err(|bad| entry.bad_setting(bad.key, &bad.why))?;
+    let source = Arc::new(source);
+    into.bind::<dyn Metrics>(&entry.name, source.clone(), source);
+    Ok(())
+}
+
+/// A setting that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{key}`: {why}")]
+pub struct BadSetting {
+    /// The setting.
+    pub key: &'static str,
+    /// What is wrong with it. Never holds its value where that may be secret.
+    pub why: String,
+}
+
+impl Prometheus {
+    /// A server as the metrics source `name`. Nothing is asked of it yet.
+    ///
+    /// # Errors
+    /// The setting that cannot be used.
+    pub fn new(name: &str, settings: Settings) -> Result<Self, BadSetting> {
+        let bad = |key, why: String| BadSetting { key, why };
+        let url = Url::parse(&settings.url).map_err(|e| bad("url", format!("not a URL: {e}")))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(bad("url", format!("want http or https, not {}", url.scheme())));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(bad("url", "want a base URL, without ? and #".to_owned()));
+        }
+        if settings.bearer_env.is_some() && settings.bearer_file.is_some() {
+            return Err(bad("bearer_env", "want either `bearer_env` or `bearer_file`".to_owned()));
+        }
+        if settings.timeout.0.is_zero() {
+            return Err(bad("timeout", "want more than 0s".to_owned()));
+        }
+        if let Some((name, _)) = settings.metrics.iter().find(|(_, metric)| metric.query.trim().is_empty()) {
+            return Err(bad("metrics", format!("the query of {name} is empty")));
+        }
+        let mut headers = HeaderMap::new();
+        for (name, value) in &settings.headers {
+            let key = name.parse::<HeaderName>();
+            let key = key.map_err(|_| bad("headers", format!("\"{name}\" is not the name of a header")))?;
+            let mut value = value
+                .parse::<HeaderValue>()
+                .map_err(|_| bad("headers", format!("the value of {name} cannot be sent in a header")))?;
+            value.set_sensitive(true);
+            headers.insert(key, value);
+        }
+        let base = url.as_str().trim_end_matches('/').to_owned();
+        let client = net::client(&base).map_err(|e| bad("url", e.message))?;
+        Ok(Self { name: name.to_owned(), base, client, headers, settings })
+    }
+
+    /// The token to send, read anew each time.
+    async fn bearer(&self) -> Result<Option<HeaderValue>, ProviderError> {
+        let fail = |message: String| ProviderError::terminal(codes::SECRET, message);
+        let token = match (&self.settings.bearer_env, &self.settings.bearer_file) {
+            (Some(variable), _) => std::env::var(variable).map_err(|_| {
+                fail(format!(
+                    "the environment variable {variable}, bearer token of {}, is not set",
+                    self.name
+                ))
+            })?,
+            (None, Some(path)) => tokio::fs::read_to_string(path).await.map_err(|e| {
+                fail(format!("{}, file with the bearer token of {}: {e}", path.display(), self.name))
+            })?,
+            (None, None) => return Ok(None),
+        };
+        let token = Zeroizing::new(token);
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
+            .map_err(|_| fail(format!("the bearer token of {} cannot be sent in a header", self.name)))?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+
+    /// Sends one request and reads the JSON it answers, whatever its status.
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        form: Option<String>,
+    ) -> Result<(StatusCode, Value), ProviderError> {
+        let url = format!("{}{path}", self.base);
+        let mut request = self
+            .client
+            .request(method, &url)
+            // The server is asked to stop by itself a little earlier, and then says why.
+            .timeout(self.settings.timeout.0 + Duration::from_secs(1))
+            .headers(self.headers.clone())
+            .header(header::ACCEPT, "application/json");
+        if let Some(token) = self.bearer().await? {
+            request = request.header(header::AUTHORIZATION, token);
+        }
+        if let Some(form) = form {
+            request = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded").body(form);
+        }
+        let mut response = request.send().await.map_err(|e| net::no_answer(&e, &url, true))?;
+        let status = response.status();
+        let json = response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok())
+            .is_some_and(|kind| kind.contains("json"));
+        if !status.is_success() && !json {
+            let error = net::refused(response, &url).await;
+            return Err(match status.as_u16() {
+                401 | 403 => error.hint("give credentials with `bearer_env`, `bearer_file` or `headers`"),
+                300..=399 => error.hint("set `url` to where it redirects: redirects are not followed"),
+                404 => error.hint("check `url`: it is the address in front of /api/v1"),
+                _ => error,
+            });
+        }
+        let at = net::without_credentials(&url);
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|e| net::no_answer(&e, &url, true))? {
+            body.extend_from_slice(&chunk);
+            if body.len() > LONGEST_ANSWER {
+                return Err(provider_error(format!("{at} answered more than {} MiB", LONGEST_ANSWER >> 20))
+                    .hint("make the query answer one series: wrap it in sum(…) or max(…)"));
+            }
+        }
+        let answer = serde_json::from_slice(&body).map_err(|_| {
+            let start: String = String::from_utf8_lossy(&body).trim().chars().take(120).collect();
+            provider_error(format!("{at} did not answer JSON but \"{start}\""))
+                .hint("check `url`: it is the address of Prometheus itself, not of a page that shows it")
+        })?;
+        Ok((status, answer))
+    }
+
+    /// The number that a query answers, if there is one. `what` names the query in errors.
+    async fn number(&self, what: &str, query: &str) -> Result<Option<f64>, ProviderError> {
+        let timeout = format!("{:.3}", self.settings.timeout.0.as_secs_f64());
+        let form = Url::parse_with_params(&self.base, [("query", query), ("timeout", &*timeout)])
+            .map_err(|e| ProviderError::terminal(codes::INTERNAL, format!("{what} cannot be sent: {e}")))?;
+        let form = form.query().unwrap_or_default().to_owned();
+        let (status, answer) = self.ask(Method::POST, "/api/v1/query", Some(form)).await?;
+        // Nothing is changed by a query, so it may be repeated whenever the server blames itself.
+        let again = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+        let answer: Answer = serde_json::from_value(answer).map_err(|_| {
+            let at = net::without_credentials(&self.base);
+            let message = format!("{at} answered {status} and JSON that is not an answer of Prometheus");
+            if again {
+                return ProviderError::retryable(library::HTTP_STATUS, message);
+            }
+            provider_error(message).hint("check `url`: it is the address in front of /api/v1")
+        })?;
+        if answer.status != "success" {
+            return Err(refused(what, query, &answer, again));
+        }
+        // Up to 3.0 notes on style came as warnings; they do not touch the value.
+        let warning = answer.warnings.iter().find(|warning| !warning.starts_with("PromQL info"));
+        if let (Some(warning), false) = (warning, self.settings.ignore_warnings) {
+            return Err(ProviderError::retryable(
+                codes::PROVIDER,
+                format!("{what} came with a warning: {warning}"),
+            )
+            .hint("the value may be wrong; with `ignore_warnings = true` it is taken anyway"));
+        }
+        let data = answer.data.ok_or_else(|| provider_error(format!("{what} came without data")))?;
+        single(what, data)
+    }
+
+    /// The query behind `metric`: bound, or written out.
+    fn resolve(&self, metric: &str) -> Result<Query, ProviderError> {
+        if let Some(bound) = self.settings.metrics.get(metric) {
+            return Ok(bound.clone());
+        }
+        // A plain word is a name; one with - or . is rather a misspelt name than a subtraction.
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        if !metric.trim().chars().all(plain) {
+            return Ok(Query { query: metric.to_owned(), samples: None, unit: Unit::Number });
+        }
+        let known: Vec<&str> = self.settings.metrics.keys().map(String::as_str).collect();
+        let bound = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let error = ProviderError::terminal(
+            codes::ARGUMENT,
+            format!("no metric named \"{metric}\" in {}; bound: {bound}", self.name),
+        );
+        let error = match did_you_mean(metric, known) {
+            Some(close) => error.hint(format!("did you mean \"{close}\"?")),
+            None => error,
+        };
+        Err(error.hint(format!("for the series of that name write \"{}{{}}\"", metric.trim())))
+    }
+}
+
+#[async_trait]
+impl Provider for Prometheus {
+    fn kind(&self) -> &'static str {
+        "prometheus"
+    }
+
+    fn describe(&self) -> String {
+        net::without_credentials(&self.base)
+    }
+
+    /// Asks for the version, and asks each bound query once, so that a wrong one is found before a gate needs it.
+    async fn check(&self) -> Result<String, ProviderError> {
+        let version = match self.ask(Method::GET, "/api/v1/status/buildinfo", None).await {
+            Ok((status, info)) if status.is_success() => match info["data"]["version"].as_str() {
+                Some(version) => format!("Prometheus {version}"),
+                None => "Prometheus API".to_owned(),
+            },
+            // Not everything that answers queries says its version.
+            Ok(_) => "Prometheus API".to_owned(),
+            Err(error) if error.code.as_str() == library::HTTP_STATUS => {
+                self.number("a query of nothing", "vector(1)").await?;
+                "Prometheus API".to_owned()
+            }
+            Err(error) => return Err(error),
+        };
+        let names = self.names();
+        let readings = join_all(names.iter().map(|name| self.query(name))).await;
+        let mut silent = Vec::new();
+        for (name, reading) in names.iter().zip(readings) {
+            if reading?.value.is_none() {
+                silent.push(name.as_str());
+            }
+        }
+        let s = if names.len() == 1 { "" } else { "s" };
+        let silent = match silent.as_slice() {
+            [] => String::new(),
+            some => format!(", no data now for {}", some.join(", ")),
+        };
+        Ok(format!("{version}, {} metric{s}{silent}", names.len()))
+    }
+}
+
+#[async_trait]
+impl Metrics for Prometheus {
+    async fn query(&self, metric: &str) -> Result<Reading, ProviderError> {
+        let bound = self.resolve(metric)?;
+        let samples = async {
+            let Some(query) = &bound.samples else { return Ok(None) };
+            let what = format!("the number of samples of {metric}");
+            // No series: nothing was observed.
+            let count = self.number(&what, query).await?.unwrap_or(0.0);
+            // `increase` extrapolates, so a count need not be whole. `as` saturates.
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "saturates at 0 and u64::MAX"
+            )]
+            Ok(Some(count.floor() as u64))
+        };
+        let (value, samples) =
+            futures_util::future::try_join(self.number(metric, &bound.query), samples).await?;
+        Ok(Reading { value: value.map(|value| bound.unit.to_base(value)), samples })
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.settings.metrics.keys().cloned().collect()
+    }
+}
+
+/// What `/api/v1/query` answers.
+#[derive(Deserialize)]
+struct Answer {
+    status: String,
+    #[serde(default)]
+    data: Option<Data>,
+    #[serde(default, rename = "errorType")]
+    error_type: String,
+    #[serde(default)]
+    error: String,
+    #[serde(default)]
+    warnings: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Data {
+    #[serde(rename = "resultType")]
+    kind: String,
+    result: Value,
+}
+
+fn provider_error(message: String) -> ProviderError {
+    ProviderError::terminal(codes::PROVIDER, message)
+}
+
+/// The error for a query that the server refused. What says that it had no time or no room now may be asked again.
+fn refused(what: &str, query: &str, answer: &Answer, again: bool) -> ProviderError {
+    let Answer { error_type, error, .. } = answer;
+    let message = format!("{what} was refused ({error_type}): {error}");
+    if again || matches!(error_type.as_str(), "timeout" | "canceled" | "unavailable" | "internal") {
+        ProviderError::retryable(codes::PROVIDER, message)
+    } else {
+        provider_error(message).hint(format!("the query is: {query}"))
+    }
+}
+
+/// The one number of a result. `None`: no series, or a value that is not finite.
+fn single(what: &str, data: Data) -> Result<Option<f64>, ProviderError> {
+    let Data { kind, result } = data;
+    let odd = || provider_error(format!("{what} answered a {kind} that cannot be read"));
+    let number = |sample: &Value| -> Result<Option<f64>, ProviderError> {
+        // `[time, "value"]`, the value as text so that NaN and infinities can be written.
+        let text = sample.get(1).and_then(Value::as_str).ok_or_else(odd)?;
+        Ok(Some(text.parse::<f64>().map_err(|_| odd())?).filter(|value| value.is_finite()))
+    };
+    match kind.as_str() {
+        "scalar" => number(&result),
+        "vector" => match result.as_array().ok_or_else(odd)?.as_slice() {
+            [] => Ok(None),
+            [one] if one.get("histogram").is_some() => {
+                Err(provider_error(format!("{what} answered a histogram"))
+                    .hint("take one number from it: histogram_quantile(0.95, …)"))
+            }
+            [one] => number(one.get("value").ok_or_else(odd)?),
+            many => Err(several(what, many)),
+        },
+        "matrix" => Err(provider_error(format!("{what} answered a range of values"))
+            .hint("take one number from it: rate(…[1m]) or last_over_time(…[1m])")),
+        _ => Err(provider_error(format!("{what} answered a {kind}, want one number"))),
+    }
+}
+
+/// The error for more than one series: it names the labels that tell them apart.
+fn several(what: &str, series: &[Value]) -> ProviderError {
+    let mut labels: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for one in series {
+        for (label, value) in one["metric"].as_object().into_iter().flatten() {
+            let values = labels.entry(label).or_default();
+            let value = value.as_str().unwrap_or_default();
+            if !values.contains(&value) {
+                values.push(value);
+            }
+        }
+    }
+    let apart = labels.iter().filter(|(_, values)| values.len() > 1).map(|(label, values)| {
+        let more = if values.len() > 3 { ", …" } else { "" };
+        format!("{label} ({}{more})", values.iter().take(3).copied().collect::<Vec<_>>().join(", "))
+    });
+    let apart = apart.collect::<Vec<_>>().join(", ");
+    let apart = if apart.is_empty() { apart } else { format!(" that differ in {apart}") };
+    provider_error(format!("{what} answered {} series{apart}, want one", series.len()))
+        .hint("make them one: wrap the query in sum(…) or max(…), or select with {label=\"…\"}")
+}
+
+#[cfg(test)]
+#[path = "prometheus_tests.rs"]
+mod tests;

@@ -1,0 +1,187 @@
+//! `metrics::query` reads one metric once.
+
+use cutover_runtime::{
+    effect::{On, Read},
+    provider::ProviderError,
+    script::{ScriptContext, ScriptResult},
+    target::Target,
+};
+use rhai::{NativeCallContext, export_module};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Value, json};
+
+use super::Metrics;
+use crate::codes;
+
+/// Options of `metrics::query`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// The value to answer when there is no data. Without it, no data is an error.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub if_no_data: Option<Value>,
+    /// Whether to answer a map with `value` and `samples`.
+    pub detail: bool,
+    /// Further targets that the value depends on.
+    pub depends_on: Vec<Target>,
+}
+
+/// Tells `()`, which is a value, from an option that is not there.
+fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(from).map(Some)
+}
+
+/// Reads one metric once.
+#[derive(Debug, Clone, Serialize)]
+pub struct Query {
+    /// The metrics source.
+    pub source: String,
+    /// A name bound in the source, or a query in its language.
+    pub metric: String,
+    /// The options.
+    #[serde(flatten)]
+    pub options: Options,
+}
+
+impl Read for Query {
+    const ID: &'static str = "metrics.query";
+
+    type Value = Value;
+
+    fn describe(&self) -> String {
+        format!("{} of {}", self.metric, self.source)
+    }
+
+    fn depends_on(&self) -> Vec<Target> {
+        super::depends_on(&self.source, &self.options.depends_on)
+    }
+
+    async fn read(&self, on: &On) -> Result<Value, ProviderError> {
+        let reading = on.get::<dyn Metrics>(&self.source)?.query(&self.metric).await?;
+        let value = match (reading.value.filter(|value| value.is_finite()), &self.options.if_no_data) {
+            (Some(value), _) => json!(value),
+            (None, Some(instead)) => instead.clone(),
+            (None, None) => return Err(self.no_data()),
+        };
+        Ok(if self.options.detail { json!({ "value": value, "samples": reading.samples }) } else { value })
+    }
+
+    fn show(&self, value: &Value) -> String {
+        value.get("value").unwrap_or(value).to_string()
+    }
+}
+
+impl Query {
+    fn no_data(&self) -> ProviderError {
+        ProviderError::terminal(
+            codes::GATE_INCONCLUSIVE,
+            format!("{} has no data for {}", self.source, self.metric),
+        )
+        .hint("check that the metric is collected and that there is traffic to measure")
+        .hint("say what to answer instead: #{ if_no_data: 0 } or #{ if_no_data: () }")
+        .detail(json!({ "verdict": "no_data", "source": self.source, "metric": self.metric }))
+    }
+}
+
+/// Script functions.
+#[export_module]
+pub mod script {
+    use cutover_runtime::script::{ScriptContext, ScriptResult};
+    use rhai::{Map, NativeCallContext};
+
+    use super::{Options, read};
+
+    /// Reads a metric and returns its value now: a share 0..1, seconds, or a number.
+    ///
+    /// `metric` is a name bound to the source in the configuration, or a query in the source's own language. No data is an
+    /// error (`gate-inconclusive`).
+    ///
+    /// ```rhai
+    /// metrics::query("web", "cpu") >= 0.0
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn query(cx: NativeCallContext<'_>, source: &str, metric: &str) -> ScriptResult {
+        read(&cx, source, metric, Options::default())
+    }
+
+    /// Reads a metric and returns its value now: a share 0..1, seconds, or a number.
+    ///
+    /// Options:
+    /// - `if_no_data`: what to answer when there is no data, such as `0` or `()`. Without it, no data is an error
+    ///   (`gate-inconclusive`).
+    /// - `detail` (default false): answer a map with `value` and `samples`, the number of observations behind it, or `()`
+    ///   where the source cannot tell.
+    /// - `depends_on` (array of targets such as `"deploy/web"`): what the value depends on besides the source and the route
+    ///   of the same name. A plan says of a value whose targets it would have changed that it is stale.
+    ///
+    /// ```rhai
+    /// let cpu = metrics::query("web", "cpu", #{ detail: true, if_no_data: () });
+    /// cpu.value == () || cpu.value >= 0.0
+    /// ```
+    #[rhai_fn(name = "query", return_raw, volatile)]
+    pub fn query_with(cx: NativeCallContext<'_>, source: &str, metric: &str, options: Map) -> ScriptResult {
+        let options = cx.options(options)?;
+        read(&cx, source, metric, options)
+    }
+}
+
+fn read(cx: &NativeCallContext<'_>, source: &str, metric: &str, options: Options) -> ScriptResult {
+    if metric.trim().is_empty() {
+        return Err(cx.bad_argument("metric", "is empty"));
+    }
+    super::check_depends_on(cx, &options.depends_on)?;
+    cx.read(Query { source: source.to_owned(), metric: metric.to_owned(), options })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::{Reading, hold::tests::Scripted};
+
+    async fn ask(reading: Reading, options: Value) -> Result<Value, ProviderError> {
+        let on = Scripted::always(reading).on();
+        let options = serde_json::from_value(options).expect("options");
+        Query { source: "web".into(), metric: "cpu".into(), options }.read(&on).await
+    }
+
+    const NOTHING: Reading = Reading { value: None, samples: Some(0) };
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_value_is_a_number_or_with_detail_a_map() {
+        let reading = Reading { value: Some(0.25), samples: Some(40) };
+        assert_eq!(ask(reading, json!({})).await, Ok(json!(0.25)));
+        assert_eq!(
+            ask(reading, json!({ "detail": true })).await,
+            Ok(json!({ "value": 0.25, "samples": 40 }))
+        );
+        let unknown = Reading { value: Some(1.0), samples: None };
+        assert_eq!(
+            ask(unknown, json!({ "detail": true })).await,
+            Ok(json!({ "value": 1.0, "samples": null }))
+        );
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn no_data_is_an_error_unless_the_script_says_what_to_answer() {
+        for value in [None, Some(f64::NAN), Some(f64::INFINITY)] {
+            let reading = Reading { value, ..NOTHING };
+            let error = ask(reading, json!({})).await.expect_err("no data");
+            assert_eq!(error.code.as_str(), codes::GATE_INCONCLUSIVE);
+            assert_eq!(error.message, "web has no data for cpu");
+            assert_eq!(ask(reading, json!({ "if_no_data": 7 })).await, Ok(json!(7)));
+            assert_eq!(ask(reading, json!({ "if_no_data": null })).await, Ok(Value::Null));
+            assert_eq!(
+                ask(reading, json!({ "if_no_data": 0, "detail": true })).await,
+                Ok(json!({ "value": 0, "samples": 0 }))
+            );
+        }
+    }
+
+    #[test]
+    fn it_depends_on_the_source_the_route_of_that_name_and_what_the_script_says() {
+        let options = serde_json::from_value(json!({ "depends_on": ["deploy/web", "traffic/web"] }));
+        let query = Query { source: "web".into(), metric: "cpu".into(), options: options.expect("options") };
+        let targets: Vec<String> = query.depends_on().iter().map(ToString::to_string).collect();
+        assert_eq!(targets, ["metrics/web", "traffic/web", "deploy/web"]);
+    }
+}
