@@ -103,30 +103,32 @@ impl Call {
         // What the script gives wins over what is added.
         let mut headers = extra;
         headers.extend(self.headers.clone());
-        let out = Outgoing { method: self.method, headers: &headers, body: self.body.as_ref(), tls: &self.tls };
+        let out =
+            Outgoing { method: self.method, headers: &headers, body: self.body.as_ref(), tls: &self.tls };
         let prepared = Prepared::new(on, url, out).await?;
         let max_body = usize::try_from(self.max_body.0).unwrap_or(usize::MAX);
-        let raw = match tokio::time::timeout(self.timeout.0, prepared.send(on, self.redirects.0, max_body)).await {
-            Ok(Ok(raw)) => raw,
-            Ok(Err(NoAnswer::Setup(error))) => return Err(error),
-            Ok(Err(error)) => {
-                let message = on.vault().scrub(&format!("{name}: {}", error.reason())).into_owned();
-                return Err(if error.is_retryable(repeatable) {
-                    ProviderError::unreachable(message)
-                } else {
-                    ProviderError::terminal(runtime_codes::UNREACHABLE, message)
-                });
-            }
-            Err(_) => {
-                let message = format!("{name}: no answer within {}", self.timeout);
-                return Err(if repeatable {
-                    ProviderError::retryable(runtime_codes::TIMEOUT, message)
-                } else {
-                    ProviderError::terminal(runtime_codes::TIMEOUT, message)
-                        .hint("whether the server acted on it is not known")
-                });
-            }
-        };
+        let raw =
+            match tokio::time::timeout(self.timeout.0, prepared.send(on, self.redirects.0, max_body)).await {
+                Ok(Ok(raw)) => raw,
+                Ok(Err(NoAnswer::Setup(error))) => return Err(error),
+                Ok(Err(error)) => {
+                    let message = on.vault().scrub(&format!("{name}: {}", error.reason())).into_owned();
+                    return Err(if error.is_retryable(repeatable) {
+                        ProviderError::unreachable(message)
+                    } else {
+                        ProviderError::terminal(runtime_codes::UNREACHABLE, message)
+                    });
+                }
+                Err(_) => {
+                    let message = format!("{name}: no answer within {}", self.timeout);
+                    return Err(if repeatable {
+                        ProviderError::retryable(runtime_codes::TIMEOUT, message)
+                    } else {
+                        ProviderError::terminal(runtime_codes::TIMEOUT, message)
+                            .hint("whether the server acted on it is not known")
+                    });
+                }
+            };
         if !self.status.contains(raw.status.as_u16()) {
             return Err(self.refused(on, &name, &raw, repeatable));
         }

@@ -105,7 +105,8 @@ impl Prepared {
     /// A secret that was not read, a header that cannot be sent, TLS options that cannot be used.
     pub async fn new(on: &On, url: Url, out: Outgoing<'_>) -> Result<Self, ProviderError> {
         let mut headers = HeaderMap::with_capacity(out.headers.len() + 1);
-        let mut private = vec![header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION, header::HOST];
+        let mut private =
+            vec![header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION, header::HOST];
         for (name, text) in out.headers {
             let value = text.reveal(on.vault()).map_err(|e| {
                 ProviderError::terminal(codes::SECRET, format!("header `{}`: {e}", name.as_str()))
@@ -289,7 +290,8 @@ impl Raw {
     pub fn text(&self, max: usize) -> String {
         let end = self.body.len().min(max);
         // A character that the cut goes through is left out, not replaced.
-        let end = if end < self.body.len() || self.truncated { whole_characters(&self.body[..end]) } else { end };
+        let end =
+            if end < self.body.len() || self.truncated { whole_characters(&self.body[..end]) } else { end };
         String::from_utf8_lossy(&self.body[..end]).into_owned()
     }
 

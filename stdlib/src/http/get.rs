@@ -60,7 +60,8 @@ pub struct Get {
 impl Get {
     /// A GET.
     pub fn new(to: Where, options: Options) -> Self {
-        let Options { path, headers, status, timeout, attempts, redirects, max_body, tls, depends_on } = options;
+        let Options { path, headers, status, timeout, attempts, redirects, max_body, tls, depends_on } =
+            options;
         let call = Call {
             method: Method::Get,
             to,
@@ -167,7 +168,8 @@ mod tests {
             Reply::ok(r#"{"leader":"a","n":3}"#).header("x-build", "7")
         })
         .await;
-        let answer = get(&server.url(), json!({ "path": "/v1/state?x=1" })).read(&detached()).await.expect("answer");
+        let answer =
+            get(&server.url(), json!({ "path": "/v1/state?x=1" })).read(&detached()).await.expect("answer");
         assert_eq!(answer.status, 200);
         assert_eq!(answer.headers["x-build"], "7");
         assert_eq!(answer.json, json!({ "leader": "a", "n": 3 }));
@@ -183,7 +185,8 @@ mod tests {
         assert_eq!(error.code.as_str(), "http-status");
         assert_eq!(error.retry, cutover_runtime::provider::Retry::Never);
         assert!(error.message.contains("404 Not Found: \"no such thing\", want 2xx"), "{}", error.message);
-        let answer = get(&server.url(), json!({ "status": ["2xx", 404] })).read(&detached()).await.expect("accepted");
+        let answer =
+            get(&server.url(), json!({ "status": ["2xx", 404] })).read(&detached()).await.expect("accepted");
         assert_eq!((answer.status, answer.body.as_str()), (404, "no such thing"));
     }
 
@@ -265,7 +268,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn no_answer_in_time_is_a_retryable_timeout() {
         let server = Server::start(|_| Reply::ok("late").delay_ms(5_000)).await;
-        let error = get(&server.url(), json!({ "timeout": "50ms" })).read(&detached()).await.expect_err("late");
+        let error =
+            get(&server.url(), json!({ "timeout": "50ms" })).read(&detached()).await.expect_err("late");
         assert_eq!(error.code.as_str(), "timeout");
         assert!(error.message.contains("no answer within 50ms"), "{}", error.message);
         assert_ne!(error.retry, cutover_runtime::provider::Retry::Never);

@@ -105,7 +105,10 @@ impl Where {
             Self::Route { route, pool } => {
                 let address = on.get::<dyn Traffic>(route)?.address(pool.as_deref()).await?;
                 url(&address).map_err(|e| {
-                    ProviderError::terminal(codes::PROVIDER, format!("the address of {self} cannot be used: {e}"))
+                    ProviderError::terminal(
+                        codes::PROVIDER,
+                        format!("the address of {self} cannot be used: {e}"),
+                    )
                 })?
             }
         };
@@ -117,8 +120,9 @@ impl Where {
             )
             .hint("write the whole address in the URL, or the query in `path`"));
         }
-        Url::parse(&format!("{}{path}", base.as_str().trim_end_matches('/')))
-            .map_err(|e| ProviderError::terminal(codes::ARGUMENT, format!("`path`: {path} cannot be used: {e}")))
+        Url::parse(&format!("{}{path}", base.as_str().trim_end_matches('/'))).map_err(|e| {
+            ProviderError::terminal(codes::ARGUMENT, format!("`path`: {path} cannot be used: {e}"))
+        })
     }
 }
 
@@ -402,7 +406,8 @@ mod tests {
         assert_eq!(place("web").expect("route").targets(), [Target::new("traffic", "web")]);
         assert_eq!(place("web/green").expect("pool").targets(), [Target::new("deploy", "web/green")]);
         assert!(place("https://shop.example.com").expect("url").targets().is_empty());
-        for wrong in ["", "web/", "/green", "web green", "web/green/1", "ftp://x", "https://", "10.0.0.1:80"] {
+        for wrong in ["", "web/", "/green", "web green", "web/green/1", "ftp://x", "https://", "10.0.0.1:80"]
+        {
             assert!(place(wrong).is_err(), "{wrong}");
         }
     }
@@ -423,7 +428,10 @@ mod tests {
         .expect("body");
         assert!(body.is_secret());
         assert!(!serde_json::to_string(&body).expect("json").contains("s3cr3t"));
-        assert_eq!(body.reveal(&vault).expect("known").as_str(), r#"{"auth":[{"token":"Bearer s3cr3t"}],"n":1}"#);
+        assert_eq!(
+            body.reveal(&vault).expect("known").as_str(),
+            r#"{"auth":[{"token":"Bearer s3cr3t"}],"n":1}"#
+        );
         assert_eq!(body.reveal(&Vault::default()).expect_err("unknown").code.as_str(), "secret");
         let plain: Payload = serde_json::from_value(json!("hello")).expect("text");
         assert!(!plain.is_secret());

@@ -214,19 +214,7 @@ fn build(method: Method, to: Where, options: Options) -> Result<Either, (&'stati
         (Some(text), None) => Some(Payload::Text(text)),
         (None, json) => json.map(Payload::Json),
     };
-    let call = Call {
-        method,
-        to,
-        path,
-        headers,
-        body,
-        status,
-        timeout,
-        attempts,
-        redirects,
-        max_body,
-        tls,
-    };
+    let call = Call { method, to, path, headers, body, status, timeout, attempts, redirects, max_body, tls };
     if read_only {
         if assume.is_some() {
             return Err(("assume", "with `read_only` a plan sends the request and needs no assumption"));
@@ -397,9 +385,11 @@ mod tests {
             Reply::ok(&request.body)
         })
         .await;
-        let Ok(Either::Looks(query)) =
-            built("POST", &server.url(), json!({ "read_only": true, "body": "find me", "depends_on": ["db/main"] }))
-        else {
+        let Ok(Either::Looks(query)) = built(
+            "POST",
+            &server.url(),
+            json!({ "read_only": true, "body": "find me", "depends_on": ["db/main"] }),
+        ) else {
             panic!("not a read")
         };
         assert_eq!(query.read(&detached()).await.expect("answer").body, "find me");

@@ -149,9 +149,16 @@ mod tests {
 
     #[test]
     fn what_is_no_status_is_refused_with_what_is_wanted() {
-        for written in
-            [json!(42), json!(-1), json!(600), json!("6xx"), json!("ok"), json!("300-200"), json!([]), json!(true)]
-        {
+        for written in [
+            json!(42),
+            json!(-1),
+            json!(600),
+            json!("6xx"),
+            json!("ok"),
+            json!("300-200"),
+            json!([]),
+            json!(true),
+        ] {
             let error = read(written.clone()).expect_err("refused");
             assert!(error.contains("want") || error.contains("expected"), "{written}: {error}");
         }

@@ -234,16 +234,12 @@ fn bad(message: impl Into<String>) -> ProviderError {
 }
 
 async fn read(option: &str, path: &std::path::Path) -> Result<Vec<u8>, ProviderError> {
-    tokio::fs::read(path)
-        .await
-        .map_err(|e| bad(format!("`tls.{option}`: {} cannot be read: {}", path.display(), super::io_reason(&e))))
+    tokio::fs::read(path).await.map_err(|e| {
+        bad(format!("`tls.{option}`: {} cannot be read: {}", path.display(), super::io_reason(&e)))
+    })
 }
 
-fn certificates(
-    option: &str,
-    path: &str,
-    pem: &[u8],
-) -> Result<Vec<CertificateDer<'static>>, ProviderError> {
+fn certificates(option: &str, path: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, ProviderError> {
     match CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>() {
         Ok(found) if !found.is_empty() => Ok(found),
         Ok(_) => Err(bad(format!("`tls.{option}`: {path} holds no PEM certificate"))),

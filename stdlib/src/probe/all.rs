@@ -54,7 +54,7 @@ const MOST_AT_ONCE: usize = 4096;
 #[serde(rename_all = "snake_case")]
 pub enum Entry {
     /// `#{ http: … }`, or plain text.
-    Http(Box<HttpProbe>),
+    Http(Arc<HttpProbe>),
     /// `#{ tcp: … }`.
     Tcp(Box<TcpProbe>),
     /// `#{ tls: … }`.
@@ -82,7 +82,9 @@ impl Entry {
                         (kind, target, Value::Object(map))
                     }
                     (Some(one), Some(other)) => {
-                        return Err(bad(&format!("`{one}` and `{other}` are two probes: make them two entries")));
+                        return Err(bad(&format!(
+                            "`{one}` and `{other}` are two probes: make them two entries"
+                        )));
                     }
                     (None, _) => {
                         return Err(bad("which probe? want one of `http`, `tcp`, `tls` and `dns`"));
@@ -96,7 +98,7 @@ impl Entry {
         Ok(match kind {
             "http" => {
                 let target: Where = decode_json(target, &target_place)?;
-                Self::Http(Box::new(HttpProbe::new(target, decode_json(options, &place)?).map_err(option)?))
+                Self::Http(Arc::new(HttpProbe::new(target, decode_json(options, &place)?).map_err(option)?))
             }
             "tcp" => {
                 let target: Endpoint = decode_json(target, &target_place)?;
@@ -169,7 +171,7 @@ pub struct Outcome {
 
 /// An entry with everything ready.
 enum Job {
-    Http(Ready),
+    Http(Box<Ready>),
     Tcp(TcpProbe),
     Tls(TlsProbe),
     Dns(DnsProbe),
@@ -178,7 +180,7 @@ enum Job {
 impl Job {
     fn new(entry: &Entry) -> Self {
         match entry {
-            Entry::Http(probe) => Self::Http(Ready::new((**probe).clone())),
+            Entry::Http(probe) => Self::Http(Box::new(Ready::new(Arc::clone(probe)))),
             Entry::Tcp(probe) => Self::Tcp((**probe).clone()),
             Entry::Tls(probe) => Self::Tls((**probe).clone()),
             Entry::Dns(probe) => Self::Dns((**probe).clone()),
@@ -195,7 +197,7 @@ impl Job {
         }
         match self {
             Self::Http(ready) => {
-                let hit = attempts::repeat(on, ready, |_, _| {}).await?;
+                let hit = attempts::repeat(on, &**ready, |_, _| {}).await?;
                 let (raw, latency_ms) = hit.value;
                 let value = json!({
                     "url": raw.url.as_str(),
@@ -301,11 +303,18 @@ impl All {
                 && let Err(error) = ready.prepare(on).await
                 && error.retry == Retry::Never
             {
-                return Err(ProviderError { message: format!("entries[{index}]: {}", error.message), ..error });
+                return Err(ProviderError {
+                    message: format!("entries[{index}]: {}", error.message),
+                    ..error
+                });
             }
         }
         let shared = Arc::new(Shared {
-            names: self.entries.iter().map(|entry| on.vault().scrub(&entry.describe()).into_owned()).collect(),
+            names: self
+                .entries
+                .iter()
+                .map(|entry| on.vault().scrub(&entry.describe()).into_owned())
+                .collect(),
             jobs,
             next: AtomicUsize::new(0),
             done: AtomicUsize::new(0),
@@ -322,8 +331,9 @@ impl All {
             tasks.spawn(async move { shared.work(&on).await });
         }
         while let Some(done) = tasks.join_next().await {
-            let done = done
-                .map_err(|e| ProviderError::terminal(runtime_codes::INTERNAL, format!("a probe broke off: {e}")))?;
+            let done = done.map_err(|e| {
+                ProviderError::terminal(runtime_codes::INTERNAL, format!("a probe broke off: {e}"))
+            })?;
             for (index, outcome) in done {
                 if let Some(place) = outcomes.get_mut(index) {
                     *place = Some(outcome);
@@ -379,7 +389,9 @@ impl Read for All {
     fn describe(&self) -> String {
         match self.entries.as_slice() {
             [one] => one.describe(),
-            [first, ..] => format!("{} probes, {} at once: {}, …", self.entries.len(), self.limit, first.describe()),
+            [first, ..] => {
+                format!("{} probes, {} at once: {}, …", self.entries.len(), self.limit, first.describe())
+            }
             [] => String::new(),
         }
     }

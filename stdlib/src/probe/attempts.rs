@@ -198,8 +198,11 @@ pub(crate) fn progress<'p>(on: &'p On, tries: &Tries) -> impl Fn(u32, &Miss) + S
 fn failed(on: &On, subject: &str, miss: Miss, count: u32, elapsed: Duration) -> ProviderError {
     let scrub = |text: &str| on.vault().scrub(text).into_owned();
     let (expected, got) = (scrub(&miss.expected), scrub(&miss.got));
-    let tried =
-        if count == 1 { "tried once".to_owned() } else { format!("tried {count} times in {}", Span(elapsed)) };
+    let tried = if count == 1 {
+        "tried once".to_owned()
+    } else {
+        format!("tried {count} times in {}", Span(elapsed))
+    };
     let error = ProviderError::terminal(
         codes::PROBE_FAILED,
         format!("{}: expected {expected}, got {got} ({tried})", scrub(subject)),
@@ -262,11 +265,8 @@ mod tests {
     }
 
     fn flaky(attempts: u32, passes_at: u32) -> Flaky {
-        let tries = Tries {
-            attempts: Attempts::new(attempts),
-            interval: Span::millis(1),
-            timeout: Span::secs(1),
-        };
+        let tries =
+            Tries { attempts: Attempts::new(attempts), interval: Span::millis(1), timeout: Span::secs(1) };
         Flaky { tries, passes_at, asked: AtomicU32::new(0) }
     }
 
@@ -281,15 +281,14 @@ mod tests {
     async fn a_failure_says_what_was_expected_what_came_and_how_often_without_secrets() {
         let seen = std::sync::Mutex::new(Vec::new());
         let on = with_secret("token", "s3cr3t-value");
-        let error = repeat(&on, &flaky(2, 7), |n, miss| seen.lock().expect("lock").push((n, miss.got.clone())))
-            .await
-            .expect_err("fails");
+        let error =
+            repeat(&on, &flaky(2, 7), |n, miss| seen.lock().expect("lock").push((n, miss.got.clone())))
+                .await
+                .expect_err("fails");
         assert_eq!(error.code.as_str(), "probe-failed");
         assert_eq!(error.retry, Retry::Never);
         assert!(
-            error.message.starts_with(
-                "the thing: expected yes, got no 2 <secret token> (tried 2 times in "
-            ),
+            error.message.starts_with("the thing: expected yes, got no 2 <secret token> (tried 2 times in "),
             "{}",
             error.message
         );
@@ -310,8 +309,7 @@ mod tests {
 
     #[test]
     fn the_deadline_has_room_for_all_attempts() {
-        let tries =
-            Tries { attempts: Attempts::new(30), interval: Span::secs(2), timeout: Span::secs(10) };
+        let tries = Tries { attempts: Attempts::new(30), interval: Span::secs(2), timeout: Span::secs(10) };
         assert!(tries.limits().timeout >= Duration::from_secs(360));
         assert_eq!(tries.limits().attempts, 1);
         let endless = Tries { timeout: Span(Duration::MAX), ..tries };

@@ -135,9 +135,8 @@ impl TryFrom<String> for Server {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let bad = || {
-            format!("bad name server \"{text}\": want an address such as \"10.0.0.2\" or \"10.0.0.2:53\"")
-        };
+        let bad =
+            || format!("bad name server \"{text}\": want an address such as \"10.0.0.2\" or \"10.0.0.2:53\"");
         let (host, port) = if let Ok(addr) = text.parse::<SocketAddr>() {
             (addr.ip().to_string(), addr.port())
         } else if let Ok(ip) = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
@@ -218,7 +217,9 @@ impl DnsProbe {
         // An address is looked up under its reverse name.
         let query = match name.parse::<IpAddr>() {
             Ok(ip) if r#type == Kind::Ptr => Ok(Name::from(ip)),
-            Ok(_) => return Err(("name", format!("\"{name}\" is an address: want a name, or `type: \"PTR\"`"))),
+            Ok(_) => {
+                return Err(("name", format!("\"{name}\" is an address: want a name, or `type: \"PTR\"`")));
+            }
             Err(_) => Name::from_utf8(name),
         };
         let mut query = match query {
@@ -236,8 +237,8 @@ impl DnsProbe {
         {
             return Err(("expect", format!("\"{wrong}\" is no IP address, so no {} record is that", r#type)));
         }
-        let min_answers = min_answers
-            .unwrap_or_else(|| expect.as_ref().map_or(1, |e| u32::from(!e.is_empty())));
+        let min_answers =
+            min_answers.unwrap_or_else(|| expect.as_ref().map_or(1, |e| u32::from(!e.is_empty())));
         Ok(Self {
             name: name.to_owned(),
             r#type,
@@ -357,7 +358,8 @@ impl Attempt for DnsProbe {
         match found {
             Ok(found) => {
                 // Aliases on the way to the answer are not what was asked for.
-                for record in found.answers().iter().filter(|r| r.record_type() == self.r#type.record_type()) {
+                for record in found.answers().iter().filter(|r| r.record_type() == self.r#type.record_type())
+                {
                     records.insert(self.r#type.canonical(&shown(&record.data)));
                     ttl = Some(ttl.map_or(record.ttl, |ttl| ttl.min(record.ttl)));
                 }
@@ -371,7 +373,9 @@ impl Attempt for DnsProbe {
                 };
             }
             Err(error) => {
-                return Err(Miss::new(format!("an answer about {} records", self.r#type), reason(&error)).into());
+                return Err(
+                    Miss::new(format!("an answer about {} records", self.r#type), reason(&error)).into()
+                );
             }
         }
         match join(self.misses(&records, ttl.unwrap_or_default(), &empty)) {

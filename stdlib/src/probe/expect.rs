@@ -213,7 +213,8 @@ impl BodyCheck<'_> {
                         return None;
                     }
                     let place = if pointer.0.is_empty() { "the body" } else { &pointer.0 };
-                    let got = found.map_or_else(|| "nothing there".to_owned(), |found| shorten(&found.to_string()));
+                    let got =
+                        found.map_or_else(|| "nothing there".to_owned(), |found| shorten(&found.to_string()));
                     Some(Miss::new(format!("{place} = {}", shorten(&want.to_string())), got))
                 })),
             }
@@ -275,7 +276,12 @@ mod tests {
         assert!(error.starts_with("bad pattern \"a(\": unclosed group"), "{error}");
         assert!(serde_json::from_value::<HeaderCheck>(json!("regex:[")).is_err());
         assert!(serde_json::from_value::<Pointer>(json!("status")).is_err());
-        assert!(serde_json::from_value::<Texts>(json!(1)).expect_err("refused").to_string().contains("text or an array"));
+        assert!(
+            serde_json::from_value::<Texts>(json!(1))
+                .expect_err("refused")
+                .to_string()
+                .contains("text or an array")
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `probe::http` asks a server for something and checks what it answers.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use cutover_runtime::{
     effect::{Limits, On, Read},
@@ -161,7 +161,10 @@ impl HttpProbe {
             depends_on,
         } = options;
         if !method.is_safe() && method != Method::Post {
-            return Err(("method", "a probe changes nothing: want GET, HEAD, OPTIONS or POST, else use http::request"));
+            return Err((
+                "method",
+                "a probe changes nothing: want GET, HEAD, OPTIONS or POST, else use http::request",
+            ));
         }
         if method == Method::Head
             && !(BodyCheck { contains: &body_contains, pattern: body_regex.as_ref(), json: &json }).is_empty()
@@ -241,14 +244,14 @@ impl HttpProbe {
 
 /// An HTTP probe with its client and headers ready, so that a repetition costs a request and nothing else.
 pub(super) struct Ready {
-    probe: HttpProbe,
+    probe: Arc<HttpProbe>,
     prepared: OnceCell<Prepared>,
     /// How much of a body is worth reading.
     read: usize,
 }
 
 impl Ready {
-    pub(super) fn new(probe: HttpProbe) -> Self {
+    pub(super) fn new(probe: Arc<HttpProbe>) -> Self {
         // More than the script gets is read only for checks.
         let read = if probe.body_check().is_empty() { BODY_RETURNED } else { BODY_CHECKED };
         Self { probe, prepared: OnceCell::new(), read }
@@ -292,10 +295,11 @@ impl Attempt for Ready {
         let expected = || format!("status {}", self.probe.status);
         let prepared = self.prepare(on).await.map_err(|e| Failure::setup(&expected(), e))?;
         let start = on.clock().monotonic();
-        let raw = prepared.send(on, self.probe.redirects.0, self.read).await.map_err(|error| match error {
-            NoAnswer::Setup(error) => Failure::setup(&expected(), error),
-            error => Failure::Miss(Miss::new(expected(), error.reason())),
-        })?;
+        let raw =
+            prepared.send(on, self.probe.redirects.0, self.read).await.map_err(|error| match error {
+                NoAnswer::Setup(error) => Failure::setup(&expected(), error),
+                error => Failure::Miss(Miss::new(expected(), error.reason())),
+            })?;
         let latency_ms = millis(on.clock().monotonic().saturating_sub(start));
         match self.probe.miss(&raw, latency_ms) {
             None => Ok((raw, latency_ms)),
@@ -321,7 +325,7 @@ impl Read for HttpProbe {
     }
 
     async fn read(&self, on: &On) -> Result<Passed, ProviderError> {
-        let ready = Ready::new(self.clone());
+        let ready = Ready::new(Arc::new(self.clone()));
         let hit = attempts::repeat(on, &ready, attempts::progress(on, &self.tries)).await?;
         let (raw, latency_ms) = hit.value;
         let scrub = |text: String| on.vault().scrub(&text).into_owned();

@@ -58,7 +58,9 @@ impl Security {
             Self::Hsts => "with a max-age of 1 or more",
             Self::Csp => "with default-src or script-src",
             Self::XContentTypeOptions => "\"nosniff\"",
-            Self::XFrameOptions => "\"DENY\" or \"SAMEORIGIN\", or frame-ancestors in content-security-policy",
+            Self::XFrameOptions => {
+                "\"DENY\" or \"SAMEORIGIN\", or frame-ancestors in content-security-policy"
+            }
             Self::ReferrerPolicy => "with a policy other than unsafe-url",
             Self::PermissionsPolicy => "with a directive",
             Self::Coop => "\"same-origin\", \"same-origin-allow-popups\" or \"noopener-allow-popups\"",
@@ -87,16 +89,13 @@ impl Security {
     }
 
     fn holds(self, value: &str) -> bool {
-        let is_one_of =
-            |known: &[&str]| known.iter().any(|k| first_token(value).eq_ignore_ascii_case(k));
+        let is_one_of = |known: &[&str]| known.iter().any(|k| first_token(value).eq_ignore_ascii_case(k));
         match self {
             // max-age=0 tells browsers to forget it. The value may be quoted (RFC 6797, 6.1).
             Self::Hsts => directives(value).any(|(name, argument)| {
                 name == "max-age" && argument.trim_matches('"').parse::<u64>().is_ok_and(|age| age >= 1)
             }),
-            Self::Csp => {
-                directives(value).any(|(name, _)| matches!(&*name, "default-src" | "script-src"))
-            }
+            Self::Csp => directives(value).any(|(name, _)| matches!(&*name, "default-src" | "script-src")),
             Self::XContentTypeOptions => is_one_of(&["nosniff"]),
             Self::XFrameOptions => is_one_of(&["DENY", "SAMEORIGIN"]),
             // Browsers take the last policy that they know.

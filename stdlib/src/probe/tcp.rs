@@ -209,8 +209,11 @@ mod tests {
 
     #[test]
     fn named_targets_are_what_it_depends_on() {
-        let names: Vec<_> =
-            probe("10.0.0.1:80", json!({ "depends_on": ["db/main"] })).depends_on().iter().map(ToString::to_string).collect();
+        let names: Vec<_> = probe("10.0.0.1:80", json!({ "depends_on": ["db/main"] }))
+            .depends_on()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(names, ["db/main"]);
         assert!(probe("10.0.0.1:80", json!({})).is_check());
     }

@@ -25,11 +25,7 @@ use rustls::{
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use x509_parser::{
-    certificate::X509Certificate,
-    extensions::GeneralName,
-    prelude::FromDer,
-};
+use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
 
 use super::{
     attempts::{self, Attempt, Attempts, Failure, Miss, Tries, millis},
@@ -161,7 +157,8 @@ impl ServerCertVerifier for Recorder {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let chain = std::iter::once(end_entity).chain(intermediates).map(|c| c.clone().into_owned()).collect();
+        let chain =
+            std::iter::once(end_entity).chain(intermediates).map(|c| c.clone().into_owned()).collect();
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = chain;
         Ok(ServerCertVerified::assertion())
     }
@@ -297,7 +294,8 @@ fn inspect(
     let mut problems = Vec::new();
     let mut low = None;
     if now > not_after {
-        problems.push(format!("the certificate expired on {not_after} ({} ago)", days(-certificate.days_left)));
+        problems
+            .push(format!("the certificate expired on {not_after} ({} ago)", days(-certificate.days_left)));
     } else if now < not_before {
         problems.push(format!("the certificate is not valid before {not_before}"));
     } else if certificate.days_left < i64::from(days_wanted) {
@@ -318,9 +316,13 @@ fn inspect(
             let moment = UnixTime::since_unix_epoch(std::time::Duration::from_secs(
                 u64::try_from(moment.as_second()).unwrap_or_default(),
             ));
-            if let Err(error) =
-                verify_server_cert_signed_by_trust_anchor(&end_entity, roots, intermediates, moment, algorithms.all)
-            {
+            if let Err(error) = verify_server_cert_signed_by_trust_anchor(
+                &end_entity,
+                roots,
+                intermediates,
+                moment,
+                algorithms.all,
+            ) {
                 problems.push(untrusted(&error, &parsed, intermediates, now));
             }
         }

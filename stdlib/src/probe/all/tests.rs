@@ -16,7 +16,8 @@ async fn there_is_one_result_for_each_entry_in_order() {
         Reply::ok("").delay_ms(if request.path == "/0" { 60 } else { 0 })
     })
     .await;
-    let mut entries: Vec<Value> = (0..20).map(|i| json!({ "http": server.url(), "path": format!("/{i}") })).collect();
+    let mut entries: Vec<Value> =
+        (0..20).map(|i| json!({ "http": server.url(), "path": format!("/{i}") })).collect();
     entries.push(json!(server.url()));
     entries.push(json!({ "tcp": server.addr().to_string() }));
     let effect = all(entries.into(), json!({ "limit": 7 }));
@@ -44,7 +45,8 @@ async fn no_more_than_the_limit_run_at_once_and_connections_are_kept() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_fails_all_and_the_error_says_which_and_why() {
-    let server = Server::start(|r| Reply::status(if r.path.starts_with("/bad") { 500 } else { 200 }, "")).await;
+    let server =
+        Server::start(|r| Reply::status(if r.path.starts_with("/bad") { 500 } else { 200 }, "")).await;
     let entry = |path: String| json!({ "http": server.url(), "path": path });
     let mut entries = vec![entry("/good".into())];
     entries.extend((0..12).map(|i| entry(format!("/bad{i}"))));
@@ -52,7 +54,10 @@ async fn a_failure_fails_all_and_the_error_says_which_and_why() {
     assert_eq!(error.code.as_str(), "probe-failed");
     let lines: Vec<&str> = error.message.lines().collect();
     assert_eq!(lines[0], "12 of 13 probes failed");
-    let first = format!("  [1] GET {}bad0: expected status 2xx, got 500 Internal Server Error (tried once)", server.url());
+    let first = format!(
+        "  [1] GET {}bad0: expected status 2xx, got 500 Internal Server Error (tried once)",
+        server.url()
+    );
     assert_eq!(lines[1], first);
     assert_eq!((lines.len(), lines[11]), (12, "  and 2 more"));
     let detail = error.detail.expect("detail");
@@ -61,7 +66,8 @@ async fn a_failure_fails_all_and_the_error_says_which_and_why() {
 
     let few = all(entries.clone().into(), json!({ "allow_failures": 11 })).read(&detached()).await;
     assert!(few.expect_err("one too many").message.starts_with("12 of 13 probes failed, 11 may"));
-    let outcomes = all(entries.into(), json!({ "allow_failures": 12 })).read(&detached()).await.expect("allowed");
+    let outcomes =
+        all(entries.into(), json!({ "allow_failures": 12 })).read(&detached()).await.expect("allowed");
     assert!(outcomes[0].ok && !outcomes[12].ok);
     assert_eq!(outcomes[12].value, Value::Null);
     assert!(outcomes[12].error.contains("expected status 2xx"));
@@ -71,7 +77,8 @@ async fn a_failure_fails_all_and_the_error_says_which_and_why() {
 async fn nothing_more_is_started_once_too_many_have_failed() {
     let server = Server::start(|_| Reply::status(500, "")).await;
     let entries: Vec<Value> = (0..50).map(|_| json!(server.url())).collect();
-    let effect = all(entries.clone().into(), json!({ "limit": 1, "stop_on_fail": true, "allow_failures": 2 }));
+    let effect =
+        all(entries.clone().into(), json!({ "limit": 1, "stop_on_fail": true, "allow_failures": 2 }));
     let error = effect.read(&detached()).await.expect_err("fails");
     assert_eq!(server.hits(), 3);
     assert!(error.message.starts_with("3 of 50 probes failed, 2 may, 47 were not made"), "{}", error.message);
@@ -167,13 +174,14 @@ fn it_depends_on_all_that_its_entries_do_and_may_take_as_long() {
     assert!(effect.limits().timeout >= Duration::from_secs(33));
 }
 
-/// How many requests a second reach a server: `PROBE_URL=http://127.0.0.1:8080/ cargo test --release … -- --nocapture throughput`.
+/// With `PROBE_URL` naming a fast server (nginx) and in a release build it measures: 20,000 requests a second are wanted.
 #[tokio::test(flavor = "multi_thread")]
-async fn throughput() {
+async fn thousands_of_probes_go_through_one_client() {
     let own = Server::start(|_| Reply::ok("ok")).await;
-    let (url, count) = match std::env::var("PROBE_URL") {
-        Ok(url) => (url, 200_000),
-        Err(_) => (own.url(), 2_000),
+    let measured = std::env::var("PROBE_URL").ok();
+    let (url, count) = match &measured {
+        Some(url) => (url.clone(), 200_000),
+        None => (own.url(), 2_000),
     };
     let entries: Vec<Value> = (0..count).map(|_| json!(url)).collect();
     let effect = all(entries.into(), json!({ "limit": 64 }));
@@ -182,4 +190,5 @@ async fn throughput() {
     let rate = f64::from(count) / start.elapsed().as_secs_f64();
     println!("{rate:.0} requests/s");
     assert!(outcomes.iter().all(|outcome| outcome.ok));
+    assert!(measured.is_none() || cfg!(debug_assertions) || rate >= 20_000.0, "{rate:.0} requests/s");
 }

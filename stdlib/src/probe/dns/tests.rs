@@ -69,7 +69,11 @@ fn answer(request: &[u8], nth: usize) -> Option<Vec<u8>> {
         "broken.example.com." => response.metadata.response_code = ResponseCode::ServFail,
         "silent.example.com." => return None,
         "later.example.com." if nth > 1 => {
-            response.add_answer(Record::from_rdata(query.name().clone(), 60, RData::A(A(Ipv4Addr::LOCALHOST))));
+            response.add_answer(Record::from_rdata(
+                query.name().clone(),
+                60,
+                RData::A(A(Ipv4Addr::LOCALHOST)),
+            ));
         }
         _ => match records(query.name(), query.query_type()) {
             Some(records) => {
@@ -140,7 +144,10 @@ async fn ask(name: &str, server: &str, options: Value) -> Result<Answered, Strin
 async fn records_of_every_type_come_sorted_with_the_shortest_ttl() {
     let server = name_server().await;
     let found = ask("shop.example.com", &server, json!({})).await.expect("A");
-    assert_eq!((found.records, found.ttl, found.attempts), (vec!["10.0.0.1".into(), "10.0.0.2".into()], 60, 1));
+    assert_eq!(
+        (found.records, found.ttl, found.attempts),
+        (vec!["10.0.0.1".into(), "10.0.0.2".into()], 60, 1)
+    );
     for (name, kind, record) in [
         ("shop.example.com", "AAAA", "2001:db8::1"),
         ("SHOP.example.com.", "MX", "10 mail.example.com"),
@@ -208,7 +215,9 @@ async fn a_name_server_that_refuses_fails_or_is_silent_is_said_to() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_that_arrives_later_passes_at_a_later_attempt() {
     let server = name_server().await;
-    let found = ask("later.example.com", &server, json!({ "attempts": 50, "interval": "1ms" })).await.expect("passes");
+    let found = ask("later.example.com", &server, json!({ "attempts": 50, "interval": "1ms" }))
+        .await
+        .expect("passes");
     assert!(found.attempts > 1);
     assert_eq!(found.records, ["127.0.0.1"]);
 }
@@ -222,7 +231,12 @@ fn what_cannot_be_asked_is_refused() {
     assert_eq!(refused("10.0.0.1", json!({})), "name");
     assert_eq!(refused("a..b", json!({})), "name");
     assert_eq!(refused("shop", json!({ "expect": ["green.example.com"] })), "expect");
-    for wrong in [json!({ "type": "AXFR" }), json!({ "server": "a b" }), json!({ "server": "x:0" }), json!({ "ttl": 1 })] {
+    for wrong in [
+        json!({ "type": "AXFR" }),
+        json!({ "server": "a b" }),
+        json!({ "server": "x:0" }),
+        json!({ "ttl": 1 }),
+    ] {
         assert!(serde_json::from_value::<Options>(wrong.clone()).is_err(), "{wrong}");
     }
     for server in ["10.0.0.2", "10.0.0.2:5353", "::1", "[::1]:53", "ns1.example.com"] {

@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use cutover_runtime::{
     effect::Progress,
@@ -90,7 +88,9 @@ async fn the_body_is_searched_for_text_and_patterns() {
     passes(&server, json!({ "body_contains": ["build", "ok"], "body_regex": r"build \d{4}" })).await;
     let error = fails(&server, json!({ "body_contains": ["build", "missing"] })).await;
     assert!(
-        error.message.contains("expected a body that contains \"missing\", got \"build 1234 ok\" (tried once)"),
+        error
+            .message
+            .contains("expected a body that contains \"missing\", got \"build 1234 ok\" (tried once)"),
         "{}",
         error.message
     );
@@ -101,7 +101,8 @@ async fn the_body_is_searched_for_text_and_patterns() {
 #[tokio::test(flavor = "multi_thread")]
 async fn json_values_are_compared_at_their_place() {
     let server =
-        Server::start(|_| Reply::ok(r#"{"status":"ok","db":{"lag":0},"nodes":[{"up":true}],"last":null}"#)).await;
+        Server::start(|_| Reply::ok(r#"{"status":"ok","db":{"lag":0},"nodes":[{"up":true}],"last":null}"#))
+            .await;
     passes(
         &server,
         json!({ "json": { "/status": "ok", "/db/lag": 0.0, "/nodes/0/up": true, "/last": null, "/db": { "lag": 0 } } }),
@@ -109,7 +110,9 @@ async fn json_values_are_compared_at_their_place() {
     .await;
     let error = fails(&server, json!({ "json": { "/status": "degraded", "/nodes/1/up": true } })).await;
     assert!(
-        error.message.contains("expected /nodes/1/up = true; /status = \"degraded\", got nothing there; \"ok\""),
+        error
+            .message
+            .contains("expected /nodes/1/up = true; /status = \"degraded\", got nothing there; \"ok\""),
         "{}",
         error.message
     );
@@ -132,7 +135,8 @@ async fn headers_are_required_forbidden_or_compared() {
         }),
     )
     .await;
-    passes(&server, json!({ "expect_headers": { "strict-transport-security": "regex:max-age=[1-9]" } })).await;
+    passes(&server, json!({ "expect_headers": { "strict-transport-security": "regex:max-age=[1-9]" } }))
+        .await;
     for (check, expected) in [
         (json!({ "x-frame-options": true }), "header x-frame-options, got no such header"),
         (json!({ "server": false }), "no header server, got \"nginx\""),
@@ -182,7 +186,10 @@ async fn method_headers_and_body_are_sent_and_secrets_stay_out_of_the_record() {
         assert_eq!(request.headers["host"], "shop.example.com");
         assert_eq!(request.headers["authorization"], "Bearer s3cr3t-value");
         assert_eq!(request.headers["content-type"], "application/json");
-        Reply::status(400, &format!("{} {} {}", request.method, request.body, request.headers["authorization"]))
+        Reply::status(
+            400,
+            &format!("{} {} {}", request.method, request.body, request.headers["authorization"]),
+        )
     })
     .await;
     let mut effect = probe(
@@ -193,11 +200,7 @@ async fn method_headers_and_body_are_sent_and_secrets_stay_out_of_the_record() {
     effect.headers.insert("authorization".parse().expect("name"), Text::Secret(bearer));
     assert!(!serde_json::to_string(&effect).expect("json").contains("s3cr3t"));
     let error = effect.read(&with_secret("token", "s3cr3t-value")).await.expect_err("fails");
-    assert!(
-        error.message.contains(r#"POST {"query":"{ up }"} Bearer <secret token>"#),
-        "{}",
-        error.message
-    );
+    assert!(error.message.contains(r#"POST {"query":"{ up }"} Bearer <secret token>"#), "{}", error.message);
     let error = effect.read(&detached()).await.expect_err("fails");
     assert_eq!(error.code.as_str(), "secret");
 }
@@ -292,7 +295,9 @@ async fn a_route_and_its_pools_are_probed_at_their_address() {
     let route = Arc::new(Route(server.url().trim_end_matches('/').to_owned()));
     providers.bind::<dyn Traffic>("web", route.clone(), route);
     let on = On::detached(Arc::new(providers));
-    let ask = async |target: &str| probe(target, json!({ "path": "/health?deep=1", "attempts": 3 })).read(&on).await;
+    let ask = async |target: &str| {
+        probe(target, json!({ "path": "/health?deep=1", "attempts": 3 })).read(&on).await
+    };
     assert_eq!(ask("web").await.expect("route").body, "/route/health?deep=1");
     assert_eq!(ask("web/green").await.expect("pool").body, "/green/health?deep=1");
     assert_eq!(ask("web/grey").await.expect_err("no pool").code.as_str(), "unknown-target");
@@ -300,14 +305,21 @@ async fn a_route_and_its_pools_are_probed_at_their_address() {
     assert_eq!(error.code.as_str(), "unknown-target");
     assert!(error.hints.iter().any(|hint| hint.contains("web")), "{:?}", error.hints);
     let error = probe("web", json!({ "status": 500 })).read(&on).await.expect_err("fails");
-    assert!(error.message.starts_with(&format!("GET web ({}route): expected", server.url())), "{}", error.message);
+    assert!(
+        error.message.starts_with(&format!("GET web ({}route): expected", server.url())),
+        "{}",
+        error.message
+    );
 }
 
 #[test]
 fn what_it_depends_on_and_how_long_it_may_take_follow_from_the_options() {
     let names = |probe: &HttpProbe| probe.depends_on().iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(names(&probe("web", json!({}))), ["traffic/web"]);
-    assert_eq!(names(&probe("web/green", json!({ "depends_on": ["db/main"] }))), ["deploy/web/green", "db/main"]);
+    assert_eq!(
+        names(&probe("web/green", json!({ "depends_on": ["db/main"] }))),
+        ["deploy/web/green", "db/main"]
+    );
     assert!(names(&probe("https://shop.example.com", json!({}))).is_empty());
     let slow = probe("web", json!({ "attempts": 30, "timeout": "10s", "interval": "5s" }));
     assert!(slow.is_check());
@@ -325,12 +337,16 @@ async fn a_trusted_certificate_is_accepted_and_any_other_refused_with_the_reason
     passes(&good, json!({ "tls": { "insecure": true } })).await;
 
     let expired =
-        Server::start_tls(authority.server(&Wanted { from: -9, until: -2, ..Wanted::default() }), |_| Reply::ok("")).await;
+        Server::start_tls(authority.server(&Wanted { from: -9, until: -2, ..Wanted::default() }), |_| {
+            Reply::ok("")
+        })
+        .await;
     let error = fails(&expired, json!({ "tls": { "ca": ca } })).await;
     assert!(error.message.contains("got the certificate expired on 20"), "{}", error.message);
 
     let other = Wanted { names: &["shop.example.com", "*.example.org"], ..Wanted::default() };
-    let other = Server::start_tls(authority.server(&other), |request| Reply::ok(&request.headers["host"])).await;
+    let other =
+        Server::start_tls(authority.server(&other), |request| Reply::ok(&request.headers["host"])).await;
     let error = fails(&other, json!({ "tls": { "ca": ca } })).await;
     assert!(
         error.message.contains("the certificate is for shop.example.com, *.example.org, not for 127.0.0.1"),
@@ -380,7 +396,10 @@ async fn tls_files_that_cannot_be_used_are_errors_of_the_script() {
         (json!({ "client_cert": authority.ca() }), "`tls.client_cert` needs its key"),
         (json!({ "client_cert": authority.ca(), "client_key": empty }), "holds no PEM private key"),
     ] {
-        let error = probe(&server.url(), json!({ "tls": tls, "attempts": 5 })).read(&detached()).await.expect_err("refused");
+        let error = probe(&server.url(), json!({ "tls": tls, "attempts": 5 }))
+            .read(&detached())
+            .await
+            .expect_err("refused");
         assert_eq!(error.code.as_str(), "argument", "{}", error.message);
         assert!(error.message.contains(message), "{}", error.message);
     }
@@ -390,7 +409,10 @@ async fn tls_files_that_cannot_be_used_are_errors_of_the_script() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewed_ca_file_is_read_again() {
     let authority = Authority::new();
-    let server = Server::start_tls(Issued::self_signed(&["127.0.0.1"]).server(rustls::ALL_VERSIONS), |_| Reply::ok("")).await;
+    let server = Server::start_tls(Issued::self_signed(&["127.0.0.1"]).server(rustls::ALL_VERSIONS), |_| {
+        Reply::ok("")
+    })
+    .await;
     let file = authority.file("trust.pem", &std::fs::read_to_string(authority.ca()).expect("pem"));
     fails(&server, json!({ "tls": { "ca": file } })).await;
     let other = Issued::self_signed(&["127.0.0.1"]);
