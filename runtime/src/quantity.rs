@@ -79,7 +79,8 @@ impl fmt::Display for Span {
         let printer = SpanPrinter::new().designator(Designator::Compact).spacing(Spacing::None);
         // Below a second, milliseconds; above, whole milliseconds: nobody reads nanoseconds in a run log.
         let whole = Duration::from_millis(u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX));
-        let shown = if whole.is_zero() { self.0 } else { whole };
+        let shown =
+            if whole.is_zero() { Duration::from_micros(u64::from(self.0.subsec_micros())) } else { whole };
         match SignedDuration::try_from(shown) {
             Ok(signed) => f.write_str(&printer.duration_to_string(&signed)),
             Err(_) => write!(f, "{}s", self.0.as_secs()),

@@ -236,6 +236,8 @@ impl Default for Wanted<'_> {
 pub(crate) struct Issued {
     pub(crate) certificate: rcgen::Certificate,
     pub(crate) key: KeyPair,
+    /// End of its validity in Unix time.
+    pub(crate) not_after: i64,
 }
 
 fn params(names: &[&str], common_name: &str) -> CertificateParams {
@@ -280,7 +282,7 @@ impl Authority {
         params.not_after = at(wanted.until);
         let key = KeyPair::generate().expect("key");
         let certificate = params.signed_by(&key, &self.issuer).expect("certificate");
-        Issued { certificate, key }
+        Issued { certificate, key, not_after: params.not_after.unix_timestamp() }
     }
 
     /// A server that shows a certificate of this authority.
@@ -294,8 +296,9 @@ impl Issued {
     pub(crate) fn self_signed(names: &[&str]) -> Self {
         crate::net::install_tls();
         let key = KeyPair::generate().expect("key");
-        let certificate = params(names, "leaf").self_signed(&key).expect("certificate");
-        Self { certificate, key }
+        let params = params(names, "leaf");
+        let certificate = params.self_signed(&key).expect("certificate");
+        Self { certificate, key, not_after: params.not_after.unix_timestamp() }
     }
 
     pub(crate) fn server(

@@ -54,7 +54,7 @@ const MOST_AT_ONCE: usize = 4096;
 #[serde(rename_all = "snake_case")]
 pub enum Entry {
     /// `#{ http: … }`, or plain text.
-    Http(Box<HttpProbe>),
+    Http(Arc<HttpProbe>),
     /// `#{ tcp: … }`.
     Tcp(Box<TcpProbe>),
     /// `#{ tls: … }`.
@@ -98,7 +98,7 @@ impl Entry {
         Ok(match kind {
             "http" => {
                 let target: Where = decode_json(target, &target_place)?;
-                Self::Http(Box::new(HttpProbe::new(target, decode_json(options, &place)?).map_err(option)?))
+                Self::Http(Arc::new(HttpProbe::new(target, decode_json(options, &place)?).map_err(option)?))
             }
             "tcp" => {
                 let target: Endpoint = decode_json(target, &target_place)?;
@@ -171,7 +171,7 @@ pub struct Outcome {
 
 /// An entry with everything ready.
 enum Job {
-    Http(Ready),
+    Http(Box<Ready>),
     Tcp(TcpProbe),
     Tls(TlsProbe),
     Dns(DnsProbe),
@@ -180,7 +180,7 @@ enum Job {
 impl Job {
     fn new(entry: &Entry) -> Self {
         match entry {
-            Entry::Http(probe) => Self::Http(Ready::new((**probe).clone())),
+            Entry::Http(probe) => Self::Http(Box::new(Ready::new(Arc::clone(probe)))),
             Entry::Tcp(probe) => Self::Tcp((**probe).clone()),
             Entry::Tls(probe) => Self::Tls((**probe).clone()),
             Entry::Dns(probe) => Self::Dns((**probe).clone()),
@@ -197,7 +197,7 @@ impl Job {
         }
         match self {
             Self::Http(ready) => {
-                let hit = attempts::repeat(on, ready, |_, _| {}).await?;
+                let hit = attempts::repeat(on, &**ready, |_, _| {}).await?;
                 let (raw, latency_ms) = hit.value;
                 let value = json!({
                     "url": raw.url.as_str(),

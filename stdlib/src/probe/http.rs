@@ -1,6 +1,6 @@
 //! `probe::http` asks a server for something and checks what it answers.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use cutover_runtime::{
     effect::{Limits, On, Read},
@@ -244,14 +244,14 @@ impl HttpProbe {
 
 /// An HTTP probe with its client and headers ready, so that a repetition costs a request and nothing else.
 pub(super) struct Ready {
-    probe: HttpProbe,
+    probe: Arc<HttpProbe>,
     prepared: OnceCell<Prepared>,
     /// How much of a body is worth reading.
     read: usize,
 }
 
 impl Ready {
-    pub(super) fn new(probe: HttpProbe) -> Self {
+    pub(super) fn new(probe: Arc<HttpProbe>) -> Self {
         // More than the script gets is read only for checks.
         let read = if probe.body_check().is_empty() { BODY_RETURNED } else { BODY_CHECKED };
         Self { probe, prepared: OnceCell::new(), read }
@@ -325,7 +325,7 @@ impl Read for HttpProbe {
     }
 
     async fn read(&self, on: &On) -> Result<Passed, ProviderError> {
-        let ready = Ready::new(self.clone());
+        let ready = Ready::new(Arc::new(self.clone()));
         let hit = attempts::repeat(on, &ready, attempts::progress(on, &self.tries)).await?;
         let (raw, latency_ms) = hit.value;
         let scrub = |text: String| on.vault().scrub(&text).into_owned();

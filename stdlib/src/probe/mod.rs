@@ -22,3 +22,37 @@ pub fn module() -> Module {
     combine_with_exported_module!(&mut module, "probe", all::script);
     module
 }
+
+#[cfg(test)]
+mod tests {
+    use rhai::{Engine, EvalAltResult};
+
+    #[test]
+    fn every_function_can_be_called_with_and_without_options() {
+        let mut engine = Engine::new();
+        engine.register_static_module("probe", super::module().into());
+        engine.register_static_module("http", crate::http::module().into());
+        for call in [
+            r#"probe::http("web")"#,
+            r#"probe::http("web", #{})"#,
+            r#"probe::tcp("web")"#,
+            r#"probe::tcp("web", #{})"#,
+            r#"probe::tls("web")"#,
+            r#"probe::tls("web", #{})"#,
+            r#"probe::dns("web")"#,
+            r#"probe::dns("web", #{})"#,
+            r#"probe::all(["web"])"#,
+            r#"probe::all(["web"], #{})"#,
+            r#"http::get("web")"#,
+            r#"http::get("web", #{})"#,
+            r#"http::request("POST", "web")"#,
+            r#"http::request("POST", "web", #{})"#,
+        ] {
+            // Outside a run each of them is refused, but found.
+            let error = engine.eval::<rhai::Dynamic>(call).expect_err("outside a run");
+            assert!(!matches!(*error, EvalAltResult::ErrorFunctionNotFound(..)), "{call}: {error}");
+        }
+        let error = engine.eval::<rhai::Dynamic>("probe::http(1)").expect_err("no such function");
+        assert!(matches!(*error, EvalAltResult::ErrorFunctionNotFound(..)), "{error}");
+    }
+}

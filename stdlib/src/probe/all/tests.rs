@@ -174,13 +174,14 @@ fn it_depends_on_all_that_its_entries_do_and_may_take_as_long() {
     assert!(effect.limits().timeout >= Duration::from_secs(33));
 }
 
-/// How many requests a second reach a server: `PROBE_URL=http://127.0.0.1:8080/ cargo test --release … -- --nocapture throughput`.
+/// With `PROBE_URL` naming a fast server (nginx) and in a release build it measures: 20,000 requests a second are wanted.
 #[tokio::test(flavor = "multi_thread")]
-async fn throughput() {
+async fn thousands_of_probes_go_through_one_client() {
     let own = Server::start(|_| Reply::ok("ok")).await;
-    let (url, count) = match std::env::var("PROBE_URL") {
-        Ok(url) => (url, 200_000),
-        Err(_) => (own.url(), 2_000),
+    let measured = std::env::var("PROBE_URL").ok();
+    let (url, count) = match &measured {
+        Some(url) => (url.clone(), 200_000),
+        None => (own.url(), 2_000),
     };
     let entries: Vec<Value> = (0..count).map(|_| json!(url)).collect();
     let effect = all(entries.into(), json!({ "limit": 64 }));
@@ -189,4 +190,5 @@ async fn throughput() {
     let rate = f64::from(count) / start.elapsed().as_secs_f64();
     println!("{rate:.0} requests/s");
     assert!(outcomes.iter().all(|outcome| outcome.ok));
+    assert!(measured.is_none() || cfg!(debug_assertions) || rate >= 20_000.0, "{rate:.0} requests/s");
 }
