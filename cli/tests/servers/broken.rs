@@ -101,6 +101,7 @@ fn after_kill_9_in_a_change_the_journal_says_that_it_had_begun_and_not_that_it_e
     for done in [0, 2] {
         let mut running = world.cutover.start_blue_green("500ms");
         running.wait_for("the first shift", ended("5-to-green/1:traffic.shift"));
+        let before = world.haproxy.weights();
         gate.stop_after(done);
         gate.is_stuck();
         running.kill();
@@ -108,9 +109,9 @@ fn after_kill_9_in_a_change_the_journal_says_that_it_had_begun_and_not_that_it_e
 
         world.cutover.run(&["verify", "last"]).exits(0).says(&["unaltered"]);
         assert_eq!(shown(&world), (Some(weights(5)), Some("25-to-green/1:traffic.shift".to_owned())));
-        assert_eq!(world.haproxy.green() == 5, done == 0, "{:?}", world.haproxy.weights());
+        assert_eq!(world.haproxy.weights() == before, done == 0, "{before:?} {:?}", world.haproxy.weights());
         let shown = world.cutover.run(&["show", "last"]).exits(0);
-        assert!(!shown.text().contains("25, green"), "{}", shown.text());
+        panic!("{}", shown.text());
         world.back();
     }
 }
