@@ -88,7 +88,8 @@ mod tests {
 
     #[test]
     fn scripts_call_each_primitive_with_and_without_options() {
-        let mut functions: Vec<String> = module().gen_fn_signatures().collect();
+        let module = module();
+        let mut functions: Vec<String> = module.gen_fn_signatures_with_mapper(Into::into).collect();
         functions.sort();
         let [hold, hold_with, query, query_with] = functions.as_slice() else { panic!("{functions:?}") };
         assert!(hold.starts_with("hold(") && !hold.contains("options"), "{hold}");
