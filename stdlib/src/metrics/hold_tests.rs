@@ -244,6 +244,12 @@ async fn a_source_out_of_reach_is_put_up_with_for_a_while() {
         error.message,
         "web: undecided: no answer at 4 looks in a row: error_rate could not be read: connection refused"
     );
+    // Now and then is not in a row.
+    let flaky = |_: &str, n: u32| match n {
+        1 | 2 | 5 | 6 => Err(ProviderError::unreachable("connection refused")),
+        _ => value(0.0),
+    };
+    assert!(run(flaky, json!({ "every": "30s" })).await.0.is_ok());
     let terminal = |_: &str, _: u32| Err(ProviderError::terminal(codes::GATE_FAILED, "no such metric"));
     let (held, took) = run(terminal, json!({})).await;
     assert_eq!((held.expect_err("terminal").message.as_str(), took), ("no such metric", Duration::ZERO));
