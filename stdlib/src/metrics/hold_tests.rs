@@ -122,7 +122,7 @@ async fn kept_bounds_pass_when_the_time_is_over_with_what_was_seen() {
     let p95 = held.metrics["p95"];
     assert_eq!((p95.min, p95.max, p95.last, p95.looks), (0.1, 0.2, 0.2, 11));
     assert!((p95.mean - 0.15).abs() < 0.005, "{}", p95.mean);
-    assert_eq!(hold.show(&held), "error_rate 0.05% to 0.05%, p95 100ms to 200ms in 11 looks");
+    assert_eq!(hold.show(&held), "error_rate 0.05%, p95 100ms to 200ms in 11 looks");
     let json = serde_json::to_value(&held).expect("json");
     assert_eq!(serde_json::from_value::<Held>(json).expect("a journaled answer reads back"), held);
 }
