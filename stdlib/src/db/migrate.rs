@@ -126,6 +126,10 @@ impl Change for Migrate {
         Target::new("db", &self.database)
     }
 
+    fn part(&self) -> String {
+        self.table.to_string()
+    }
+
     async fn observe(&self, on: &On) -> Result<Schema, ProviderError> {
         super::ready(on, &self.database).await?.history(&self.table).await.map(Schema::of)
     }
