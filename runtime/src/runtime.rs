@@ -24,7 +24,7 @@ use crate::{
     effect::Shared,
     error::{RunError, codes},
     event::{Emitter, Event, LeftOver, Mode, RunOutcome, Sink},
-    journal::{Journal, Replay, Run, RunStatus, Store, record, record::GENESIS},
+    journal::{Journal, Replay, Run, RunStatus, Store, record::GENESIS},
     kernel::{Kernel, Policy, State},
     provider::Providers,
     script::{self, Budget, Bundle, Given, Header, Library, Loaded, Modules, ScriptLimits},
@@ -250,10 +250,7 @@ impl Runtime {
         let bundle = store.bundle(&run.bundle).await.map_err(|e| one(e.into()))?.ok_or_else(|| {
             one(RunError::new(codes::JOURNAL, format!("the scripts of {} are not in the store", run.id)))
         })?;
-        let records = store.records(&run.id).await.map_err(|e| one(e.into()))?;
-        record::verify(&records)
-            .map_err(|b| one(RunError::new(codes::JOURNAL, format!("record {}: {}", b.seq, b.why))))?;
-        let replay = Replay::from_records(&records).map_err(one)?;
+        let replay = Replay::load(&*store, &run.id).await.map_err(one)?;
         let params: BTreeMap<String, Given> = run
             .params
             .as_object()
@@ -290,7 +287,7 @@ impl Runtime {
         });
         let journal = Arc::new(Journal::new(store, &run, 1, 0, GENESIS, Arc::clone(&vault)));
         let kernel = Arc::new(Kernel {
-            run: run.clone(),
+            run: Arc::from(&*run),
             environment: self.inner.providers.environment().to_owned(),
             bundle: Arc::new(prepared.bundle),
             places: Arc::clone(&prepared.loaded.places),
