@@ -70,7 +70,7 @@ impl World {
                     ("/run/haproxy/admin.sock", &socket.display().to_string()),
                     ("bind :80", &format!("bind {front}")),
                     ("bind :8405", &format!("bind {exporter}")),
-                    ("inter 2s", "inter 100ms"),
+                    ("inter 2s", "inter 500ms"),
                     ("10.0.0.11:8080", &at("blue1")),
                     ("10.0.0.12:8080", &at("blue2")),
                     ("10.0.0.21:8080", &at("green1")),

@@ -102,7 +102,8 @@ impl Address {
     }
 
     fn failed(&self, error: &io::Error) -> ProviderError {
-        let unreachable = ProviderError::unreachable(format!("HAProxy at {self}: {error}"));
+        let unreachable =
+            ProviderError::unreachable(format!("HAProxy at {self}: {}", crate::net::io_reason(error)));
         match (error.kind(), self) {
             (io::ErrorKind::NotFound, Self::Unix(path)) => unreachable
                 .hint(format!(
