@@ -53,7 +53,7 @@ fn global_options_stand_before_or_behind_the_command() {
 fn a_variable_that_is_set_to_nothing_is_not_looked_at() {
     use std::cell::RefCell;
     let asked = RefCell::new(Vec::new());
-    let cli = Cli::read_with(["cutover", "run", "x.rhai"], &|name: &OsStr| {
+    let cli = Cli::read_with(["cutover", "run", "x.rhai"], |name: &OsStr| {
         asked.borrow_mut().push(name.to_string_lossy().into_owned());
         true
     })

@@ -402,19 +402,19 @@ pub mod script {
 
     /// Answers what the JSON text says.
     #[rhai_fn(return_raw, volatile)]
-    pub fn echo(cx: NativeCallContext, json: &str) -> ScriptResult {
+    pub fn echo(cx: NativeCallContext<'_>, json: &str) -> ScriptResult {
         cx.read(Echo { json: json.to_owned() })
     }
 
     /// Learns a secret and answers with its bytes.
     #[rhai_fn(return_raw, volatile)]
-    pub fn blab(cx: NativeCallContext, name: &str) -> ScriptResult {
+    pub fn blab(cx: NativeCallContext<'_>, name: &str) -> ScriptResult {
         cx.read(Blab { name: name.to_owned(), fails: false })
     }
 
     /// Learns a secret and fails with its bytes.
     #[rhai_fn(return_raw, volatile)]
-    pub fn blab_and_fail(cx: NativeCallContext, name: &str) -> ScriptResult {
+    pub fn blab_and_fail(cx: NativeCallContext<'_>, name: &str) -> ScriptResult {
         cx.read(Blab { name: name.to_owned(), fails: true })
     }
 
