@@ -16,13 +16,15 @@ use crate::report::format::clean;
 #[derive(Debug)]
 pub(crate) struct Terminal {
     who: String,
+    /// Whether the question itself stands on the screen already.
+    announced: bool,
     /// Branches ask one after the other.
     turn: tokio::sync::Mutex<()>,
 }
 
 impl Terminal {
-    pub(crate) fn new(who: String) -> Self {
-        Self { who, turn: tokio::sync::Mutex::default() }
+    pub(crate) fn new(who: String, announced: bool) -> Self {
+        Self { who, announced, turn: tokio::sync::Mutex::default() }
     }
 
     /// Whether somebody can be asked here.
@@ -35,7 +37,8 @@ impl Terminal {
 impl People for Terminal {
     async fn ask(&self, _: &str, question: &Question) -> Result<Reply, ProviderError> {
         let _turn = self.turn.lock().await;
-        let (kind, text) = (question.kind, clean(&question.text).to_string());
+        let text = if self.announced { String::new() } else { format!("{} ", clean(&question.text)) };
+        let kind = question.kind;
         let line = tokio::task::spawn_blocking(move || read(kind, &text)).await;
         let nobody =
             || ProviderError::terminal(codes::NO_ANSWER, format!("nobody answered \"{}\"", question.text));
@@ -51,7 +54,7 @@ fn read(kind: QuestionKind, text: &str) -> Option<(bool, Option<String>)> {
             QuestionKind::Confirm => "[y/N]",
             QuestionKind::Manual => "done? [y/N]",
         };
-        write!(stderr(), "  {text} {choice} ").and_then(|()| stderr().flush()).ok()?;
+        write!(stderr(), "  {text}{choice} ").and_then(|()| stderr().flush()).ok()?;
         let mut line = String::new();
         if stdin().lock().read_line(&mut line).ok()? == 0 {
             return None;

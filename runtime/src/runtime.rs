@@ -251,9 +251,16 @@ impl Runtime {
             one(RunError::new(codes::JOURNAL, format!("the scripts of {} are not in the store", run.id)))
         })?;
         let records = store.records(&run.id).await.map_err(|e| one(e.into()))?;
-        record::verify(&records)
+        let (chain, replay) = std::thread::scope(|scope| {
+            let chain = scope.spawn(|| record::verify(&records));
+            let replay = Replay::from_records(&records);
+            (chain.join(), replay)
+        });
+        chain
+            .map_err(|_| one(RunError::new(codes::INTERNAL, "the journal could not be verified")))?
             .map_err(|b| one(RunError::new(codes::JOURNAL, format!("record {}: {}", b.seq, b.why))))?;
-        let replay = Replay::from_records(&records).map_err(one)?;
+        drop(records);
+        let replay = replay.map_err(one)?;
         let params: BTreeMap<String, Given> = run
             .params
             .as_object()
@@ -290,7 +297,7 @@ impl Runtime {
         });
         let journal = Arc::new(Journal::new(store, &run, 1, 0, GENESIS, Arc::clone(&vault)));
         let kernel = Arc::new(Kernel {
-            run: run.clone(),
+            run: Arc::from(&*run),
             environment: self.inner.providers.environment().to_owned(),
             bundle: Arc::new(prepared.bundle),
             places: Arc::clone(&prepared.loaded.places),

@@ -94,6 +94,7 @@ mod tests {
             "metrics/web",
             "notify/ops",
             "notify/oncall",
+            "db/main",
             "secrets/deploy-token",
         ];
         assert_eq!(bound, all);

@@ -120,7 +120,7 @@ fn every_command_shows_examples_that_parse() {
 
 #[test]
 fn help_of_cutover() {
-    assert_snapshot!(help(""), @r#"
+    assert_snapshot!(help(""), @"
     Plans, runs and shows runbooks.
 
     A runbook is a script of deployment steps. The same script is checked, planned, run and, if a step
@@ -172,18 +172,19 @@ fn help_of_cutover() {
               Log what Cutover itself does to standard error: -v, -vv for more, -vvv for all
 
     Exit codes:
-      0  done; of a plan: it is complete
-      1  not done: the script, the configuration or a target is at fault, a check did not hold
-      2  the command line is wrong
-      3  the run failed, there was nothing to undo
-      4  the run failed, all it had done was undone
-      5  the run failed, something is left that a person must undo
-      6  the run stopped and can go on
-      7  a person ended the run
-      8  plan --detailed-exitcode: the plan has changes
+        0  succeeded
+        1  failed; there was nothing to undo
+        2  nothing was begun: the command line, script, parameters or configuration are wrong
+        3  failed; all it had done was undone
+        4  failed; something is left that a person must undo
+        5  stopped; it can go on
+        6  a person ended it; there was nothing to undo
+        7  a defect in Cutover
+      130  interrupted three times: ended at once, without undoing
+           With plan --detailed-exitcode: 0 nothing to do, 2 changes, 1 any error.
 
     Begin with `cutover new hello`, then `cutover plan hello.rhai` and `cutover run hello.rhai`.
-    "#);
+    ");
 }
 
 #[test]
@@ -282,7 +283,7 @@ fn help_of_plan() {
               green.dead@weight>=50. May be given again for others
 
           --detailed-exitcode
-              Exit with 8 if the plan has changes, with 0 only if it has none
+              Exit with 0 if there is nothing to do, 2 if there are changes, 1 on any error
 
       -h, --help
               Print help (see a summary with '-h')
@@ -417,7 +418,7 @@ fn help_of_runs() {
 
 #[test]
 fn help_of_show() {
-    assert_snapshot!(help("show"), @r#"
+    assert_snapshot!(help("show"), @"
     Show a run again
 
     Usage: cutover show [OPTIONS] <RUN>
@@ -462,15 +463,15 @@ fn help_of_show() {
               Log what Cutover itself does to standard error: -v, -vv for more, -vvv for all
 
     Examples:
-      cutover show 01K3ZQ
-      cutover show 01K3ZQ --events
-      cutover show 01K3ZQ --records --output json
-    "#);
+      cutover show last
+      cutover show last --events
+      cutover show last --records --output json
+    ");
 }
 
 #[test]
 fn help_of_verify() {
-    assert_snapshot!(help("verify"), @r#"
+    assert_snapshot!(help("verify"), @"
     Check that the record of a run was not altered
 
     Usage: cutover verify [OPTIONS] <RUN>
@@ -509,8 +510,8 @@ fn help_of_verify() {
               Log what Cutover itself does to standard error: -v, -vv for more, -vvv for all
 
     Examples:
-      cutover verify 01K3ZQ
-    "#);
+      cutover verify last
+    ");
 }
 
 #[test]

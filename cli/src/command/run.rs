@@ -32,7 +32,7 @@ pub(super) async fn execute(args: &Run, global: &Global) -> Result<Exit, Refused
     let people: Arc<dyn People> = if args.yes {
         Arc::new(YesToAll { by: who() })
     } else if Terminal::is_there() {
-        Arc::new(Terminal::new(who()))
+        Arc::new(Terminal::new(who(), global.output == Output::Human))
     } else {
         Arc::new(NoPeople)
     };

@@ -178,12 +178,12 @@ mod tests {
             run("01K3B", "größe 2.0.0", "rollback_incomplete", Some(900)),
             run("01K3C", "切替 1.0.0", "running", None),
         ];
-        assert_snapshot!(columns(&rows, now(), Theme::PLAIN), @r#"
-        RUN    RUNBOOK           ENV      STATE                STARTED  TOOK   CHANGES
-        01K3A  blue-green 1.0.0  sandbox  succeeded            12m ago  31s    5
-        01K3B  größe 2.0.0       sandbox  rollback incomplete  12m ago  900ms  5
-        01K3C  切替 1.0.0        sandbox  running              12m ago  -      5
-        "#);
+        assert_snapshot!(columns(&rows, now(), Theme::PLAIN), @"
+        RUN    RUNBOOK           ENV      STATE                STARTED  TOOK   BY
+        01K3A  blue-green 1.0.0  sandbox  succeeded            12m ago  31s    ana@ops1
+        01K3B  größe 2.0.0       sandbox  rollback incomplete  12m ago  900ms  ana@ops1
+        01K3C  切替 1.0.0        sandbox  running              12m ago  -      ana@ops1
+        ");
     }
 
     #[test]
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn programs_get_one_object_a_line() {
         let rows = [run("01K3A", "blue-green 1.0.0", "succeeded", None)];
-        assert_snapshot!(json(&rows), @r#"{"run":"01K3A","runbook":"blue-green 1.0.0","environment":"sandbox","state":"succeeded","started":"2026-03-01T11:48:00Z","elapsed_ms":null,"changes":5}"#);
+        assert_snapshot!(json(&rows), @r#"{"run":"01K3A","runbook":"blue-green 1.0.0","environment":"sandbox","state":"succeeded","started":"2026-03-01T11:48:00Z","elapsed_ms":null,"started_by":"ana@ops1"}"#);
         assert_eq!(json(&[target("db/main", None)]).matches("check").count(), 0);
     }
 }

@@ -55,6 +55,25 @@ CREATE TABLE records (
 /// Most records in one statement; each takes six parameters of SQLite's 32,766.
 const BATCH: usize = 1000;
 
+/// Records in one page when they are read.
+const PAGE: i64 = 2000;
+
+/// A record from its line in a page. Neither JSON text nor ids hold line breaks or unit separators.
+fn parse(line: &str) -> Option<Sealed> {
+    let mut fields = line.splitn(5, '\u{1f}');
+    let (seq, at_ms) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    let (id, hex, body) = (fields.next()?.to_owned(), fields.next()?.as_bytes(), fields.next()?.to_owned());
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let mut hash = [0; 32];
+    if hex.len() != 64 {
+        return None;
+    }
+    for (byte, pair) in hash.iter_mut().zip(hex.chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(Sealed { seq, at_ms, id, body, hash })
+}
+
 /// A store in one SQLite file.
 ///
 /// Two connections write: one that syncs at every commit, for intents, and one that does not, for all the rest. In WAL mode the
@@ -366,29 +385,31 @@ impl Store for SqliteStore {
     }
 
     async fn records(&self, run: &str) -> Result<Vec<Sealed>, StoreError> {
+        let mut records = Vec::new();
         self.with(false, async |connection| {
-            let rows =
-                sqlx::query("SELECT seq, at_ms, id, body, hash FROM records WHERE run = ? ORDER BY seq")
-                    .bind(run)
-                    .fetch_all(connection)
-                    .await?;
-            rows.into_iter()
-                .map(|row| {
-                    let hash: &[u8] = row.try_get(4)?;
-                    let hash =
-                        hash.try_into().map_err(|_| sqlx::Error::Decode("a hash is not 32 bytes".into()))?;
-                    let seq: i64 = row.try_get(0)?;
-                    Ok(Sealed {
-                        seq: seq.unsigned_abs(),
-                        at_ms: row.try_get(1)?,
-                        id: row.try_get(2)?,
-                        body: row.try_get(3)?,
-                        hash,
-                    })
-                })
-                .collect()
+            // A row costs a trip between two threads, so rows come in pages: a page is one text of lines and fields.
+            let mut after = 0;
+            loop {
+                let page: Option<String> = sqlx::query_scalar(
+                    "SELECT group_concat(seq || char(31) || at_ms || char(31) || id || char(31) || hex(hash) || char(31) || body,
+                            char(10) ORDER BY seq)
+                     FROM (SELECT * FROM records WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?)",
+                )
+                .bind(run)
+                .bind(after)
+                .bind(PAGE)
+                .fetch_one(&mut *connection)
+                .await?;
+                let Some(page) = page else { return Ok(()) };
+                for line in page.split('\n') {
+                    let record = parse(line).ok_or_else(|| sqlx::Error::Decode("a record has lost its form".into()))?;
+                    after = i64::try_from(record.seq).unwrap_or(i64::MAX);
+                    records.push(record);
+                }
+            }
         })
-        .await
+        .await?;
+        Ok(records)
     }
 
     async fn bundle(&self, hash: &str) -> Result<Option<Bundle>, StoreError> {

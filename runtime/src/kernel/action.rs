@@ -46,7 +46,7 @@ impl Kernel {
         self.emit(Event::Applying { id: call.id.clone(), from_text: String::new(), to_text: text.clone() });
         let limits = action.limits();
         match self
-            .attempt(call, &limits, Stop::WhenDone, async || self.world.perform(&call.on, &*action).await)
+            .attempt(call, &limits, Stop::WhenDone, async || self.world.perform(call.on(), &*action).await)
             .await
         {
             Ok(((known, grade), attempts)) => {

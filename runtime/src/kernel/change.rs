@@ -37,7 +37,7 @@ impl Kernel {
         let _turn = order.lock().await;
         let limits = change.limits();
         let looked = self
-            .attempt(call, &limits, Stop::AtOnce, async || self.world.observe(&call.on, &*change).await)
+            .attempt(call, &limits, Stop::AtOnce, async || self.world.observe(call.on(), &*change).await)
             .await;
         let found = looked.and_then(|((from, grade), attempts)| match change.desired(&from) {
             Ok(to) => Ok((from, to, grade, attempts)),
@@ -58,7 +58,7 @@ impl Kernel {
         }
         let note = match self
             .attempt(call, &Limits { attempts: 1, ..limits }, Stop::AtOnce, async || {
-                self.world.foresee(&call.on, &*change, grade, &from, &to).await
+                self.world.foresee(call.on(), &*change, grade, &from, &to).await
             })
             .await
         {
@@ -190,7 +190,7 @@ impl Kernel {
         let limits = change.limits();
         let applied = self
             .attempt(call, &limits, Stop::WhenDone, async || {
-                self.world.apply(&call.on, change, from, to).await
+                self.world.apply(call.on(), change, from, to).await
             })
             .await;
         let attempts = match applied {
@@ -212,7 +212,7 @@ impl Kernel {
 
     async fn look_again(&self, call: &Call, change: &dyn AnyChange, limits: &Limits) -> Option<Value> {
         let looked = self
-            .attempt(call, limits, Stop::WhenDone, async || self.world.observe(&call.on, change).await)
+            .attempt(call, limits, Stop::WhenDone, async || self.world.observe(call.on(), change).await)
             .await;
         looked.ok().map(|((state, _), _)| state)
     }
@@ -229,7 +229,7 @@ impl Kernel {
         let start = clock.monotonic();
         loop {
             let (progress, attempts) = self
-                .attempt(call, limits, Stop::AtOnce, async || self.world.settled(&call.on, change, to).await)
+                .attempt(call, limits, Stop::AtOnce, async || self.world.settled(call.on(), change, to).await)
                 .await?;
             let Progress::Waiting { done, total, message } = progress else { return Ok(()) };
             if clock.monotonic().saturating_sub(start) >= limits.settle {
@@ -243,10 +243,10 @@ impl Kernel {
                 );
                 return Err(GaveUp { error: RunError { effect: Some(call.id.clone()), ..error }, attempts });
             }
-            call.on.progress(done, total, message);
+            call.on().progress(done, total, message);
             tokio::select! {
                 biased;
-                () = call.on.cancel.cancelled() => return Err(GaveUp { error: super::cancelled(), attempts }),
+                () = call.on().cancel.cancelled() => return Err(GaveUp { error: super::cancelled(), attempts }),
                 () = clock.sleep(limits.settle_every) => {}
             }
         }

@@ -18,7 +18,7 @@ use std::{
     collections::HashMap,
     future::Future,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -52,7 +52,7 @@ use crate::{
 
 /// One run.
 pub struct Kernel {
-    pub(crate) run: String,
+    pub(crate) run: Arc<str>,
     pub(crate) environment: String,
     pub(crate) bundle: Arc<Bundle>,
     pub(crate) places: Arc<Places>,
@@ -97,8 +97,24 @@ struct Call {
     input: String,
     /// Fingerprint of the input.
     print: String,
-    on: On,
+    key: Arc<str>,
+    shared: Arc<Shared>,
+    cancel: CancellationToken,
+    /// Made when the effect first needs it: one that is answered from the journal never does.
+    on: OnceLock<On>,
     started: Duration,
+}
+
+impl Call {
+    /// What the effect has at hand.
+    fn on(&self) -> &On {
+        self.on.get_or_init(|| On {
+            shared: Arc::clone(&self.shared),
+            id: Arc::from(&*self.id),
+            key: format!("{}/{}", self.key, self.id).into(),
+            cancel: self.cancel.clone(),
+        })
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -332,13 +348,18 @@ impl Kernel {
         hash.update(effect);
         hash.update(&input);
         let print = hex(&hash.finalize()[..12]);
-        let on = On {
+        Ok(Call {
+            id,
+            kind,
+            effect,
+            input,
+            print,
+            key: Arc::clone(&self.run),
             shared: Arc::clone(&self.shared),
-            id: Arc::from(&*id),
-            key: format!("{}/{id}", self.run).into(),
             cancel: cursor::cancel(),
-        };
-        Ok(Call { id, kind, effect, input, print, on, started: self.now() })
+            on: OnceLock::new(),
+            started: self.now(),
+        })
     }
 
     /// The recorded outcome of an effect, if the journal has one.

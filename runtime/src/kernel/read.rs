@@ -21,7 +21,7 @@ impl Kernel {
             self.started(call, None, read.describe());
         }
         let limits = read.limits();
-        match self.attempt(call, &limits, Stop::AtOnce, async || self.world.read(&call.on, read).await).await
+        match self.attempt(call, &limits, Stop::AtOnce, async || self.world.read(call.on(), read).await).await
         {
             Ok(((known, grade), attempts)) => {
                 let (value, text) = match &known {

@@ -68,7 +68,7 @@ impl Kernel {
             });
             tokio::select! {
                 biased;
-                () = call.on.cancel.cancelled() => return Err(GaveUp { error: cancelled(), attempts: attempt }),
+                () = call.on().cancel.cancelled() => return Err(GaveUp { error: cancelled(), attempts: attempt }),
                 () = self.shared.clock.sleep(wait) => {}
             }
             attempt += 1;
@@ -84,7 +84,7 @@ impl Kernel {
         work: impl Future<Output = Result<T, ProviderError>>,
     ) -> Result<T, ProviderError> {
         let stopped = async {
-            call.on.cancel.cancelled().await;
+            call.on().cancel.cancelled().await;
             if stop == Stop::WhenDone {
                 self.shared.clock.sleep(GRACE).await;
             }

@@ -119,7 +119,7 @@ impl Kernel {
         let _turn = order.lock().await;
         let limits = change.limits();
         let moved = match self
-            .attempt(call, &limits, Stop::WhenDone, async || self.world.observe(&call.on, &**change).await)
+            .attempt(call, &limits, Stop::WhenDone, async || self.world.observe(call.on(), &**change).await)
             .await
         {
             Err(gave_up) => Err(NotMoved { gave_up, happened: true, intended: false }),
@@ -181,7 +181,7 @@ impl Kernel {
         let limits = action.limits();
         let done = self
             .attempt(call, &limits, Stop::WhenDone, async || {
-                self.world.take_back(&call.on, &**action, output).await
+                self.world.take_back(call.on(), &**action, output).await
             })
             .await;
         let (outcome, attempts, result) = match done {

@@ -25,8 +25,8 @@ impl Kernel {
         self.intend(call, None, None, &text).await?;
         let result = tokio::select! {
             biased;
-            result = self.world.wait(&call.on, wait, Duration::ZERO) => result.map_err(RunError::from),
-            () = call.on.cancel.cancelled() => Err(cancelled()),
+            result = self.world.wait(call.on(), wait, Duration::ZERO) => result.map_err(RunError::from),
+            () = call.on().cancel.cancelled() => Err(cancelled()),
             () = self.abort.cancelled() => Err(cancelled()),
         };
         match result {

@@ -249,7 +249,9 @@ impl Wait for Hold {
                 // What counts towards the end: time with data, or all time.
                 let held =
                     if self.options.on_no_data == OnNoData::Wait { watch.covered() } else { watch.watched() };
-                let (held, whole) = (Span(held), self.duration);
+                // In tenths of a second: finer is noise that makes the line jump.
+                let tenths = u64::try_from(held.as_millis() / 100).unwrap_or(u64::MAX);
+                let (held, whole) = (Span::millis(tenths.saturating_mul(100)), self.duration);
                 Ok(Polled::Waiting(format!("{held} of {whole}: {}", watch.glance(&rules))))
             }
             Some(Verdict::Pass) => Ok(Polled::Over(Held {
@@ -274,7 +276,8 @@ impl Wait for Hold {
     fn show(&self, held: &Held) -> String {
         let values = held.metrics.iter().filter_map(|(metric, seen)| {
             let bound = self.bounds.get(metric)?;
-            Some(format!("{metric} {} to {}", bound.show(seen.min), bound.show(seen.max)))
+            let (min, max) = (bound.show(seen.min), bound.show(seen.max));
+            Some(if min == max { format!("{metric} {min}") } else { format!("{metric} {min} to {max}") })
         });
         format!("{} in {} looks", values.collect::<Vec<_>>().join(", "), held.polls)
     }

@@ -81,3 +81,20 @@ fn check_depends_on(cx: &NativeCallContext<'_>, targets: &[Target]) -> ScriptRes
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_call_each_primitive_with_and_without_options() {
+        let module = module();
+        let mut functions: Vec<String> = module.gen_fn_signatures_with_mapper(Into::into).collect();
+        functions.sort();
+        let [hold, hold_with, query, query_with] = functions.as_slice() else { panic!("{functions:?}") };
+        assert!(hold.starts_with("hold(") && !hold.contains("options"), "{hold}");
+        assert!(hold_with.starts_with("hold(") && hold_with.contains("options"), "{hold_with}");
+        assert!(query.starts_with("query(") && !query.contains("options"), "{query}");
+        assert!(query_with.starts_with("query(") && query_with.contains("options"), "{query_with}");
+    }
+}

@@ -389,10 +389,7 @@ impl Read for All {
     fn describe(&self) -> String {
         match self.entries.as_slice() {
             [one] => one.describe(),
-            [first, ..] => {
-                format!("{} probes, {} at once: {}, …", self.entries.len(), self.limit, first.describe())
-            }
-            [] => String::new(),
+            entries => format!("{} probes", entries.len()),
         }
     }
 
