@@ -29,6 +29,7 @@ pub(super) async fn execute(args: &Run, global: &Global) -> Result<Exit, Refused
     let params = read_params(&args.script)?;
     session.allow_run()?;
     let store = SqliteStore::open(&session.state_dir()?).await.map_err(|e| Refused::failed(e.into()))?;
+    let store = Arc::new(store);
     let people: Arc<dyn People> = if args.yes {
         Arc::new(YesToAll { by: who() })
     } else if Terminal::is_there() {
@@ -40,13 +41,14 @@ pub(super) async fn execute(args: &Run, global: &Global) -> Result<Exit, Refused
         .runtime()
         .sink(sink)
         .people(people)
-        .store(Arc::new(store) as Arc<dyn Store>)
+        .store(Arc::clone(&store) as Arc<dyn Store>)
         .started_by(who())
         .build();
     let stop = Stop::default();
     interrupt::watch(&stop);
-    let report =
-        runtime.run_until(&bundle, &params, &stop).await.map_err(|e| session.refuse(e.0, &bundle))?;
+    let report = runtime.run_until(&bundle, &params, &stop).await;
+    store.close().await;
+    let report = report.map_err(|e| session.refuse(e.0, &bundle))?;
     let exit = Exit::from(report.outcome);
     let Some(error) = report.error else { return Ok(exit) };
     let exit = if error.is(codes::INTERNAL) && exit == Exit::Failed { Exit::Internal } else { exit };
