@@ -27,7 +27,22 @@ fn lab() -> Lab {
 #[test]
 fn a_run_tells_what_it_does_and_leaves_only_its_journal() {
     let lab = lab();
-    assert_snapshot!(lab.cutover(&["run", "look.rhai"]), @"");
+    assert_snapshot!(lab.cutover(&["run", "look.rhai"]), @"
+    exit 0
+    ----- stdout
+    ▶ look 1.2.0 in sandbox, run look-[ID]
+      percent = 25
+    ▸ look
+      ✓ traffic.weights weights of web: blue 100, green 0
+    ✓ look ([TIME])
+    ▸ shift
+      ~ traffic.shift web: blue 100, green 0 -> blue 75, green 25
+    ✓ shift ([TIME])
+    • half way
+    > notify.send ops: done
+
+    succeeded in [TIME]: 1 change
+    ");
     assert_eq!(lab.leftovers(), Vec::<String>::new());
     assert_eq!(names(&lab.state()), ["cutover.db"]);
     let mode = std::os::unix::fs::PermissionsExt::mode(
@@ -49,7 +64,7 @@ fn each_line_of_json_is_an_event_with_the_documented_fields() {
         assert!(at.is_ok(), "{event}");
     }
     let kinds: Vec<&str> = events.iter().map(|event| event["event"].as_str().expect("a kind")).collect();
-    assert_snapshot!(kinds.join(" "), @"");
+    assert_snapshot!(kinds.join(" "), @"run_started step_started effect_started effect_ended step_ended step_started effect_started applying effect_ended step_ended note effect_started applying effect_ended run_ended");
     assert_eq!(events[0]["params"]["percent"], 50);
     assert_eq!((&events[0]["mode"], &events[0]["environment"]), (&"live".into(), &"sandbox".into()));
     let ids = |kind: &str| -> BTreeSet<String> {
@@ -108,7 +123,21 @@ fn a_reader_that_goes_away_does_not_end_the_run() {
 #[test]
 fn a_plan_shows_each_change_and_makes_none() {
     let lab = lab();
-    assert_snapshot!(lab.cutover(&["plan", "look.rhai"]), @"");
+    assert_snapshot!(lab.cutover(&["plan", "look.rhai"]), @"
+    exit 0
+    ----- stdout
+    Plan of look 1.2.0 in sandbox
+      percent = 25
+
+    ▸ look
+      ✓ traffic.weights weights of web: blue 100, green 0          observed
+    ▸ shift
+      ~ traffic.shift web: blue 100, green 0 -> blue 75, green 25  observed
+    • half way
+    > notify.send ops: done                                        assumed
+
+    Plan: 1 change, 1 action; 1 line assumed.
+    ");
     assert!(!lab.path("state").exists(), "a plan keeps nothing");
     assert_eq!(lab.leftovers(), Vec::<String>::new());
     let json = lab.cutover(&["plan", "look.rhai", "--output", "json"]).succeeded();
@@ -140,8 +169,22 @@ fn the_detailed_exit_code_tells_whether_there_is_something_to_do() {
 fn check_says_what_is_wrong_with_each_file() {
     let lab = lab();
     lab.write("bad.rhai", "const RUNBOOK = #{ name: \"test\" };\ntrafic::shift(\"web\", \"green\", 1);\n");
-    assert_snapshot!(lab.cutover(&["check", "look.rhai"]), @"");
-    assert_snapshot!(lab.cutover(&["check", "look.rhai", "bad.rhai"]), @"");
+    assert_snapshot!(lab.cutover(&["check", "look.rhai"]), @"
+    exit 0
+    ----- stdout
+    ok: look.rhai (look 1.2.0)
+    ");
+    assert_snapshot!(lab.cutover(&["check", "look.rhai", "bad.rhai"]), @r#"
+    exit 2
+    ----- stdout
+    ok: look.rhai (look 1.2.0)
+    ----- stderr
+    error[unknown-function]: there is no module named `trafic`
+      at bad.rhai:2:1
+       2 | trafic::shift("web", "green", 1);
+         | ^^^^^^^^^^^^^
+      help: did you mean `traffic`?
+    "#);
     let json = lab.cutover(&["check", "look.rhai", "bad.rhai", "--output", "json"]).exits_with(2);
     assert!(!json.json().is_empty());
     assert!(!lab.path("state").exists());
@@ -150,14 +193,29 @@ fn check_says_what_is_wrong_with_each_file() {
 #[test]
 fn runs_lists_them_newest_first() {
     let lab = lab();
-    assert_snapshot!(lab.cutover(&["runs"]), @"");
+    assert_snapshot!(lab.cutover(&["runs"]).columns(), @"
+    exit 0
+    ----- stdout
+    no runs yet: begin with `cutover run FILE`
+    ");
     assert_eq!(lab.cutover(&["runs", "--output", "json"]).succeeded().stdout, "");
     lab.cutover(&["run", "look.rhai"]).succeeded();
     lab.cutover(&["run", "look.rhai", "--param", "percent=0"]).exits_with(2);
     lab.write("fails.rhai", "const RUNBOOK = #{ name: \"test\" };\nfail(\"no\");\n");
     lab.cutover(&["run", "fails.rhai"]).exits_with(1);
-    assert_snapshot!(lab.cutover(&["runs"]), @"");
-    assert_snapshot!(lab.cutover(&["runs", "--limit", "1"]), @"");
+    assert_snapshot!(lab.cutover(&["runs"]).columns(), @"
+    exit 0
+    ----- stdout
+    RUN  RUNBOOK  ENV  STATE  STARTED  TOOK  BY
+    test-[ID]  test 0  sandbox  failed  just now  [MS]  tester@[HOST]
+    look-[ID]  look 1.2.0  sandbox  succeeded  just now  [MS]  tester@[HOST]
+    ");
+    assert_snapshot!(lab.cutover(&["runs", "--limit", "1"]).columns(), @"
+    exit 0
+    ----- stdout
+    RUN  RUNBOOK  ENV  STATE  STARTED  TOOK  BY
+    test-[ID]  test 0  sandbox  failed  just now  [MS]  tester@[HOST]
+    ");
     let rows = lab.runs();
     let states: Vec<&Value> = rows.iter().map(|row| &row["state"]).collect();
     assert_eq!(states, ["failed", "succeeded"]);
@@ -188,25 +246,61 @@ fn show_tells_the_same_as_the_run_did() {
     let records = lab.cutover(&["show", "last", "--records", "--output", "json"]).succeeded().json();
     assert!(records.len() >= 6, "{records:?}");
     assert_eq!(lab.cutover(&["show", "last", "--records"]).succeeded().stdout.lines().count(), records.len());
-    assert_snapshot!(lab.cutover(&["show", "no-such-run"]), @"");
+    assert_snapshot!(lab.cutover(&["show", "no-such-run"]), @r#"
+    exit 1
+    ----- stderr
+    error[journal]: there is no run "no-such-run" in [DIR]/state/cutover
+      help: list them with `cutover runs`
+    "#);
 }
 
 #[test]
 fn verify_says_that_a_run_was_not_altered() {
     let lab = lab();
     lab.cutover(&["run", "look.rhai"]).succeeded();
-    assert_snapshot!(lab.cutover(&["verify", "last"]), @"");
+    assert_snapshot!(lab.cutover(&["verify", "last"]), @"
+    exit 0
+    ----- stdout
+    ok: look-[ID] has 11 records, unaltered (head [HASH]), and the scripts it ran (bundle [HASH])
+    ");
     let json = lab.cutover(&["verify", "last", "--output", "json"]).succeeded().json();
     assert_eq!(json[0]["ok"], true);
     assert_eq!(json[0]["head"].as_str().expect("a hash").len(), 64);
-    assert_snapshot!(lab.cutover(&["verify", "none"]), @"");
+    assert_snapshot!(lab.cutover(&["verify", "none"]), @r#"
+    exit 1
+    ----- stderr
+    error[journal]: there is no run "none" in [DIR]/state/cutover
+      help: list them with `cutover runs`
+    "#);
 }
 
 #[test]
 fn targets_lists_what_is_bound_and_whether_it_answers() {
     let lab = Lab::new();
-    assert_snapshot!(lab.cutover(&["targets"]), @"");
-    assert_snapshot!(lab.cutover(&["targets", "--check"]), @"");
+    assert_snapshot!(lab.cutover(&["targets"]).columns(), @"
+    exit 0
+    ----- stdout
+    TARGET  PROVIDER  AT
+    traffic/web  sandbox  built-in router on 127.0.0.1
+    deploy/web  sandbox  built-in HTTP servers on 127.0.0.1
+    metrics/web  sandbox  requests through the built-in router, last 5 s
+    notify/ops  sandbox  built-in sink /ops on 127.0.0.1
+    notify/oncall  sandbox  built-in sink /oncall on 127.0.0.1
+    db/main  sandbox  SQLite in a temporary folder
+    secrets/deploy-token  sandbox  a made-up value
+    ");
+    assert_snapshot!(lab.cutover(&["targets", "--check"]).columns(), @"
+    exit 0
+    ----- stdout
+    TARGET  PROVIDER  AT  CHECK
+    traffic/web  sandbox  built-in router on 127.0.0.1  ok: router at http://127.0.0.1:[PORT], 2 pools: blue 100, green 0
+    deploy/web  sandbox  built-in HTTP servers on 127.0.0.1  ok: blue 3 of 3 ready, green 3 of 3 ready
+    metrics/web  sandbox  requests through the built-in router, last 5 s  ok: metrics at http://127.0.0.1:[PORT]/metrics
+    notify/ops  sandbox  built-in sink /ops on 127.0.0.1  ok: listens at http://127.0.0.1:[PORT]/ops
+    notify/oncall  sandbox  built-in sink /oncall on 127.0.0.1  ok: listens at http://127.0.0.1:[PORT]/oncall
+    db/main  sandbox  SQLite in a temporary folder  ok: SQLite 3.51.3, 2 tables, 16KiB
+    secrets/deploy-token  sandbox  a made-up value  ok: there
+    ");
     let rows = lab.cutover(&["targets", "--check", "--output", "json"]).succeeded().json();
     assert!(rows.len() >= 7 && rows.iter().all(|row| row["check"]["ok"] == true), "{rows:?}");
     assert_eq!(lab.leftovers(), Vec::<String>::new());
@@ -224,10 +318,28 @@ fn what_new_writes_checks_plans_and_runs() {
         assert!(run.stdout.contains("succeeded in"), "{run}");
     }
     let lab = Lab::new();
-    assert_snapshot!(lab.cutover(&["new", "hello", "--with-config"]), @"");
+    assert_snapshot!(lab.cutover(&["new", "hello", "--with-config"]), @"
+    exit 0
+    ----- stdout
+    wrote hello.rhai and cutover.toml
+
+    Next:
+      cutover plan hello.rhai
+      cutover run hello.rhai
+    ");
     lab.cutover(&["targets", "--env", "staging"]).succeeded();
-    assert_snapshot!(lab.cutover(&["new", "hello"]), @"");
-    assert_snapshot!(lab.cutover(&["new", "Hello World"]), @"");
+    assert_snapshot!(lab.cutover(&["new", "hello"]), @"
+    exit 1
+    ----- stderr
+    error[argument]: hello.rhai is already there
+      help: choose another name, or remove it first
+    ");
+    assert_snapshot!(lab.cutover(&["new", "Hello World"]), @r#"
+    exit 1
+    ----- stderr
+    error[argument]: "Hello World" cannot be the name of a runbook: want a small letter, then small letters, digits, - and _, at most 64
+      help: try "hello-world"
+    "#);
 }
 
 #[test]

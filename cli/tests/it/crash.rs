@@ -13,7 +13,7 @@ fn a_killed_run_leaves_a_journal_that_verifies_and_says_what_was_in_progress() {
         "#,
     );
     let running = lab.start(&mut lab.command(&["run", "run.rhai", "--output", "json"]));
-    running.wait_for("\"effect\":\"core.sleep\"");
+    running.wait_for("\"effect\":\"sleep\"");
     // Longer than records are held back.
     std::thread::sleep(std::time::Duration::from_millis(300));
     running.signal(Signal::SIGKILL);
@@ -21,7 +21,17 @@ fn a_killed_run_leaves_a_journal_that_verifies_and_says_what_was_in_progress() {
     lab.cutover(&["verify", "last"]).succeeded();
     assert_eq!(lab.runs()[0]["state"], "running");
     assert_eq!(lab.runs()[0]["elapsed_ms"], serde_json::Value::Null);
-    insta::assert_snapshot!(lab.cutover(&["show", "last"]), @"");
+    insta::assert_snapshot!(lab.cutover(&["show", "last"]), @"
+    exit 0
+    ----- stdout
+    test-[ID]  test 0  sandbox  by tester@[HOST]  [WHEN]
+    ▶ test 0 in sandbox, run test-[ID]
+    ▸ shift
+      ~ traffic.shift web: blue 100, green 0 -> blue 95, green 5
+    ✓ shift ([TIME])
+    ▸ hold
+      … sleep 10m
+    ");
     // The next run is not held up by it.
     lab.runbook("note(\"next\");");
     lab.cutover(&["run", "run.rhai"]).succeeded();

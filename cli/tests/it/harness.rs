@@ -288,9 +288,21 @@ impl Ended {
     }
 
     /// The same, after a check that this is on standard error.
-    pub(crate) fn complains(self, of: &str) -> Self {
-        assert!(self.stderr.contains(of), "no {of:?} in: {self}");
+    pub(crate) fn says(self, what: &str) -> Self {
+        assert!(self.stderr.contains(what), "no {what:?} in: {self}");
         self
+    }
+
+    /// The same, after a check that an error with this code is on standard error, for people or for programs.
+    pub(crate) fn complains(self, code: &str) -> Self {
+        let (human, json) = (format!("error[{code}]"), format!("{{\"error\":{{\"code\":\"{code}\""));
+        assert!(self.stderr.contains(&human) || self.stderr.contains(&json), "no {code} in: {self}");
+        self
+    }
+
+    /// What a person would see, with one space where columns are aligned by what differs each time.
+    pub(crate) fn columns(&self) -> String {
+        Regex::new(" {2,}").expect("a pattern").replace_all(&self.shown, "  ").into_owned()
     }
 
     /// Each line of standard output as JSON.

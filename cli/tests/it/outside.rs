@@ -65,16 +65,52 @@ fn a_database_that_is_not_there() {
     let lab = with_config(&config, "note(db::query(\"main\", \"SELECT 1\").to_string());");
     let ended = lab.cutover(&["run", "run.rhai"]);
     assert!(!ended.to_string().contains("hunter2"));
-    assert_snapshot!(ended, @"");
-    assert_snapshot!(lab.cutover(&["targets", "--check"]), @"");
-    lab.cutover(&["plan", "run.rhai"]).exits_with(1).complains("error[unreachable]");
+    assert_snapshot!(ended, @r#"
+    exit 1
+    ----- stdout
+    ▶ test 0 in test, run test-[ID]
+    ↻ db.query main: SELECT 1: postgres://127.0.0.1:[PORT]/shop: error communicating with database: Connection refused (os error 111) (try 1 of 4, next in [TIME])
+    ↻ db.query main: SELECT 1: postgres://127.0.0.1:[PORT]/shop: error communicating with database: Connection refused (os error 111) (try 2 of 4, next in [TIME])
+    ↻ db.query main: SELECT 1: postgres://127.0.0.1:[PORT]/shop: error communicating with database: Connection refused (os error 111) (try 3 of 4, next in [TIME])
+    ✗ db.query main: SELECT 1: postgres://127.0.0.1:[PORT]/shop: error communicating with database: Connection refused (os error 111) (tried 4 times) ([TIME])
+
+    failed after [TIME], nothing to undo: postgres://127.0.0.1:[PORT]/shop: error communicating with database: Connection refused (os error 111) (tried 4 times)
+    ----- stderr
+    error[unreachable]: postgres://127.0.0.1:[PORT]/shop: error communicating with database: Connection refused (os error 111) (tried 4 times)
+      at run.rhai:2:6
+       2 | note(db::query("main", "SELECT 1").to_string());
+         |      ^^^^^^^^^
+    "#);
+    assert_snapshot!(lab.cutover(&["targets", "--check"]).columns(), @"
+    exit 1
+    ----- stdout
+    TARGET  PROVIDER  AT  CHECK
+    db/main  postgres  postgres://127.0.0.1:[PORT]/shop  failed: postgres://127.0.0.1:[PORT]/shop: error communicating with database: Connection refused (os error 111)
+    ");
+    lab.cutover(&["plan", "run.rhai"]).exits_with(1).complains("unreachable");
 }
 
 #[test]
 fn a_load_balancer_that_is_not_there() {
     let config = "[env.test.traffic.web]\nprovider = \"haproxy\"\nsocket = \"unix:none.sock\"\nbackend = \"web\"\npools = { blue = [\"b1\"], green = [\"g1\"] }\n";
     let lab = with_config(config, "traffic::shift(\"web\", \"green\", 5);");
-    assert_snapshot!(lab.cutover(&["run", "run.rhai"]), @"");
+    assert_snapshot!(lab.cutover(&["run", "run.rhai"]), @r#"
+    exit 1
+    ----- stdout
+    ▶ test 0 in test, run test-[ID]
+    ↻ traffic.shift web: HAProxy at unix:[DIR]/none.sock: No such file or directory (os error 2) (try 1 of 4, next in [TIME])
+    ↻ traffic.shift web: HAProxy at unix:[DIR]/none.sock: No such file or directory (os error 2) (try 2 of 4, next in [TIME])
+    ↻ traffic.shift web: HAProxy at unix:[DIR]/none.sock: No such file or directory (os error 2) (try 3 of 4, next in [TIME])
+    ✗ traffic.shift web: HAProxy at unix:[DIR]/none.sock: No such file or directory (os error 2) (tried 4 times)
+
+    failed after [TIME], nothing to undo: HAProxy at unix:[DIR]/none.sock: No such file or directory (os error 2) (tried 4 times)
+    ----- stderr
+    error[unreachable]: HAProxy at unix:[DIR]/none.sock: No such file or directory (os error 2) (tried 4 times)
+      at run.rhai:2:1
+       2 | traffic::shift("web", "green", 5);
+         | ^^^^^^^^^^^^^^
+      help: is HAProxy running here, with `stats socket [DIR]/none.sock mode 660 level admin` in its global section?
+    "#);
 }
 
 #[test]
@@ -82,14 +118,41 @@ fn a_message_sink_that_answers_500() {
     let address = server(|_| http("500 Internal Server Error", "out of order"));
     let config = format!("[env.test.notify.ops]\nprovider = \"webhook\"\nurl = \"http://{address}/hook\"\n");
     let lab = with_config(&config, "notify::send(\"ops\", \"hello\");");
-    assert_snapshot!(lab.cutover(&["run", "run.rhai"]), @"");
+    assert_snapshot!(lab.cutover(&["run", "run.rhai"]), @r#"
+    exit 1
+    ----- stdout
+    ▶ test 0 in test, run test-[ID]
+    ↻ notify.send ops: hello: http://127.0.0.1:[PORT]/… answered 500 Internal Server Error: out of order (try 1 of 4, next in [TIME])
+    ↻ notify.send ops: hello: http://127.0.0.1:[PORT]/… answered 500 Internal Server Error: out of order (try 2 of 4, next in [TIME])
+    ↻ notify.send ops: hello: http://127.0.0.1:[PORT]/… answered 500 Internal Server Error: out of order (try 3 of 4, next in [TIME])
+    ✗ notify.send ops: hello: http://127.0.0.1:[PORT]/… answered 500 Internal Server Error: out of order (tried 4 times) ([TIME])
+
+    failed after [TIME], nothing to undo: http://127.0.0.1:[PORT]/… answered 500 Internal Server Error: out of order (tried 4 times)
+    ----- stderr
+    error[notify]: http://127.0.0.1:[PORT]/… answered 500 Internal Server Error: out of order (tried 4 times)
+      at run.rhai:2:1
+       2 | notify::send("ops", "hello");
+         | ^^^^^^^^^^^^
+    "#);
 }
 
 #[test]
 fn a_server_that_talks_nonsense() {
     let address = server(|_| "220 smtp.example.com ESMTP\r\n".to_owned());
     let lab = Lab::with(&format!("probe::http(\"http://{address}/\", #{{ attempts: 1 }});"));
-    assert_snapshot!(lab.cutover(&["run", "run.rhai"]), @"");
+    assert_snapshot!(lab.cutover(&["run", "run.rhai"]), @r#"
+    exit 1
+    ----- stdout
+    ▶ test 0 in sandbox, run test-[ID]
+    ✗ probe.http GET http://127.0.0.1:[PORT]/: GET http://127.0.0.1:[PORT]/: expected status 2xx, got the answer is not HTTP (tried once)
+
+    failed after [TIME], nothing to undo: GET http://127.0.0.1:[PORT]/: expected status 2xx, got the answer is not HTTP (tried once)
+    ----- stderr
+    error[probe-failed]: GET http://127.0.0.1:[PORT]/: expected status 2xx, got the answer is not HTTP (tried once)
+      at run.rhai:2:1
+       2 | probe::http("http://127.0.0.1:[PORT]/", #{ attempts: 1 });
+         | ^^^^^^^^^^^
+    "#);
 }
 
 #[test]
@@ -144,8 +207,35 @@ fn commands(body: &str) -> Lab {
 
 #[test]
 fn a_command_that_is_not_allowed() {
-    assert_snapshot!(Lab::with("exec::run([\"rm\", \"-rf\", \"/srv\"]);").cutover(&["run", "run.rhai"]), @"");
-    assert_snapshot!(commands("exec::run([\"rm\", \"-rf\", \"/srv\"]);").cutover(&["run", "run.rhai"]), @"");
+    assert_snapshot!(Lab::with("exec::run([\"rm\", \"-rf\", \"/srv\"]);").cutover(&["run", "run.rhai"]), @r#"
+    exit 1
+    ----- stdout
+    ▶ test 0 in sandbox, run test-[ID]
+    ✗ exec.run rm -rf /srv: no command is allowed in environment "sandbox"
+
+    failed after [TIME], nothing to undo: no command is allowed in environment "sandbox"
+    ----- stderr
+    error[exec]: no command is allowed in environment "sandbox"
+      at run.rhai:2:1
+       2 | exec::run(["rm", "-rf", "/srv"]);
+         | ^^^^^^^^^
+      help: name the commands that runbooks may run in cutover.toml: [env.sandbox.exec] allow = ["git"]
+    "#);
+    assert_snapshot!(commands("exec::run([\"rm\", \"-rf\", \"/srv\"]);").cutover(&["run", "run.rhai"]), @r#"
+    exit 1
+    ----- stdout
+    ▶ test 0 in sandbox, run test-[ID]
+    ✗ exec.run rm -rf /srv: `rm -rf /srv` is not allowed in environment "sandbox"
+
+    failed after [TIME], nothing to undo: `rm -rf /srv` is not allowed in environment "sandbox"
+    ----- stderr
+    error[exec]: `rm -rf /srv` is not allowed in environment "sandbox"
+      at run.rhai:2:1
+       2 | exec::run(["rm", "-rf", "/srv"]);
+         | ^^^^^^^^^
+      help: to allow it, add it to `allow` of [env.sandbox.exec] in cutover.toml
+      help: allowed there now: `sh -c *`, `head`, `yes`, `sleep`
+    "#);
 }
 
 #[test]
@@ -153,7 +243,25 @@ fn a_command_that_hangs_is_ended_with_all_that_it_started() {
     let lab = commands(r#"exec::shell("sleep 61.5 & echo begun; wait", #{ timeout: "1s", grace: "1s" });"#);
     let ended = lab.cutover(&["run", "run.rhai"]);
     assert!(ended.took < Duration::from_secs(5), "{:?}", ended.took);
-    assert_snapshot!(ended, @"");
+    assert_snapshot!(ended, @r#"
+    exit 1
+    ----- stdout
+    ▶ test 0 in sandbox, run test-[ID]
+    … exec.run sh -c 'sleep 61.5 & echo begun; wait'
+      │ begun
+    ✗ exec.run sh -c 'sleep 61.5 & echo begun; wait': `sh -c 'sleep 61.5 & echo begun; wait'` did not end within 1s and was stopped:
+      │   begun ([TIME])
+
+    failed after [TIME], nothing to undo: `sh -c 'sleep 61.5 & echo begun; wait'` did not end within 1s and was stopped:
+      │   begun
+    ----- stderr
+    error[timeout]: `sh -c 'sleep 61.5 & echo begun; wait'` did not end within 1s and was stopped:
+          begun
+      at run.rhai:2:1
+       2 | exec::shell("sleep 61.5 & echo begun; wait", #{ timeout: "1s", grace: "1s" });
+         | ^^^^^^^^^^^
+      help: what it had done by then is done; to give it more time, pass `timeout`
+    "#);
     let all = std::process::Command::new("ps").args(["-eo", "args"]).output().expect("ps");
     assert!(!String::from_utf8_lossy(&all.stdout).contains("sleep 61.5"));
 }
@@ -166,7 +274,7 @@ fn a_command_that_prints_a_gigabyte_takes_no_memory() {
     let ended = lab.cutover(&["run", "run.rhai", "--output", "json"]).succeeded();
     assert!(ended.peak < 300 << 20, "{} MiB", ended.peak >> 20);
     let kept: usize = ended.events("note")[0]["text"].as_str().expect("a text").parse().expect("a number");
-    assert!(kept <= 64 << 10, "{kept}");
+    assert!((64 << 10..65 << 10).contains(&kept), "{kept}");
     assert!(ended.stdout.len() < 5 << 20, "{}", ended.stdout.len());
 }
 

@@ -9,7 +9,21 @@ const ASK: &str = r#"confirm("retire the old pool?"); traffic::shift("web", "gre
 #[test]
 fn without_a_terminal_a_question_fails_and_says_what_to_do() {
     let lab = Lab::with(ASK);
-    assert_snapshot!(lab.cutover(&["run", "run.rhai"]), @"");
+    assert_snapshot!(lab.cutover(&["run", "run.rhai"]), @r#"
+    exit 1
+    ----- stdout
+    ▶ test 0 in sandbox, run test-[ID]
+    ? retire the old pool?
+    ✗ confirm retire the old pool?: nobody is there to answer "retire the old pool?"
+
+    failed after [TIME], nothing to undo: nobody is there to answer "retire the old pool?"
+    ----- stderr
+    error[no-answer]: nobody is there to answer "retire the old pool?"
+      at run.rhai:2:1
+       2 | confirm("retire the old pool?"); traffic::shift("web", "green", 5);
+         | ^^^^^^^
+      help: run it in a terminal, or let --yes answer yes to every question
+    "#);
     assert_eq!(lab.runs()[0]["state"], "failed");
 }
 
@@ -27,7 +41,11 @@ fn yes_answers_every_question() {
 fn yes_at_the_terminal_goes_on_and_is_kept_with_its_comment() {
     let lab = Lab::with(ASK);
     let ended = lab.at_terminal(&["run", "run.rhai"], "y looked at the dashboard\n").succeeded();
-    assert!(ended.stdout.contains("retire the old pool? [y/N]"), "{}", ended.stdout);
+    assert!(
+        ended.stdout.contains("? retire the old pool?") && ended.stdout.contains("[y/N]"),
+        "{}",
+        ended.stdout
+    );
     let shown = lab.cutover(&["show", "last", "--events"]).succeeded();
     let reply = &shown.events("replied")[0]["reply"];
     assert_eq!((&reply["yes"], &reply["comment"]), (&true.into(), &"looked at the dashboard".into()));

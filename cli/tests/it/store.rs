@@ -16,10 +16,20 @@ const SHIFT: &str = r#"traffic::shift("web", "green", 5);"#;
 fn a_state_directory_that_cannot_be_made_is_refused_before_anything_happens() {
     let lab = Lab::with(SHIFT);
     let file = lab.write("taken", "");
-    assert_snapshot!(lab.cutover(&["run", "run.rhai", "--state-dir", "taken"]), @"");
-    assert_snapshot!(lab.cutover(&["run", "run.rhai", "--state-dir", "taken/below"]), @"");
+    assert_snapshot!(lab.cutover(&["run", "run.rhai", "--state-dir", "taken"]), @"
+    exit 1
+    ----- stderr
+    error[journal]: the journal cannot be used: taken: File exists (os error 17)
+      help: make it writable for this user, or choose another place with --state-dir
+    ");
+    assert_snapshot!(lab.cutover(&["run", "run.rhai", "--state-dir", "taken/below"]), @"
+    exit 1
+    ----- stderr
+    error[journal]: the journal cannot be used: taken/below: Not a directory (os error 20)
+      help: make it writable for this user, or choose another place with --state-dir
+    ");
     assert_eq!(fs::metadata(file).expect("still there").len(), 0);
-    lab.cutover(&["runs", "--state-dir", "taken"]).exits_with(1).complains("error[journal]");
+    lab.cutover(&["runs", "--state-dir", "taken"]).exits_with(1).complains("journal");
 }
 
 #[test]
@@ -27,9 +37,14 @@ fn a_damaged_store_is_named_and_left_alone() {
     let lab = Lab::with(SHIFT);
     let store = lab.write("state/cutover/cutover.db", "this is no database at all, ".repeat(200));
     let before = fs::read(&store).expect("there");
-    assert_snapshot!(lab.cutover(&["run", "run.rhai"]), @"");
+    assert_snapshot!(lab.cutover(&["run", "run.rhai"]), @"
+    exit 1
+    ----- stderr
+    error[journal]: the journal cannot be used: [DIR]/state/cutover/cutover.db: file is not a database
+      help: the file is damaged: restore it from a backup, or move it away and start with an empty store
+    ");
     for args in [&["runs"][..], &["show", "last"], &["verify", "last"]] {
-        let ended = lab.cutover(args).exits_with(1).complains("error[journal]");
+        let ended = lab.cutover(args).exits_with(1).complains("journal");
         assert_eq!(ended.stdout, "");
     }
     assert_eq!(fs::read(&store).expect("there"), before);
@@ -59,12 +74,22 @@ fn a_record_or_a_script_that_was_altered_is_found() {
     assert!(!lab.state().join("cutover.db-wal").exists(), "it was closed");
 
     alter(&store, "\"all is well\"", "\"all is lost\"");
-    assert_snapshot!(lab.cutover(&["verify", "last"]), @"");
+    assert_snapshot!(lab.cutover(&["verify", "last"]), @"
+    exit 1
+    ----- stderr
+    error[journal]: test-[ID]: record 1: its hash does not match its content and the records before it
+      help: somebody or something changed the store: compare it with a backup
+    ");
 
     fs::write(&store, &good).expect("restored");
     lab.cutover(&["verify", "last"]).succeeded();
     alter(&store, "as reviewed", "as reworked");
-    assert_snapshot!(lab.cutover(&["verify", "last"]), @"");
+    assert_snapshot!(lab.cutover(&["verify", "last"]), @"
+    exit 1
+    ----- stderr
+    error[journal]: test-[ID]: its scripts are not the ones that were run
+      help: somebody or something changed the store: compare it with a backup
+    ");
 }
 
 #[test]
@@ -130,7 +155,7 @@ impl Drop for Small {
 }
 
 #[test]
-fn a_full_disk_stops_the_run_before_the_next_change_and_undoes_what_was_done() {
+fn a_full_disk_stops_the_run_before_the_next_change_and_says_what_is_left() {
     let lab = Lab::with(
         r#"
         let text = "";
@@ -141,15 +166,14 @@ fn a_full_disk_stops_the_run_before_the_next_change_and_undoes_what_was_done() {
     );
     let Some(small) = Small::at(lab.path("small")) else { return };
     let ended = lab.cutover(&["run", "run.rhai", "--output", "json", "--state-dir", "small"]);
-    assert_eq!(ended.events("run_ended").len(), 1);
-    assert!(ended.stderr.contains("error[journal]"), "{}", ended.stderr);
-    // Everything that was changed is changed back, journal or not.
+    let ended = ended.exits_with(4).complains("journal").says("free some space on that disk");
+    // Nothing is changed that cannot be written down, so nothing is undone either; all of it is told.
     let changes = ended.changes();
-    assert_eq!(
-        changes.last().expect("changes").rsplit(" -> ").next(),
-        Some("blue 100, green 0"),
-        "{changes:?}"
-    );
-    ended.exits_with(3);
+    let left = &ended.events("rollback_ended")[0]["left"];
+    let left = left.as_array().expect("a list");
+    assert!(changes.len() > 2 && left.len() == changes.len(), "{changes:?} {left:?}");
+    assert_eq!(ended.events("applying").len(), changes.len());
+    assert_eq!(left.last().expect("one")["by_hand"], "set traffic/web back to \"blue 100, green 0\"");
+    lab.cutover(&["verify", "last", "--state-dir", "small"]).succeeded();
     drop(small);
 }
