@@ -4,6 +4,8 @@ mod args;
 mod command;
 mod interrupt;
 mod people;
+#[cfg(test)]
+mod reference;
 mod render;
 mod report;
 mod scaffold;

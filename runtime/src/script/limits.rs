@@ -23,9 +23,9 @@ pub struct ScriptLimits {
     pub max_wall_time: Duration,
     /// Longest text in bytes.
     pub max_string: usize,
-    /// Most items of an array.
+    /// Most items of an array, or of all arrays in one value together.
     pub max_array: usize,
-    /// Most entries of a map.
+    /// Most entries of a map, or of all maps in one value together.
     pub max_map: usize,
     /// Deepest nesting of calls. A step takes three levels.
     pub max_call_levels: usize,
@@ -40,7 +40,7 @@ impl Default for ScriptLimits {
             max_wall_time: Duration::from_secs(24 * 60 * 60),
             max_string: 1 << 20,
             max_array: 100_000,
-            max_map: 10_000,
+            max_map: 100_000,
             max_call_levels: 128,
         }
     }

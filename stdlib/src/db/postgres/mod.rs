@@ -25,6 +25,7 @@ use zeroize::Zeroizing;
 use super::{Database, Job, Proof, Question, Record, Rows, Table, Work, history::carry_out, sql::Dialect};
 use crate::codes;
 
+mod blockers;
 mod dump;
 mod rows;
 mod scratch;
