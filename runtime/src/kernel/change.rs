@@ -100,7 +100,7 @@ impl Kernel {
     /// What a rollback changes is not counted: it is there to make up for what was.
     fn count_change(&self) {
         if !self.state.rolling_back.load(Ordering::Relaxed) {
-            self.count_change();
+            self.state.changes.fetch_add(1, Ordering::Relaxed);
         }
     }
 
