@@ -1,21 +1,26 @@
 //! Undoing what a run has done, in reverse, through the same kernel.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering},
+};
 
-use rhai::{Dynamic, Engine, EvalAltResult, FnPtr};
+use rhai::{Dynamic, Engine, FnPtr};
 use serde_json::Value;
 
 use super::{
-    AnyAction, AnyChange, Call, Ending, Kernel,
+    AnyAction, AnyChange, Call, Ending, Kernel, cancelled,
     change::{NotMoved, unfit},
     cursor, lock,
     retry::{GaveUp, Stop},
+    run::defect,
 };
 use crate::{
     effect::Undo,
     error::{RunError, codes},
     event::{Event, Kind, LeftOver, NoteLevel},
     journal::{Entry, Outcome},
+    script::is_exit,
 };
 
 /// Something to undo.
@@ -31,7 +36,15 @@ pub(crate) struct UndoEntry {
 /// How to undo something.
 pub(crate) enum Undoing {
     /// Apply the state that was there before.
-    Change { change: Arc<dyn AnyChange>, input: String, from: Value, to: Value, undo: Undo },
+    Change {
+        change: Arc<dyn AnyChange>,
+        input: String,
+        from: Value,
+        to: Value,
+        undo: Undo,
+        /// Whether the change failed, so that nobody knows how far it got.
+        failed: bool,
+    },
     /// Let the action take itself back.
     Action { action: Arc<dyn AnyAction>, input: String, output: Value },
     /// Call a closure of the script.
@@ -50,12 +63,21 @@ impl Kernel {
     pub(crate) fn rollback(&self, engine: &Engine, why: &RunError) -> Vec<LeftOver> {
         self.state.rolling_back.store(true, Ordering::Relaxed);
         lock(&self.state.fatal).take();
+        // What used up the run's share must not keep it from being undone.
+        self.budget.renew();
         let mut entries = std::mem::take(&mut *lock(&self.state.undo));
         self.emit(Event::RollbackStarted { error: why.clone(), entries: entries.len() });
         self.keep("rollback", &Entry::RollbackStarted { error: why.clone(), entries: entries.len() });
         let mut left = Vec::new();
         while let Some(entry) = entries.pop() {
-            let Err(error) = self.undo(engine, &entry) else { continue };
+            let undone = if self.abort.is_cancelled() {
+                Err(cancelled())
+            } else {
+                catch_unwind(AssertUnwindSafe(|| self.undo(engine, &entry)))
+                    .unwrap_or_else(|panic| Err(defect(&*panic)))
+            };
+            let Err(mut error) = undone else { continue };
+            self.scrub(&mut error);
             // What came before may be what this one stands on, so nothing more is undone.
             left.push(entry.left(error.message));
             left.extend(
@@ -75,9 +97,9 @@ impl Kernel {
             Undoing::Change { undo: Undo::Impossible(why), .. } => {
                 Err(RunError::new(codes::UNDO_FAILED, why.clone()))
             }
-            Undoing::Change { change, input, from, to, .. } => {
+            Undoing::Change { change, input, from, to, failed, .. } => {
                 let call = self.call(Kind::Change, change.effect(), input.clone(), id)?;
-                self.block_on(self.undo_change(&call, change, from, to))
+                self.block_on(self.undo_change(&call, change, from, to, *failed))
             }
             Undoing::Action { action, input, output } => {
                 let call = self.call(Kind::Action, action.effect(), input.clone(), id)?;
@@ -87,11 +109,16 @@ impl Kernel {
                 let place = cursor::Cursor::new(&id, cursor::frames(), cursor::cancel());
                 #[expect(deprecated, reason = "see `Undoing::Closure`")]
                 let cx = context.create_context(engine);
-                let (result, _) = cursor::enter(place, || body.call_within_context::<Dynamic>(&cx, ()));
+                let run = || self.guarded(&cx, || body.call_within_context::<Dynamic>(&cx, ()));
+                let (result, _) = cursor::enter(place, run);
+                // Rhai drops some errors; what cannot be caught counts all the same.
+                if let Some(fatal) = lock(&self.state.fatal).take() {
+                    return Err(fatal);
+                }
                 match result {
                     Ok(_) => Ok(()),
-                    Err(error) if matches!(*error, EvalAltResult::Exit(..)) => Ok(()),
-                    Err(error) => Err(lock(&self.state.fatal).take().unwrap_or_else(|| self.explain(&error))),
+                    Err(error) if is_exit(&error) => Ok(()),
+                    Err(error) => Err(self.explain(&error)),
                 }
             }
         }
@@ -104,6 +131,7 @@ impl Kernel {
         change: &Arc<dyn AnyChange>,
         back_to: &Value,
         left_at: &Value,
+        failed: bool,
     ) -> Result<(), RunError> {
         let target = change.target();
         if let Some((outcome, attempts, elapsed_ms)) = self.recorded(call)? {
@@ -129,8 +157,11 @@ impl Kernel {
             Ok(((now, _), _)) => {
                 if now != *left_at {
                     let (is, was) = (change.show(&now), change.show(left_at));
-                    let text =
-                        format!("{target} was moved meanwhile: it is \"{is}\", this run had set \"{was}\"");
+                    let text = if failed {
+                        format!("{target} is \"{is}\": the change to \"{was}\" failed on the way")
+                    } else {
+                        format!("{target} was moved meanwhile: it is \"{is}\", this run had set \"{was}\"")
+                    };
                     self.keep_async(&call.id, &Entry::Note { level: NoteLevel::Note, text: text.clone() })
                         .await;
                     self.emit(Event::Note { id: call.id.clone(), level: NoteLevel::Note, text });
@@ -177,20 +208,21 @@ impl Kernel {
         }
         let text = format!("take back {}", action.describe());
         self.started(call, None, text.clone());
-        self.intend(call, None, None, &text).await?;
         let limits = action.limits();
-        let done = self
-            .attempt(call, &limits, Stop::WhenDone, async || {
-                self.world.take_back(call.on(), &**action, output).await
-            })
-            .await;
+        let (intended, done) = match self.intend(call, None, None, &text).await {
+            Err(error) => (false, Err(GaveUp { error, attempts: 1 })),
+            Ok(()) => {
+                let work = async || self.world.take_back(call.on(), &**action, output).await;
+                (true, self.attempt(call, &limits, Stop::WhenDone, work).await)
+            }
+        };
         let (outcome, attempts, result) = match done {
             Ok(((), attempts)) => (Outcome::Performed { value: Value::Null, text }, attempts, Ok(())),
             Err(GaveUp { error, attempts }) => {
                 (Outcome::Failed { error: error.clone(), happened: None }, attempts, Err(error))
             }
         };
-        self.ended(call, Ending { intended: true, ..Ending::new(outcome, attempts) }).await;
+        self.ended(call, Ending { intended, ..Ending::new(outcome, attempts) }).await;
         result
     }
 }

@@ -4,9 +4,12 @@
 #![expect(unreachable_pub, reason = "rhai registers only the functions of a module that are `pub`")]
 
 mod check;
+mod completeness;
 mod effects;
+mod identity;
 mod journal;
 mod lab;
 mod plan;
 mod rollback;
 mod sandbox;
+mod stopping;

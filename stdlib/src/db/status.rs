@@ -170,8 +170,9 @@ pub mod script {
 
     /// Says which migrations of a database are applied and which are not.
     ///
-    /// Options: `dir` (text): folder of migrations, taken from the database's folder (default: as configured).
-    /// `table` (text, default "_cutover_migrations"): the history table.
+    /// Options:
+    /// - `dir` (text): folder of migrations, taken from the database's folder (default: as configured).
+    /// - `table` (text, default "_cutover_migrations"): the history table.
     ///
     /// ```rhai
     /// db::status("main", #{ table: "never_used" }).applied.is_empty()
