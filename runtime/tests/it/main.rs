@@ -5,6 +5,7 @@
 
 mod check;
 mod completeness;
+mod determinism;
 mod effects;
 mod identity;
 mod journal;
@@ -12,4 +13,5 @@ mod lab;
 mod plan;
 mod rollback;
 mod sandbox;
+mod secrets;
 mod stopping;
