@@ -7,6 +7,7 @@ mod check;
 mod completeness;
 mod determinism;
 mod effects;
+mod honesty;
 mod identity;
 mod journal;
 mod lab;
