@@ -11,6 +11,8 @@ mod honesty;
 mod identity;
 mod journal;
 mod lab;
+mod names;
+mod places;
 mod plan;
 mod rollback;
 mod sandbox;
