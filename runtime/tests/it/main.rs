@@ -14,6 +14,7 @@ mod lab;
 mod names;
 mod places;
 mod plan;
+mod random;
 mod rollback;
 mod sandbox;
 mod secrets;
