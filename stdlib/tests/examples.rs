@@ -3,8 +3,6 @@
 //! An example is a script whose last expression is `true`, or a whole runbook with a header. Behind the fence stands what is done
 //! with it: `rhai` is planned and run in a sandbox of its own, `rhai,no_run` is checked, `rhai,ignore` is left alone.
 
-#![expect(clippy::expect_used, reason = "helpers of tests: what is missing fails the test")]
-
 #[cfg(test)]
 mod tests {
     use std::{
@@ -68,7 +66,7 @@ mod tests {
             }
             Bundle::single(
                 "example.rhai",
-                &format!(
+                format!(
                     "const RUNBOOK = #{{ name: \"example\" }};\nlet holds = {{\n{}\n}};\n\
                      if holds != true {{ fail(\"its last expression is not true, but \" + holds); }}\n",
                     self.text

@@ -335,6 +335,11 @@ impl Kernel {
         }
     }
 
+    /// Whether nothing is changed for real.
+    pub(crate) fn is_plan(&self) -> bool {
+        self.world.mode() == crate::event::Mode::Plan
+    }
+
     /// Whether this thread's part of the run was told to stop, or the whole run to end itself.
     fn is_stopped(&self) -> bool {
         cursor::is_cancelled() || self.abort.is_cancelled()

@@ -1,5 +1,6 @@
 //! Scripts: how they are loaded and checked, and how primitives take part in them.
 
+mod answers;
 mod bundle;
 mod check;
 mod conditions;

@@ -26,6 +26,8 @@ use serde::{Deserialize, Serialize};
 /// What the provider does with a request.
 #[derive(Debug, Clone)]
 pub enum Fault {
+    /// Does what it is asked.
+    None,
     /// Refuses for good.
     Terminal,
     /// Refuses, may be asked again.
@@ -140,7 +142,7 @@ impl Change for Set {
         lamps.board().log.push(format!("{} {} -> {}", self.lamp, from.0, to.0));
         let set = |level| lamps.board().lamps.insert(self.lamp.clone(), level);
         match fault {
-            None => {}
+            None | Some(Fault::None) => {}
             Some(Fault::Terminal) => {
                 return Err(ProviderError::terminal("provider", "the fuse is blown").hint("replace it"));
             }
@@ -402,19 +404,19 @@ pub mod script {
 
     /// Answers what the JSON text says.
     #[rhai_fn(return_raw, volatile)]
-    pub fn echo(cx: NativeCallContext, json: &str) -> ScriptResult {
+    pub fn echo(cx: NativeCallContext<'_>, json: &str) -> ScriptResult {
         cx.read(Echo { json: json.to_owned() })
     }
 
     /// Learns a secret and answers with its bytes.
     #[rhai_fn(return_raw, volatile)]
-    pub fn blab(cx: NativeCallContext, name: &str) -> ScriptResult {
+    pub fn blab(cx: NativeCallContext<'_>, name: &str) -> ScriptResult {
         cx.read(Blab { name: name.to_owned(), fails: false })
     }
 
     /// Learns a secret and fails with its bytes.
     #[rhai_fn(return_raw, volatile)]
-    pub fn blab_and_fail(cx: NativeCallContext, name: &str) -> ScriptResult {
+    pub fn blab_and_fail(cx: NativeCallContext<'_>, name: &str) -> ScriptResult {
         cx.read(Blab { name: name.to_owned(), fails: true })
     }
 
@@ -457,7 +459,10 @@ impl Lab {
         for lamp in ["a", "b", "c"] {
             lamps.board().lamps.insert(lamp.into(), 0);
         }
-        let folder = tempfile::tempdir().unwrap();
+        // In memory where that is to be had: these tests are about what is kept, not about the disk.
+        let memory = std::path::Path::new("/dev/shm");
+        let folder =
+            if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
         let tokio = tokio::runtime::Runtime::new().unwrap();
         let store = Arc::new(tokio.block_on(SqliteStore::open(folder.path())).unwrap());
         let limits = cutover_runtime::script::ScriptLimits::default();

@@ -5,11 +5,17 @@
 
 mod check;
 mod completeness;
+mod determinism;
 mod effects;
+mod honesty;
 mod identity;
 mod journal;
 mod lab;
+mod names;
+mod places;
 mod plan;
+mod random;
 mod rollback;
 mod sandbox;
+mod secrets;
 mod stopping;

@@ -297,7 +297,7 @@ impl Database for Postgres {
 
     async fn migrate(&self, on: &On, work: &Work) -> Result<(), ProviderError> {
         let mut session = session::Migration::begin(self, on, work).await?;
-        carry_out(&mut session, on, work).await?;
+        carry_out(&mut session, on, work, false).await?;
         session.end().await
     }
 

@@ -397,7 +397,7 @@ pub(super) async fn rehearse(
         let sql = session.creation();
         session.simple(&sql).await?;
     }
-    let tried = carry_out(&mut session, on, work).await;
+    let tried = carry_out(&mut session, on, work, true).await;
     session.simple("ROLLBACK").await?;
     session.end().await?;
     match tried {
