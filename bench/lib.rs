@@ -90,6 +90,7 @@ impl Read for Look {
 }
 
 /// Script functions of the benchmarks.
+#[expect(unreachable_pub, reason = "rhai registers only the functions of a module that are `pub`")]
 #[export_module]
 mod script {
     #[rhai_fn(return_raw, volatile)]

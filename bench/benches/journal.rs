@@ -1,5 +1,7 @@
 //! The journal against what the disk can do: changes per second next to a bare `fdatasync` loop, reads, and replay.
 
+#![expect(clippy::expect_used, reason = "a benchmark that cannot be set up has nothing to measure")]
+
 use std::{
     fs::File,
     io::Write as _,

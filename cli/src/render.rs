@@ -112,12 +112,17 @@ fn place<'a>(error: &'a RunError, sources: &Sources) -> (Option<&'a Frame>, Opti
     (frame, spot)
 }
 
+/// Most characters of a line that are shown; of a longer one, those around the place.
+const LONGEST_LINE: usize = 240;
+
 /// Where in a text something stands.
 #[derive(Debug, PartialEq, Eq)]
 struct Spot {
     text: String,
     offset: usize,
     length: usize,
+    /// Whether the text is only a part of a long line.
+    is_part: bool,
 }
 
 impl Spot {
@@ -138,7 +143,35 @@ impl Spot {
                 (at, word(&line[at..], frame.source.ends_with(".toml")))
             }
         };
-        Some(Self { offset: start + column, length, text })
+        if line.chars().nth(LONGEST_LINE).is_some() {
+            return Some(Self::part(line, column, length));
+        }
+        Some(Self { offset: start + column, length, text, is_part: false })
+    }
+
+    /// Whether its line, the one before or the one behind is too long to be shown.
+    fn is_beside_long_lines(&self) -> bool {
+        let start = self.text[..self.offset].rmatch_indices('\n').nth(1).map_or(0, |(at, _)| at + 1);
+        self.is_part
+            || self.text[start..].lines().take(3).any(|line| line.chars().nth(LONGEST_LINE).is_some())
+    }
+
+    /// The part of a long line around `column`, in bytes.
+    fn part(line: &str, column: usize, length: usize) -> Self {
+        let before = line[..column].char_indices().rev().nth(LONGEST_LINE / 3).map_or(0, |(at, _)| at);
+        let rest = &line[before..];
+        let end = rest.char_indices().nth(LONGEST_LINE).map_or(rest.len(), |(at, _)| at);
+        let (mut text, mut offset) = (String::new(), column - before);
+        if before > 0 {
+            text.push('…');
+            offset += text.len();
+        }
+        text.push_str(&rest[..end]);
+        let length = length.min(text.len() - offset);
+        if end < rest.len() {
+            text.push('…');
+        }
+        Self { text, offset, length, is_part: true }
     }
 }
 
@@ -209,6 +242,10 @@ impl Diagnostic for Shown<'_> {
 
 fn framed(error: &RunError, sources: &Sources, theme: Theme, width: usize) -> String {
     let (at, spot) = place(error, sources);
+    if spot.as_ref().is_some_and(Spot::is_beside_long_lines) {
+        // The frame would show all of them.
+        return plain(error, sources);
+    }
     let shown = Shown {
         error,
         message: clean(&error.message),

@@ -43,7 +43,7 @@ fn refuse_config(errors: ConfigErrors, path: Option<&Path>) -> Refused {
 fn config(global: &Global) -> Result<Config, Refused> {
     let path = match &global.config {
         Some(path) => Some(path.clone()),
-        None => std::env::current_dir().ok().and_then(|here| Config::find(here)),
+        None => std::env::current_dir().ok().and_then(Config::find),
     };
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));

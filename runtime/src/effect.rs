@@ -227,6 +227,12 @@ pub trait Change: Serialize + Send + Sync + 'static {
         async { Ok(None) }
     }
 
+    /// Which part of its target it changes, where changes of one noun to different parts do not meet, such as the history table
+    /// of migrations. A plan carries states forward for each part.
+    fn part(&self) -> String {
+        String::new()
+    }
+
     /// Targets besides its own whose checks this change makes unknowable in a plan, such as the pool behind a route.
     fn touches(&self) -> Vec<Target> {
         Vec::new()
@@ -326,6 +332,22 @@ pub trait Read: Serialize + Send + Sync + 'static {
 
     /// Looks.
     fn read(&self, on: &On) -> impl Future<Output = Result<Self::Value, ProviderError>> + Send;
+
+    /// Which part of its target it looks at, as in [`Change::part`].
+    fn part(&self) -> String {
+        String::new()
+    }
+
+    /// What it would answer once the first of the targets it depends on is in `state`, the state of a change of the same noun
+    /// that a plan carries forward. `None`: that does not follow from the state; the plan then answers what is there now.
+    fn read_after(
+        &self,
+        on: &On,
+        state: &serde_json::Value,
+    ) -> impl Future<Output = Result<Option<Self::Value>, ProviderError>> + Send {
+        let _ = (on, state);
+        async { Ok(None) }
+    }
 
     /// One line about what it found, for people. Empty: nothing to say.
     fn show(&self, value: &Self::Value) -> String {

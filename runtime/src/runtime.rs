@@ -24,7 +24,7 @@ use crate::{
     effect::Shared,
     error::{RunError, codes},
     event::{Emitter, Event, LeftOver, Mode, RunOutcome, Sink},
-    journal::{Journal, Replay, Run, RunStatus, Store, record, record::GENESIS},
+    journal::{Journal, Replay, Run, RunStatus, Store, record::GENESIS},
     kernel::{Kernel, Policy, State},
     provider::Providers,
     script::{self, Budget, Bundle, Given, Header, Library, Loaded, Modules, ScriptLimits},
@@ -250,17 +250,7 @@ impl Runtime {
         let bundle = store.bundle(&run.bundle).await.map_err(|e| one(e.into()))?.ok_or_else(|| {
             one(RunError::new(codes::JOURNAL, format!("the scripts of {} are not in the store", run.id)))
         })?;
-        let records = store.records(&run.id).await.map_err(|e| one(e.into()))?;
-        let (chain, replay) = std::thread::scope(|scope| {
-            let chain = scope.spawn(|| record::verify(&records));
-            let replay = Replay::from_records(&records);
-            (chain.join(), replay)
-        });
-        chain
-            .map_err(|_| one(RunError::new(codes::INTERNAL, "the journal could not be verified")))?
-            .map_err(|b| one(RunError::new(codes::JOURNAL, format!("record {}: {}", b.seq, b.why))))?;
-        drop(records);
-        let replay = replay.map_err(one)?;
+        let replay = Replay::load(&*store, &run.id).await.map_err(one)?;
         let params: BTreeMap<String, Given> = run
             .params
             .as_object()

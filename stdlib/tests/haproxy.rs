@@ -124,11 +124,12 @@ mod tests {
                 backends.insert(name, address);
                 tasks.insert(name, task);
             }
+            // Frontend and backend have one name, as in many installations.
             let config = format!(
                 "global\n  stats socket {socket} mode 600 level admin\n  stats socket ipv4@{stats} level admin\n  \
                  stats socket ipv4@{operator} level operator\n\
                  defaults\n  mode http\n  timeout connect 2s\n  timeout client 30s\n  timeout server 30s\n\
-                 frontend front\n  bind {front}\n  default_backend web\n\
+                 frontend web\n  bind {front}\n  default_backend web\n\
                  backend web\n  balance roundrobin\n{servers}\
                  backend fixed\n  balance static-rr\n  server one 127.0.0.1:1 weight 2\n  server two 127.0.0.1:1 weight 2\n",
                 socket = folder.path().join("h.sock").display(),

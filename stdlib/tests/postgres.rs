@@ -321,6 +321,8 @@ async fn a_table_that_others_lock_is_a_retryable_timeout_and_not_a_failed_rehear
         (e.code.as_str(), e.retry),
         (runtime_codes::TIMEOUT, cutover_runtime::provider::Retry::Safe { after: None })
     );
+    let holder = ", while the lock was held by process ";
+    assert!(e.message.contains(holder) && e.message.contains("idle in transaction"), "{}", e.message);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -39,6 +39,30 @@ fn framed(error: &RunError) -> String {
     super::error(error, &sources(), Layout::Framed { theme: Theme::PLAIN, width: 80 })
 }
 
+/// A script of three lines, of which the second has 100,000 characters, the name `here` in their middle.
+fn long() -> Sources {
+    let half = "ü + ".repeat(12_500);
+    [("long.rhai".to_owned(), format!("let a = 1;\nlet b = {half}here + {half}1;\nlet c = 3;\n"))].into()
+}
+
+#[test]
+fn of_a_long_line_only_the_part_around_the_place_is_shown() {
+    let at =
+        |line, column| RunError::new("unknown-variable", "there is none").at("", "long.rhai", line, column);
+    assert_snapshot!(super::error(&at(2, 50_009), &long(), Layout::Plain), @"
+    error[unknown-variable]: there is none
+      at long.rhai:2:50009
+       2 | … ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + here + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + ü + …
+         |                                                                                   ^^^^
+    ");
+    for layout in [Layout::Plain, Layout::Framed { theme: Theme::PLAIN, width: 80 }] {
+        for (line, column) in [(1, 5), (2, 1), (2, 100_014), (2, 100_015), (2, 200_000), (3, 5)] {
+            let text = super::error(&at(line, column), &long(), layout);
+            assert!(text.len() < 1200, "{line}:{column}: {}", text.len());
+        }
+    }
+}
+
 fn plain(error: &RunError) -> String {
     super::error(error, &sources(), Layout::Plain)
 }

@@ -121,7 +121,9 @@ pub(crate) fn ended(event: &Event, begun: Option<&Begun>, answer: Option<&str>, 
         text => format!(": {text}"),
     };
     let mut remarks = Vec::new();
-    if *attempts > 1 {
+    let is_told = matches!(result, EffectResult::Failed { error }
+        if error.message.ends_with(&format!("(tried {attempts} times)")));
+    if *attempts > 1 && !is_told {
         remarks.push(format!("{attempts} tries"));
     }
     if *elapsed_ms >= 1000 {

@@ -36,10 +36,20 @@ pub(crate) fn count(n: usize, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
-/// Parameters of a run in one line: `service = web, hold = 10s`.
+/// Most characters of a parameter that are shown.
+const LONGEST_PARAMETER: usize = 100;
+
+/// Parameters of a run in one line: `service = web, hold = 10s`. Long ones are cut off; the journal has all of them.
 pub(crate) fn params(params: &Value) -> String {
     let Value::Object(map) = params else { return String::new() };
-    map.iter().map(|(name, value)| format!("{name} = {}", self::value(value))).collect::<Vec<_>>().join(", ")
+    let shown = |value: &Value| {
+        let text = self::value(value);
+        match text.char_indices().nth(LONGEST_PARAMETER) {
+            Some((end, _)) => format!("{}… ({} characters)", &text[..end], text.chars().count()),
+            None => text,
+        }
+    };
+    map.iter().map(|(name, value)| format!("{name} = {}", shown(value))).collect::<Vec<_>>().join(", ")
 }
 
 /// A JSON value for people. A secret shows its name.
@@ -160,6 +170,8 @@ mod tests {
         assert!(shown.contains("hold = 10s") && shown.contains("n = 3"), "{shown}");
         assert!(shown.contains("note = \"two words\"") && shown.contains("empty = \"\""), "{shown}");
         assert!(shown.contains("token = <secret deploy-token>"), "{shown}");
+        let long = params(&json!({ "a": "ü".repeat(1000), "b": "x".repeat(100) }));
+        assert_eq!(long, format!("a = {}… (1000 characters), b = {}", "ü".repeat(100), "x".repeat(100)));
     }
 
     #[test]

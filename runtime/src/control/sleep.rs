@@ -48,12 +48,24 @@ pub(super) mod script {
     }
 
     /// Refuses a bare number: nobody can see whether seconds or minutes were meant.
+    ///
+    /// ```rhai
+    /// let refused = false;
+    /// try { sleep(90); } catch (e) { refused = e.code == "argument"; }
+    /// refused
+    /// ```
     #[rhai_fn(name = "sleep", return_raw, volatile)]
     pub fn sleep_number(cx: NativeCallContext<'_>, span: i64) -> ScriptResult {
         Err(cx.bad_argument("span", &format!("{span} has no unit: write sleep(\"{span}s\")")))
     }
 
     /// Refuses a bare number: nobody can see whether seconds or minutes were meant.
+    ///
+    /// ```rhai
+    /// let refused = false;
+    /// try { sleep(1.5); } catch (e) { refused = e.code == "argument"; }
+    /// refused
+    /// ```
     #[rhai_fn(name = "sleep", return_raw, volatile)]
     pub fn sleep_float(cx: NativeCallContext<'_>, span: f64) -> ScriptResult {
         Err(cx.bad_argument("span", &format!("{span} has no unit: write a duration such as sleep(\"90s\")")))

@@ -259,29 +259,49 @@ pub struct Broken {
     pub why: String,
 }
 
+/// Recomputes a chain, record by record.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    /// Hash of the last record.
+    pub head: [u8; 32],
+    /// Place of the last record.
+    pub seq: u64,
+}
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self { head: GENESIS, seq: 0 }
+    }
+}
+
+impl Chain {
+    /// Takes the next record.
+    ///
+    /// # Errors
+    /// It was changed, or something before it was removed or put in.
+    pub fn follow(&mut self, record: &Sealed) -> Result<(), Broken> {
+        let expected = self.seq + 1;
+        if record.seq != expected {
+            let why = format!("record {expected} is missing; next is {}", record.seq);
+            return Err(Broken { seq: expected, why });
+        }
+        if !record.follows(&self.head) {
+            let why = "its hash does not match its content and the records before it".to_owned();
+            return Err(Broken { seq: record.seq, why });
+        }
+        (self.head, self.seq) = (record.hash, record.seq);
+        Ok(())
+    }
+}
+
 /// Recomputes the chain over all records of a run. Answers the last hash.
 ///
 /// # Errors
 /// The first record that was changed, removed or put in.
 pub fn verify(records: &[Sealed]) -> Result<[u8; 32], Broken> {
-    let mut before = GENESIS;
-    for (place, record) in records.iter().enumerate() {
-        let expected = place as u64 + 1;
-        if record.seq != expected {
-            return Err(Broken {
-                seq: expected,
-                why: format!("record {expected} is missing; next is {}", record.seq),
-            });
-        }
-        if !record.follows(&before) {
-            return Err(Broken {
-                seq: record.seq,
-                why: "its hash does not match its content and the records before it".into(),
-            });
-        }
-        before = record.hash;
-    }
-    Ok(before)
+    let mut chain = Chain::default();
+    records.iter().try_for_each(|record| chain.follow(record))?;
+    Ok(chain.head)
 }
 
 #[cfg(test)]

@@ -115,8 +115,20 @@ pub trait Store: Send + Sync {
     /// The runs whose id is `id`, or starts or ends with it.
     async fn find(&self, id: &str) -> Result<Vec<Run>, StoreError>;
 
+    /// The next records of a run behind `after`, in order; as many as suit the store. None: there are no more.
+    async fn page(&self, run: &str, after: u64) -> Result<Vec<Sealed>, StoreError>;
+
     /// All records of a run, in order.
-    async fn records(&self, run: &str) -> Result<Vec<Sealed>, StoreError>;
+    async fn records(&self, run: &str) -> Result<Vec<Sealed>, StoreError> {
+        let mut records: Vec<Sealed> = Vec::new();
+        loop {
+            let page = self.page(run, records.last().map_or(0, |last| last.seq)).await?;
+            if page.is_empty() {
+                return Ok(records);
+            }
+            records.extend(page);
+        }
+    }
 
     /// The script bundle of that hash.
     async fn bundle(&self, hash: &str) -> Result<Option<Bundle>, StoreError>;

@@ -70,7 +70,7 @@ impl Kernel {
         match self.move_target(call, &*change, &from, &to, false).await {
             Ok(attempts) => {
                 self.count_change();
-                let outcome = self.moved(call, &change, from, &to);
+                let outcome = self.moved(call, &change, from, &to, false);
                 self.ended(
                     call,
                     Ending {
@@ -90,7 +90,7 @@ impl Kernel {
                 }
                 let moved = happened.then_some(Moved { from, to });
                 if let Some(Moved { from, to }) = moved.clone() {
-                    self.moved(call, &change, from, &to);
+                    self.moved(call, &change, from, &to, true);
                 }
                 self.failed(call, &*change, error, attempts, moved, intended).await
             }
@@ -105,7 +105,14 @@ impl Kernel {
     }
 
     /// Puts the undo of a move on the stack and answers the outcome to record.
-    fn moved(&self, call: &Call, change: &Arc<dyn AnyChange>, from: Value, to: &Value) -> Outcome {
+    fn moved(
+        &self,
+        call: &Call,
+        change: &Arc<dyn AnyChange>,
+        from: Value,
+        to: &Value,
+        failed: bool,
+    ) -> Outcome {
         let undo = change.undo(&from, to);
         let (from_text, to_text) = (change.show(&from), change.show(to));
         self.push_undo(UndoEntry {
@@ -117,6 +124,7 @@ impl Kernel {
                 from: from.clone(),
                 to: to.clone(),
                 undo: undo.clone(),
+                failed,
             },
         });
         Outcome::Changed { from, to: to.clone(), from_text, to_text, undo }
@@ -150,13 +158,13 @@ impl Kernel {
             Outcome::Unchanged { state, .. } => Ok(Known::Value(state)),
             Outcome::Changed { from, to, .. } => {
                 self.count_change();
-                self.moved(call, &change, from, &to);
+                self.moved(call, &change, from, &to, false);
                 Ok(Known::Value(to))
             }
             Outcome::Failed { error, happened } => {
                 if let Some(Moved { from, to }) = happened {
                     self.count_change();
-                    self.moved(call, &change, from, &to);
+                    self.moved(call, &change, from, &to, true);
                 }
                 Err(error)
             }

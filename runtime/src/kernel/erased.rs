@@ -29,6 +29,8 @@ pub trait AnyChange: Send + Sync {
     fn effect(&self) -> &'static str;
     /// [`Change::target`].
     fn target(&self) -> Target;
+    /// [`Change::part`].
+    fn part(&self) -> String;
     /// [`Change::limits`].
     fn limits(&self) -> Limits;
     /// [`Change::touches`].
@@ -68,6 +70,9 @@ impl<E: Change> AnyChange for E {
     }
     fn target(&self) -> Target {
         Change::target(self)
+    }
+    fn part(&self) -> String {
+        Change::part(self)
     }
     fn limits(&self) -> Limits {
         Change::limits(self)
@@ -182,6 +187,14 @@ pub trait AnyRead: Send + Sync {
     fn limits(&self) -> Limits;
     /// [`Read::read`].
     fn read<'a>(&'a self, on: &'a On) -> BoxFuture<'a, Result<Value, ProviderError>>;
+    /// [`Read::part`].
+    fn part(&self) -> String;
+    /// [`Read::read_after`].
+    fn read_after<'a>(
+        &'a self,
+        on: &'a On,
+        state: &'a Value,
+    ) -> BoxFuture<'a, Result<Option<Value>, ProviderError>>;
     /// [`Read::show`].
     fn show(&self, value: &Value) -> String;
 }
@@ -204,6 +217,18 @@ impl<E: Read> AnyRead for E {
     }
     fn read<'a>(&'a self, on: &'a On) -> BoxFuture<'a, Result<Value, ProviderError>> {
         Box::pin(async move { encode(&Read::read(self, on).await?) })
+    }
+    fn part(&self) -> String {
+        Read::part(self)
+    }
+    fn read_after<'a>(
+        &'a self,
+        on: &'a On,
+        state: &'a Value,
+    ) -> BoxFuture<'a, Result<Option<Value>, ProviderError>> {
+        Box::pin(
+            async move { Read::read_after(self, on, state).await?.map(|value| encode(&value)).transpose() },
+        )
     }
     fn show(&self, value: &Value) -> String {
         decode::<E::Value>(value).map_or_else(|_| String::new(), |value| Read::show(self, &value))

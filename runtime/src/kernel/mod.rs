@@ -424,8 +424,8 @@ impl Kernel {
         if self.replay.is_empty() && !self.replay_only {
             return Ok(None);
         }
-        match self.replay.find(&call.id, call.kind, call.effect, &call.print, &call.input)? {
-            Some(Recorded { outcome: Some(outcome), .. }) => Ok(Some(outcome.clone())),
+        match self.replay.take(&call.id, call.kind, call.effect, &call.print, &call.input)? {
+            Some(Recorded { outcome: Some(outcome), .. }) => Ok(Some(outcome)),
             _ if self.replay_only => Err(RunError::new(
                 codes::DIVERGED,
                 format!("the journal has no outcome for {}, which the script asks for", call.id),

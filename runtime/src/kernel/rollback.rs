@@ -36,7 +36,15 @@ pub(crate) struct UndoEntry {
 /// How to undo something.
 pub(crate) enum Undoing {
     /// Apply the state that was there before.
-    Change { change: Arc<dyn AnyChange>, input: String, from: Value, to: Value, undo: Undo },
+    Change {
+        change: Arc<dyn AnyChange>,
+        input: String,
+        from: Value,
+        to: Value,
+        undo: Undo,
+        /// Whether the change failed, so that nobody knows how far it got.
+        failed: bool,
+    },
     /// Let the action take itself back.
     Action { action: Arc<dyn AnyAction>, input: String, output: Value },
     /// Call a closure of the script.
@@ -89,9 +97,9 @@ impl Kernel {
             Undoing::Change { undo: Undo::Impossible(why), .. } => {
                 Err(RunError::new(codes::UNDO_FAILED, why.clone()))
             }
-            Undoing::Change { change, input, from, to, .. } => {
+            Undoing::Change { change, input, from, to, failed, .. } => {
                 let call = self.call(Kind::Change, change.effect(), input.clone(), id)?;
-                self.block_on(self.undo_change(&call, change, from, to))
+                self.block_on(self.undo_change(&call, change, from, to, *failed))
             }
             Undoing::Action { action, input, output } => {
                 let call = self.call(Kind::Action, action.effect(), input.clone(), id)?;
@@ -123,6 +131,7 @@ impl Kernel {
         change: &Arc<dyn AnyChange>,
         back_to: &Value,
         left_at: &Value,
+        failed: bool,
     ) -> Result<(), RunError> {
         let target = change.target();
         if let Some((outcome, attempts, elapsed_ms)) = self.recorded(call)? {
@@ -148,8 +157,11 @@ impl Kernel {
             Ok(((now, _), _)) => {
                 if now != *left_at {
                     let (is, was) = (change.show(&now), change.show(left_at));
-                    let text =
-                        format!("{target} was moved meanwhile: it is \"{is}\", this run had set \"{was}\"");
+                    let text = if failed {
+                        format!("{target} is \"{is}\": the change to \"{was}\" failed on the way")
+                    } else {
+                        format!("{target} was moved meanwhile: it is \"{is}\", this run had set \"{was}\"")
+                    };
                     self.keep_async(&call.id, &Entry::Note { level: NoteLevel::Note, text: text.clone() })
                         .await;
                     self.emit(Event::Note { id: call.id.clone(), level: NoteLevel::Note, text });

@@ -429,13 +429,19 @@ impl Checks<'_> {
         arities.dedup();
         if !arities.is_empty() {
             let takes = arities.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
-            return RunError::new(
+            let error = RunError::new(
                 codes::UNKNOWN_FUNCTION,
                 format!(
                     "`{shown}` takes {takes} argument{}, not {given}",
                     if takes == "1" { "" } else { "s" }
                 ),
             );
+            // `shift("web", "green", 5)` without its module: arrays have a `shift` of their own.
+            let elsewhere = self.natives.modules().find(|m| self.natives.has(m, name, given));
+            return match elsewhere.filter(|_| module.is_empty()) {
+                Some(found) => error.hint(format!("did you mean `{found}::{name}`?")),
+                None => error,
+            };
         }
         let error = RunError::new(codes::UNKNOWN_FUNCTION, format!("there is no function named `{shown}`"));
         let plain = names

@@ -79,6 +79,44 @@ fn standard() -> Shared<Module> {
     Shared::clone(STANDARD.get_or_init(|| StandardPackage::new().as_shared_module()))
 }
 
+/// A function that scripts can call, as its author describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionDoc {
+    /// Its module; empty for a function that needs no module name.
+    pub module: String,
+    /// Its name.
+    pub name: String,
+    /// How many arguments it takes.
+    pub arity: usize,
+    /// Its parameters as `name: type`, in Rust's terms. Shorter than `arity` where they are not known.
+    pub params: Vec<String>,
+    /// The type of its result, in Rust's terms. May be empty.
+    pub returns: String,
+    /// Its description in Markdown. Empty: it has none.
+    pub doc: String,
+}
+
+impl FunctionDoc {
+    fn of(module: &str, function: &rhai::FuncMetadata) -> Self {
+        // Rhai keeps comments as they are written, each line or block with its marks.
+        let doc: Vec<&str> = function
+            .comments
+            .iter()
+            .flat_map(|comment| comment.lines())
+            .map(|line| line.trim_start().trim_start_matches("///"))
+            .map(|line| line.strip_prefix(' ').unwrap_or(line))
+            .collect();
+        Self {
+            module: module.to_owned(),
+            name: function.name.to_string(),
+            arity: function.num_params,
+            params: function.params_info.iter().map(ToString::to_string).collect(),
+            returns: function.return_type.to_string(),
+            doc: doc.join("\n").trim().to_owned(),
+        }
+    }
+}
+
 impl Library {
     /// A library of these modules, with the control words, and `globals` whose functions need no module name.
     pub fn new(modules: Modules, globals: impl IntoIterator<Item = Module>) -> Self {
@@ -90,6 +128,27 @@ impl Library {
     /// The modules by name.
     pub fn modules(&self) -> &Modules {
         &self.modules
+    }
+
+    /// What scripts can call: every function of the modules, the control words, and of the other functions without a module
+    /// those that are described. The standard library of the language is left out.
+    pub fn functions(&self) -> Vec<FunctionDoc> {
+        let mut engine = Engine::new_raw();
+        self.register(&mut engine);
+        let all =
+            engine.collect_fn_metadata(None, |f| Some(FunctionDoc::of(&f.namespace, f.metadata)), false);
+        let mut words = Engine::new_raw();
+        words.register_global_module(Shared::new(control::module()));
+        let words: HashSet<String> = words
+            .collect_fn_metadata(None, |f| Some(f.metadata.name.to_string()), false)
+            .into_iter()
+            .collect();
+        let mut functions: Vec<FunctionDoc> = all
+            .into_iter()
+            .filter(|f| !f.module.is_empty() || !f.doc.is_empty() || words.contains(&f.name))
+            .collect();
+        functions.sort_by(|a, b| (&a.module, &a.name, a.arity).cmp(&(&b.module, &b.name, b.arity)));
+        functions
     }
 
     fn register(&self, engine: &mut Engine) {
@@ -246,7 +305,18 @@ fn values() -> Module {
         Ok(Dynamic::from(value.clone()))
     });
     m.set_indexer_get_fn(|value: &mut Unknown, _: i64| -> Native { Ok(Dynamic::from(value.clone())) });
-    FuncRegistration::new("known").set_into_module(&mut m, |cx: Cx<'_>, value: Dynamic| -> Native {
+    FuncRegistration::new("known")
+        .with_params_info(["value: Dynamic", "Dynamic"])
+        .with_comments([
+            "/// Gives `value` back, if a plan knows all of it; otherwise the plan ends here and says what it depends on.",
+            "///",
+            "/// Use it where a value is passed on to something that must not be planned with a gap. In a run it does nothing.",
+            "///",
+            "/// ```rhai",
+            "/// known([1, #{ a: 2 }]) == [1, #{ a: 2 }]",
+            "/// ```",
+        ])
+        .set_into_module(&mut m, |cx: Cx<'_>, value: Dynamic| -> Native {
         match find_unknown(&value) {
             Some(origin) => Err(cx.throw(convert::unknown_in_plan(&origin))),
             None => Ok(value),

@@ -298,9 +298,14 @@ impl ParamType {
 }
 
 fn plain(value: &Value) -> String {
-    match value {
+    let text = match value {
         Value::String(text) => format!("\"{text}\""),
         other => other.to_string(),
+    };
+    // Enough to recognize it by.
+    match text.char_indices().nth(80) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
     }
 }
 

@@ -21,11 +21,11 @@ pub struct ScriptLimits {
     pub memory: Option<fn() -> u64>,
     /// Longest time from the start of the run to its end.
     pub max_wall_time: Duration,
-    /// Longest text in bytes.
+    /// Longest text in bytes; all texts in an array or map count together.
     pub max_string: usize,
-    /// Most items of an array.
+    /// Most items of an array, with those of the arrays in it.
     pub max_array: usize,
-    /// Most entries of a map.
+    /// Most entries of a map, with those of the maps in it; all maps in an array count together.
     pub max_map: usize,
     /// Deepest nesting of calls. A step takes three levels.
     pub max_call_levels: usize,
@@ -38,9 +38,10 @@ impl Default for ScriptLimits {
             max_memory: 512 << 20,
             memory: None,
             max_wall_time: Duration::from_secs(24 * 60 * 60),
-            max_string: 1 << 20,
-            max_array: 100_000,
-            max_map: 10_000,
+            // Room for what 10,000 probes at once find out: nine entries and two addresses each.
+            max_string: 16 << 20,
+            max_array: 1_000_000,
+            max_map: 1_000_000,
             max_call_levels: 128,
         }
     }

@@ -17,7 +17,7 @@ pub use check::check;
 pub(crate) use check::load;
 pub(crate) use conditions::Places;
 pub use context::{ScriptContext, ScriptError, ScriptResult};
-pub use engine::{Library, Modules};
+pub use engine::{FunctionDoc, Library, Modules};
 pub(crate) use engine::{Loaded, build};
 pub(crate) use error::{from_rhai, innermost, is_exit, thrown};
 pub(crate) use header::to_script;

@@ -24,10 +24,13 @@ pub struct PredictedWorld {
     overlay: Mutex<Overlay>,
 }
 
+/// What a state is carried forward for: a target, for the changes of one noun, in one of its parts.
+type Carried = (Target, &'static str, String);
+
 #[derive(Debug, Default)]
 struct Overlay {
     /// States that changes would have left behind.
-    states: HashMap<(Target, &'static str), Value>,
+    states: HashMap<Carried, Value>,
     /// Targets of which it is no longer known what they would answer.
     touched: BTreeSet<Target>,
 }
@@ -44,8 +47,12 @@ impl PredictedWorld {
 
     /// The state that an earlier change of the same family left, such as `traffic.set` after `traffic.shift`.
     fn carried(&self, change: &dyn AnyChange) -> Option<Value> {
-        self.overlay().states.get(&(change.target(), family(change.effect()))).cloned()
+        self.overlay().states.get(&carried_for(change)).cloned()
     }
+}
+
+fn carried_for(change: &dyn AnyChange) -> Carried {
+    (change.target(), family(change.effect()), change.part())
 }
 
 /// Changes of one noun share the states of its targets.
@@ -75,7 +82,7 @@ impl World for PredictedWorld {
         to: &Value,
     ) -> Result<(), ProviderError> {
         let mut overlay = self.overlay();
-        overlay.states.insert((change.target(), family(change.effect())), to.clone());
+        overlay.states.insert(carried_for(change), to.clone());
         overlay.touched.insert(change.target());
         overlay.touched.extend(change.touches());
         Ok(())
@@ -114,6 +121,14 @@ impl World for PredictedWorld {
         let touched = self.is_touched(&read.depends_on());
         if touched && read.is_check() {
             return Ok((Known::Unknown, Grade::Assumed));
+        }
+        if let Some(target) = read.depends_on().into_iter().next().filter(|_| touched) {
+            let carried = self.overlay().states.get(&(target, family(read.effect()), read.part())).cloned();
+            if let Some(state) = carried
+                && let Some(value) = read.read_after(on, &state).await?
+            {
+                return Ok((Known::Value(value), Grade::Assumed));
+            }
         }
         let value = read.read(on).await?;
         Ok((Known::Value(value), if touched { Grade::Stale } else { Grade::Observed }))

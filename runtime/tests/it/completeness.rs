@@ -118,8 +118,8 @@ impl Store for Slow {
     async fn find(&self, id: &str) -> Result<Vec<Run>, StoreError> {
         self.inner.find(id).await
     }
-    async fn records(&self, run: &str) -> Result<Vec<Sealed>, StoreError> {
-        self.inner.records(run).await
+    async fn page(&self, run: &str, after: u64) -> Result<Vec<Sealed>, StoreError> {
+        self.inner.page(run, after).await
     }
     async fn bundle(&self, hash: &str) -> Result<Option<Bundle>, StoreError> {
         self.inner.bundle(hash).await

@@ -380,11 +380,12 @@ pub mod script {
 
     /// Writes a copy of a database to a file; returns the file.
     ///
-    /// Options: `dir` (text, default "backups"): folder, taken from the database's folder; made if it is not there.
-    /// `keep` (number): how many backups of this database to keep in the folder, counting the new one (default: all).
-    /// `verify` (true, "read" or false; default true): restore and compare, only read from end to end, or neither.
-    /// `timeout` (duration, default "1h"): longest time for all of it.
-    /// `assume` (map): what a plan takes for granted as the result.
+    /// Options:
+    /// - `dir` (text, default "backups"): folder, taken from the database's folder; made if it is not there.
+    /// - `keep` (number): how many backups of this database to keep in the folder, counting the new one (default: all).
+    /// - `verify` (true, "read" or false; default true): restore and compare, only read from end to end, or neither.
+    /// - `timeout` (duration, default "1h"): longest time for all of it.
+    /// - `assume` (map): what a plan takes for granted as the result.
     ///
     /// ```rhai
     /// db::migrate("main");

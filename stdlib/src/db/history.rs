@@ -274,11 +274,12 @@ pub(crate) trait Session: Send {
 }
 
 /// Takes all steps, one after the other, and answers how many. The first that fails ends it: what was done before stays done
-/// and recorded, and the error says what that is.
+/// and recorded, and the error says what that is, unless this is only a `rehearsal` of which nothing stays.
 pub(crate) async fn carry_out(
     session: &mut dyn Session,
     on: &On,
     work: &Work,
+    rehearsal: bool,
 ) -> Result<usize, ProviderError> {
     let history = session.history().await?;
     let steps = work.steps(&history)?;
@@ -287,6 +288,9 @@ pub(crate) async fn carry_out(
     for (i, step) in steps.iter().enumerate() {
         on.progress(i as u64, total as u64, step.file());
         if let Err(mut e) = session.run(on, step).await {
+            if rehearsal {
+                return Err(e.detail(serde_json::json!({ "file": step.file() })));
+            }
             e.message = format!("{}; applied now: {}", e.message, list(applied.iter()));
             let names: Vec<String> = applied.iter().map(Version::to_string).collect();
             return Err(e.detail(serde_json::json!({ "file": step.file(), "applied": names })));

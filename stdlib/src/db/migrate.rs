@@ -126,6 +126,10 @@ impl Change for Migrate {
         Target::new("db", &self.database)
     }
 
+    fn part(&self) -> String {
+        self.table.to_string()
+    }
+
     async fn observe(&self, on: &On) -> Result<Schema, ProviderError> {
         super::ready(on, &self.database).await?.history(&self.table).await.map(Schema::of)
     }
@@ -235,16 +239,17 @@ pub mod script {
 
     /// Brings the migrations of a database to a version; returns the applied ones.
     ///
-    /// Options: `dir` (text): folder of migrations, taken from the database's folder (default: as configured).
-    /// `to` (number or text): last version to be applied; later ones are taken back with their down files, all of them for 0
-    /// (default: the latest file).
-    /// `lock_timeout` (duration, default "5s"): longest wait for a lock; the try may be repeated after it.
-    /// `statement_timeout` (duration, default "5m"): longest time for one statement.
-    /// `timeout` (duration, default "1h"): longest time for all of it.
-    /// `table` (text, default "_cutover_migrations"): the history table.
-    /// `allow_out_of_order` (boolean, default false): apply files numbered below the latest applied one.
-    /// `rehearse` (boolean, default true): try the migrations in plans. PostgreSQL: in one transaction that is rolled back, for
-    /// at most 15 s a statement and 2 s a lock; SQLite: on a copy, for databases below 64 MiB.
+    /// Options:
+    /// - `dir` (text): folder of migrations, taken from the database's folder (default: as configured).
+    /// - `to` (number or text): last version to be applied; later ones are taken back with their down files, all of them for 0
+    ///   (default: the latest file).
+    /// - `lock_timeout` (duration, default "5s"): longest wait for a lock; the try may be repeated after it.
+    /// - `statement_timeout` (duration, default "5m"): longest time for one statement.
+    /// - `timeout` (duration, default "1h"): longest time for all of it.
+    /// - `table` (text, default "_cutover_migrations"): the history table.
+    /// - `allow_out_of_order` (boolean, default false): apply files numbered below the latest applied one.
+    /// - `rehearse` (boolean, default true): try the migrations in plans. PostgreSQL: in one transaction that is rolled back, for
+    ///   at most 15 s a statement and 2 s a lock; SQLite: on a copy, for databases below 64 MiB.
     ///
     /// ```rhai
     /// db::migrate("main", #{ lock_timeout: "2s" }).len() > 0

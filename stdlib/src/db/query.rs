@@ -184,9 +184,10 @@ pub mod script {
 
     /// Reads rows from a database; returns an array of maps.
     ///
-    /// Options: `params` (array): values for the placeholders `$1`, `$2`; secrets are taken too.
-    /// `timeout` (duration, default "30s"): longest time; the database stops the query then.
-    /// `max_rows` (number, default 1000): more rows are an error, not a shorter answer.
+    /// Options:
+    /// - `params` (array): values for the placeholders `$1`, `$2`; secrets are taken too.
+    /// - `timeout` (duration, default "30s"): longest time; the database stops the query then.
+    /// - `max_rows` (number, default 1000): more rows are an error, not a shorter answer.
     ///
     /// ```rhai
     /// db::query("main", "SELECT $1 AS n", #{ params: [3], max_rows: 1 })[0].n == 3

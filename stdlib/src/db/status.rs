@@ -11,8 +11,8 @@ use rhai::{Map, NativeCallContext};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    folder::{Folder, checksum},
-    history::Table,
+    folder::{Folder, Migration, checksum},
+    history::{Applied, Record, Schema, Table},
 };
 
 /// Options of `db::status`.
@@ -53,27 +53,21 @@ pub struct Standing {
     pub latest: Option<String>,
 }
 
-impl Read for Status {
-    const ID: &'static str = "db.status";
-    type Value = Standing;
-
-    fn describe(&self) -> String {
-        self.database.clone()
-    }
-
-    fn depends_on(&self) -> Vec<Target> {
-        vec![Target::new("db", &self.database)]
-    }
-
-    async fn read(&self, on: &On) -> Result<Standing, ProviderError> {
+impl Status {
+    /// The files and the history.
+    async fn look(&self, on: &On) -> Result<(Vec<Migration>, Vec<Record>), ProviderError> {
         let database = super::ready(on, &self.database).await?;
         let folder = Folder { database: self.database.clone(), dir: self.dir.clone() };
-        let files = folder.load(&*database).await?;
-        let history = database.history(&self.table).await?;
-        let mut standing = Standing {
+        Ok((folder.load(&*database).await?, database.history(&self.table).await?))
+    }
+}
+
+impl Standing {
+    fn of(files: Vec<Migration>, history: Vec<Record>) -> Self {
+        let mut standing = Self {
             applied: history.iter().map(|row| row.name.clone()).collect(),
             latest: history.last().map(|row| row.version.to_string()),
-            ..Standing::default()
+            ..Self::default()
         };
         for row in &history {
             match files.iter().find(|file| file.version == row.version) {
@@ -91,7 +85,55 @@ impl Read for Status {
         let is_pending = |version| !history.iter().any(|row| row.version == version);
         standing.pending =
             files.into_iter().filter(|f| is_pending(f.version.clone())).map(|f| f.name).collect();
-        Ok(standing)
+        standing
+    }
+}
+
+impl Read for Status {
+    const ID: &'static str = "db.status";
+    type Value = Standing;
+
+    fn describe(&self) -> String {
+        self.database.clone()
+    }
+
+    fn depends_on(&self) -> Vec<Target> {
+        vec![Target::new("db", &self.database)]
+    }
+
+    async fn read(&self, on: &On) -> Result<Standing, ProviderError> {
+        let (files, history) = self.look(on).await?;
+        Ok(Standing::of(files, history))
+    }
+
+    fn part(&self) -> String {
+        self.table.to_string()
+    }
+
+    async fn read_after(
+        &self,
+        on: &On,
+        state: &serde_json::Value,
+    ) -> Result<Option<Standing>, ProviderError> {
+        let Ok(schema) = Schema::deserialize(state) else { return Ok(None) };
+        let (files, now) = self.look(on).await?;
+        let record = |applied: Applied| {
+            let there = now.iter().find(|row| row.version == applied.version);
+            let new = || {
+                let file = files.iter().find(|file| file.version == applied.version)?;
+                Some(Record {
+                    version: file.version.clone(),
+                    name: file.name.clone(),
+                    checksum: applied.checksum.clone(),
+                    down_checksum: file.down.as_deref().map(checksum),
+                    down: file.down.clone(),
+                })
+            };
+            there.cloned().or_else(new)
+        };
+        let history: Option<Vec<Record>> = schema.0.into_iter().map(record).collect();
+        // `None`: a migration from a folder that this one does not know.
+        Ok(history.map(|history| Standing::of(files, history)))
     }
 
     fn show(&self, found: &Standing) -> String {
@@ -128,8 +170,9 @@ pub mod script {
 
     /// Says which migrations of a database are applied and which are not.
     ///
-    /// Options: `dir` (text): folder of migrations, taken from the database's folder (default: as configured).
-    /// `table` (text, default "_cutover_migrations"): the history table.
+    /// Options:
+    /// - `dir` (text): folder of migrations, taken from the database's folder (default: as configured).
+    /// - `table` (text, default "_cutover_migrations"): the history table.
     ///
     /// ```rhai
     /// db::status("main", #{ table: "never_used" }).applied.is_empty()

@@ -7,7 +7,7 @@ use cutover_runtime::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Deploy, PoolName};
+use super::{Deploy, PoolName, Replicas};
 
 /// How many replicas a pool is set to, and how many can take traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,11 @@ impl Read for ReadReplicas {
         let deployment = on.get::<dyn Deploy>(self.pool.deployment())?;
         let desired = deployment.replicas(self.pool.pool()).await?.0;
         Ok(Count { desired, ready: deployment.ready(self.pool.pool()).await? })
+    }
+
+    async fn read_after(&self, _: &On, state: &serde_json::Value) -> Result<Option<Count>, ProviderError> {
+        // A change of replicas ends when exactly that many are ready.
+        Ok(Replicas::deserialize(state).ok().map(|n| Count { desired: n.0, ready: n.0 }))
     }
 
     fn show(&self, value: &Count) -> String {

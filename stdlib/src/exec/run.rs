@@ -311,21 +311,21 @@ pub mod script {
     /// Runs a command with options; returns the same map.
     ///
     /// How it is run:
-    /// `env` (map): more environment variables, each a text or a secret.
-    /// `dir` (text): working directory, taken from the folder of the configuration.
-    /// `stdin` (text or secret): its input; default none.
-    /// `timeout` (duration, default "10m"): when it is over, the command and all processes it started are asked to end, and killed
-    /// after `grace` (duration, default "5s").
-    /// `status` (array, default `[0]`): exit codes that mean success.
-    /// `keep` (size, default "64KiB"): how much of each stream is kept; of more, the beginning and the end.
+    /// - `env` (map): more environment variables, each a text or a secret.
+    /// - `dir` (text): working directory, taken from the folder of the configuration.
+    /// - `stdin` (text or secret): its input; default none.
+    /// - `timeout` (duration, default "10m"): when it is over, the command and all processes it started are asked to end, and killed
+    ///   after `grace` (duration, default "5s").
+    /// - `status` (array, default `[0]`): exit codes that mean success.
+    /// - `keep` (size, default "64KiB"): how much of each stream is kept; of more, the beginning and the end.
     ///
     /// What a plan and a rollback make of it:
-    /// `touches` (array): targets that it may alter, such as `["deploy/web/blue"]`; in a plan, checks on them cannot be known afterwards.
-    /// `assume` (map with `exit_code`, `stdout`, `stderr`): the result that a plan takes for granted, since it does not run the command.
-    /// `undo` (array): the command that takes it back on rollback.
-    /// `idempotent` (boolean, default false): running it twice does no harm, so after a crash it is run again and nobody is asked.
-    /// `read_only` (boolean, default false): it changes nothing, so a plan runs it as well; with `depends_on` (array), the targets that
-    /// its answer depends on, and `check` (boolean, default false), whether it is a check: something that passes or fails.
+    /// - `touches` (array): targets that it may alter, such as `["deploy/web/blue"]`; in a plan, checks on them cannot be known afterwards.
+    /// - `assume` (map with `exit_code`, `stdout`, `stderr`): the result that a plan takes for granted, since it does not run the command.
+    /// - `undo` (array): the command that takes it back on rollback.
+    /// - `idempotent` (boolean, default false): running it twice does no harm, so after a crash it is run again and nobody is asked.
+    /// - `read_only` (boolean, default false): it changes nothing, so a plan runs it as well; with `depends_on` (array), the targets that
+    ///   its answer depends on, and `check` (boolean, default false), whether it is a check: something that passes or fails.
     ///
     /// Arguments can be seen by every user of the machine while the command runs: pass a secret with `env` or `stdin`.
     ///

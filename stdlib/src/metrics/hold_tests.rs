@@ -134,7 +134,10 @@ async fn a_broken_bound_fails_at_once_and_says_all_about_it() {
     assert_eq!(took, 3 * MINUTE);
     assert_eq!(error.code.as_str(), codes::GATE_FAILED);
     assert_eq!(error.retry, Retry::Never);
-    assert_eq!(error.message, "web: error_rate was 2.3%, want < 0.1%, for 1 of 4 looks, since 3m in");
+    assert_eq!(
+        error.message,
+        "web: error_rate was 2.3%, want < 0.1%, for 1 of 4 looks, since 3m after the first"
+    );
     let detail = error.detail.expect("detail");
     assert_eq!(detail["verdict"], "fail");
     assert_eq!(detail["breaches"][0]["value"], 0.023);
@@ -153,7 +156,10 @@ async fn a_breach_must_be_sustained_where_that_is_asked_for() {
     let (held, took) = run(spell(4, 99), options.clone()).await;
     assert_eq!(took, 4 * MINUTE);
     let error = held.expect_err("sustained");
-    assert_eq!(error.message, "web: error_rate was 100%, want < 0.1%, for 5 of 9 looks, since 2m in");
+    assert_eq!(
+        error.message,
+        "web: error_rate was 100%, want < 0.1%, for 5 of 9 looks, since 2m after the first"
+    );
     // A breach that is open when the time is over is not waved through.
     let (held, took) = run(spell(19, 99), options.clone()).await;
     assert_eq!((held.expect_err("open breach").code.as_str(), took), (codes::GATE_FAILED, 23 * MINUTE / 2));
@@ -170,7 +176,10 @@ async fn so_many_looks_may_break_a_bound_as_the_limit_says() {
     let (held, took) = run(broken(&[2, 7, 9]), options).await;
     let error = held.expect_err("three");
     assert_eq!(took, 9 * MINUTE);
-    assert_eq!(error.message, "web: error_rate was 100%, want < 0.1%, for 3 of 10 looks, since 9m in");
+    assert_eq!(
+        error.message,
+        "web: error_rate was 100%, want < 0.1%, for 3 of 10 looks, since 9m after the first"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

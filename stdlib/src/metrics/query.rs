@@ -67,7 +67,10 @@ impl Read for Query {
     }
 
     fn show(&self, value: &Value) -> String {
-        value.get("value").unwrap_or(value).to_string()
+        let value = value.get("value").unwrap_or(value);
+        // Six digits tell a person enough; a quotient has seventeen.
+        let short = value.as_f64().and_then(|value| format!("{value:.5e}").parse::<f64>().ok());
+        short.map_or_else(|| value.to_string(), |short| short.to_string())
     }
 }
 
@@ -174,6 +177,19 @@ mod tests {
                 ask(reading, json!({ "if_no_data": 0, "detail": true })).await,
                 Ok(json!({ "value": 0, "samples": 0 }))
             );
+        }
+    }
+
+    #[test]
+    fn people_are_shown_six_digits() {
+        let query = Query { source: "web".into(), metric: "cpu".into(), options: Options::default() };
+        for (value, shown) in [
+            (json!(0.087_500_000_000_000_01), "0.0875"),
+            (json!({ "value": 0.000_123_456_789, "samples": 3 }), "0.000123457"),
+            (json!(42.0), "42"),
+            (Value::Null, "null"),
+        ] {
+            assert_eq!(query.show(&value), shown);
         }
     }
 

@@ -98,7 +98,8 @@ impl fmt::Display for Breach {
         let Self { metric, bound, value, since, broken, looks } = self;
         let value = show_against(bound, *value);
         let s = if *looks == 1 { "" } else { "s" };
-        write!(f, "{metric} was {value}, want {bound}, for {broken} of {looks} look{s}, since {since} in")
+        write!(f, "{metric} was {value}, want {bound}, for {broken} of {looks} look{s}, since ")?;
+        if since.0.is_zero() { f.write_str("the first") } else { write!(f, "{since} after the first") }
     }
 }
 

@@ -84,7 +84,7 @@ fn is_pass(verdict: Option<&(Verdict, usize)>) -> bool {
 
 /// Runs a property on many seeds, and names the seed that breaks it.
 fn for_all(property: impl Fn(&mut Rng)) {
-    for seed in 0..4000 {
+    for seed in 0..1500 {
         let run = std::panic::AssertUnwindSafe(|| property(&mut Rng::with_seed(seed)));
         if let Err(panic) = std::panic::catch_unwind(run) {
             eprintln!("the property does not hold for seed {seed}");
@@ -130,7 +130,7 @@ fn a_breach_beyond_the_limits_never_passes() {
 #[test]
 fn a_pass_is_only_given_at_a_look_that_shows_every_bound_kept() {
     let mut passes = 0;
-    for seed in 0..4000 {
+    for seed in 0..1500 {
         let rng = &mut Rng::with_seed(seed);
         let (rules, length, series) = (rules(rng), length(rng), series(rng));
         if let Some((Verdict::Pass, i)) = judge(&rules, &length, &series) {
@@ -139,7 +139,7 @@ fn a_pass_is_only_given_at_a_look_that_shows_every_bound_kept() {
             assert!(series[i].0 >= length.hold, "seed {seed}");
         }
     }
-    assert!(passes > 200, "only {passes} of the series pass: the test shows nothing");
+    assert!(passes > 100, "only {passes} of the series pass: the test shows nothing");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use cutover_runtime::{
     provider::ProviderError,
     target::Target,
 };
-use serde::Serialize;
+use serde::{Deserialize as _, Serialize};
 
 use super::{Traffic, Weights};
 
@@ -30,6 +30,10 @@ impl Read for ReadWeights {
 
     async fn read(&self, on: &On) -> Result<Weights, ProviderError> {
         on.get::<dyn Traffic>(&self.route)?.weights().await
+    }
+
+    async fn read_after(&self, _: &On, state: &serde_json::Value) -> Result<Option<Weights>, ProviderError> {
+        Ok(Weights::deserialize(state).ok())
     }
 
     fn show(&self, value: &Weights) -> String {

@@ -25,6 +25,7 @@ use zeroize::Zeroizing;
 use super::{Database, Job, Proof, Question, Record, Rows, Table, Work, history::carry_out, sql::Dialect};
 use crate::codes;
 
+mod blockers;
 mod dump;
 mod rows;
 mod scratch;
@@ -296,7 +297,7 @@ impl Database for Postgres {
 
     async fn migrate(&self, on: &On, work: &Work) -> Result<(), ProviderError> {
         let mut session = session::Migration::begin(self, on, work).await?;
-        carry_out(&mut session, on, work).await?;
+        carry_out(&mut session, on, work, false).await?;
         session.end().await
     }
 

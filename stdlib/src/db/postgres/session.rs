@@ -11,7 +11,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgErrorPosition},
 };
 
-use super::{Connected, Postgres, by_server, failed, is_lost, said, shown, state};
+use super::{Connected, Postgres, blockers::Blockers, by_server, failed, is_lost, said, shown, state};
 use crate::db::{
     Record, Table, Work,
     folder::checksum,
@@ -65,7 +65,10 @@ fn read((name, checksum, down_checksum, down): Row) -> Result<Record, ProviderEr
 
 /// A connection that holds the lock on the history. The lock goes with the connection.
 pub(super) struct Migration<'a> {
+    database: &'a Postgres,
     options: &'a PgConnectOptions,
+    /// The server's process that serves this connection.
+    pid: i32,
     connected: Connected<'a>,
     /// The history table, quoted and with its schema: a file may move the search path.
     table: String,
@@ -83,6 +86,8 @@ impl<'a> Migration<'a> {
         let options = &database.address()?.options;
         let connection = &mut connected.connection;
         let noticed = connection.execute(NOTICED).await.is_ok();
+        let pid = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *connection).await;
+        let pid = pid.map_err(|e| failed(options, &e))?;
         let found = find(connection, &work.table).await.map_err(|e| failed(options, &e))?;
         let table = match &found {
             Some(name) => name.clone(),
@@ -105,7 +110,9 @@ impl<'a> Migration<'a> {
         let sum = Sha256::digest(format!("cutover migrations {table}"));
         let key = sum.iter().take(8).fold(0_i64, |key, byte| (key << 8) | i64::from(*byte));
         let this = Self {
+            database,
             options,
+            pid,
             connected,
             table,
             lock_timeout: work.lock_timeout,
@@ -289,7 +296,14 @@ impl<'a> Migration<'a> {
     /// The file, then its row, as the role that connected.
     async fn body(&mut self, on: &On, step: &Step<'_>) -> Result<(), ProviderError> {
         let begun = on.clock().monotonic();
-        self.file(step).await?;
+        let (database, pid, lock_timeout) = (self.database, self.pid, self.lock_timeout);
+        let blockers = Blockers::default();
+        let ran = tokio::select! {
+            biased;
+            ran = self.file(step) => ran,
+            never = blockers.watch(database, on, pid, lock_timeout, step.file()) => match never {},
+        };
+        ran.map_err(|e| blockers.name_in(e))?;
         let elapsed = on.clock().monotonic().saturating_sub(begun);
         self.simple("RESET SESSION AUTHORIZATION; RESET ROLE").await?;
         self.record(on, step, i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)).await
@@ -383,7 +397,7 @@ pub(super) async fn rehearse(
         let sql = session.creation();
         session.simple(&sql).await?;
     }
-    let tried = carry_out(&mut session, on, work).await;
+    let tried = carry_out(&mut session, on, work, true).await;
     session.simple("ROLLBACK").await?;
     session.end().await?;
     match tried {

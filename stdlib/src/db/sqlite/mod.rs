@@ -306,7 +306,7 @@ impl Database for Sqlite {
 
     async fn migrate(&self, on: &On, work: &Work) -> Result<(), ProviderError> {
         let mut session = session::Migration::begin(self, work).await?;
-        carry_out(&mut session, on, work).await?;
+        carry_out(&mut session, on, work, false).await?;
         session.end().await
     }
 
@@ -329,7 +329,7 @@ impl Database for Sqlite {
         let mut work = work.clone();
         work.statement_timeout = work.statement_timeout.min(REHEARSED_STATEMENT);
         let mut session = session::Migration::begin(&copy, &work).await?;
-        match carry_out(&mut session, on, &work).await {
+        match carry_out(&mut session, on, &work, true).await {
             Ok(n) => {
                 let apply = if n == 1 { "applies" } else { "apply" };
                 Ok(Some(format!("{} {apply} cleanly to a copy", counted(n))))

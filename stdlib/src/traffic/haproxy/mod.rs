@@ -393,7 +393,8 @@ mod tests {
         servers
             .iter()
             .map(|(name, weight, operation, admin)| {
-                let server = Server { weight: *weight, operation: *operation, admin: *admin, open: 0 };
+                let server =
+                    Server { backend: 1, weight: *weight, operation: *operation, admin: *admin, open: 0 };
                 ((*name).to_owned(), server)
             })
             .collect()

@@ -102,7 +102,8 @@ impl Address {
     }
 
     fn failed(&self, error: &io::Error) -> ProviderError {
-        let unreachable = ProviderError::unreachable(format!("HAProxy at {self}: {error}"));
+        let unreachable =
+            ProviderError::unreachable(format!("HAProxy at {self}: {}", crate::net::io_reason(error)));
         match (error.kind(), self) {
             (io::ErrorKind::NotFound, Self::Unix(path)) => unreachable
                 .hint(format!(
@@ -128,11 +129,13 @@ impl Address {
         }
         let mut servers =
             parse_states(&states).ok_or_else(|| self.not_understood("show servers state", &states))?;
-        // `4`: servers only; `-1`: all of them.
-        let stats = self.ask(&format!("show stat {backend} 4 -1")).await?;
+        let Some(number) = servers.values().map(|server| server.backend).next() else { return Ok(servers) };
+        // By number: a frontend may have the same name, and it is the one that is shown then. `4`: servers only; `-1`: all.
+        let stats = self.ask(&format!("show stat {number} 4 -1")).await?;
         let open = parse_open(&stats).ok_or_else(|| self.not_understood("show stat", &stats))?;
         for (name, server) in &mut servers {
-            server.open = open.get(name).copied().unwrap_or(0);
+            // A server of which nothing is said may have open sessions.
+            server.open = *open.get(name).ok_or_else(|| self.not_understood("show stat", &stats))?;
         }
         Ok(servers)
     }
@@ -195,6 +198,8 @@ async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, command: &str
 /// One server of a backend as HAProxy sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Server {
+    /// Number of the backend it belongs to.
+    pub(super) backend: u32,
     /// Weight that is set, 0 to 256.
     pub(super) weight: u32,
     /// Whether it passes its checks or has none: 0 stopped, 1 starting (`slowstart`), 2 running, 3 stopping.
@@ -248,13 +253,15 @@ fn parse_states(text: &str) -> Option<BTreeMap<String, Server>> {
     version.trim().parse::<u32>().ok()?;
     let columns: Vec<&str> = lines.next()?.strip_prefix("# ")?.split_whitespace().collect();
     let column = |name: &str| columns.iter().position(|column| *column == name);
-    let (name, operation, admin, weight) =
-        (column("srv_name")?, column("srv_op_state")?, column("srv_admin_state")?, column("srv_uweight")?);
+    let (backend, name) = (column("be_id")?, column("srv_name")?);
+    let (operation, admin, weight) =
+        (column("srv_op_state")?, column("srv_admin_state")?, column("srv_uweight")?);
     lines
         .map(|line| {
             let fields: Vec<&str> = line.split_whitespace().collect();
             let number = |at: usize| fields.get(at)?.parse::<u32>().ok();
             let server = Server {
+                backend: number(backend)?,
                 weight: number(weight)?,
                 operation: number(operation)?,
                 admin: number(admin)?,
@@ -304,7 +311,7 @@ mod tests {
         let text = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight\n\
                     3 web 1 blue1 127.0.0.1 2 0 95 1\n3 web 2 green1 127.0.0.1 0 1 0 1\n3 web 3 green2 127.0.0.1 2 8 5 1\n\n";
         let servers = parse_states(text).expect("states");
-        assert_eq!(servers["blue1"], Server { weight: 95, operation: 2, admin: 0, open: 0 });
+        assert_eq!(servers["blue1"], Server { backend: 3, weight: 95, operation: 2, admin: 0, open: 0 });
         assert!(servers["blue1"].is_up() && servers["blue1"].in_service());
         assert_eq!((servers["green1"].status(), servers["green1"].is_up()), ("in MAINT", false));
         assert_eq!((servers["green2"].status(), servers["green2"].is_up()), ("in DRAIN", false));

@@ -1,0 +1,393 @@
+//! Scripts and configurations that are wrong: said before anything happens, with the place.
+
+use insta::assert_snapshot;
+
+use crate::harness::{Ended, Lab};
+
+/// Runs a script and sees that it was refused before a run began.
+fn refused(body: &str) -> Ended {
+    let lab = Lab::with(body);
+    let ended = lab.cutover(&["run", "run.rhai"]).exits_with(2);
+    assert!(lab.runs().is_empty() && ended.stdout.is_empty(), "{ended}");
+    ended
+}
+
+/// Runs a script that fails.
+fn fails(body: &str) -> Ended {
+    let lab = Lab::with(body);
+    lab.cutover(&["run", "run.rhai"]).exits_with(1)
+}
+
+#[test]
+fn a_script_that_does_not_parse() {
+    assert_snapshot!(refused("step(\"look\", || {\n    probe::http(\"web\");\n);"), @"
+    exit 2
+    ----- stderr
+    error[syntax]: unexpected ')'
+      at run.rhai:4:1
+       4 | );
+         | ^
+    ");
+    assert_snapshot!(refused("let x = \"never closed;"), @r#"
+    exit 2
+    ----- stderr
+    error[syntax]: open string is not terminated
+      at run.rhai:2:9
+       2 | let x = "never closed;
+         |         ^^^^^^^^^^^^^^
+    "#);
+}
+
+#[test]
+fn a_function_that_does_not_exist() {
+    assert_snapshot!(refused("trafic::shift(\"web\", \"green\", 5);"), @r#"
+    exit 2
+    ----- stderr
+    error[unknown-function]: there is no module named `trafic`
+      at run.rhai:2:1
+       2 | trafic::shift("web", "green", 5);
+         | ^^^^^^^^^^^^^
+      help: did you mean `traffic`?
+    "#);
+    assert_snapshot!(refused("traffic::shfit(\"web\", \"green\", 5);"), @r#"
+    exit 2
+    ----- stderr
+    error[unknown-function]: there is no function named `traffic::shfit`
+      at run.rhai:2:10
+       2 | traffic::shfit("web", "green", 5);
+         |          ^^^^^
+      help: did you mean `traffic::shift`?
+    "#);
+    assert_snapshot!(refused("shift(\"web\", \"green\", 5);"), @r#"
+    exit 2
+    ----- stderr
+    error[unknown-function]: `shift` takes 1 argument, not 3
+      at run.rhai:2:1
+       2 | shift("web", "green", 5);
+         | ^^^^^
+      help: did you mean `traffic::shift`?
+    "#);
+}
+
+#[test]
+fn a_wrong_number_of_arguments() {
+    assert_snapshot!(refused("traffic::shift(\"web\");"), @r#"
+    exit 2
+    ----- stderr
+    error[unknown-function]: `traffic::shift` takes 3 or 4 arguments, not 1
+      at run.rhai:2:10
+       2 | traffic::shift("web");
+         |          ^^^^^
+    "#);
+}
+
+#[test]
+fn a_variable_that_does_not_exist() {
+    assert_snapshot!(refused("let pool = \"green\";\nnote(pol);"), @"
+    exit 2
+    ----- stderr
+    error[unknown-variable]: there is no variable named `pol` here
+      at run.rhai:3:6
+       3 | note(pol);
+         |      ^^^
+      help: functions (`fn`) see only their arguments and constants, not the variables around them
+    ");
+}
+
+#[test]
+fn every_mistake_is_said_at_once() {
+    assert_snapshot!(refused("traffic::shfit(\"web\", \"green\", 5);\nstep(\"a\", || probe::htp(\"web\"));\nnotify::send(\"ops\");"), @r#"
+    exit 2
+    ----- stderr
+    error[unknown-function]: there is no function named `traffic::shfit`
+      at run.rhai:2:10
+       2 | traffic::shfit("web", "green", 5);
+         |          ^^^^^
+      help: did you mean `traffic::shift`?
+
+    error[unknown-function]: there is no function named `probe::htp`
+      at run.rhai:3:21
+       3 | step("a", || probe::htp("web"));
+         |                     ^^^
+      help: did you mean `probe::http`?
+
+    error[unknown-function]: `notify::send` takes 2 or 3 arguments, not 1
+      at run.rhai:4:9
+       4 | notify::send("ops");
+         |         ^^^^
+    "#);
+}
+
+#[test]
+fn a_header_that_is_missing_or_wrong() {
+    let lab = Lab::new();
+    lab.write("run.rhai", "note(\"x\");\n");
+    assert_snapshot!(lab.cutover(&["run", "run.rhai"]), @r#"
+    exit 2
+    ----- stderr
+    error[header]: the runbook has no header
+      at run.rhai:1:1
+       1 | note("x");
+         | ^^^^
+      help: begin it with: const RUNBOOK = #{ name: "…" };
+    "#);
+    lab.write(
+        "run.rhai",
+        "const RUNBOOK = #{ name: \"a b\", params: #{ hold: #{ type: \"duration\", \"default\": 15 } } };\n",
+    );
+    assert_snapshot!(lab.cutover(&["run", "run.rhai"]), @r#"
+    exit 2
+    ----- stderr
+    error[header]: `RUNBOOK.name`: "a b" is no name
+      at run.rhai:1:1
+       1 | const RUNBOOK = #{ name: "a b", params: #{ hold: #{ type: "duration", "default": 15 } } };
+         | ^^^^^
+      help: use letters, digits, - and _, at most 60: it becomes part of run ids
+    "#);
+}
+
+#[test]
+fn a_target_that_does_not_exist() {
+    assert_snapshot!(fails("traffic::shift(\"wbe\", \"green\", 5);"), @r#"
+    exit 1
+    ----- stdout
+    ▶ test 0 in sandbox, run test-[ID]
+    ✗ traffic.shift wbe: no traffic target named "wbe" in environment "sandbox"
+
+    failed after [TIME], nothing to undo: no traffic target named "wbe" in environment "sandbox"
+    ----- stderr
+    error[unknown-target]: no traffic target named "wbe" in environment "sandbox"
+      at run.rhai:2:1
+       2 | traffic::shift("wbe", "green", 5);
+         | ^^^^^^^^^^^^^^
+      help: traffic targets here: web
+    "#);
+    assert_snapshot!(fails("traffic::shift(\"web\", \"gren\", 5);"), @r#"
+    exit 1
+    ----- stdout
+    ▶ test 0 in sandbox, run test-[ID]
+    ✗ traffic.shift web: web has no pool named "gren"
+
+    failed after [TIME], nothing to undo: web has no pool named "gren"
+    ----- stderr
+    error[unknown-target]: web has no pool named "gren"
+      at run.rhai:2:1
+       2 | traffic::shift("web", "gren", 5);
+         | ^^^^^^^^^^^^^^
+      help: did you mean "green"?
+    "#);
+}
+
+#[test]
+fn an_option_that_does_not_exist_or_has_the_wrong_type() {
+    assert_snapshot!(fails("traffic::shift(\"web\", \"green\", 5, #{ drian: \"1m\" });"), @r#"
+    exit 1
+    ----- stdout
+    ▶ test 0 in sandbox, run test-[ID]
+
+    failed after [TIME], nothing to undo: `drian`: unknown field `drian`, expected `drain` or `timeout`
+    ----- stderr
+    error[argument]: `drian`: unknown field `drian`, expected `drain` or `timeout`
+      at run.rhai:2:1
+       2 | traffic::shift("web", "green", 5, #{ drian: "1m" });
+         | ^^^^^^^^^^^^^^
+      help: did you mean `drain`?
+    "#);
+    assert_snapshot!(fails("traffic::shift(\"web\", \"green\", 5, #{ drain: 60 });"), @r#"
+    exit 1
+    ----- stdout
+    ▶ test 0 in sandbox, run test-[ID]
+
+    failed after [TIME], nothing to undo: `drain`: invalid type: the number `60`, expected a duration string such as "90s"
+    ----- stderr
+    error[argument]: `drain`: invalid type: the number `60`, expected a duration string such as "90s"
+      at run.rhai:2:1
+       2 | traffic::shift("web", "green", 5, #{ drain: 60 });
+         | ^^^^^^^^^^^^^^
+    "#);
+    assert_snapshot!(fails("traffic::shift(\"web\", \"green\", \"many\");"), @r#"
+    exit 1
+    ----- stdout
+    ▶ test 0 in sandbox, run test-[ID]
+
+    failed after [TIME], nothing to undo: `percent`: "many" is no share of traffic: want a whole number of percent from 0 to 100
+    ----- stderr
+    error[argument]: `percent`: "many" is no share of traffic: want a whole number of percent from 0 to 100
+      at run.rhai:2:1
+       2 | traffic::shift("web", "green", "many");
+         | ^^^^^^^^^^^^^^
+    "#);
+    assert_snapshot!(fails("sleep(90);"), @r#"
+    exit 1
+    ----- stdout
+    ▶ test 0 in sandbox, run test-[ID]
+
+    failed after [TIME], nothing to undo: `span`: 90 has no unit: write sleep("90s")
+    ----- stderr
+    error[argument]: `span`: 90 has no unit: write sleep("90s")
+      at run.rhai:2:1
+       2 | sleep(90);
+         | ^^^^^
+    "#);
+}
+
+#[test]
+fn a_file_that_is_none() {
+    let lab = Lab::new();
+    assert_snapshot!(lab.cutover(&["run", "missing.rhai"]), @"
+    exit 2
+    ----- stderr
+    error[import]: cannot read missing.rhai: No such file or directory (os error 2)
+    ");
+    std::fs::create_dir(lab.path("folder.rhai")).expect("made");
+    assert_snapshot!(lab.cutover(&["run", "folder.rhai"]), @"
+    exit 2
+    ----- stderr
+    error[import]: cannot read folder.rhai: it is a folder
+      help: name the .rhai file in it
+    ");
+    lab.write("latin.rhai", b"const RUNBOOK = #{ name: \"test\" };\nnote(\"gr\xfcn\");\n");
+    assert_snapshot!(lab.cutover(&["run", "latin.rhai"]), @"
+    exit 2
+    ----- stderr
+    error[import]: cannot read latin.rhai: it is not UTF-8 text (byte 43)
+    ");
+    lab.write(
+        "large.rhai",
+        format!("const RUNBOOK = #{{ name: \"test\" }};\n{}", "note(\"x\");\n".repeat(100_000)),
+    );
+    assert_snapshot!(lab.cutover(&["run", "large.rhai"]), @"
+    exit 2
+    ----- stderr
+    error[import]: cannot read large.rhai: it is larger than 256 KiB
+      help: split it with `import`
+    ");
+    lab.write("empty.rhai", "");
+    assert_snapshot!(lab.cutover(&["run", "empty.rhai"]), @r#"
+    exit 2
+    ----- stderr
+    error[header]: the runbook has no header
+      at empty.rhai:1:1
+       1 | 
+         | ^
+      help: begin it with: const RUNBOOK = #{ name: "…" };
+    "#);
+    for file in ["missing.rhai", "folder.rhai", "latin.rhai", "large.rhai", "empty.rhai"] {
+        for command in ["check", "plan"] {
+            lab.cutover(&[command, file]).exits_with(2);
+        }
+    }
+}
+
+#[test]
+fn an_import_that_leads_out_of_the_folder() {
+    let lab = Lab::new();
+    lab.write("outside.rhai", "fn f() { 1 }");
+    lab.write("in/run.rhai", "import \"../outside\" as o;\nconst RUNBOOK = #{ name: \"test\" };\no::f();\n");
+    assert_snapshot!(lab.cutover(&["run", "in/run.rhai"]), @r#"
+    exit 2
+    ----- stderr
+    error[import]: "../outside" cannot be imported
+      at run.rhai:1:1
+       1 | import "../outside" as o;
+         | ^^^^^^
+      help: name a script below the runbook's folder without its ending, such as "lib/health"
+    "#);
+    std::os::unix::fs::symlink(lab.path("outside.rhai"), lab.path("in/link.rhai")).expect("a link");
+    lab.write("in/run.rhai", "import \"link\" as o;\nconst RUNBOOK = #{ name: \"test\" };\no::f();\n");
+    lab.cutover(&["run", "in/run.rhai"]).exits_with(2).complains("import");
+    lab.write("in/run.rhai", "import \"run\" as o;\nconst RUNBOOK = #{ name: \"test\" };\n");
+    lab.cutover(&["run", "in/run.rhai"]).exits_with(2).complains("import");
+}
+
+/// Runs with a configuration that is wrong.
+fn config(text: &str) -> Ended {
+    let lab = Lab::with("note(\"x\");");
+    lab.write("cutover.toml", text);
+    let ended = lab.cutover(&["run", "run.rhai", "--env", "staging"]).exits_with(2);
+    assert!(!lab.path("state").exists(), "{ended}");
+    ended
+}
+
+#[test]
+fn a_configuration_that_is_wrong() {
+    assert_snapshot!(config("[env.staging.trafic.web]\nprovider = \"haproxy\"\n"), @"
+    exit 2
+    ----- stderr
+    error[config]: unknown key `trafic`
+      at [DIR]/cutover.toml:1:14
+       1 | [env.staging.trafic.web]
+         |              ^^^^^^^^^^
+      help: did you mean `traffic`?
+    ");
+    assert_snapshot!(config("[env.staging.notify.ops]\nprovider = \"webhook\"\nurl = \"http://127.0.0.1:1/\"\nmethd = \"POST\"\n"), @r#"
+    exit 2
+    ----- stderr
+    error[config]: unknown key `methd`
+      at [DIR]/cutover.toml:4:1
+       4 | methd = "POST"
+         | ^^^^^
+      help: did you mean `method`?
+    "#);
+    assert_snapshot!(config("[env.staging.notify.ops]\nprovider = \"carrier-pigeon\"\n"), @r#"
+    exit 2
+    ----- stderr
+    error[config]: no notify provider named "carrier-pigeon"
+      at [DIR]/cutover.toml:2:12
+       2 | provider = "carrier-pigeon"
+         |            ^^^^^^^^^^^^^^^^
+      help: notify providers: console, slack, webhook
+    "#);
+    assert_snapshot!(config("[env.staging\n"), @"
+    exit 2
+    ----- stderr
+    error[config]: not valid TOML: unclosed table, expected `]`
+      at [DIR]/cutover.toml:1:13
+       1 | [env.staging
+         |             ^
+    ");
+    assert_snapshot!(config("[env.production]\n"), @r#"
+    exit 2
+    ----- stderr
+    error[config]: no environment "staging" in [DIR]/cutover.toml
+      help: environments: production, sandbox
+    "#);
+    assert_snapshot!(config("[limits]\nmax_memory = \"lots\"\n[env.staging]\n"), @r#"
+    exit 2
+    ----- stderr
+    error[config]: `max_memory`: bad size "lots": want a number with B, KiB, MiB or GiB, such as "1MiB"
+      at [DIR]/cutover.toml:2:14
+       2 | max_memory = "lots"
+         |              ^^^^^^
+    "#);
+}
+
+#[test]
+fn a_protected_environment() {
+    assert_snapshot!(config("[env.staging]\nprotected = true\n"), @r#"
+    exit 2
+    ----- stderr
+    error[denied-by-policy]: the environment "staging" is protected
+      at [DIR]/cutover.toml:2:1
+       2 | protected = true
+         | ^^^^^^^^^
+      help: plan it with `cutover plan`; runs from a saved plan with an approval are not built yet
+      help: to run nevertheless, a person sets `protected = false` in [env.staging]
+    "#);
+}
+
+#[test]
+fn faults_that_are_none() {
+    let lab = Lab::with("note(\"x\");");
+    assert_snapshot!(lab.cutover(&["run", "run.rhai", "--fault", "green.eror_rate=30%"]), @r#"
+    exit 2
+    ----- stderr
+    error[argument]: --fault green.eror_rate=30%: bad fault "green.eror_rate=30%": green has no fault "eror_rate", did you mean "error_rate"?
+    "#);
+    assert_snapshot!(lab.cutover(&["run", "run.rhai", "--env", "nowhere"]), @r#"
+    exit 2
+    ----- stderr
+    error[config]: no environment "nowhere": no cutover.toml was found here or in a folder above
+      help: environments: sandbox
+    "#);
+}

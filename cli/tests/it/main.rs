@@ -1,0 +1,17 @@
+//! The command line as people and programs meet it: the real binary, in a folder and a state directory of its own.
+
+#![expect(clippy::expect_used, reason = "a test that cannot go on should stop right there")]
+
+mod commands;
+mod crash;
+mod harness;
+mod hostile;
+mod input;
+mod interrupt;
+mod migrations;
+mod outside;
+mod params;
+mod people;
+mod secrets;
+mod shift;
+mod store;

@@ -1,0 +1,73 @@
+//! The runbook that ships, in the sandbox.
+
+use std::time::Duration;
+
+use crate::harness::{Ended, Lab};
+
+fn blue_green(more: &[&str]) -> (Lab, Ended) {
+    let lab = Lab::new();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../runbooks/blue-green.rhai");
+    let args = [&["run", file, "--yes", "--output", "json", "--param", "hold=1s"], more].concat();
+    let ended = lab.cutover(&args);
+    (lab, ended)
+}
+
+#[test]
+fn all_traffic_moves_and_the_old_pool_is_retired() {
+    let (lab, ended) = blue_green(&[]);
+    let ended = ended.succeeded();
+    assert!(ended.took < Duration::from_secs(40));
+    assert_eq!(
+        ended.changes(),
+        [
+            "db.migrate no migrations -> 0001, 0002, 0003",
+            "traffic.shift blue 100, green 0 -> blue 95, green 5",
+            "traffic.shift blue 95, green 5 -> blue 75, green 25",
+            "traffic.shift blue 75, green 25 -> blue 50, green 50",
+            "traffic.shift blue 50, green 50 -> blue 0, green 100",
+            "deploy.scale 3 replicas -> 0 replicas",
+        ]
+    );
+    assert_eq!(ended.events("replied")[0]["reply"]["yes"], true);
+    assert!(lab.leftovers().is_empty());
+}
+
+#[test]
+fn errors_at_half_of_the_traffic_bring_traffic_and_schema_back() {
+    let (lab, ended) = blue_green(&["--fault", "green.error_rate=30%@weight>=50"]);
+    let ended = ended.exits_with(3).complains("gate-failed").says("web: error_rate was ");
+    assert_eq!(
+        ended.changes()[4..],
+        [
+            "traffic.shift blue 50, green 50 -> blue 75, green 25",
+            "traffic.shift blue 75, green 25 -> blue 95, green 5",
+            "traffic.shift blue 95, green 5 -> blue 100, green 0",
+            "db.migrate 0001, 0002, 0003 -> no migrations",
+        ]
+    );
+    let started = &ended.events("rollback_started")[0];
+    assert_eq!((&started["entries"], &started["error"]["code"]), (&4.into(), &"gate-failed".into()));
+    let frames = &started["error"]["frames"];
+    assert_eq!(
+        (&frames[0]["what"], &frames[1]["what"]),
+        (&"metrics::hold".into(), &"step \"50% to green\"".into())
+    );
+    assert_eq!(ended.events("rollback_ended")[0]["left"], serde_json::json!([]));
+    assert_eq!(ended.events("run_ended")[0]["outcome"], "rolled_back");
+    let shown = lab.cutover(&["show", "last"]).succeeded().stdout;
+    assert!(
+        shown.contains("rolled back after") && shown.contains("4 undone: web: error_rate was"),
+        "{shown}"
+    );
+    assert_eq!(lab.runs()[0]["state"], "rolled_back");
+    lab.cutover(&["verify", "last"]).succeeded();
+}
+
+#[test]
+fn the_rollback_runbook_takes_traffic_back() {
+    let lab = Lab::new();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../runbooks/rollback.rhai");
+    lab.cutover(&["check", file]).succeeded();
+    lab.cutover(&["plan", file]).succeeded();
+    lab.cutover(&["run", file, "--yes"]).succeeded();
+}

@@ -1,0 +1,302 @@
+//! Every example that the documentation shows does what it says: those at the functions, and those in the book.
+//!
+//! An example is a script whose last expression is `true`, or a whole runbook with a header. Behind the fence stands what is done
+//! with it: `rhai` is planned and run in a sandbox of its own, `rhai,no_run` is checked, `rhai,ignore` is left alone.
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        fs,
+        path::{Path, PathBuf},
+        sync::Arc,
+    };
+
+    use cutover_runtime::{
+        Bundle, Report, Runtime,
+        error::codes,
+        event::RunOutcome,
+        provider::Providers,
+        script::{FunctionDoc, Library},
+        world::YesToAll,
+    };
+    use cutover_stdlib::{
+        deploy::Deploy,
+        exec::ExecPolicy,
+        sandbox::{Sandbox, SandboxOptions},
+        secrets::secret_type,
+        traffic::Traffic,
+    };
+    use futures_util::StreamExt as _;
+
+    /// How many examples run at the same time. Most of their time they wait for samples.
+    const AT_ONCE: usize = 6;
+
+    #[derive(Debug, Clone)]
+    struct Example {
+        place: String,
+        kind: Kind,
+        text: String,
+    }
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Kind {
+        Run,
+        Check,
+        Ignore,
+    }
+
+    impl Kind {
+        /// What is done with a block with `info` behind its fence. `None`: it is no script.
+        fn of(info: &str) -> Option<Self> {
+            match info {
+                "rhai" => Some(Self::Run),
+                "rhai,no_run" => Some(Self::Check),
+                "rhai,ignore" => Some(Self::Ignore),
+                other if other.starts_with("rhai") => panic!("`{other}` is not known"),
+                _ => None,
+            }
+        }
+    }
+
+    impl Example {
+        fn bundle(&self) -> Bundle {
+            if self.text.contains("const RUNBOOK") {
+                return Bundle::single("runbook.rhai", &self.text);
+            }
+            Bundle::single(
+                "example.rhai",
+                format!(
+                    "const RUNBOOK = #{{ name: \"example\" }};\nlet holds = {{\n{}\n}};\n\
+                     if holds != true {{ fail(\"its last expression is not true, but \" + holds); }}\n",
+                    self.text
+                ),
+            )
+        }
+    }
+
+    /// The scripts in a text in Markdown.
+    fn examples(place: &str, text: &str) -> Vec<Example> {
+        let mut found = Vec::new();
+        let mut open: Option<(usize, &str, Vec<&str>)> = None;
+        for (number, line) in text.lines().enumerate() {
+            match (line.strip_prefix("```"), &mut open) {
+                (Some(info), None) => open = Some((number + 1, info, Vec::new())),
+                (Some(_), Some(_)) => {
+                    let Some((number, info, lines)) = open.take() else { continue };
+                    if let Some(kind) = Kind::of(info) {
+                        found.push(Example {
+                            place: format!("{place}:{number}"),
+                            kind,
+                            text: lines.join("\n"),
+                        });
+                    }
+                }
+                (None, Some((_, _, lines))) => lines.push(line),
+                (None, None) => {}
+            }
+        }
+        assert!(open.is_none(), "{place}: a block is not closed");
+        found
+    }
+
+    struct World {
+        sandbox: Arc<Sandbox>,
+        runtime: Runtime,
+    }
+
+    fn world() -> World {
+        let sandbox = Sandbox::new(SandboxOptions::default());
+        let mut providers = Providers::new("sandbox");
+        sandbox.bind(&mut providers);
+        let policy = serde_json::json!({ "allow": ["echo", "cat", "sh -c *"], "shell": true });
+        let policy: ExecPolicy = serde_json::from_value(policy).expect("a policy");
+        providers.extend(Arc::new(policy));
+        let runtime = Runtime::builder()
+            .modules(cutover_stdlib::modules())
+            .global(secret_type())
+            .providers(providers)
+            .people(Arc::new(YesToAll { by: "tester".to_owned() }))
+            .build();
+        World { sandbox, runtime }
+    }
+
+    /// All that a plan could have changed: weights, replicas, messages, and every byte of the database and its folder.
+    async fn state(world: &World) -> BTreeMap<String, Vec<u8>> {
+        fn files(folder: &Path, into: &mut BTreeMap<String, Vec<u8>>) {
+            for entry in fs::read_dir(folder).expect("a folder") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    files(&path, into);
+                } else {
+                    into.insert(path.display().to_string(), fs::read(&path).expect("a file"));
+                }
+            }
+        }
+        let mut state = BTreeMap::new();
+        let database = world.sandbox.database_path();
+        files(database.parent().expect("its folder"), &mut state);
+        // What a reader leaves behind is no change.
+        state.retain(|path, bytes| !path.ends_with("-shm") && !bytes.is_empty());
+        let providers = world.runtime.providers();
+        let traffic = providers.get::<dyn Traffic>("web").expect("bound");
+        let weights = traffic.weights().await.expect("weights");
+        state.insert("weights".to_owned(), format!("{weights:?}").into());
+        let deploy = providers.get::<dyn Deploy>("web").expect("bound");
+        for pool in ["blue", "green"] {
+            let replicas = deploy.replicas(pool).await.expect("replicas");
+            state.insert(format!("replicas of {pool}"), format!("{replicas:?}").into());
+        }
+        state.insert("messages".to_owned(), format!("{:?}", world.sandbox.messages()).into());
+        state
+    }
+
+    fn told(report: &Report) -> String {
+        let error = report.error.as_ref().map_or_else(String::new, |e| format!("{}: {}", e.code, e.message));
+        format!("{} {error}", report.outcome)
+    }
+
+    /// What is wrong with an example, if anything.
+    async fn wrong(example: Example) -> Option<String> {
+        let world = world();
+        let bundle = example.bundle();
+        let complain = |what: String| Some(format!("{}: {what}\n{}\n", example.place, example.text));
+        if let Err(errors) = world.runtime.check(&bundle) {
+            return complain(format!("does not check: {errors}"));
+        }
+        if example.kind == Kind::Check {
+            return None;
+        }
+        world.sandbox.ready().await.expect("a database");
+        let none = BTreeMap::new();
+
+        let before = state(&world).await;
+        let plan = world.runtime.plan(&bundle, &none).await.expect("it has been checked");
+        let unknown = plan.error.as_ref().is_some_and(|error| error.is(codes::UNKNOWN_IN_PLAN));
+        if plan.outcome != RunOutcome::Succeeded && !unknown {
+            return complain(format!("its plan: {}", told(&plan)));
+        }
+        let after = state(&world).await;
+        if before != after {
+            let changed: BTreeSet<_> = before
+                .iter()
+                .filter(|item| after.get(item.0) != Some(item.1))
+                .chain(after.iter().filter(|item| !before.contains_key(item.0)))
+                .map(|(name, _)| name)
+                .collect();
+            return complain(format!("its plan changed {changed:?}"));
+        }
+
+        let run = world.runtime.run(&bundle, &none).await.expect("it has been checked");
+        if run.outcome != RunOutcome::Succeeded {
+            return complain(format!("its run: {}", told(&run)));
+        }
+        // A complete plan says how much would be changed.
+        if plan.outcome == RunOutcome::Succeeded && plan.changes != run.changes {
+            return complain(format!("planned {} changes, did {}", plan.changes, run.changes));
+        }
+        None
+    }
+
+    async fn all_hold(examples: Vec<Example>) {
+        let wrong: Vec<String> = futures_util::stream::iter(examples)
+            .filter(|example| std::future::ready(example.kind != Kind::Ignore))
+            .map(wrong)
+            .buffer_unordered(AT_ONCE)
+            .filter_map(std::future::ready)
+            .collect()
+            .await;
+        assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    }
+
+    fn functions() -> Vec<FunctionDoc> {
+        Library::new(cutover_stdlib::modules(), [secret_type()]).functions()
+    }
+
+    fn shown(function: &FunctionDoc) -> String {
+        let colons = if function.module.is_empty() { "" } else { "::" };
+        format!("{}{colons}{}/{}", function.module, function.name, function.arity)
+    }
+
+    #[test]
+    fn every_function_is_described_and_has_an_example() {
+        let functions = functions();
+        assert!(functions.len() >= 50, "{}", functions.len());
+        for word in
+            ["step/2", "parallel/1", "confirm/1", "sleep/1", "known/1", "traffic::shift/3", "db::migrate/2"]
+        {
+            assert!(functions.iter().any(|function| shown(function) == word), "{word} is not listed");
+        }
+        let missing: Vec<String> = functions
+            .iter()
+            .filter(|function| examples("", &function.doc).iter().all(|example| example.kind == Kind::Ignore))
+            .map(shown)
+            .collect();
+        assert!(missing.is_empty(), "no example: {missing:?}");
+        for function in &functions {
+            let first = function.doc.lines().next().unwrap_or_default();
+            assert!(!first.is_empty() && !first.starts_with("```"), "{} is not described", shown(function));
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_example_of_a_function_holds_and_its_plan_changes_nothing() {
+        let all = functions()
+            .iter()
+            // A function for several types has the same text at each of them.
+            .flat_map(|function| examples(&shown(function), &function.doc))
+            .map(|example| (example.text.clone(), example))
+            .collect::<BTreeMap<_, _>>();
+        assert!(all.len() >= 50, "{}", all.len());
+        all_hold(all.into_values().collect()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_script_in_the_book_holds_and_its_plan_changes_nothing() {
+        fn pages(folder: &Path, into: &mut Vec<PathBuf>) {
+            for entry in fs::read_dir(folder).expect("a folder") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    pages(&path, into);
+                } else if path.extension().is_some_and(|ending| ending == "md") {
+                    into.push(path);
+                }
+            }
+        }
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut paths = vec![root.join("README.md")];
+        pages(&root.join("docs/src"), &mut paths);
+        // The reference shows the examples of the functions, which have a test of their own.
+        paths.retain(|path| !path.starts_with(root.join("docs/src/reference")));
+        paths.sort();
+        let all: Vec<Example> = paths
+            .iter()
+            .flat_map(|path| {
+                let name = path.strip_prefix(&root).expect("below it").display().to_string();
+                examples(&name, &fs::read_to_string(path).expect("a page"))
+            })
+            .collect();
+        assert!(all.iter().filter(|example| example.kind == Kind::Run).count() >= 10);
+        all_hold(all).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn in_a_plan_later_reads_see_what_earlier_changes_would_have_done() {
+        let script = r#"
+            const RUNBOOK = #{ name: "reads" };
+            traffic::shift("web", "green", 10);
+            deploy::scale("web/green", 5);
+            db::migrate("main", #{ table: "other", to: 2 });
+            let other = db::status("main", #{ table: "other" });
+            if traffic::weights("web") != #{ blue: 90, green: 10 }
+                || deploy::replicas("web/green") != #{ desired: 5, ready: 5 }
+                || other.applied.len() != 2 || other.pending.len() != 1 || other.latest != "0002"
+                || !db::status("main").applied.is_empty()
+            { fail(`${traffic::weights("web")} ${deploy::replicas("web/green")} ${other} ${db::status("main")}`); }
+        "#;
+        let world = world();
+        let bundle = Bundle::single("reads.rhai", script);
+        let plan = world.runtime.plan(&bundle, &BTreeMap::new()).await.expect("it loads");
+        assert_eq!(plan.outcome, RunOutcome::Succeeded, "{}", told(&plan));
+    }
+}
