@@ -1,9 +1,10 @@
 //! Random small runbooks with random faults: what must hold for each of them.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use cutover_runtime::{
-    event::RunOutcome,
+    Report,
+    event::{Event, RunOutcome},
     journal::{RunStatus, Store as _, record::verify},
 };
 use proptest::{
@@ -122,6 +123,16 @@ fn write(pieces: &[Piece], text: &mut String, depth: usize) {
     }
 }
 
+/// Whether each lamp that is not as it was is among what is left.
+fn named(report: &Report, levels: [i64; 3]) -> Result<(), TestCaseError> {
+    prop_assert!(!report.left.is_empty());
+    for (lamp, level) in LAMPS.iter().zip(levels) {
+        let named = report.left.iter().any(|left| left.what.contains(&format!("lab/{lamp}")));
+        prop_assert!(level == 0 || named, "{lamp} is {level}: {:?}", report.left);
+    }
+    Ok(())
+}
+
 type Faults = [Vec<Option<Fault>>; 3];
 
 fn check(pieces: &[Piece], faults: &Faults) -> Result<(), TestCaseError> {
@@ -146,7 +157,7 @@ fn check(pieces: &[Piece], faults: &Faults) -> Result<(), TestCaseError> {
             prop_assert_eq!(levels, [0, 0, 0], "log: {:?}", lab.log());
             prop_assert_eq!(report.changes, 0);
         }
-        RunOutcome::RollbackIncomplete => prop_assert!(!report.left.is_empty()),
+        RunOutcome::RollbackIncomplete => named(&report, levels)?,
         other => prop_assert!(false, "unexpected outcome: {other}"),
     }
 
@@ -182,6 +193,71 @@ fn what_must_hold_holds_for_random_runbooks_and_faults() {
             TestCaseError::Fail(why) => TestCaseError::fail(format!("{why}\n{script}")),
             reject => reject,
         })
+    }) {
+        panic!("{error}");
+    }
+}
+
+/// Stops the run after some time, at any await it may be in.
+fn check_stopped(
+    pieces: &[Piece],
+    faults: &Faults,
+    after: Duration,
+    abort: bool,
+) -> Result<(), TestCaseError> {
+    let mut script = String::new();
+    write(pieces, &mut script, 0);
+    let lab = Lab::new();
+    for (lamp, faults) in LAMPS.iter().zip(faults) {
+        // Where nothing else goes wrong, it takes its time.
+        let faults = faults.iter().map(|fault| fault.clone().unwrap_or(Fault::Hangs));
+        lab.fault(lamp, faults);
+    }
+    let stop = lab.stop.clone();
+    let report = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            std::thread::sleep(after);
+            if abort { stop.abort() } else { stop.cancel() }
+        });
+        lab.run(&format!("step(\"all\", || {{ {script} sleep(\"30s\"); }});"))
+    });
+    let levels = LAMPS.map(|lamp| lab.level(lamp));
+    match report.outcome {
+        RunOutcome::RollbackIncomplete => named(&report, levels)?,
+        RunOutcome::RolledBack | RunOutcome::Failed | RunOutcome::Aborted => {
+            prop_assert_eq!(levels, [0, 0, 0], "log: {:?}", lab.log());
+        }
+        other => prop_assert!(false, "unexpected outcome: {other}"),
+    }
+    let records = lab.tokio.block_on(lab.store.records(&report.run)).unwrap();
+    prop_assert!(verify(&records).is_ok());
+    let run = lab.tokio.block_on(lab.store.find(&report.run)).unwrap().remove(0);
+    prop_assert_eq!(run.status, RunStatus::Ended(report.outcome));
+    let events = lab.events.lock().unwrap();
+    let count = |test: fn(&Event) -> bool| events.iter().filter(|e| test(&e.event)).count();
+    prop_assert_eq!(
+        count(|e| matches!(e, Event::EffectStarted { .. })),
+        count(|e| matches!(e, Event::EffectEnded { .. }))
+    );
+    prop_assert_eq!(
+        count(|e| matches!(e, Event::StepStarted { .. })),
+        count(|e| matches!(e, Event::StepEnded { .. }))
+    );
+    Ok(())
+}
+
+#[test]
+fn a_run_that_is_stopped_at_any_moment_leaves_nothing_that_it_does_not_name() {
+    let config = Config { cases: 24, failure_persistence: None, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[3; 32]));
+    let faults = || prop::collection::vec(fault(), 0..3);
+    let cases = (
+        prop::collection::vec(piece(), 1..6),
+        [faults(), faults(), faults()],
+        (0..120_u64, prop::bool::weighted(0.3)),
+    );
+    if let Err(error) = runner.run(&cases, |(pieces, faults, (after, abort))| {
+        check_stopped(&pieces, &faults, Duration::from_millis(after), abort)
     }) {
         panic!("{error}");
     }
