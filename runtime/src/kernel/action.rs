@@ -5,8 +5,9 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{
-    AnyAction, Call, Ending, Kernel, Request, UndoEntry, Undoing,
+    AnyAction, Call, Kernel, Request, UndoEntry, Undoing,
     change::unfit,
+    record::Ending,
     retry::{GaveUp, Stop},
 };
 use crate::{error::RunError, event::Event, journal::Outcome, world::Known};

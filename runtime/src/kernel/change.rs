@@ -5,7 +5,8 @@ use std::sync::{Arc, atomic::Ordering};
 use serde_json::Value;
 
 use super::{
-    AnyChange, Call, Ending, Kernel, Request, UndoEntry, Undoing,
+    AnyChange, Call, Kernel, Request, UndoEntry, Undoing,
+    record::Ending,
     retry::{GaveUp, Stop},
 };
 use crate::{

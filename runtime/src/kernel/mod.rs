@@ -7,8 +7,10 @@ mod action;
 mod change;
 pub(crate) mod cursor;
 mod erased;
+mod place;
 mod policy;
 mod read;
+mod record;
 mod retry;
 mod rollback;
 mod run;
@@ -31,6 +33,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
+use self::record::Ending;
 pub use self::{
     erased::{AnyAction, AnyChange, AnyMemory, AnyRead, AnyWait},
     policy::{Policy, Request},
@@ -42,11 +45,11 @@ pub(crate) use self::{
 use crate::{
     effect::{Action, Change, On, Read, Shared, Wait},
     error::{Frame, RunError, codes},
-    event::{EffectResult, Event, Grade, Kind, NoteLevel, scrub},
-    journal::{Entry, Journal, Outcome, Replay, replay::Recorded},
+    event::{Event, Kind, NoteLevel, scrub},
+    journal::{Entry, Journal, Outcome, Replay},
     script::{
-        Budget, Bundle, Places, ScriptError, ScriptResult, convert, convert::Unknown, from_rhai, innermost,
-        is_exit, terminated, thrown,
+        Budget, Bundle, Places, ScriptError, ScriptResult, convert, convert::Unknown, innermost, is_exit,
+        terminated, thrown,
     },
     target::Target,
     world::{Known, World},
@@ -219,18 +222,6 @@ impl Kernel {
         catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| Err(self.stop(cx, run::defect(&*panic))))
     }
 
-    /// Keeps the open steps for an error of Rhai's own, which does not know them. An error may be caught, so more than one is kept.
-    fn remember_steps(&self, error: String) {
-        const MOST: usize = 64;
-        let mut trace = lock(&self.state.trace);
-        if trace.iter().all(|(known, _)| *known != error) {
-            if trace.len() >= MOST {
-                trace.remove(0);
-            }
-            trace.push((error, cursor::frames()));
-        }
-    }
-
     /// Keeps what the script has to say.
     pub(crate) fn note(&self, level: NoteLevel, text: &str) {
         let id = cursor::next(if level == NoteLevel::Note { "note" } else { "log" });
@@ -259,15 +250,6 @@ impl Kernel {
         Box::new(EvalAltResult::ErrorTerminated(terminated(), cx.call_position()))
     }
 
-    fn placed(&self, cx: &NativeCallContext<'_>, mut error: RunError) -> RunError {
-        if error.frames.is_empty() {
-            error.frames.push(self.frame(cx));
-            error.frames.extend(cursor::frames());
-        }
-        self.scrub(&mut error);
-        error
-    }
-
     /// Remembers why the run ends; the first reason counts. Other branches are told not to go on waiting.
     pub(crate) fn end_with(&self, error: RunError) {
         lock(&self.state.fatal).get_or_insert(error);
@@ -281,16 +263,6 @@ impl Kernel {
         let error = self.budget.spend(|| self.is_stopped().then(cancelled))?;
         self.end_with(RunError { frames: cursor::frames(), ..error });
         Some(terminated())
-    }
-
-    /// An error of Rhai's as an error of the run.
-    fn explain(&self, error: &EvalAltResult) -> RunError {
-        let placed = thrown(error).is_some_and(|known| !known.frames.is_empty());
-        let mut error = from_rhai(error, &self.bundle.main);
-        if !placed {
-            error.frames.iter_mut().for_each(|frame| self.places.fix(frame));
-        }
-        error
     }
 
     fn scrub(&self, error: &mut RunError) {
@@ -366,21 +338,6 @@ impl Kernel {
         self.shared.emitter.emit(event);
     }
 
-    /// Adds a record. A journal that is full to the brim is written out by whoever fills it.
-    fn keep(&self, id: &str, entry: &Entry) {
-        if !self.replay_only && self.journal.add(self.shared.clock.now(), id, entry) {
-            // A failure stays in the journal and stops the run at the next intent, or at its end.
-            let _ = self.block_on(self.journal.flush());
-        }
-    }
-
-    /// As [`Kernel::keep`], from async code.
-    async fn keep_async(&self, id: &str, entry: &Entry) {
-        if !self.replay_only && self.journal.add(self.shared.clock.now(), id, entry) {
-            let _ = self.journal.flush().await;
-        }
-    }
-
     /// Whether the script must stop before its next effect.
     fn stopped(&self) -> Result<(), RunError> {
         if let Some(error) = lock(&self.state.fatal).clone() {
@@ -419,22 +376,6 @@ impl Kernel {
         })
     }
 
-    /// The recorded outcome of an effect, if the journal has one.
-    fn recorded(&self, call: &Call) -> Result<Option<(Outcome, u32, u64)>, RunError> {
-        if self.replay.is_empty() && !self.replay_only {
-            return Ok(None);
-        }
-        match self.replay.take(&call.id, call.kind, call.effect, &call.print, &call.input)? {
-            Some(Recorded { outcome: Some(outcome), .. }) => Ok(Some(outcome)),
-            _ if self.replay_only => Err(RunError::new(
-                codes::DIVERGED,
-                format!("the journal has no outcome for {}, which the script asks for", call.id),
-            )
-            .hint("the run stopped there, or its journal is not complete")),
-            _ => Ok(None),
-        }
-    }
-
     fn ask_policies(&self, request: &Request<'_>) -> Result<(), RunError> {
         for policy in &self.policies {
             policy
@@ -442,111 +383,6 @@ impl Kernel {
                 .map_err(|why| RunError::new(codes::DENIED_BY_POLICY, format!("refused by policy: {why}")))?;
         }
         Ok(())
-    }
-
-    fn started(&self, call: &Call, target: Option<&Target>, text: String) {
-        if !self.shared.emitter.is_silent() {
-            self.emit(Event::EffectStarted {
-                id: call.id.clone(),
-                kind: call.kind,
-                effect: call.effect.to_owned(),
-                target: target.cloned(),
-                text,
-            });
-        }
-    }
-
-    /// Makes the intent durable. Nothing may be applied unless this succeeds.
-    async fn intend(
-        &self,
-        call: &Call,
-        target: Option<&Target>,
-        states: Option<(&serde_json::Value, &serde_json::Value)>,
-        text: &str,
-    ) -> Result<(), RunError> {
-        // A last safe point: whoever waited for its turn may have been told to stop meanwhile.
-        if call.cancel.is_cancelled() || self.abort.is_cancelled() {
-            return Err(cancelled());
-        }
-        if !self.journal.is_kept() {
-            return Ok(());
-        }
-        let entry = Entry::Intent {
-            kind: call.kind,
-            effect: call.effect.to_owned(),
-            print: call.print.clone(),
-            input: call.input.clone(),
-            target: target.cloned(),
-            from: states.map(|(from, _)| from.clone()),
-            to: states.map(|(_, to)| to.clone()),
-            text: text.to_owned(),
-        };
-        self.journal.add(self.shared.clock.now(), &call.id, &entry);
-        self.journal.barrier().await
-    }
-
-    /// Records and tells how an effect ended.
-    async fn ended(&self, call: &Call, ending: Ending) {
-        let Ending { outcome, attempts, grade, target, about, intended, at_least, note } = ending;
-        let elapsed = if at_least.is_zero() { self.now().saturating_sub(call.started) } else { at_least };
-        let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-        let told = (!self.shared.emitter.is_silent()).then(|| tell(&outcome, note));
-        if self.journal.is_kept() && !self.replay_only {
-            let input = (!intended).then(|| call.input.clone());
-            let entry = Entry::Outcome {
-                kind: call.kind,
-                effect: call.effect.to_owned(),
-                print: call.print.clone(),
-                input,
-                target: target.clone(),
-                about: if intended { String::new() } else { about.clone() },
-                attempts,
-                elapsed_ms,
-                result: outcome,
-            };
-            self.keep_async(&call.id, &entry).await;
-        }
-        if let Some(result) = told {
-            self.emit(Event::EffectEnded {
-                id: call.id.clone(),
-                kind: call.kind,
-                effect: call.effect.to_owned(),
-                target,
-                about,
-                grade,
-                attempts,
-                elapsed_ms,
-                replayed: false,
-                result,
-            });
-        }
-    }
-
-    /// Tells that an effect was answered from the journal.
-    fn replayed(
-        &self,
-        call: &Call,
-        target: Option<Target>,
-        about: impl FnOnce() -> String,
-        outcome: &Outcome,
-        attempts: u32,
-        elapsed_ms: u64,
-    ) {
-        if self.shared.emitter.is_silent() {
-            return;
-        }
-        self.emit(Event::EffectEnded {
-            id: call.id.clone(),
-            kind: call.kind,
-            effect: call.effect.to_owned(),
-            target,
-            about: about(),
-            grade: Grade::Observed,
-            attempts,
-            elapsed_ms,
-            replayed: true,
-            result: tell(outcome, None),
-        });
     }
 
     /// Gives the result of an effect to the script.
@@ -563,52 +399,9 @@ impl Kernel {
         }
     }
 
-    fn origin(&self, cx: &NativeCallContext<'_>, effect: &str) -> String {
-        let frame = self.frame(cx);
-        format!("{effect} ({}:{})", frame.source, frame.line)
-    }
-
-    fn frame(&self, cx: &NativeCallContext<'_>) -> Frame {
-        let position = cx.call_position();
-        let source = cx.call_source().filter(|s| !s.is_empty()).unwrap_or(&self.bundle.main).to_owned();
-        let (line, column) = (position.line().unwrap_or(0), position.position().unwrap_or(0));
-        let column = self.places.column(&source, line, column);
-        let (what, column) =
-            self.bundle.files.get(&source).map_or((None, column), |text| word_at(text, line, column));
-        Frame { what: what.unwrap_or_else(|| cx.fn_name().to_owned()), source, line, column }
-    }
-
     /// The lock that orders effects on one target within this run.
     fn target_lock(&self, target: &Target) -> Arc<tokio::sync::Mutex<()>> {
         Arc::clone(lock(&self.state.locks).entry(target.clone()).or_default())
-    }
-}
-
-/// How an effect ended, for the journal and for events.
-struct Ending {
-    outcome: Outcome,
-    attempts: u32,
-    grade: Grade,
-    target: Option<Target>,
-    about: String,
-    /// Whether an intent holds the input already.
-    intended: bool,
-    at_least: Duration,
-    note: Option<String>,
-}
-
-impl Ending {
-    fn new(outcome: Outcome, attempts: u32) -> Self {
-        Self {
-            outcome,
-            attempts,
-            grade: Grade::Observed,
-            target: None,
-            about: String::new(),
-            intended: false,
-            at_least: Duration::ZERO,
-            note: None,
-        }
     }
 }
 
@@ -621,14 +414,6 @@ fn cancelled() -> RunError {
     RunError::new(codes::CANCELLED, "the run was told to stop")
 }
 
-fn tell(outcome: &Outcome, foreseen: Option<String>) -> EffectResult {
-    let mut result = EffectResult::from(outcome.clone());
-    if let EffectResult::Changed { note, .. } = &mut result {
-        *note = foreseen;
-    }
-    result
-}
-
 fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     bytes
@@ -636,23 +421,4 @@ fn hex(bytes: &[u8]) -> String {
         .flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
         .map(char::from)
         .collect()
-}
-
-/// The path of names around a place, such as `traffic::shift`, and the column where it begins.
-fn word_at(text: &str, line: usize, column: usize) -> (Option<String>, usize) {
-    let Some(line) = line.checked_sub(1).and_then(|n| text.lines().nth(n)) else { return (None, column) };
-    let chars: Vec<char> = line.chars().collect();
-    let part = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
-    let Some(mut start) = column.checked_sub(1).filter(|c| chars.get(*c).copied().is_some_and(part)) else {
-        return (None, column);
-    };
-    let mut end = start;
-    while start > 0 && part(chars[start - 1]) {
-        start -= 1;
-    }
-    while end < chars.len() && part(chars[end]) {
-        end += 1;
-    }
-    let word: String = chars[start..end].iter().collect();
-    (Some(word), start + 1)
 }

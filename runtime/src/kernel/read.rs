@@ -1,8 +1,9 @@
 //! How a read is performed.
 
 use super::{
-    AnyRead, Call, Ending, Kernel,
+    AnyRead, Call, Kernel,
     change::unfit,
+    record::Ending,
     retry::{GaveUp, Stop},
 };
 use crate::{error::RunError, journal::Outcome, world::Known};

@@ -9,9 +9,10 @@ use rhai::{Dynamic, Engine, FnPtr};
 use serde_json::Value;
 
 use super::{
-    AnyAction, AnyChange, Call, Ending, Kernel, cancelled,
+    AnyAction, AnyChange, Call, Kernel, cancelled,
     change::{NotMoved, unfit},
     cursor, lock,
+    record::Ending,
     retry::{GaveUp, Stop},
     run::defect,
 };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{AnyWait, Call, Ending, Kernel, change::unfit, cursor};
+use super::{AnyWait, Call, Kernel, change::unfit, cursor, record::Ending};
 use crate::{
     error::RunError,
     journal::{Entry, Outcome},

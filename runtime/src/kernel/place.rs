@@ -1,0 +1,76 @@
+//! Where in a script something happened.
+
+use rhai::{EvalAltResult, NativeCallContext};
+
+use super::{Kernel, cursor, lock};
+use crate::{
+    error::{Frame, RunError},
+    script::{from_rhai, thrown},
+};
+
+impl Kernel {
+    /// Keeps the open steps for an error of Rhai's own, which does not know them. An error may be caught, so more than one is kept.
+    pub(super) fn remember_steps(&self, error: String) {
+        const MOST: usize = 64;
+        let mut trace = lock(&self.state.trace);
+        if trace.iter().all(|(known, _)| *known != error) {
+            if trace.len() >= MOST {
+                trace.remove(0);
+            }
+            trace.push((error, cursor::frames()));
+        }
+    }
+
+    pub(super) fn placed(&self, cx: &NativeCallContext<'_>, mut error: RunError) -> RunError {
+        if error.frames.is_empty() {
+            error.frames.push(self.frame(cx));
+            error.frames.extend(cursor::frames());
+        }
+        self.scrub(&mut error);
+        error
+    }
+
+    /// An error of Rhai's as an error of the run.
+    pub(super) fn explain(&self, error: &EvalAltResult) -> RunError {
+        let placed = thrown(error).is_some_and(|known| !known.frames.is_empty());
+        let mut error = from_rhai(error, &self.bundle.main);
+        if !placed {
+            error.frames.iter_mut().for_each(|frame| self.places.fix(frame));
+        }
+        error
+    }
+
+    pub(super) fn origin(&self, cx: &NativeCallContext<'_>, effect: &str) -> String {
+        let frame = self.frame(cx);
+        format!("{effect} ({}:{})", frame.source, frame.line)
+    }
+
+    pub(super) fn frame(&self, cx: &NativeCallContext<'_>) -> Frame {
+        let position = cx.call_position();
+        let source = cx.call_source().filter(|s| !s.is_empty()).unwrap_or(&self.bundle.main).to_owned();
+        let (line, column) = (position.line().unwrap_or(0), position.position().unwrap_or(0));
+        let column = self.places.column(&source, line, column);
+        let (what, column) =
+            self.bundle.files.get(&source).map_or((None, column), |text| word_at(text, line, column));
+        Frame { what: what.unwrap_or_else(|| cx.fn_name().to_owned()), source, line, column }
+    }
+}
+
+/// The path of names around a place, such as `traffic::shift`, and the column where it begins.
+fn word_at(text: &str, line: usize, column: usize) -> (Option<String>, usize) {
+    let Some(line) = line.checked_sub(1).and_then(|n| text.lines().nth(n)) else { return (None, column) };
+    let chars: Vec<char> = line.chars().collect();
+    let part = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    let Some(mut start) = column.checked_sub(1).filter(|c| chars.get(*c).copied().is_some_and(part)) else {
+        return (None, column);
+    };
+    let mut end = start;
+    while start > 0 && part(chars[start - 1]) {
+        start -= 1;
+    }
+    while end < chars.len() && part(chars[end]) {
+        end += 1;
+    }
+    let word: String = chars[start..end].iter().collect();
+    (Some(word), start + 1)
+}
