@@ -29,7 +29,7 @@ bench *arguments:
 
 # Builds the book and the API documentation.
 docs:
-    mdbook build docs
+    if command -v mdbook > /dev/null; then mdbook build docs; else echo "mdbook is not installed: no book"; fi
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
 # Licences, sources and known holes of dependencies.

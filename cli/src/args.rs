@@ -1,10 +1,14 @@
 //! The command line: what can be asked of `cutover`, and the exit codes it answers with.
 
-use std::{ffi::OsString, path::PathBuf, str::FromStr};
+use std::{
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+    str::FromStr,
+};
 
 use clap::{
-    ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint, builder::Resettable,
-    error::ErrorKind,
+    Arg, ArgAction, Args, CommandFactory, FromArgMatches as _, Parser, Subcommand, ValueEnum, ValueHint,
+    builder::Resettable, error::ErrorKind,
 };
 use clap_complete::Shell;
 use cutover_runtime::event::RunOutcome;
@@ -100,8 +104,23 @@ impl Cli {
     /// # Errors
     /// It is wrong, or asks for help: what to print, where, and the exit code.
     pub(crate) fn read(line: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Self, clap::Error> {
+        Self::read_with(line, |name| std::env::var_os(name).is_some_and(|value| value.is_empty()))
+    }
+
+    /// The same. `is_empty` says of a variable whether it is set to nothing, which is as good as not set.
+    fn read_with(
+        line: impl IntoIterator<Item = impl Into<OsString>>,
+        is_empty: impl Fn(&OsStr) -> bool + Copy,
+    ) -> Result<Self, clap::Error> {
         let line: Vec<OsString> = line.into_iter().map(Into::into).collect();
-        Self::try_parse_from(&line).map_err(|error| {
+        let unset = move |arg: Arg| {
+            if arg.get_env().is_some_and(is_empty) { arg.env(Resettable::Reset) } else { arg }
+        };
+        let command = Self::command().mut_args(unset).mut_subcommands(|command| command.mut_args(unset));
+        let read = command.try_get_matches_from(&line).and_then(|matches| {
+            Self::from_arg_matches(&matches).map_err(|error| error.format(&mut Self::command()))
+        });
+        read.map_err(|error| {
             if error.kind() != ErrorKind::MissingSubcommand {
                 return error;
             }

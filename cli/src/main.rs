@@ -19,6 +19,9 @@ use args::{Cli, Exit};
 #[global_allocator]
 static MEMORY: cap::Cap<std::alloc::System> = cap::Cap::new(std::alloc::System, usize::MAX);
 
+/// Most threads that drive connections and timers.
+const MOST_THREADS: usize = 4;
+
 /// Bytes that the process holds.
 fn memory() -> u64 {
     MEMORY.allocated() as u64
@@ -34,7 +37,11 @@ fn main() -> ExitCode {
         }
     };
     log_to_stderr(cli.global.verbose);
-    let tokio = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // Runbooks wait more than they compute; a thread for each core of a large machine would only take time to start.
+    let threads =
+        std::thread::available_parallelism().map_or(MOST_THREADS, |cores| cores.get().min(MOST_THREADS));
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    let tokio = match tokio {
         Ok(tokio) => tokio,
         Err(error) => {
             let error = cutover_runtime::error::RunError::new("internal", format!("cannot start: {error}"));

@@ -407,14 +407,38 @@ impl Emitter {
     }
 
     fn scrubbed(&self, event: Event) -> Event {
-        let Ok(mut json) = serde_json::to_value(&event) else { return event };
-        scrub(&mut json, &self.vault);
-        // Scrubbing only exchanges text for text, so what was an event still is one.
-        serde_json::from_value(json).unwrap_or(event)
+        // Scrubbing exchanges no word of the runtime's own, so what was an event still is one.
+        let clean = serde_json::to_value(&event).and_then(|mut json| {
+            scrub_fields(&mut json, &self.vault);
+            serde_json::from_value(json)
+        });
+        clean.unwrap_or_else(|_| Event::Note {
+            id: String::new(),
+            level: NoteLevel::Log,
+            text: "an event is not shown: secrets could not be removed from it".to_owned(),
+        })
     }
 }
 
-/// Scrubs every text in a JSON value.
+/// Scrubs the texts of an event or a journal entry. Its own fields keep their names, and those that hold one of a few words keep
+/// the word: a secret may be the same by chance.
+pub(crate) fn scrub_fields(json: &mut Value, vault: &Vault) {
+    const WORDS: [&str; 12] = [
+        "code", "effect", "event", "grade", "kind", "level", "mode", "outcome", "print", "result", "stream",
+        "undo",
+    ];
+    match json {
+        Value::Object(map) => map.iter_mut().for_each(|(field, value)| match &**field {
+            "detail" | "from" | "params" | "state" | "to" | "value" => scrub(value, vault),
+            word if value.is_string() && WORDS.contains(&word) => {}
+            _ => scrub_fields(value, vault),
+        }),
+        Value::Array(items) => items.iter_mut().for_each(|item| scrub_fields(item, vault)),
+        _ => scrub(json, vault),
+    }
+}
+
+/// Scrubs every text in a JSON value, names of fields included. Handles of secrets are left as they are: they hold only names.
 pub(crate) fn scrub(json: &mut Value, vault: &Vault) {
     match json {
         Value::String(text) => {
@@ -423,7 +447,14 @@ pub(crate) fn scrub(json: &mut Value, vault: &Vault) {
             }
         }
         Value::Array(items) => items.iter_mut().for_each(|item| scrub(item, vault)),
-        Value::Object(map) => map.values_mut().for_each(|item| scrub(item, vault)),
+        Value::Object(map) if map.len() == 1 && map.contains_key("$secret") => {}
+        Value::Object(map) => {
+            if map.keys().any(|key| vault.scrub(key) != **key) {
+                let items = std::mem::take(map).into_iter();
+                *map = items.map(|(key, item)| (vault.scrub(&key).into_owned(), item)).collect();
+            }
+            map.values_mut().for_each(|item| scrub(item, vault));
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }

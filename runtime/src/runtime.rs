@@ -304,15 +304,20 @@ impl Runtime {
             handle: tokio::runtime::Handle::current(),
             policies: self.inner.policies.clone(),
             budget: Budget::new(self.inner.limits),
-            cancel: stop.cancel.clone(),
+            // Its own, so that an error can stop all branches.
+            cancel: stop.cancel.child_token(),
             abort: stop.abort.clone(),
             state: State::default(),
         });
+        let flushing = CancellationToken::new();
         let flusher = journal.is_kept().then(|| {
-            let journal = Arc::clone(&journal);
+            let (journal, enough) = (Arc::clone(&journal), flushing.clone());
             tokio::spawn(async move {
                 loop {
-                    tokio::time::sleep(FLUSH_EVERY).await;
+                    tokio::select! {
+                        () = enough.cancelled() => return,
+                        () = tokio::time::sleep(FLUSH_EVERY) => {}
+                    }
                     if journal.flush().await.is_err() {
                         // Whoever needs the journal next is told why it failed.
                         return;
@@ -320,6 +325,8 @@ impl Runtime {
                 }
             })
         });
+        // Also if nobody waits for the run any more.
+        let flushing = flushing.drop_guard();
         let ended = {
             let (kernel, inner) = (Arc::clone(&kernel), Arc::clone(&self.inner));
             let (loaded, params) = (prepared.loaded, prepared.params);
@@ -338,16 +345,12 @@ impl Runtime {
                 Err(_) => None,
             }
         };
+        drop(flushing);
         if let Some(flusher) = flusher {
-            flusher.abort();
+            // Not broken off: the records that it holds would be lost.
+            let _ = flusher.await;
         }
-        let mut ended = ended.unwrap_or_else(|| crate::kernel::Ended {
-            outcome: RunOutcome::Failed,
-            error: Some(RunError::new(codes::INTERNAL, "the script's thread could not run to its end")),
-            left: Vec::new(),
-            changes: 0,
-            elapsed_ms: 0,
-        });
+        let mut ended = ended.unwrap_or_else(|| kernel.died());
         // A run that only looked leaves nothing behind that would have to survive a power failure.
         let durable = ended.changes > 0 || ended.outcome != RunOutcome::Succeeded;
         if !replay_only

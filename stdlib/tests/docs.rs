@@ -131,6 +131,21 @@ fn every_link_leads_to_a_page_and_a_heading() {
 }
 
 #[test]
+fn every_file_that_a_page_includes_is_there() {
+    let mut seen = 0;
+    for (path, text) in pages() {
+        for rest in text.split("{{#include ").skip(1) {
+            let (file, _) = rest.split_once("}}").expect("the end of an include");
+            let file = file.split(':').next().unwrap_or_default();
+            let included = path.parent().expect("folder").join(file);
+            assert!(included.is_file(), "{}: {file}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 2, "{seen}");
+}
+
+#[test]
 fn every_runnable_script_parses() {
     let engine = rhai::Engine::new();
     let mut seen = 0;

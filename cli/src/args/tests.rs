@@ -50,6 +50,22 @@ fn global_options_stand_before_or_behind_the_command() {
 }
 
 #[test]
+fn a_variable_that_is_set_to_nothing_is_not_looked_at() {
+    use std::cell::RefCell;
+    let asked = RefCell::new(Vec::new());
+    let cli = Cli::read_with(["cutover", "run", "x.rhai"], |name: &OsStr| {
+        asked.borrow_mut().push(name.to_string_lossy().into_owned());
+        true
+    })
+    .expect("a run");
+    let Command::Run(run) = cli.command else { panic!("not a run") };
+    assert_eq!((cli.global.state_dir, cli.global.config, run.script.env), (None, None, None));
+    for name in ["CUTOVER_CONFIG", "CUTOVER_STATE_DIR", "CUTOVER_OUTPUT", "CUTOVER_ENV"] {
+        assert!(asked.borrow().iter().any(|known| known == name), "{name}");
+    }
+}
+
+#[test]
 fn parameters_keep_their_text() {
     let cli = read("cutover run x.rhai --param hold=10s -p note=a=b --param empty=").expect("run");
     let Command::Run(run) = cli.command else { panic!("not a run") };

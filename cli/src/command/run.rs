@@ -29,7 +29,10 @@ pub(super) async fn execute(args: &Run, global: &Global) -> Result<Exit, Refused
     let params = read_params(&args.script)?;
     session.allow_run()?;
     let store = SqliteStore::open(&session.state_dir()?).await.map_err(|e| Refused::failed(e.into()))?;
-    let store = Arc::new(store);
+    let store: Arc<dyn Store> = Arc::new(store);
+    // It is never closed: closing moves SQLite's log into the database and deletes it, which the disk has to confirm several
+    // times here and in the next run. Left where it is, the log is read by whoever opens the database next.
+    std::mem::forget(Arc::clone(&store));
     let people: Arc<dyn People> = if args.yes {
         Arc::new(YesToAll { by: who() })
     } else if Terminal::is_there() {
@@ -37,18 +40,11 @@ pub(super) async fn execute(args: &Run, global: &Global) -> Result<Exit, Refused
     } else {
         Arc::new(NoPeople)
     };
-    let runtime = session
-        .runtime()
-        .sink(sink)
-        .people(people)
-        .store(Arc::clone(&store) as Arc<dyn Store>)
-        .started_by(who())
-        .build();
+    let runtime = session.runtime().sink(sink).people(people).store(store).started_by(who()).build();
     let stop = Stop::default();
     interrupt::watch(&stop);
-    let report = runtime.run_until(&bundle, &params, &stop).await;
-    store.close().await;
-    let report = report.map_err(|e| session.refuse(e.0, &bundle))?;
+    let report =
+        runtime.run_until(&bundle, &params, &stop).await.map_err(|e| session.refuse(e.0, &bundle))?;
     let exit = Exit::from(report.outcome);
     let Some(error) = report.error else { return Ok(exit) };
     let exit = if error.is(codes::INTERNAL) && exit == Exit::Failed { Exit::Internal } else { exit };

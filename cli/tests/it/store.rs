@@ -130,6 +130,7 @@ fn two_runs_at_once_share_a_state_directory() {
 struct Small(PathBuf);
 
 impl Small {
+    #[expect(clippy::print_stdout, reason = "says why a test did not run")]
     fn at(path: PathBuf) -> Option<Self> {
         fs::create_dir(&path).expect("a folder");
         let mounted =

@@ -87,7 +87,9 @@ fn after_kill_9_between_changes_the_journal_is_whole_and_says_what_haproxy_says(
     let Some(mut world) = World::start() else { return };
     for weight in [5, 50, 100] {
         let mut running = world.cutover.start_blue_green("500ms");
-        running.wait_for("the shift", ended(&format!("{weight}-to-green/1:traffic.shift")));
+        // The outcome of a change is in the journal when the next effect begins.
+        let id = format!("{weight}-to-green/2:metrics.hold");
+        running.wait_for("the gate", |event| event["event"] == "progress" && event["id"] == id.as_str());
         running.kill();
 
         world.cutover.run(&["verify", "last"]).exits(0).says(&["unaltered"]);

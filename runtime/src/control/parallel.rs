@@ -10,7 +10,7 @@ use rhai::{Array, Dynamic, EvalAltResult, FnPtr, Map, NativeCallContext, plugin:
 use crate::{
     error::{RunError, codes},
     kernel::{Kernel, cursor},
-    script::{ScriptContext as _, ScriptError, ScriptResult, convert},
+    script::{ScriptContext as _, ScriptError, ScriptResult, convert, innermost},
 };
 
 /// Most branches that run at the same time; more wait for their turn.
@@ -50,7 +50,7 @@ pub(super) mod script {
 }
 
 fn run(cx: &NativeCallContext<'_>, branches: Array) -> ScriptResult<Array> {
-    let _ = Kernel::of(cx)?;
+    let kernel = Kernel::of(cx)?;
     if branches.len() > MOST {
         return Err(cx.throw(RunError::new(codes::ARGUMENT, format!("more than {MOST} branches"))));
     }
@@ -75,7 +75,8 @@ fn run(cx: &NativeCallContext<'_>, branches: Array) -> ScriptResult<Array> {
             let i = turn.fetch_add(1, Ordering::Relaxed);
             let Some(body) = bodies.get(i) else { return };
             let Some(place) = taken(&places[i]) else { return };
-            let done = cursor::enter(place, || body.call_within_context::<Dynamic>(cx, ()));
+            let done =
+                cursor::enter(place, || kernel.guarded(cx, || body.call_within_context::<Dynamic>(cx, ())));
             *results[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
         }
     };
@@ -107,9 +108,7 @@ fn run(cx: &NativeCallContext<'_>, branches: Array) -> ScriptResult<Array> {
         match result {
             Ok(value) => values.push(value),
             Err(error) => {
-                // What stops the whole run counts more than what one branch threw.
-                let stops = matches!(*error, EvalAltResult::ErrorTerminated(..));
-                if failed.is_none() || stops {
+                if failed.as_ref().is_none_or(|first| weight(&error) > weight(first)) {
                     failed = Some(error);
                 }
             }
@@ -117,6 +116,15 @@ fn run(cx: &NativeCallContext<'_>, branches: Array) -> ScriptResult<Array> {
     }
     cursor::plan(longest);
     failed.map_or(Ok(values), Err)
+}
+
+/// What stops the whole run counts more than what one branch threw, and that more than a branch that ended the script well.
+fn weight(error: &EvalAltResult) -> u8 {
+    match innermost(error) {
+        EvalAltResult::ErrorTerminated(..) => 2,
+        EvalAltResult::Exit(..) => 0,
+        _ => 1,
+    }
 }
 
 fn taken<T>(slot: &Mutex<Option<T>>) -> Option<T> {

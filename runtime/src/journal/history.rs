@@ -35,7 +35,11 @@ pub fn history(run: &Run, records: &[Record]) -> Vec<Envelope> {
         outside
             && matches!(
                 &record.entry,
-                Entry::Outcome { kind: Kind::Change, result: Outcome::Changed { .. }, .. }
+                Entry::Outcome {
+                    kind: Kind::Change,
+                    result: Outcome::Changed { .. } | Outcome::Failed { happened: Some(_), .. },
+                    ..
+                }
             )
     };
     let changes = records.iter().filter(moved).count();

@@ -23,6 +23,7 @@ pub use self::{
 };
 use crate::{
     error::{RunError, codes},
+    event::scrub_fields,
     secret::Vault,
 };
 
@@ -83,8 +84,8 @@ impl Journal {
         if self.store.is_none() {
             return false;
         }
-        let body = match serde_json::to_string(entry) {
-            Ok(body) => self.vault.scrub(&body).into_owned(),
+        let body = match self.text_of(entry) {
+            Ok(body) => body,
             // Entries are plain data; should one not encode, the chain shows the gap instead of hiding it.
             Err(error) => format!("{{\"entry\":\"unreadable\",\"why\":{:?}}}", error.to_string()),
         };
@@ -94,6 +95,16 @@ impl Journal {
         tail.hash = sealed.hash;
         tail.buffer.push(sealed);
         tail.buffer.len() >= FULL
+    }
+
+    /// An entry as text without the bytes of secrets.
+    fn text_of(&self, entry: &Entry) -> serde_json::Result<String> {
+        if self.vault.is_empty() {
+            return serde_json::to_string(entry);
+        }
+        let mut json = serde_json::to_value(entry)?;
+        scrub_fields(&mut json, &self.vault);
+        serde_json::to_string(&json)
     }
 
     /// Hands buffered records to the store, which may lose them in a power failure.

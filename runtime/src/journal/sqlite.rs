@@ -189,17 +189,6 @@ impl SqliteStore {
         }
     }
 
-    /// Closes the connections. The last one of all processes leaves one file behind, that can be copied as it is.
-    pub async fn close(&self) {
-        for slot in [&self.durable, &self.lazy] {
-            if let Some(connection) = slot.lock().await.take()
-                && let Err(error) = connection.close().await
-            {
-                tracing::debug!(%error, "the store was not closed; its next reader puts it in order");
-            }
-        }
-    }
-
     /// Runs `work` on one of the two connections, opening it first if need be. A connection that failed is opened anew next time.
     async fn with<T>(
         &self,

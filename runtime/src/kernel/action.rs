@@ -26,7 +26,7 @@ impl Kernel {
         }
         let text = action.describe();
         self.started(call, None, text.clone());
-        let allowed = self.ask_policies(&Request {
+        let mut ready = self.ask_policies(&Request {
             environment: &self.environment,
             id: &call.id,
             kind: call.kind,
@@ -36,13 +36,15 @@ impl Kernel {
             text: &text,
             rollback: false,
         });
-        if let Err(error) = allowed {
+        if ready.is_ok() {
+            ready = self.intend(call, None, None, &text).await;
+        }
+        if let Err(error) = ready {
             let error = RunError { effect: Some(call.id.clone()), ..error };
             let outcome = Outcome::Failed { error: error.clone(), happened: None };
             self.ended(call, Ending { about: text, ..Ending::new(outcome, 1) }).await;
             return Err(error);
         }
-        self.intend(call, None, None, &text).await?;
         self.emit(Event::Applying { id: call.id.clone(), from_text: String::new(), to_text: text.clone() });
         let limits = action.limits();
         match self
@@ -50,6 +52,7 @@ impl Kernel {
             .await
         {
             Ok(((known, grade), attempts)) => {
+                let known = self.clean(known);
                 let value = match &known {
                     Known::Value(value) => {
                         self.performed(call, &action, value);

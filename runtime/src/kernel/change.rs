@@ -54,7 +54,7 @@ impl Kernel {
         if from == to {
             let outcome = Outcome::Unchanged { text: change.show(&to), state: to.clone() };
             self.ended(call, Ending { grade, target: Some(target), ..Ending::new(outcome, attempts) }).await;
-            return Ok(Known::Value(to));
+            return Ok(self.clean(Known::Value(to)));
         }
         let note = match self
             .attempt(call, &Limits { attempts: 1, ..limits }, Stop::AtOnce, async || {
@@ -69,7 +69,7 @@ impl Kernel {
         };
         match self.move_target(call, &*change, &from, &to, false).await {
             Ok(attempts) => {
-                self.state.changes.fetch_add(1, Ordering::Relaxed);
+                self.count_change();
                 let outcome = self.moved(call, &change, from, &to, false);
                 self.ended(
                     call,
@@ -82,11 +82,11 @@ impl Kernel {
                     },
                 )
                 .await;
-                Ok(Known::Value(to))
+                Ok(self.clean(Known::Value(to)))
             }
             Err(NotMoved { gave_up: GaveUp { error, attempts }, happened, intended }) => {
                 if happened {
-                    self.state.changes.fetch_add(1, Ordering::Relaxed);
+                    self.count_change();
                 }
                 let moved = happened.then_some(Moved { from, to });
                 if let Some(Moved { from, to }) = moved.clone() {
@@ -94,6 +94,13 @@ impl Kernel {
                 }
                 self.failed(call, &*change, error, attempts, moved, intended).await
             }
+        }
+    }
+
+    /// What a rollback changes is not counted: it is there to make up for what was.
+    fn count_change(&self) {
+        if !self.state.rolling_back.load(Ordering::Relaxed) {
+            self.state.changes.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -150,13 +157,13 @@ impl Kernel {
         match outcome {
             Outcome::Unchanged { state, .. } => Ok(Known::Value(state)),
             Outcome::Changed { from, to, .. } => {
-                self.state.changes.fetch_add(1, Ordering::Relaxed);
+                self.count_change();
                 self.moved(call, &change, from, &to, false);
                 Ok(Known::Value(to))
             }
             Outcome::Failed { error, happened } => {
                 if let Some(Moved { from, to }) = happened {
-                    self.state.changes.fetch_add(1, Ordering::Relaxed);
+                    self.count_change();
                     self.moved(call, &change, from, &to, true);
                 }
                 Err(error)
@@ -204,8 +211,8 @@ impl Kernel {
         let attempts = match applied {
             Ok(((), attempts)) => attempts,
             Err(gave_up) => match self.look_again(call, change, &limits).await {
-                // The answer was lost, not the request.
-                Some(now) if now == *to => gave_up.attempts,
+                // The answer was lost, not the request. A defect is told all the same.
+                Some(now) if now == *to && !gave_up.error.is(codes::INTERNAL) => gave_up.attempts,
                 Some(now) if now == *from => {
                     return Err(NotMoved { gave_up, happened: false, intended: true });
                 }
@@ -254,7 +261,7 @@ impl Kernel {
             call.on().progress(done, total, message);
             tokio::select! {
                 biased;
-                () = call.on().cancel.cancelled() => return Err(GaveUp { error: super::cancelled(), attempts }),
+                error = self.broken_off(call) => return Err(GaveUp { error, attempts }),
                 () = clock.sleep(limits.settle_every) => {}
             }
         }

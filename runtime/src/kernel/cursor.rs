@@ -94,7 +94,11 @@ fn itoa(mut n: u32, buffer: &mut [u8; 10]) -> &str {
 /// Opens a step: its effects get ids below the answered one. The same name again in one scope gets a number.
 pub(crate) fn open(name: &str, frame: Frame) -> String {
     with(|cursor| {
-        let slug = slug(name);
+        let mut slug = slug(name);
+        // What is undone gets the id of what it undoes, below `rollback`.
+        if slug == "rollback" {
+            slug.push_str("-step");
+        }
         let Some(scope) = cursor.scopes.last_mut() else { return slug };
         let count = scope.names.entry(slug.clone()).or_insert(0);
         *count += 1;

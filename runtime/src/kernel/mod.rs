@@ -17,6 +17,7 @@ mod wait;
 use std::{
     collections::HashMap,
     future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -24,6 +25,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use rhai::{Dynamic, EvalAltResult, NativeCallContext};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
@@ -43,8 +45,8 @@ use crate::{
     event::{EffectResult, Event, Grade, Kind, NoteLevel, scrub},
     journal::{Entry, Journal, Outcome, Replay, replay::Recorded},
     script::{
-        Budget, Bundle, Places, ScriptError, ScriptResult, convert, convert::Unknown, from_rhai, terminated,
-        thrown,
+        Budget, Bundle, Places, ScriptError, ScriptResult, convert, convert::Unknown, from_rhai, innermost,
+        is_exit, terminated, thrown,
     },
     target::Target,
     world::{Known, World},
@@ -78,8 +80,8 @@ pub(crate) struct State {
     undo: Mutex<Vec<UndoEntry>>,
     locks: Mutex<HashMap<Target, Arc<tokio::sync::Mutex<()>>>>,
     fatal: Mutex<Option<RunError>>,
-    /// Steps that were open when an error of Rhai's own came by, innermost first.
-    trace: Mutex<Vec<Frame>>,
+    /// Steps that were open when an error of Rhai's own came by, innermost first, with the error.
+    trace: Mutex<Vec<(String, Vec<Frame>)>>,
     rolling_back: AtomicBool,
     changes: AtomicUsize,
 }
@@ -136,21 +138,21 @@ impl Kernel {
     pub(crate) fn change<E: Change>(&self, cx: &NativeCallContext<'_>, effect: E) -> ScriptResult {
         let result = self
             .begin(Kind::Change, E::ID, &effect)
-            .and_then(|call| self.block_on(self.do_change(&call, Arc::new(effect))));
+            .and_then(|call| self.perform(&call, self.do_change(&call, Arc::new(effect))));
         self.finish(cx, E::ID, result)
     }
 
     pub(crate) fn action<E: Action>(&self, cx: &NativeCallContext<'_>, effect: E) -> ScriptResult {
         let result = self
             .begin(Kind::Action, E::ID, &effect)
-            .and_then(|call| self.block_on(self.do_action(&call, Arc::new(effect))));
+            .and_then(|call| self.perform(&call, self.do_action(&call, Arc::new(effect))));
         self.finish(cx, E::ID, result)
     }
 
     pub(crate) fn read<E: Read>(&self, cx: &NativeCallContext<'_>, effect: E) -> ScriptResult {
         let result = self
             .begin(Kind::Read, E::ID, &effect)
-            .and_then(|call| self.block_on(self.do_read(&call, &effect)));
+            .and_then(|call| self.perform(&call, self.do_read(&call, &effect)));
         self.finish(cx, E::ID, result)
     }
 
@@ -161,7 +163,7 @@ impl Kernel {
     ) -> ScriptResult<E::Value> {
         let result = self
             .begin(Kind::Read, E::ID, &effect)
-            .and_then(|call| self.block_on(self.do_read(&call, &effect)));
+            .and_then(|call| self.perform(&call, self.do_read(&call, &effect)));
         let typed = result.and_then(|known| match known {
             Known::Value(value) => decode(value),
             Known::Unknown => Err(convert::unknown_in_plan(&self.origin(cx, E::ID))),
@@ -172,7 +174,7 @@ impl Kernel {
     pub(crate) fn wait<E: Wait>(&self, cx: &NativeCallContext<'_>, effect: E) -> ScriptResult {
         let result = self
             .begin(Kind::Wait, E::ID, &effect)
-            .and_then(|call| self.block_on(self.do_wait(&call, &effect)));
+            .and_then(|call| self.perform(&call, self.do_wait(&call, &effect)));
         self.finish(cx, E::ID, result)
     }
 
@@ -190,28 +192,43 @@ impl Kernel {
         let planned = cursor::planned();
         self.emit(Event::StepStarted { id: id.clone(), name: name.to_owned() });
         self.keep(&id, &Entry::StepStarted { name: name.to_owned() });
-        let result = body();
+        let result = self.guarded(cx, body);
         let ok = match &result {
             Ok(_) => true,
-            Err(error) => matches!(**error, EvalAltResult::Exit(..)),
+            Err(error) => is_exit(error),
         };
         if let Err(error) = &result
             && !ok
             && thrown(error).is_none()
         {
-            let mut trace = lock(&self.state.trace);
-            if trace.is_empty() {
-                *trace = cursor::frames();
-            }
-        }
-        if ok {
-            lock(&self.state.trace).clear();
+            self.remember_steps(innermost(error).to_string());
         }
         cursor::close();
         let elapsed_ms = self.elapsed_ms(started, planned);
         self.keep(&id, &Entry::StepEnded { name: name.to_owned(), ok, elapsed_ms });
         self.emit(Event::StepEnded { id, name: name.to_owned(), ok, elapsed_ms });
         result
+    }
+
+    /// Calls into the script. A panic in there ends the run, in order.
+    pub(crate) fn guarded(
+        &self,
+        cx: &NativeCallContext<'_>,
+        body: impl FnOnce() -> ScriptResult,
+    ) -> ScriptResult {
+        catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| Err(self.stop(cx, run::defect(&*panic))))
+    }
+
+    /// Keeps the open steps for an error of Rhai's own, which does not know them. An error may be caught, so more than one is kept.
+    fn remember_steps(&self, error: String) {
+        const MOST: usize = 64;
+        let mut trace = lock(&self.state.trace);
+        if trace.iter().all(|(known, _)| *known != error) {
+            if trace.len() >= MOST {
+                trace.remove(0);
+            }
+            trace.push((error, cursor::frames()));
+        }
     }
 
     /// Keeps what the script has to say.
@@ -251,14 +268,17 @@ impl Kernel {
         error
     }
 
-    /// Remembers why the run ends; the first reason counts.
+    /// Remembers why the run ends; the first reason counts. Other branches are told not to go on waiting.
     pub(crate) fn end_with(&self, error: RunError) {
         lock(&self.state.fatal).get_or_insert(error);
+        if !self.replay_only {
+            self.cancel.cancel();
+        }
     }
 
     /// Called by the interpreter at each operation: why the script must stop, if it must.
     pub(crate) fn progress(&self) -> Option<Dynamic> {
-        let error = self.budget.spend(|| cursor::is_cancelled().then(cancelled))?;
+        let error = self.budget.spend(|| self.is_stopped().then(cancelled))?;
         self.end_with(RunError { frames: cursor::frames(), ..error });
         Some(terminated())
     }
@@ -283,6 +303,46 @@ impl Kernel {
         if let Some(detail) = &mut error.detail {
             scrub(detail, vault);
         }
+    }
+
+    /// Performs an effect. Whatever happens, it ends.
+    fn perform(
+        &self,
+        call: &Call,
+        work: impl Future<Output = Result<Known, RunError>>,
+    ) -> Result<Known, RunError> {
+        self.block_on(async {
+            match AssertUnwindSafe(work).catch_unwind().await {
+                Ok(result) => result,
+                Err(panic) => {
+                    let error = RunError { effect: Some(call.id.clone()), ..run::defect(&*panic) };
+                    let outcome = Outcome::Failed { error: error.clone(), happened: None };
+                    self.ended(call, Ending::new(outcome, 1)).await;
+                    Err(error)
+                }
+            }
+        })
+    }
+
+    /// What a script may see of a value, which is what the journal keeps of it: no bytes of a secret.
+    fn clean(&self, known: Known) -> Known {
+        match known {
+            Known::Value(mut value) if !self.shared.vault.is_empty() => {
+                scrub(&mut value, &self.shared.vault);
+                Known::Value(value)
+            }
+            known => known,
+        }
+    }
+
+    /// Whether nothing is changed for real.
+    pub(crate) fn is_plan(&self) -> bool {
+        self.world.mode() == crate::event::Mode::Plan
+    }
+
+    /// Whether this thread's part of the run was told to stop, or the whole run to end itself.
+    fn is_stopped(&self) -> bool {
+        cursor::is_cancelled() || self.abort.is_cancelled()
     }
 
     fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
@@ -326,13 +386,10 @@ impl Kernel {
         if let Some(error) = lock(&self.state.fatal).clone() {
             return Err(error);
         }
-        if cursor::is_cancelled() {
+        if self.is_stopped() {
             return Err(cancelled());
         }
-        match self.budget.overdue() {
-            Some(error) if !self.state.rolling_back.load(Ordering::Relaxed) => Err(error),
-            _ => Ok(()),
-        }
+        self.budget.overdue().map_or(Ok(()), Err)
     }
 
     fn begin<E: Serialize>(&self, kind: Kind, effect: &'static str, input: &E) -> Result<Call, RunError> {
@@ -407,6 +464,10 @@ impl Kernel {
         states: Option<(&serde_json::Value, &serde_json::Value)>,
         text: &str,
     ) -> Result<(), RunError> {
+        // A last safe point: whoever waited for its turn may have been told to stop meanwhile.
+        if call.cancel.is_cancelled() || self.abort.is_cancelled() {
+            return Err(cancelled());
+        }
         if !self.journal.is_kept() {
             return Ok(());
         }
@@ -511,6 +572,7 @@ impl Kernel {
         let position = cx.call_position();
         let source = cx.call_source().filter(|s| !s.is_empty()).unwrap_or(&self.bundle.main).to_owned();
         let (line, column) = (position.line().unwrap_or(0), position.position().unwrap_or(0));
+        let column = self.places.column(&source, line, column);
         let (what, column) =
             self.bundle.files.get(&source).map_or((None, column), |text| word_at(text, line, column));
         Frame { what: what.unwrap_or_else(|| cx.fn_name().to_owned()), source, line, column }

@@ -24,6 +24,7 @@ impl Kernel {
         match self.attempt(call, &limits, Stop::AtOnce, async || self.world.read(call.on(), read).await).await
         {
             Ok(((known, grade), attempts)) => {
+                let known = self.clean(known);
                 let (value, text) = match &known {
                     Known::Value(value) => (value.clone(), read.show(value)),
                     Known::Unknown => (serde_json::Value::Null, String::new()),

@@ -2,10 +2,13 @@
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    panic::AssertUnwindSafe,
     time::Duration,
 };
 
-use super::{Call, Kernel, cancelled};
+use futures_util::FutureExt as _;
+
+use super::{Call, Kernel, cancelled, run::defect};
 use crate::{
     effect::Limits,
     error::{RunError, codes},
@@ -68,10 +71,26 @@ impl Kernel {
             });
             tokio::select! {
                 biased;
-                () = call.on().cancel.cancelled() => return Err(GaveUp { error: cancelled(), attempts: attempt }),
+                error = self.broken_off(call) => return Err(GaveUp { error, attempts: attempt }),
                 () = self.shared.clock.sleep(wait) => {}
             }
             attempt += 1;
+        }
+    }
+
+    /// Completes when a wait must not go on: the run is told to stop, or to end itself, or has taken too long.
+    pub(super) async fn broken_off(&self, call: &Call) -> RunError {
+        let late = async {
+            match self.budget.time_left() {
+                Some(left) => self.shared.clock.sleep(left).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = call.cancel.cancelled() => cancelled(),
+            () = self.abort.cancelled() => cancelled(),
+            () = late => self.budget.out_of_time(),
         }
     }
 
@@ -83,6 +102,10 @@ impl Kernel {
         stop: Stop,
         work: impl Future<Output = Result<T, ProviderError>>,
     ) -> Result<T, ProviderError> {
+        // Should a provider panic, its change may have been made all the same: that is for the caller to find out.
+        let work = AssertUnwindSafe(work)
+            .catch_unwind()
+            .map(|done| done.unwrap_or_else(|panic| Err(defect(&*panic).into())));
         let stopped = async {
             call.on().cancel.cancelled().await;
             if stop == Stop::WhenDone {

@@ -1,21 +1,26 @@
 //! Undoing what a run has done, in reverse, through the same kernel.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering},
+};
 
-use rhai::{Dynamic, Engine, EvalAltResult, FnPtr};
+use rhai::{Dynamic, Engine, FnPtr};
 use serde_json::Value;
 
 use super::{
-    AnyAction, AnyChange, Call, Ending, Kernel,
+    AnyAction, AnyChange, Call, Ending, Kernel, cancelled,
     change::{NotMoved, unfit},
     cursor, lock,
     retry::{GaveUp, Stop},
+    run::defect,
 };
 use crate::{
     effect::Undo,
     error::{RunError, codes},
     event::{Event, Kind, LeftOver, NoteLevel},
     journal::{Entry, Outcome},
+    script::is_exit,
 };
 
 /// Something to undo.
@@ -58,12 +63,21 @@ impl Kernel {
     pub(crate) fn rollback(&self, engine: &Engine, why: &RunError) -> Vec<LeftOver> {
         self.state.rolling_back.store(true, Ordering::Relaxed);
         lock(&self.state.fatal).take();
+        // What used up the run's share must not keep it from being undone.
+        self.budget.renew();
         let mut entries = std::mem::take(&mut *lock(&self.state.undo));
         self.emit(Event::RollbackStarted { error: why.clone(), entries: entries.len() });
         self.keep("rollback", &Entry::RollbackStarted { error: why.clone(), entries: entries.len() });
         let mut left = Vec::new();
         while let Some(entry) = entries.pop() {
-            let Err(error) = self.undo(engine, &entry) else { continue };
+            let undone = if self.abort.is_cancelled() {
+                Err(cancelled())
+            } else {
+                catch_unwind(AssertUnwindSafe(|| self.undo(engine, &entry)))
+                    .unwrap_or_else(|panic| Err(defect(&*panic)))
+            };
+            let Err(mut error) = undone else { continue };
+            self.scrub(&mut error);
             // What came before may be what this one stands on, so nothing more is undone.
             left.push(entry.left(error.message));
             left.extend(
@@ -95,11 +109,16 @@ impl Kernel {
                 let place = cursor::Cursor::new(&id, cursor::frames(), cursor::cancel());
                 #[expect(deprecated, reason = "see `Undoing::Closure`")]
                 let cx = context.create_context(engine);
-                let (result, _) = cursor::enter(place, || body.call_within_context::<Dynamic>(&cx, ()));
+                let run = || self.guarded(&cx, || body.call_within_context::<Dynamic>(&cx, ()));
+                let (result, _) = cursor::enter(place, run);
+                // Rhai drops some errors; what cannot be caught counts all the same.
+                if let Some(fatal) = lock(&self.state.fatal).take() {
+                    return Err(fatal);
+                }
                 match result {
                     Ok(_) => Ok(()),
-                    Err(error) if matches!(*error, EvalAltResult::Exit(..)) => Ok(()),
-                    Err(error) => Err(lock(&self.state.fatal).take().unwrap_or_else(|| self.explain(&error))),
+                    Err(error) if is_exit(&error) => Ok(()),
+                    Err(error) => Err(self.explain(&error)),
                 }
             }
         }
@@ -189,20 +208,21 @@ impl Kernel {
         }
         let text = format!("take back {}", action.describe());
         self.started(call, None, text.clone());
-        self.intend(call, None, None, &text).await?;
         let limits = action.limits();
-        let done = self
-            .attempt(call, &limits, Stop::WhenDone, async || {
-                self.world.take_back(call.on(), &**action, output).await
-            })
-            .await;
+        let (intended, done) = match self.intend(call, None, None, &text).await {
+            Err(error) => (false, Err(GaveUp { error, attempts: 1 })),
+            Ok(()) => {
+                let work = async || self.world.take_back(call.on(), &**action, output).await;
+                (true, self.attempt(call, &limits, Stop::WhenDone, work).await)
+            }
+        };
         let (outcome, attempts, result) = match done {
             Ok(((), attempts)) => (Outcome::Performed { value: Value::Null, text }, attempts, Ok(())),
             Err(GaveUp { error, attempts }) => {
                 (Outcome::Failed { error: error.clone(), happened: None }, attempts, Err(error))
             }
         };
-        self.ended(call, Ending { intended: true, ..Ending::new(outcome, attempts) }).await;
+        self.ended(call, Ending { intended, ..Ending::new(outcome, attempts) }).await;
         result
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     error::{RunError, codes},
     event::{Event, LeftOver, Mode, NoteLevel, RunOutcome},
     journal::Entry,
-    script::{Library, Loaded, ScriptLimits, build},
+    script::{Library, Loaded, ScriptLimits, build, innermost, is_exit},
 };
 
 /// How a run ended.
@@ -75,15 +75,18 @@ impl Kernel {
 
     /// Why a script ended early.
     fn why(&self, error: &EvalAltResult) -> Option<RunError> {
-        if let EvalAltResult::Exit(..) = error {
-            return None;
-        }
         if let Some(fatal) = lock(&self.state.fatal).take() {
             return Some(fatal);
         }
+        if is_exit(error) {
+            return None;
+        }
+        let key = innermost(error).to_string();
         let mut error = self.explain(error);
-        if error.frames.len() <= 1 {
-            error.frames.append(&mut lock(&self.state.trace));
+        if error.frames.len() <= 1
+            && let Some((_, steps)) = lock(&self.state.trace).iter_mut().find(|(of, _)| *of == key)
+        {
+            error.frames.append(steps);
         }
         self.scrub(&mut error);
         Some(error)
@@ -123,15 +126,20 @@ impl Kernel {
         }
     }
 
+    /// How a run ended whose thread did not come to its end.
+    pub(crate) fn died(&self) -> Ended {
+        let changes = self.state.changes.load(Ordering::Relaxed);
+        Ended {
+            outcome: if changes > 0 { RunOutcome::RollbackIncomplete } else { RunOutcome::Failed },
+            error: Some(RunError::new(codes::INTERNAL, "the script's thread could not run to its end")),
+            left: Vec::new(),
+            changes,
+            elapsed_ms: 0,
+        }
+    }
+
     fn panicked(&self, panic: &(dyn std::any::Any + Send)) -> RunError {
-        let what = panic
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "no message".to_owned());
-        let mut error =
-            RunError::new(codes::INTERNAL, format!("a defect in Cutover or in a primitive: {what}"))
-                .hint("what was done so far is in the journal");
+        let mut error = defect(panic);
         self.scrub(&mut error);
         error
     }
@@ -145,4 +153,15 @@ impl Kernel {
             changes: ended.changes,
         });
     }
+}
+
+/// The error for a panic.
+pub(super) fn defect(panic: &(dyn std::any::Any + Send)) -> RunError {
+    let what = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned());
+    RunError::new(codes::INTERNAL, format!("a defect in Cutover or in a primitive: {what}"))
+        .hint("what was done so far is in the journal")
 }

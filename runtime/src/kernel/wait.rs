@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{AnyWait, Call, Ending, Kernel, cancelled, change::unfit, cursor};
+use super::{AnyWait, Call, Ending, Kernel, change::unfit, cursor};
 use crate::{
     error::RunError,
     journal::{Entry, Outcome},
@@ -22,15 +22,21 @@ impl Kernel {
         let text = wait.describe();
         self.started(call, None, text.clone());
         // Durable, so that a resumed run knows since when it waits.
-        self.intend(call, None, None, &text).await?;
-        let result = tokio::select! {
-            biased;
-            result = self.world.wait(call.on(), wait, Duration::ZERO) => result.map_err(RunError::from),
-            () = call.on().cancel.cancelled() => Err(cancelled()),
-            () = self.abort.cancelled() => Err(cancelled()),
+        let intended = self.intend(call, None, None, &text).await;
+        let (intended, result) = match intended {
+            Err(error) => (false, Err(error)),
+            Ok(()) => {
+                let result = tokio::select! {
+                    biased;
+                    result = self.world.wait(call.on(), wait, Duration::ZERO) => result.map_err(RunError::from),
+                    error = self.broken_off(call) => Err(error),
+                };
+                (true, result)
+            }
         };
         match result {
-            Ok(waited) => {
+            Ok(mut waited) => {
+                waited.answer = self.clean(waited.answer);
                 cursor::plan(waited.at_least);
                 if let Some(reply) = waited.reply {
                     self.keep_async(&call.id, &Entry::Replied { reply }).await;
@@ -53,7 +59,7 @@ impl Kernel {
             Err(error) => {
                 let error = RunError { effect: Some(call.id.clone()), ..error };
                 let outcome = Outcome::Failed { error: error.clone(), happened: None };
-                self.ended(call, Ending { intended: true, about: text, ..Ending::new(outcome, 1) }).await;
+                self.ended(call, Ending { intended, about: text, ..Ending::new(outcome, 1) }).await;
                 Err(error)
             }
         }

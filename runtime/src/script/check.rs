@@ -1,11 +1,11 @@
 //! What is checked before a script runs: everything that would otherwise surface half-way through a deployment.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
-use rhai::{AST, ASTNode, Dynamic, Expr, FnCallExpr, Position, Scope, Stmt};
+use rhai::{AST, ASTNode, Dynamic, Expr, FnAccess, FnCallExpr, FnPtr, Map, Position, Scope, Stmt};
 
 use super::{
     Bundle, Header, Library, Loaded, Places,
@@ -31,6 +31,9 @@ const KEYWORDS: [&str; 11] = [
     "exit",
 ];
 
+/// Control words that act at once where they are called.
+const CONTROL: [&str; 8] = ["confirm", "fail", "log", "manual", "note", "parallel", "sleep", "step"];
+
 /// Checks a bundle without running anything.
 ///
 /// # Errors
@@ -49,6 +52,9 @@ pub(crate) fn load(bundle: &Bundle, library: &Library) -> Result<(Header, Loaded
     let mut asts = BTreeMap::new();
     let mut places = Places::default();
     for (file, text) in &bundle.files {
+        if let Err(error) = syntax::places_fit(text, file) {
+            return Err(one(error));
+        }
         let mut scope = Scope::new();
         if *file == bundle.main {
             // Not a constant here: its value would be folded into the script.
@@ -80,6 +86,7 @@ pub(crate) fn load(bundle: &Bundle, library: &Library) -> Result<(Header, Loaded
         main: &bundle.main,
         bundle,
         asts: &asts,
+        entries: asts.values().flat_map(entries).collect(),
         errors,
     };
     checks.names();
@@ -116,6 +123,8 @@ struct Checks<'a> {
     main: &'a str,
     bundle: &'a Bundle,
     asts: &'a BTreeMap<String, AST>,
+    /// Names of entries of maps anywhere in the bundle: such an entry may be a closure that is called like a method.
+    entries: HashSet<String>,
     errors: Vec<RunError>,
 }
 
@@ -217,6 +226,21 @@ impl Checks<'_> {
             }
         }
         let mut seen: Vec<(RunError, String, Position)> = Vec::new();
+        if file != self.main {
+            for statement in ast.statements() {
+                statement.walk(&mut Vec::new(), &mut |nodes: &[ASTNode<'_>]| {
+                    if let Some(ASTNode::Expr(Expr::FnCall(call, position) | Expr::MethodCall(call, position))) =
+                        nodes.last()
+                        && !call.is_operator_call()
+                    {
+                        let error = RunError::new(codes::IMPORT, "a constant of an imported script may not call anything")
+                            .hint("when an import is evaluated depends on who imports it first: put this into a function");
+                        seen.push((error, call.name.to_string(), *position));
+                    }
+                    true
+                });
+            }
+        }
         let is_main = file == self.main;
         ast.walk(&mut |nodes: &[ASTNode<'_>]| {
             match nodes.last() {
@@ -224,10 +248,26 @@ impl Checks<'_> {
                     if let Some(error) = self.call(call, false, ast, &modules) {
                         seen.push((error, call.name.to_string(), *position));
                     }
+                    for (error, name, at) in self.eager(call) {
+                        seen.push((error, name, at));
+                    }
+                    if let Some(Expr::StringConstant(name, at)) = call.args.first().filter(|_| call.name == "Fn")
+                        && let Some(error) = self.pointer(name, ast)
+                    {
+                        seen.push((error, name.to_string(), *at));
+                    }
                 }
                 Some(ASTNode::Expr(Expr::MethodCall(call, position))) => {
                     if let Some(error) = self.call(call, true, ast, &modules) {
                         seen.push((error, call.name.to_string(), *position));
+                    }
+                }
+                Some(ASTNode::Expr(Expr::DynamicConstant(value, position))) => {
+                    if let Some(pointer) = value.read_lock::<FnPtr>()
+                        && !pointer.is_anonymous()
+                        && let Some(error) = self.pointer(pointer.fn_name(), ast)
+                    {
+                        seen.push((error, pointer.fn_name().to_owned(), *position));
                     }
                 }
                 Some(ASTNode::Expr(Expr::Dot(pair, _, position))) if is_main => {
@@ -263,6 +303,45 @@ impl Checks<'_> {
         }
     }
 
+    /// What is wrong with `Fn("name")`.
+    fn pointer(&self, name: &str, ast: &AST) -> Option<RunError> {
+        let known =
+            !self.natives.arities("", name).is_empty() || ast.iter_functions().any(|f| f.name == name);
+        let names: Vec<&str> = ast.iter_functions().map(|f| f.name).collect();
+        (!known && !KEYWORDS.contains(&name)).then(|| self.unknown("", name, 0, &names, ast))
+    }
+
+    /// Effects given to a control word that wants a closure: they would happen before it is even called.
+    fn eager(&self, call: &FnCallExpr) -> Vec<(RunError, String, Position)> {
+        let given: Vec<&Expr> = match (&*call.name, &*call.args) {
+            _ if !call.namespace.is_empty() => Vec::new(),
+            ("step", [_, body]) | ("on_rollback", [body]) => vec![body],
+            ("parallel", [Expr::Array(branches, _)]) => branches.iter().collect(),
+            ("parallel", [Expr::Map(branches, _)]) => branches.0.iter().map(|(_, branch)| branch).collect(),
+            _ => Vec::new(),
+        };
+        let eager = given.into_iter().filter_map(|expression| match expression {
+            Expr::FnCall(inner, position) => {
+                let module = inner.namespace.to_string();
+                let performs = if module.is_empty() {
+                    CONTROL.contains(&&*inner.name)
+                } else {
+                    self.natives.is_module(module.trim_end_matches("::"))
+                };
+                performs.then_some((inner, *position))
+            }
+            _ => None,
+        });
+        eager
+            .map(|(inner, position)| {
+                let message =
+                    format!("`{}` wants a closure; this happens at once, before `{0}` is called", call.name);
+                let error = RunError::new(codes::ARGUMENT, message).hint("put `||` in front of it");
+                (error, inner.name.to_string(), position)
+            })
+            .collect()
+    }
+
     /// What is wrong with one call, if anything.
     fn call(
         &self,
@@ -282,7 +361,17 @@ impl Checks<'_> {
             let module = call.namespace.to_string();
             let module = module.trim_end_matches("::");
             if let Some(imported) = modules.get(module).and_then(|file| self.asts.get(file)) {
-                let names: Vec<&str> = imported.iter_functions().map(|f| f.name).collect();
+                let public = |f: &rhai::ScriptFnMetadata<'_>| f.access == FnAccess::Public;
+                let names: Vec<&str> = imported.iter_functions().filter(public).map(|f| f.name).collect();
+                let private = imported
+                    .iter_functions()
+                    .any(|f| f.name == name && f.params.len() == arguments_given && !public(&f));
+                if private {
+                    return Some(
+                        RunError::new(codes::UNKNOWN_FUNCTION, format!("`{module}::{name}` is private"))
+                            .hint("leave out `private` where it is defined, or call another function"),
+                    );
+                }
                 return (!script(imported))
                     .then(|| self.unknown(module, name, arguments_given, &names, imported));
             }
@@ -310,7 +399,13 @@ impl Checks<'_> {
                 None => error,
             });
         }
-        if KEYWORDS.contains(&name) {
+        if name == "type_of" && method {
+            return Some(
+                RunError::new(codes::UNKNOWN_FUNCTION, "`type_of` cannot be called like a method")
+                    .hint("write type_of(x)"),
+            );
+        }
+        if KEYWORDS.contains(&name) || method && self.entries.contains(name) {
             return None;
         }
         // `x.f(a)` is `f(x, a)`; a script function may also take `x` as `this`.
@@ -364,6 +459,34 @@ impl Checks<'_> {
             _ => error,
         }
     }
+}
+
+/// Names of all entries of maps in a script.
+fn entries(ast: &AST) -> Vec<String> {
+    fn inside(value: &Dynamic, names: &mut Vec<String>) {
+        if let Some(map) = value.read_lock::<Map>() {
+            for (name, item) in &*map {
+                names.push(name.to_string());
+                inside(item, names);
+            }
+        }
+        if let Some(items) = value.read_lock::<rhai::Array>() {
+            items.iter().for_each(|item| inside(item, names));
+        }
+    }
+    let mut names = Vec::new();
+    ast.walk(&mut |nodes: &[ASTNode<'_>]| {
+        match nodes.last() {
+            Some(ASTNode::Expr(Expr::Map(map, _))) => {
+                names.extend(map.0.iter().map(|(name, _)| name.name.to_string()));
+            }
+            Some(ASTNode::Expr(Expr::DynamicConstant(value, _))) => inside(value, &mut names),
+            Some(ASTNode::Expr(Expr::Property(property, _))) => names.push(property.2.to_string()),
+            _ => {}
+        }
+        true
+    });
+    names
 }
 
 fn arguments(n: usize) -> String {

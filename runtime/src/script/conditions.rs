@@ -2,10 +2,12 @@
 //!
 //! A plan must not take a branch because of a value that only a real run can tell. Operators refuse such a value by themselves,
 //! but `switch` silently takes its default branch for any value it does not know, and the type error of an `if` could be caught.
-//! So the conditions of `if`, `while` and `switch` are wrapped in a call of `known`, which lets every other value through. The
-//! wrapping is done on the text before it is compiled; places in errors are mapped back.
+//! So the conditions of `if`, `while`, `until` and `switch` are wrapped in a call of `known`, which lets every other value
+//! through, as is the argument of `type_of`. A `catch` begins with a call of `known_error`, which does not let an error pass
+//! that came from such a value. The wrapping is done on the text before it is compiled; places in errors are mapped back.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -19,11 +21,11 @@ const BEFORE: &str = " known(";
 const AFTER: &str = ")";
 
 /// Text that was put in: line and column in front of which it stands in the original, both from 1, and its length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Insertion {
     line: usize,
     column: usize,
-    text: &'static str,
+    text: Cow<'static, str>,
 }
 
 /// Maps places in compiled text back to the original, by file.
@@ -41,7 +43,7 @@ impl Places {
             if column < begins {
                 break;
             }
-            let length = insertion.text.len();
+            let length = insertion.text.chars().count();
             if column < begins + length {
                 return insertion.column;
             }
@@ -62,7 +64,7 @@ impl Places {
         for insertion in insertions.iter().rev() {
             if let Some(line) = lines.get_mut(insertion.line - 1) {
                 let at = line.char_indices().nth(insertion.column - 1).map_or(line.len(), |(at, _)| at);
-                line.insert_str(at, insertion.text);
+                line.insert_str(at, &insertion.text);
             }
         }
         self.files.insert(file.to_owned(), insertions);
@@ -78,15 +80,76 @@ fn find(text: &str) -> Vec<Insertion> {
             Token::If => 2,
             Token::While => 5,
             Token::Switch => 6,
+            Token::Until => 5,
+            Token::Catch => {
+                add_known_error(&tokens, at, &mut insertions);
+                continue;
+            }
+            token if is_type_of(token) => {
+                add_type_of(&tokens, at, &mut insertions);
+                continue;
+            }
             _ => continue,
         };
         let Some(end) = end_of_condition(&tokens, at) else { continue };
         let (Some(begin), Some(end)) = (place(*position, length), place(end, 0)) else { continue };
-        insertions.push(Insertion { line: begin.0, column: begin.1, text: BEFORE });
-        insertions.push(Insertion { line: end.0, column: end.1, text: AFTER });
+        insertions.push(Insertion { line: begin.0, column: begin.1, text: BEFORE.into() });
+        insertions.push(Insertion { line: end.0, column: end.1, text: AFTER.into() });
     }
     insertions.sort();
     insertions
+}
+
+/// `catch (e) {` → `catch (e) { known_error(e);`, and the same with a name of its own where there is none.
+fn add_known_error(tokens: &[(Token, Position)], at: usize, insertions: &mut Vec<Insertion>) {
+    const OWN: &str = "caught_";
+    let rest = &tokens[at + 1..];
+    let (name, open) = match rest {
+        [(Token::LeftBrace, open), ..] => (None, *open),
+        [
+            (Token::LeftParen, _),
+            (Token::Identifier(name), _),
+            (Token::RightParen, _),
+            (Token::LeftBrace, open),
+            ..,
+        ] => (Some(name.as_str()), *open),
+        _ => return,
+    };
+    let (Some(before), Some(behind)) = (place(open, 0), place(open, 1)) else { return };
+    if name.is_none() {
+        insertions.push(Insertion { line: before.0, column: before.1, text: format!("({OWN}) ").into() });
+    }
+    insertions.push(Insertion {
+        line: behind.0,
+        column: behind.1,
+        text: format!(" known_error({});", name.unwrap_or(OWN)).into(),
+    });
+}
+
+pub(super) fn is_type_of(token: &Token) -> bool {
+    matches!(token, Token::Identifier(name) | Token::Reserved(name) if **name == "type_of")
+}
+
+/// `type_of(x)` → `type_of( known(x))`.
+fn add_type_of(tokens: &[(Token, Position)], at: usize, insertions: &mut Vec<Insertion>) {
+    let Some((Token::LeftParen, open)) = tokens.get(at + 1) else { return };
+    let mut depth = 0usize;
+    for (i, (token, position)) in tokens.iter().enumerate().skip(at + 1) {
+        match token {
+            Token::LeftParen | Token::LeftBracket | Token::MapStart | Token::LeftBrace => depth += 1,
+            Token::RightParen | Token::RightBracket | Token::RightBrace => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            if i > at + 2
+                && let (Some(open), Some(close)) = (place(*open, 1), place(*position, 0))
+            {
+                insertions.push(Insertion { line: open.0, column: open.1, text: BEFORE.into() });
+                insertions.push(Insertion { line: close.0, column: close.1, text: AFTER.into() });
+            }
+            return;
+        }
+    }
 }
 
 fn place(position: Position, further: usize) -> Option<(usize, usize)> {
@@ -181,6 +244,10 @@ mod tests {
             ("let s = \"if a { }\"; // if b { }", "let s = \"if a { }\"; // if b { }".into()),
             ("let x = if a { 1 } else { 2 };", "let x = if known( a ){ 1 } else { 2 };".into()),
             ("if a\n{ b }", "if known( a\n){ b }".into()),
+            ("do { x } until y;", "do { x } until known( y);".into()),
+            ("try { } catch (e) { x }", "try { } catch (e) { known_error(e); x }".into()),
+            ("try { } catch { x }", "try { } catch (caught_) { known_error(caught_); x }".into()),
+            ("f(type_of(a[(1)]) == b)", "f(type_of( known(a[(1)])) == b)".into()),
         ] {
             assert_eq!(Places::default().wrap("f", text), wrapped, "{text}");
         }

@@ -21,6 +21,19 @@ pub struct Unknown {
 /// # Errors
 /// What is in it that has no JSON form: a closure, a value unknown in a plan, a number that is not finite.
 pub fn to_json(value: &Dynamic) -> Result<Value, RunError> {
+    json_of(value, 0)
+}
+
+/// Deepest nesting of arrays and maps. What is nested deeper could not be read back from a journal.
+const DEEPEST: usize = 100;
+
+fn json_of(value: &Dynamic, depth: usize) -> Result<Value, RunError> {
+    if depth > DEEPEST {
+        return Err(RunError::new(
+            codes::ARGUMENT,
+            format!("arrays and maps are nested more than {DEEPEST} deep"),
+        ));
+    }
     if value.is_unit() {
         return Ok(Value::Null);
     }
@@ -42,12 +55,12 @@ pub fn to_json(value: &Dynamic) -> Result<Value, RunError> {
         return Ok(Value::String(letter.to_string()));
     }
     if let Some(items) = value.read_lock::<Array>() {
-        return items.iter().map(to_json).collect::<Result<_, _>>().map(Value::Array);
+        return items.iter().map(|item| json_of(item, depth + 1)).collect::<Result<_, _>>().map(Value::Array);
     }
     if let Some(map) = value.read_lock::<Map>() {
         return map
             .iter()
-            .map(|(key, item)| Ok((key.to_string(), to_json(item)?)))
+            .map(|(key, item)| Ok((key.to_string(), json_of(item, depth + 1)?)))
             .collect::<Result<_, _>>()
             .map(Value::Object);
     }
@@ -62,6 +75,15 @@ pub fn to_json(value: &Dynamic) -> Result<Value, RunError> {
         codes::ARGUMENT,
         format!("{what} cannot be used here: want text, a number, a boolean, an array or a map"),
     ))
+}
+
+/// Whether a secret is named in it.
+pub(crate) fn has_secret(json: &Value) -> bool {
+    match json {
+        Value::Array(items) => items.iter().any(has_secret),
+        Value::Object(map) => map.contains_key("$secret") || map.values().any(has_secret),
+        _ => false,
+    }
 }
 
 /// What sort of value it is, in words.

@@ -12,15 +12,19 @@ use rhai::{
 };
 
 use super::{
-    Places, ScriptContext as _, ScriptLimits,
+    Places, ScriptContext as _, ScriptLimits, answers,
     convert::{self, Unknown},
     error, syntax,
 };
 use crate::{
     control,
     error::{RunError, codes},
+    kernel::Kernel,
     secret::SecretText,
 };
+
+/// What `type_of` would call a value that a plan does not know.
+const UNKNOWN: &str = "unknown";
 
 /// Script modules by name.
 pub type Modules = Vec<(&'static str, Arc<Module>)>;
@@ -155,7 +159,7 @@ impl Library {
         for (name, module) in &self.modules {
             engine.register_static_module(*name, Shared::clone(module));
         }
-        engine.register_type_with_name::<Unknown>("unknown");
+        engine.register_type_with_name::<Unknown>(UNKNOWN);
         engine.register_type_with_name::<SecretText>("secret");
         engine.register_type_with_name::<RunError>("error");
     }
@@ -274,7 +278,23 @@ fn values() -> Module {
     let mut m = Module::new();
 
     // What a plan does not know can be passed on and looked into; it cannot be used.
-    pairs_with_unknown!(m, i64, f64, bool, char, ImmutableString, rhai::Array, rhai::Map, ());
+    pairs_with_unknown!(
+        m,
+        i64,
+        f64,
+        bool,
+        char,
+        ImmutableString,
+        rhai::Array,
+        rhai::Map,
+        rhai::Blob,
+        rhai::FnPtr,
+        std::ops::Range<i64>,
+        std::ops::RangeInclusive<i64>,
+        SecretText,
+        RunError,
+        ()
+    );
     for name in ["to_string", "to_debug", "print", "debug", "!", "-", "to_int", "to_float", "len", "is_empty"]
     {
         FuncRegistration::new(name).set_into_module(&mut m, |cx: Cx<'_>, value: &mut Unknown| -> Native {
@@ -302,6 +322,15 @@ fn values() -> Module {
             None => Ok(value),
         }
     });
+    FuncRegistration::new("known_error").set_into_module(
+        &mut m,
+        |cx: Cx<'_>, error: Dynamic| -> Native<()> {
+            if is_about_unknown(&error) && Kernel::of(&cx).is_ok_and(|kernel| kernel.is_plan()) {
+                return Err(cx.throw(convert::unknown_in_plan("an earlier effect")));
+            }
+            Ok(())
+        },
+    );
     m.set_iter_result(std::any::TypeId::of::<Unknown>(), |value: Dynamic| {
         let origin = value.try_cast::<Unknown>().map_or_else(String::new, |unknown| unknown.origin);
         Box::new(std::iter::once(Err(thrown_here(convert::unknown_in_plan(&origin)))))
@@ -345,8 +374,38 @@ fn values() -> Module {
                 .hint("the journal keeps the time of every effect; to wait, use sleep(\"30s\")"),
         ))
     });
+    // Rhai's own form of other types in JSON is the name of the type.
+    FuncRegistration::new("to_json").with_purity(true).set_into_module(
+        &mut m,
+        |cx: Cx<'_>, map: &mut rhai::Map| -> Native<String> {
+            let json = convert::to_json(&Dynamic::from_map(map.clone())).and_then(|json| match json {
+                json if convert::has_secret(&json) => {
+                    Err(RunError::new(codes::SECRET, "a secret cannot become part of a text").hint(
+                        "pass the secret itself as an option: it is filled in when the request is sent",
+                    ))
+                }
+                json => Ok(json.to_string()),
+            });
+            json.map_err(|error| cx.throw(error))
+        },
+    );
+    answers::register(&mut m);
     for_replace(&mut m);
     m
+}
+
+/// Whether an error of Rhai's own, as `catch` binds it, is about a value that is not known.
+fn is_about_unknown(error: &Dynamic) -> bool {
+    let Some(fields) = error.read_lock::<rhai::Map>() else { return false };
+    let text = |name: &str| fields.get(name).and_then(|v| v.clone().into_immutable_string().ok());
+    let named = |name: &str| {
+        text(name).is_some_and(|types| {
+            types
+                .split(|c: char| !c.is_alphanumeric() && c != '_' && c != ':')
+                .any(|word| word == UNKNOWN || word == std::any::type_name::<Unknown>())
+        })
+    };
+    fields.contains_key("error") && ["function", "actual", "requested", "type"].into_iter().any(named)
 }
 
 /// What in a value a plan does not know.

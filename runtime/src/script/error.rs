@@ -24,6 +24,11 @@ pub(crate) fn thrown(error: &EvalAltResult) -> Option<RunError> {
     }
 }
 
+/// Whether it is no error: the script called `exit`, maybe within a closure that a function of Rhai's own called.
+pub(crate) fn is_exit(error: &EvalAltResult) -> bool {
+    matches!(innermost(error), EvalAltResult::Exit(..))
+}
+
 /// Where an error struck: the innermost position and the script it lies in.
 pub(crate) fn origin(error: &EvalAltResult, main: &str) -> (String, Position) {
     let mut source = main.to_owned();
@@ -56,7 +61,8 @@ pub(crate) fn from_rhai(error: &EvalAltResult, main: &str) -> RunError {
     describe(innermost(error)).at("", source, line, column)
 }
 
-fn innermost(error: &EvalAltResult) -> &EvalAltResult {
+/// The error that those around it carry.
+pub(crate) fn innermost(error: &EvalAltResult) -> &EvalAltResult {
     match error {
         EvalAltResult::ErrorInFunctionCall(_, _, inner, _) | EvalAltResult::ErrorInModule(_, inner, _) => {
             innermost(inner)

@@ -145,6 +145,9 @@ impl Header {
         let wrong =
             |message: String, line: usize| RunError::new(codes::HEADER, message).at("", file, line, 1);
         let (line, declared) = declaration(ast);
+        if let Some(again) = declarations(ast).nth(1) {
+            return Err(wrong("there are two headers RUNBOOK".into(), again));
+        }
         let value = ast
             .iter_literal_variables(true, false)
             .find(|(name, ..)| *name == "RUNBOOK")
@@ -233,6 +236,12 @@ impl Header {
 
 impl Param {
     fn check(&mut self, name: &str) -> Result<(), RunError> {
+        if let (Some(min), Some(max)) = (self.min, self.max)
+            && min > max
+        {
+            let message = format!("`RUNBOOK.params.{name}`: min {min} is more than max {max}");
+            return Err(RunError::new(codes::HEADER, message));
+        }
         for choice in &mut self.choices {
             *choice =
                 self.kind.accept(choice).ok_or_else(|| self.kind.header_error(name, "choices", choice))?;
@@ -301,15 +310,17 @@ fn plain(value: &Value) -> String {
 }
 
 fn declaration(ast: &AST) -> (usize, bool) {
-    ast.statements()
-        .iter()
-        .find_map(|statement| match statement {
-            rhai::Stmt::Var(declared, ..) if declared.0.name == "RUNBOOK" => {
-                Some((declared.0.pos.line().unwrap_or(1), true))
-            }
-            _ => None,
-        })
-        .unwrap_or((1, false))
+    declarations(ast).next().map_or((1, false), |line| (line, true))
+}
+
+/// Lines of all headers.
+fn declarations(ast: &AST) -> impl Iterator<Item = usize> {
+    ast.statements().iter().filter_map(|statement| match statement {
+        rhai::Stmt::Var(declared, ..) if declared.0.name == "RUNBOOK" => {
+            Some(declared.0.pos.line().unwrap_or(1))
+        }
+        _ => None,
+    })
 }
 
 fn summary(doc: &str) -> String {

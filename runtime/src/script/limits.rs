@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -21,11 +21,11 @@ pub struct ScriptLimits {
     pub memory: Option<fn() -> u64>,
     /// Longest time from the start of the run to its end.
     pub max_wall_time: Duration,
-    /// Longest text in bytes.
+    /// Longest text in bytes; all texts in an array or map count together.
     pub max_string: usize,
-    /// Most items of an array, or of all arrays in one value together.
+    /// Most items of an array, with those of the arrays in it.
     pub max_array: usize,
-    /// Most entries of a map, or of all maps in one value together.
+    /// Most entries of a map, with those of the maps in it; all maps in an array count together.
     pub max_map: usize,
     /// Deepest nesting of calls. A step takes three levels.
     pub max_call_levels: usize,
@@ -38,9 +38,10 @@ impl Default for ScriptLimits {
             max_memory: 512 << 20,
             memory: None,
             max_wall_time: Duration::from_secs(24 * 60 * 60),
-            max_string: 1 << 20,
-            max_array: 100_000,
-            max_map: 100_000,
+            // Room for what 10,000 probes at once find out: nine entries and two addresses each.
+            max_string: 16 << 20,
+            max_array: 1_000_000,
+            max_map: 1_000_000,
             max_call_levels: 128,
         }
     }
@@ -70,14 +71,29 @@ thread_local! {
 pub(crate) struct Budget {
     limits: ScriptLimits,
     operations: AtomicU64,
-    base_memory: u64,
+    base_memory: AtomicU64,
+    /// What was done is being undone, which takes the time it takes.
+    undoing: AtomicBool,
     started: std::time::Instant,
 }
 
 impl Budget {
     pub(crate) fn new(limits: ScriptLimits) -> Self {
         let base_memory = limits.memory.map_or(0, |memory| memory());
-        Self { limits, operations: AtomicU64::new(0), base_memory, started: std::time::Instant::now() }
+        Self {
+            limits,
+            operations: AtomicU64::new(0),
+            base_memory: AtomicU64::new(base_memory),
+            undoing: AtomicBool::new(false),
+            started: std::time::Instant::now(),
+        }
+    }
+
+    /// Gives the closures of a rollback as much again.
+    pub(crate) fn renew(&self) {
+        self.undoing.store(true, Ordering::Relaxed);
+        self.operations.store(0, Ordering::Relaxed);
+        self.base_memory.store(self.limits.memory.map_or(0, |memory| memory()), Ordering::Relaxed);
     }
 
     /// Counts one operation. `stop` is asked now and then whether the run should end.
@@ -98,7 +114,7 @@ impl Budget {
             );
         }
         if let Some(memory) = self.limits.memory
-            && memory().saturating_sub(self.base_memory) > self.limits.max_memory
+            && memory().saturating_sub(self.base_memory.load(Ordering::Relaxed)) > self.limits.max_memory
         {
             let max = crate::quantity::Size(self.limits.max_memory);
             return limit(
@@ -106,23 +122,30 @@ impl Budget {
                 "keep less in variables; or raise limits.max_memory",
             );
         }
-        if operations.is_multiple_of(STRIDE * 64) && self.started.elapsed() > self.limits.max_wall_time {
-            return self.out_of_time();
+        if operations.is_multiple_of(STRIDE * 64)
+            && let Some(error) = self.overdue()
+        {
+            return Some(error);
         }
         stop()
     }
 
-    fn out_of_time(&self) -> Option<RunError> {
+    /// The error for a run that has taken too long.
+    pub(crate) fn out_of_time(&self) -> RunError {
         let max = crate::quantity::Span(self.limits.max_wall_time);
-        Some(
-            RunError::new(codes::LIMIT, format!("the run took longer than {max}"))
-                .hint("raise limits.max_wall_time"),
-        )
+        RunError::new(codes::LIMIT, format!("the run took longer than {max}"))
+            .hint("raise limits.max_wall_time")
     }
 
-    /// The error for a run that has taken too long, asked between effects.
+    /// How long the run may still take; nothing while it is being undone.
+    pub(crate) fn time_left(&self) -> Option<Duration> {
+        let undoing = self.undoing.load(Ordering::Relaxed);
+        (!undoing).then(|| self.limits.max_wall_time.saturating_sub(self.started.elapsed()))
+    }
+
+    /// The error for a run that has taken too long, if it has.
     pub(crate) fn overdue(&self) -> Option<RunError> {
-        if self.started.elapsed() > self.limits.max_wall_time { self.out_of_time() } else { None }
+        self.time_left().is_some_and(|left| left.is_zero()).then(|| self.out_of_time())
     }
 }
 

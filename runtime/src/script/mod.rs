@@ -1,5 +1,6 @@
 //! Scripts: how they are loaded and checked, and how primitives take part in them.
 
+mod answers;
 mod bundle;
 mod check;
 mod conditions;
@@ -18,7 +19,7 @@ pub(crate) use conditions::Places;
 pub use context::{ScriptContext, ScriptError, ScriptResult};
 pub use engine::{FunctionDoc, Library, Modules};
 pub(crate) use engine::{Loaded, build};
-pub(crate) use error::{from_rhai, thrown};
+pub(crate) use error::{from_rhai, innermost, is_exit, thrown};
 pub(crate) use header::to_script;
 pub use header::{Given, Header, Param, ParamType};
 pub use limits::ScriptLimits;

@@ -33,6 +33,27 @@ pub(crate) fn parse(text: &str, file: &str) -> Result<AST, RunError> {
     Ok(ast)
 }
 
+/// Whether every place in a text can be told: positions are counted in 16 bits.
+///
+/// # Errors
+/// `syntax`: a line that is too long, or too many of them.
+pub(crate) fn places_fit(text: &str, file: &str) -> Result<(), RunError> {
+    // Some room for what is put around conditions.
+    const MOST: usize = 60_000;
+    let wrong = |what: &str, line: usize| {
+        Err(RunError::new(codes::SYNTAX, format!("{what}; at most {MOST} are read")).at("", file, line, 1))
+    };
+    for (i, line) in text.split('\n').enumerate() {
+        if i >= MOST {
+            return wrong("the script has too many lines", MOST);
+        }
+        if line.len() > MOST && line.chars().count() > MOST {
+            return wrong("the line is too long: it has too many characters", i + 1);
+        }
+    }
+    Ok(())
+}
+
 /// Line and column, 0 where not known.
 pub(crate) fn place(position: Position) -> (usize, usize) {
     (position.line().unwrap_or(0), position.position().unwrap_or(0))

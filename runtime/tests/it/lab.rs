@@ -26,6 +26,8 @@ use serde::{Deserialize, Serialize};
 /// What the provider does with a request.
 #[derive(Debug, Clone)]
 pub enum Fault {
+    /// Does what it is asked.
+    None,
     /// Refuses for good.
     Terminal,
     /// Refuses, may be asked again.
@@ -42,6 +44,8 @@ pub enum Fault {
     NeverSettles,
     /// Panics.
     Panics,
+    /// Does it, then panics.
+    DoesItAndPanics,
 }
 
 #[derive(Default)]
@@ -138,7 +142,7 @@ impl Change for Set {
         lamps.board().log.push(format!("{} {} -> {}", self.lamp, from.0, to.0));
         let set = |level| lamps.board().lamps.insert(self.lamp.clone(), level);
         match fault {
-            None => {}
+            None | Some(Fault::None) => {}
             Some(Fault::Terminal) => {
                 return Err(ProviderError::terminal("provider", "the fuse is blown").hint("replace it"));
             }
@@ -157,6 +161,10 @@ impl Change for Set {
             Some(Fault::Hangs) => std::future::pending().await,
             Some(Fault::NeverSettles) => lamps.board().unsettled = true,
             Some(Fault::Panics) => panic!("lamp exploded"),
+            Some(Fault::DoesItAndPanics) => {
+                set(to.0);
+                panic!("lamp exploded")
+            }
         }
         set(to.0);
         Ok(())
@@ -260,6 +268,65 @@ impl Read for Look {
     }
 }
 
+/// Answers whatever it is told to.
+#[derive(Serialize)]
+struct Echo {
+    json: String,
+}
+
+impl Read for Echo {
+    const ID: &'static str = "lab.echo";
+    type Value = serde_json::Value;
+
+    fn describe(&self) -> String {
+        "echo".to_owned()
+    }
+
+    fn depends_on(&self) -> Vec<Target> {
+        Vec::new()
+    }
+
+    async fn read(&self, _: &On) -> Result<serde_json::Value, ProviderError> {
+        serde_json::from_str(&self.json).map_err(|e| ProviderError::terminal("provider", e.to_string()))
+    }
+}
+
+/// Learns a secret and tells it to whoever asks, as a careless server does.
+#[derive(Serialize)]
+struct Blab {
+    name: String,
+    fails: bool,
+}
+
+/// The value of the secret `name` in the lab.
+pub fn secret_value(name: &str) -> String {
+    format!("{name}-hunter2-{name}")
+}
+
+impl Read for Blab {
+    const ID: &'static str = "lab.blab";
+    type Value = BTreeMap<String, String>;
+
+    fn describe(&self) -> String {
+        format!("secret {}", self.name)
+    }
+
+    fn depends_on(&self) -> Vec<Target> {
+        Vec::new()
+    }
+
+    async fn read(&self, on: &On) -> Result<BTreeMap<String, String>, ProviderError> {
+        let value = secret_value(&self.name);
+        on.vault().keep(&*self.name, value.clone().into());
+        if self.fails {
+            return Err(ProviderError::terminal("provider", format!("the server says {value}"))
+                .hint(format!("try {value}"))
+                .detail(serde_json::json!({ "body": [value], value: 1 })));
+        }
+        Ok(BTreeMap::from([("echo".to_owned(), format!("you sent {value}")), (value, "key".to_owned())]))
+    }
+}
+
 /// Waits until a lamp has a level.
 #[derive(Serialize)]
 struct Await {
@@ -335,6 +402,35 @@ pub mod script {
         cx.read(Look { lamp: lamp.to_owned(), check: Some(level) })
     }
 
+    /// Answers what the JSON text says.
+    #[rhai_fn(return_raw, volatile)]
+    pub fn echo(cx: NativeCallContext<'_>, json: &str) -> ScriptResult {
+        cx.read(Echo { json: json.to_owned() })
+    }
+
+    /// Learns a secret and answers with its bytes.
+    #[rhai_fn(return_raw, volatile)]
+    pub fn blab(cx: NativeCallContext<'_>, name: &str) -> ScriptResult {
+        cx.read(Blab { name: name.to_owned(), fails: false })
+    }
+
+    /// Learns a secret and fails with its bytes.
+    #[rhai_fn(return_raw, volatile)]
+    pub fn blab_and_fail(cx: NativeCallContext<'_>, name: &str) -> ScriptResult {
+        cx.read(Blab { name: name.to_owned(), fails: true })
+    }
+
+    /// A handle of a secret.
+    pub fn secret(name: &str) -> cutover_runtime::secret::SecretText {
+        cutover_runtime::secret::SecretText::named(name)
+    }
+
+    /// A primitive with a defect.
+    #[rhai_fn(volatile)]
+    pub fn explode() {
+        panic!("this primitive has a defect")
+    }
+
     /// Waits until a lamp has that level.
     #[rhai_fn(name = "wait_for", return_raw, volatile)]
     pub fn wait_for(cx: NativeCallContext<'_>, lamp: &str, level: i64) -> ScriptResult {
@@ -363,7 +459,10 @@ impl Lab {
         for lamp in ["a", "b", "c"] {
             lamps.board().lamps.insert(lamp.into(), 0);
         }
-        let folder = tempfile::tempdir().unwrap();
+        // In memory where that is to be had: these tests are about what is kept, not about the disk.
+        let memory = std::path::Path::new("/dev/shm");
+        let folder =
+            if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
         let tokio = tokio::runtime::Runtime::new().unwrap();
         let store = Arc::new(tokio.block_on(SqliteStore::open(folder.path())).unwrap());
         let limits = cutover_runtime::script::ScriptLimits::default();

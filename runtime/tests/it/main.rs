@@ -4,9 +4,18 @@
 #![expect(unreachable_pub, reason = "rhai registers only the functions of a module that are `pub`")]
 
 mod check;
+mod completeness;
+mod determinism;
 mod effects;
+mod honesty;
+mod identity;
 mod journal;
 mod lab;
+mod names;
+mod places;
 mod plan;
+mod random;
 mod rollback;
 mod sandbox;
+mod secrets;
+mod stopping;

@@ -78,3 +78,19 @@ fn memory_is_bounded_where_it_can_be_measured() {
     let report = lab.run("loop { }");
     assert!(report.error.unwrap().message.contains("64MiB of memory"));
 }
+
+#[test]
+fn a_script_may_hold_what_ten_thousand_probes_find_out() {
+    let report = Lab::new().run(
+        r#"
+        let found = [];
+        for i in 0..10000 {
+            let text = "https://shop.example.com/a/path/of/some/length/" + i;
+            found.push(#{ ok: true, probe: text, error: "", latency_ms: 1.5, value: #{ url: text, status: 200, attempts: 1, latency_ms: 1.5 } });
+        }
+        let copy = found + [];
+        if copy.len() != 10000 { throw "lost some" }
+        "#,
+    );
+    assert_eq!(report.outcome, RunOutcome::Succeeded, "{:?}", report.error);
+}

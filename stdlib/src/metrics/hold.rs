@@ -324,7 +324,7 @@ pub mod script {
     ///
     /// ```rhai
     /// let held = metrics::hold("web", #{ error_rate: "< 1%" }, "500ms", #{ every: "100ms", on_no_data: "wait" });
-    /// held.polls >= 5 && held.metrics.error_rate.max < 0.01
+    /// held.polls >= 2 && held.metrics.error_rate.max < 0.01
     /// ```
     #[rhai_fn(name = "hold", return_raw, volatile)]
     pub fn hold_with(

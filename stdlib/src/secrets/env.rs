@@ -45,7 +45,7 @@ impl Env {
                 codes::SECRET,
                 format!("the environment variable {variable} is not set"),
             )
-            .hint(format!("set {variable} where cutover is started, and resume the run"))),
+            .hint(format!("set {variable} where cutover is started"))),
             Err(std::env::VarError::NotUnicode(_)) => Err(ProviderError::terminal(
                 codes::SECRET,
                 format!("the environment variable {variable} is not UTF-8 text"),

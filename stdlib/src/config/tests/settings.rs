@@ -157,6 +157,11 @@ fn an_unknown_provider_is_answered_with_the_closest() {
         shown(&entry.unknown_provider(&["nginx", "alb"])),
         "2:12 env.a.traffic.web.provider: no traffic provider named \"haproxy\" (traffic providers: nginx, alb)"
     );
+    assert_eq!(
+        shown(&entry.unknown_provider(&[])),
+        "2:12 env.a.traffic.web.provider: no traffic provider named \"haproxy\" \
+         (there are none for traffic yet; the environment sandbox brings its own)"
+    );
 }
 
 #[test]

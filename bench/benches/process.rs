@@ -1,0 +1,344 @@
+//! The whole program next to its peers: `curl` for one probe, `wrk` for many.
+//!
+//! It measures a program that is there already and builds nothing: the one that `CUTOVER_BIN` names, else the one that
+//! `cargo build --release -p cutover` left. Ours and the peer's take turns, so that both see the same machine; what is printed
+//! are medians. It fails only where it could not measure: whether a target is reached is for people to judge.
+
+use std::{
+    ffi::OsString,
+    fs,
+    io::{self, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitCode, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::{
+        resource::{UsageWho, getrusage},
+        signal::{Signal, kill},
+    },
+    unistd::Pid,
+};
+
+/// How often one probe and its peer take turns.
+const ROUNDS: usize = 41;
+
+/// How often many probes and their peer take turns; each takes about a second.
+const LONG_ROUNDS: usize = 5;
+
+/// Requests of `probe::all`.
+const MANY: usize = 10_000;
+
+/// Connections of `probe::all` and of its peer.
+const AT_ONCE: usize = 64;
+
+type Measured<T> = Result<T, String>;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1).peekable();
+    if arguments.next_if(|first| first == "--peak-of").is_some() {
+        return peak_of(arguments.collect());
+    }
+    // As one of all targets of `cargo test` there is nothing to be found out.
+    if !arguments.any(|argument| argument == "--bench") {
+        return ExitCode::SUCCESS;
+    }
+    match measure() {
+        Ok(rows) => {
+            let _ = io::stdout().write_all(table(&rows).as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            let _ = writeln!(io::stderr(), "not measured: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One line of the table.
+struct Row {
+    what: &'static str,
+    ours: String,
+    peer: String,
+    ratio: String,
+    target: String,
+}
+
+fn table(rows: &[Row]) -> String {
+    let title = Row {
+        what: "",
+        ours: "cutover".into(),
+        peer: "peer".into(),
+        ratio: "ratio".into(),
+        target: "target".into(),
+    };
+    let mut text = String::new();
+    for Row { what, ours, peer, ratio, target } in std::iter::once(&title).chain(rows) {
+        text.push_str(&format!("{what:<44} {ours:>12} {peer:>18} {ratio:>8}   {target}\n"));
+    }
+    text
+}
+
+fn measure() -> Measured<Vec<Row>> {
+    let cutover = program()?;
+    let [curl, wrk] = ["curl", "wrk"].map(find);
+    let (curl, wrk) = (curl?, wrk?);
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).map_err(|e| format!("no folder: {e}"))?;
+    let nginx = Nginx::start(folder.path())?;
+    let bench = Bench { cutover, folder: folder.path().to_owned(), url: nginx.url() };
+    let _ = writeln!(io::stdout(), "{} on {}\n", bench.cutover.display(), bench.url);
+    bench.write("empty", "")?;
+    bench.write("one-probe", &format!("probe::http(\"{}\");", bench.url))?;
+    bench.write("hundred", &format!("for i in 0..100 {{ probe::http(\"{}\"); }}", bench.url))?;
+    bench.write(
+        "many",
+        &format!(
+            "let entries = [];\nfor i in 0..{MANY} {{ entries.push(\"{}\"); }}\nprobe::all(entries, #{{ limit: {AT_ONCE} }});",
+            bench.url
+        ),
+    )?;
+    // Makes the store, and brings everything into the caches.
+    wall(&mut bench.cutover("one-probe"))?;
+
+    let mut get = Command::new(&curl);
+    get.args(["-s", "-o", "/dev/null", &bench.url]);
+    let mut rows = Vec::new();
+    let (mut ours, mut peers, mut empty, mut hundred) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        peers.push(wall(&mut get)?);
+        ours.push(wall(&mut bench.cutover("one-probe"))?);
+        empty.push(wall(&mut bench.cutover("empty"))?);
+        hundred.push(wall(&mut bench.cutover("hundred"))?);
+    }
+    let ratio = median(ours.iter().zip(&peers).map(|(ours, peer)| ours / peer));
+    let (one, curl) = (median(ours), median(peers));
+    rows.push(Row {
+        what: "one probe, whole process",
+        ours: millis(one),
+        peer: format!("curl {}", millis(curl)),
+        ratio: format!("{ratio:.2}"),
+        target: "≤ 2.50".into(),
+    });
+    rows.push(Row {
+        what: "  of that, a runbook that does nothing",
+        ours: millis(median(empty)),
+        peer: String::new(),
+        ratio: String::new(),
+        target: String::new(),
+    });
+    let peaks = (0..5).map(|_| bench.peak("one-probe")).collect::<Measured<Vec<_>>>()?;
+    rows.push(Row {
+        what: "one probe, peak memory",
+        ours: format!("{:.1} MiB", median(peaks)),
+        peer: String::new(),
+        ratio: String::new(),
+        target: "≤ 30 MiB".into(),
+    });
+    rows.push(Row {
+        what: "100 probes in turn, whole process",
+        ours: millis(median(hundred)),
+        peer: String::new(),
+        ratio: String::new(),
+        target: "≤ 60 ms".into(),
+    });
+
+    let (mut ours, mut whole, mut peers) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..LONG_ROUNDS {
+        peers.push(requests_per_second(&wrk, &bench.url)?);
+        let (run, effect) = bench.many()?;
+        ours.push(MANY as f64 / effect);
+        whole.push(MANY as f64 / run);
+    }
+    let rate = |ours: &[f64]| median(ours.iter().zip(&peers).map(|(ours, peer)| ours / peer));
+    for (what, ours) in
+        [("probe::all of 10,000, the effect", &ours), ("probe::all of 10,000, whole process", &whole)]
+    {
+        rows.push(Row {
+            what,
+            ours: format!("{:.0}/s", median(ours.iter().copied())),
+            peer: format!("wrk {:.0}/s", median(peers.iter().copied())),
+            ratio: format!("{:.2}", rate(ours)),
+            target: "≥ 0.20".into(),
+        });
+    }
+    Ok(rows)
+}
+
+/// What is measured.
+fn program() -> Measured<PathBuf> {
+    let built = "build it with `cargo build --release -p cutover`, or name another one in CUTOVER_BIN";
+    let path = match std::env::var_os("CUTOVER_BIN") {
+        Some(path) => PathBuf::from(path),
+        // This is target/release/deps/process-…
+        None => std::env::current_exe()
+            .ok()
+            .and_then(|this| Some(this.parent()?.parent()?.join("cutover")))
+            .ok_or("where this program is")?,
+    };
+    if path.is_file() { Ok(path) } else { Err(format!("there is no {}: {built}", path.display())) }
+}
+
+/// A program in the search path, or where Debian keeps servers.
+fn find(name: &str) -> Measured<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain([PathBuf::from("/usr/sbin")])
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
+        .ok_or_else(|| format!("there is no {name} in PATH"))
+}
+
+/// A server of its own, gone at the end.
+struct Nginx {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Nginx {
+    fn start(folder: &Path) -> Measured<Self> {
+        let address =
+            TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).map_err(|e| e.to_string())?;
+        let path = folder.display();
+        let config = folder.join("nginx.conf");
+        let text = format!(
+            "daemon off;\npid {path}/nginx.pid;\nerror_log {path}/error.log;\nworker_processes auto;\n\
+             events {{ worker_connections 1024; }}\n\
+             http {{\n  access_log off;\n  client_body_temp_path {path}/body;\n  proxy_temp_path {path}/proxy;\n\
+             fastcgi_temp_path {path}/fastcgi;\n  uwsgi_temp_path {path}/uwsgi;\n  scgi_temp_path {path}/scgi;\n\
+             server {{ listen {address}; location / {{ return 200 \"ok\\n\"; }} }}\n}}\n"
+        );
+        fs::write(&config, text).map_err(|e| e.to_string())?;
+        let child = Command::new(find("nginx")?)
+            .arg("-p")
+            .arg(folder)
+            .arg("-c")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|e| format!("nginx: {e}"))?;
+        let this = Self { child, address };
+        let start = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            if start.elapsed() > Duration::from_secs(10) {
+                let log = fs::read_to_string(folder.join("error.log")).unwrap_or_default();
+                return Err(format!("nginx does not answer at {address}\n{log}"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(this)
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // Its workers end with it if it is asked to end, not if it is killed.
+        if let Ok(pid) = i32::try_from(self.child.id()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+struct Bench {
+    cutover: PathBuf,
+    folder: PathBuf,
+    url: String,
+}
+
+impl Bench {
+    fn write(&self, name: &str, script: &str) -> Measured<()> {
+        let text = format!("const RUNBOOK = #{{ name: \"{name}\" }};\n{script}\n");
+        fs::write(self.folder.join(format!("{name}.rhai")), text).map_err(|e| e.to_string())
+    }
+
+    /// `cutover run`, without a configuration and with a store that is there already.
+    fn cutover(&self, name: &str) -> Command {
+        let mut command = Command::new(&self.cutover);
+        command.args(["run", &format!("{name}.rhai"), "--state-dir", "state"]).current_dir(&self.folder);
+        command
+    }
+
+    /// Most memory that the process ever held, in MiB.
+    fn peak(&self, name: &str) -> Measured<f64> {
+        let this = std::env::current_exe().map_err(|e| e.to_string())?;
+        let inner = self.cutover(name);
+        let mut outer = Command::new(this);
+        outer.arg("--peak-of").arg(inner.get_program()).args(inner.get_args()).current_dir(&self.folder);
+        let output = outer.output().map_err(|e| e.to_string())?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let kib: f64 = text.trim().parse().map_err(|_| format!("no peak memory: {text:?}"))?;
+        Ok(kib / 1024.0)
+    }
+
+    /// Seconds of the whole process and of its one effect.
+    fn many(&self) -> Measured<(f64, f64)> {
+        let start = Instant::now();
+        let output = self.cutover("many").args(["--output", "json"]).output().map_err(|e| e.to_string())?;
+        let run = start.elapsed().as_secs_f64();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let effect = text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .find(|event| event["event"] == "effect_ended")
+            .and_then(|event| event["elapsed_ms"].as_f64())
+            .ok_or_else(|| {
+                format!("probe::all did not pass: {text}{}", String::from_utf8_lossy(&output.stderr))
+            })?;
+        Ok((run, effect / 1e3))
+    }
+}
+
+/// Seconds from the start of a process to its end.
+fn wall(command: &mut Command) -> Measured<f64> {
+    let start = Instant::now();
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::inherit())
+        .status()
+        .map_err(|e| format!("{command:?}: {e}"))?;
+    let elapsed = start.elapsed().as_secs_f64();
+    if status.success() { Ok(elapsed) } else { Err(format!("{command:?}: {status}")) }
+}
+
+fn requests_per_second(wrk: &Path, url: &str) -> Measured<f64> {
+    let output = Command::new(wrk)
+        .args(["-t2", &format!("-c{AT_ONCE}"), "-d2s", url])
+        .output()
+        .map_err(|e| format!("wrk: {e}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines()
+        .find_map(|line| line.trim().strip_prefix("Requests/sec:")?.trim().parse().ok())
+        .ok_or_else(|| format!("wrk: {text}"))
+}
+
+/// Runs one process and prints the most memory that it held, in KiB. A process of its own for this: the figure of the system
+/// is the largest among all children.
+fn peak_of(command: Vec<OsString>) -> ExitCode {
+    let Some((program, arguments)) = command.split_first() else { return ExitCode::FAILURE };
+    let status = Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).status();
+    match (status, getrusage(UsageWho::RUSAGE_CHILDREN)) {
+        (Ok(status), Ok(usage)) if status.success() => {
+            let _ = writeln!(io::stdout(), "{}", usage.max_rss());
+            ExitCode::SUCCESS
+        }
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn millis(seconds: f64) -> String {
+    format!("{:.1} ms", seconds * 1e3)
+}
