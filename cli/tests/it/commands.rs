@@ -34,10 +34,10 @@ fn a_run_tells_what_it_does_and_leaves_only_its_journal() {
       percent = 25
     ▸ look
       ✓ traffic.weights weights of web: blue 100, green 0
-    ✓ look ([TIME])
+    ✓ look
     ▸ shift
       ~ traffic.shift web: blue 100, green 0 -> blue 75, green 25
-    ✓ shift ([TIME])
+    ✓ shift
     • half way
     > notify.send ops: done
 

@@ -26,7 +26,7 @@ fn bounded(what: &str, ended: Ended) -> Ended {
 /// With few operations, so that what only burns time ends soon.
 fn burns(body: &str) -> Ended {
     let lab = Lab::with(body);
-    lab.write("cutover.toml", "[limits]\nmax_operations = 3_000_000\n");
+    lab.write("cutover.toml", "[limits]\nmax_operations = 500_000\n");
     bounded(body, lab.cutover(&["run", "run.rhai"])).complains("limit")
 }
 
@@ -76,7 +76,7 @@ fn memory_bombs_in_branches_and_steps_end_too() {
     .complains("limit");
     // Written out as it comes, not kept.
     let lab = Lab::with(
-        "let s = \"x\"; for i in 0..18 { s += s; } for i in 0..200 { note(s + i); } fail(\"end\");",
+        "let s = \"x\"; for i in 0..18 { s += s; } for i in 0..60 { note(s + i); } fail(\"end\");",
     );
     let ended = lab.cutover(&["run", "run.rhai"]).exits_with(1);
     assert!(ended.peak < 200 << 20, "{} MiB", ended.peak >> 20);

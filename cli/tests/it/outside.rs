@@ -72,7 +72,7 @@ fn a_database_that_is_not_there() {
     ↻ db.query main: SELECT 1: postgres://127.0.0.1:[PORT]/shop: error communicating with database: Connection refused (os error 111) (try 1 of 4, next in [TIME])
     ↻ db.query main: SELECT 1: postgres://127.0.0.1:[PORT]/shop: error communicating with database: Connection refused (os error 111) (try 2 of 4, next in [TIME])
     ↻ db.query main: SELECT 1: postgres://127.0.0.1:[PORT]/shop: error communicating with database: Connection refused (os error 111) (try 3 of 4, next in [TIME])
-    ✗ db.query main: SELECT 1: postgres://127.0.0.1:[PORT]/shop: error communicating with database: Connection refused (os error 111) (tried 4 times) ([TIME])
+    ✗ db.query main: SELECT 1: postgres://127.0.0.1:[PORT]/shop: error communicating with database: Connection refused (os error 111) (tried 4 times)
 
     failed after [TIME], nothing to undo: postgres://127.0.0.1:[PORT]/shop: error communicating with database: Connection refused (os error 111) (tried 4 times)
     ----- stderr
@@ -98,14 +98,14 @@ fn a_load_balancer_that_is_not_there() {
     exit 1
     ----- stdout
     ▶ test 0 in test, run test-[ID]
-    ↻ traffic.shift web: HAProxy at unix:[DIR]/none.sock: No such file or directory (os error 2) (try 1 of 4, next in [TIME])
-    ↻ traffic.shift web: HAProxy at unix:[DIR]/none.sock: No such file or directory (os error 2) (try 2 of 4, next in [TIME])
-    ↻ traffic.shift web: HAProxy at unix:[DIR]/none.sock: No such file or directory (os error 2) (try 3 of 4, next in [TIME])
-    ✗ traffic.shift web: HAProxy at unix:[DIR]/none.sock: No such file or directory (os error 2) (tried 4 times)
+    ↻ traffic.shift web: HAProxy at unix:[DIR]/none.sock: no such file (try 1 of 4, next in [TIME])
+    ↻ traffic.shift web: HAProxy at unix:[DIR]/none.sock: no such file (try 2 of 4, next in [TIME])
+    ↻ traffic.shift web: HAProxy at unix:[DIR]/none.sock: no such file (try 3 of 4, next in [TIME])
+    ✗ traffic.shift web: HAProxy at unix:[DIR]/none.sock: no such file (tried 4 times)
 
-    failed after [TIME], nothing to undo: HAProxy at unix:[DIR]/none.sock: No such file or directory (os error 2) (tried 4 times)
+    failed after [TIME], nothing to undo: HAProxy at unix:[DIR]/none.sock: no such file (tried 4 times)
     ----- stderr
-    error[unreachable]: HAProxy at unix:[DIR]/none.sock: No such file or directory (os error 2) (tried 4 times)
+    error[unreachable]: HAProxy at unix:[DIR]/none.sock: no such file (tried 4 times)
       at run.rhai:2:1
        2 | traffic::shift("web", "green", 5);
          | ^^^^^^^^^^^^^^
@@ -125,7 +125,7 @@ fn a_message_sink_that_answers_500() {
     ↻ notify.send ops: hello: http://127.0.0.1:[PORT]/… answered 500 Internal Server Error: out of order (try 1 of 4, next in [TIME])
     ↻ notify.send ops: hello: http://127.0.0.1:[PORT]/… answered 500 Internal Server Error: out of order (try 2 of 4, next in [TIME])
     ↻ notify.send ops: hello: http://127.0.0.1:[PORT]/… answered 500 Internal Server Error: out of order (try 3 of 4, next in [TIME])
-    ✗ notify.send ops: hello: http://127.0.0.1:[PORT]/… answered 500 Internal Server Error: out of order (tried 4 times) ([TIME])
+    ✗ notify.send ops: hello: http://127.0.0.1:[PORT]/… answered 500 Internal Server Error: out of order (tried 4 times)
 
     failed after [TIME], nothing to undo: http://127.0.0.1:[PORT]/… answered 500 Internal Server Error: out of order (tried 4 times)
     ----- stderr
@@ -250,7 +250,7 @@ fn a_command_that_hangs_is_ended_with_all_that_it_started() {
     … exec.run sh -c 'sleep 61.5 & echo begun; wait'
       │ begun
     ✗ exec.run sh -c 'sleep 61.5 & echo begun; wait': `sh -c 'sleep 61.5 & echo begun; wait'` did not end within 1s and was stopped:
-      │   begun ([TIME])
+      │   begun
 
     failed after [TIME], nothing to undo: `sh -c 'sleep 61.5 & echo begun; wait'` did not end within 1s and was stopped:
       │   begun
