@@ -44,11 +44,14 @@ fn a_run_tells_what_it_does_and_leaves_only_its_journal() {
     succeeded in [TIME]: 1 change
     ");
     assert_eq!(lab.leftovers(), Vec::<String>::new());
-    assert_eq!(names(&lab.state()), ["cutover.db"]);
-    let mode = std::os::unix::fs::PermissionsExt::mode(
-        &fs::metadata(lab.state().join("cutover.db")).expect("there").permissions(),
-    );
-    assert_eq!(mode & 0o777, 0o600);
+    // The log of the database stays next to it: folding it in would cost every run some syncs.
+    for name in names(&lab.state()) {
+        assert!(name.starts_with("cutover.db"), "{name}");
+        let mode = std::os::unix::fs::PermissionsExt::mode(
+            &fs::metadata(lab.state().join(&name)).expect("there").permissions(),
+        );
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
 }
 
 #[test]

@@ -75,9 +75,8 @@ fn memory_bombs_in_branches_and_steps_end_too() {
         parallel([|| bomb(), || bomb(), || bomb()]);")
     .complains("limit");
     // Written out as it comes, not kept.
-    let lab = Lab::with(
-        "let s = \"x\"; for i in 0..18 { s += s; } for i in 0..60 { note(s + i); } fail(\"end\");",
-    );
+    let lab =
+        Lab::with("let s = \"x\"; for i in 0..18 { s += s; } for i in 0..60 { note(s + i); } fail(\"end\");");
     let ended = lab.cutover(&["run", "run.rhai"]).exits_with(1);
     assert!(ended.peak < 200 << 20, "{} MiB", ended.peak >> 20);
 }

@@ -65,13 +65,26 @@ fn alter(store: &Path, find: &str, with: &str) {
     fs::write(store, bytes).expect("written");
 }
 
+/// Folds the log of a store into its one file and answers that.
+fn folded(lab: &Lab) -> PathBuf {
+    let store = lab.state().join("cutover.db");
+    let tokio = tokio::runtime::Runtime::new().expect("a runtime");
+    tokio.block_on(async {
+        use sqlx::Connection as _;
+        let url = format!("sqlite:{}", store.display());
+        let mut connection = sqlx::SqliteConnection::connect(&url).await.expect("a store");
+        sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await.expect("folded");
+        connection.close().await.expect("closed");
+    });
+    store
+}
+
 #[test]
 fn a_record_or_a_script_that_was_altered_is_found() {
     let lab = Lab::with("note(\"all is well\"); // as reviewed");
     lab.cutover(&["run", "run.rhai"]).succeeded();
-    let store = lab.state().join("cutover.db");
+    let store = folded(&lab);
     let good = fs::read(&store).expect("a store");
-    assert!(!lab.state().join("cutover.db-wal").exists(), "it was closed");
 
     alter(&store, "\"all is well\"", "\"all is lost\"");
     assert_snapshot!(lab.cutover(&["verify", "last"]), @"
@@ -81,6 +94,7 @@ fn a_record_or_a_script_that_was_altered_is_found() {
       help: somebody or something changed the store: compare it with a backup
     ");
 
+    folded(&lab);
     fs::write(&store, &good).expect("restored");
     lab.cutover(&["verify", "last"]).succeeded();
     alter(&store, "as reviewed", "as reworked");
@@ -96,9 +110,12 @@ fn a_record_or_a_script_that_was_altered_is_found() {
 fn a_store_that_was_cut_off_is_an_error_and_no_crash() {
     let lab = Lab::with("for i in 0..200 { note(\"line \" + i); }");
     lab.cutover(&["run", "run.rhai"]).succeeded();
-    let store = lab.state().join("cutover.db");
+    let store = folded(&lab);
     let good = fs::read(&store).expect("a store");
     for length in [0, 10, 100, 1000, 5000, good.len() / 2, good.len() - 1] {
+        for log in ["cutover.db-wal", "cutover.db-shm"] {
+            let _ = fs::remove_file(lab.state().join(log));
+        }
         fs::write(&store, &good[..length]).expect("cut");
         for args in [&["runs"][..], &["show", "last"], &["show", "last", "--records"], &["verify", "last"]] {
             let ended = lab.cutover(args);
