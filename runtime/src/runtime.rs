@@ -351,8 +351,7 @@ impl Runtime {
             let _ = flusher.await;
         }
         let mut ended = ended.unwrap_or_else(|| kernel.died());
-        // A run that only looked leaves nothing behind that would have to survive a power failure.
-        let durable = ended.changes > 0 || ended.outcome != RunOutcome::Succeeded;
+        let durable = journal.acted();
         if !replay_only
             && let Err(error) = journal.end(RunStatus::Ended(ended.outcome), clock.now(), durable).await
             && ended.error.is_none()

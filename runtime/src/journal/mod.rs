@@ -47,6 +47,8 @@ struct Tail {
     hash: [u8; 32],
     buffer: Vec<Sealed>,
     failed: Option<StoreError>,
+    /// Whether anything had to be durable.
+    acted: bool,
 }
 
 impl Journal {
@@ -59,7 +61,7 @@ impl Journal {
         hash: [u8; 32],
         vault: Arc<Vault>,
     ) -> Self {
-        let tail = Tail { seq, hash, buffer: Vec::new(), failed: None };
+        let tail = Tail { seq, hash, buffer: Vec::new(), failed: None, acted: false };
         Self {
             store,
             run: run.to_owned(),
@@ -72,6 +74,11 @@ impl Journal {
 
     fn tail(&self) -> MutexGuard<'_, Tail> {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there was an intent: a run without one only looked, and leaves nothing that would have to survive a power failure.
+    pub(crate) fn acted(&self) -> bool {
+        self.tail().acted
     }
 
     /// Whether anything is kept.
@@ -114,6 +121,7 @@ impl Journal {
 
     /// Returns once every record added so far is durable.
     pub(crate) async fn barrier(&self) -> Result<(), RunError> {
+        self.tail().acted = true;
         self.write(true).await
     }
 
