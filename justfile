@@ -23,8 +23,9 @@ test-all *arguments:
 with +command:
     tests/servers/with {{ command }}
 
-# Measures.
+# Measures; the program as it ships is built first, for those that run it next to its peers.
 bench *arguments:
+    cargo build --release -p cutover --locked
     cargo bench --workspace --locked {{ arguments }}
 
 # Builds the book and the API documentation.

@@ -282,15 +282,19 @@ impl Bench {
         let start = Instant::now();
         let output = self.cutover("many").args(["--output", "json"]).output().map_err(|e| e.to_string())?;
         let run = start.elapsed().as_secs_f64();
-        let text = String::from_utf8_lossy(&output.stdout);
-        let effect = text
+        let said = || {
+            let [out, error] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+            format!("probe::all did not pass: {error}{}", out.lines().last().unwrap_or_default())
+        };
+        if !output.status.success() {
+            return Err(said());
+        }
+        let effect = String::from_utf8_lossy(&output.stdout)
             .lines()
             .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
             .find(|event| event["event"] == "effect_ended")
             .and_then(|event| event["elapsed_ms"].as_f64())
-            .ok_or_else(|| {
-                format!("probe::all did not pass: {text}{}", String::from_utf8_lossy(&output.stderr))
-            })?;
+            .ok_or_else(said)?;
         Ok((run, effect / 1e3))
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cutover_runtime::{effect::On, error::codes, provider::ProviderError, secret::Text};
 use hyper::body::Bytes;
 use reqwest::{
-    Client, Request, Response, StatusCode, Url,
+    Request, Response, StatusCode, Url,
     header::{self, HeaderMap, HeaderName, HeaderValue},
 };
 
@@ -151,9 +151,7 @@ impl Prepared {
     /// # Errors
     /// Why there is no answer.
     pub async fn send(&self, on: &On, redirects: u32, max_body: usize) -> Result<Raw, NoAnswer> {
-        let request =
-            build(&self.method, &self.link.url, self.link.host.as_deref(), &self.headers, self.body.as_ref());
-        let mut response = execute(&self.link.client, request).await?;
+        let mut response = execute(&self.link, &self.method, &self.headers, self.body.as_ref()).await?;
         if !is_redirect(&response) || redirects == 0 {
             return read(response, self.url.clone(), max_body).await;
         }
@@ -199,8 +197,7 @@ impl Prepared {
                 self.tls.clone()
             };
             let link = tls::link(&tls, &url, on.vault()).await.map_err(NoAnswer::Setup)?;
-            let request = build(&method, &link.url, link.host.as_deref(), &headers, body.as_ref());
-            response = execute(&link.client, request).await?;
+            response = execute(&link, &method, &headers, body.as_ref()).await?;
             if !is_redirect(&response) {
                 return read(response, url, max_body).await;
             }
@@ -215,16 +212,10 @@ impl Prepared {
     }
 }
 
-fn build(
-    method: &reqwest::Method,
-    url: &Url,
-    host: Option<&str>,
-    headers: &HeaderMap,
-    body: Option<&Bytes>,
-) -> Request {
-    let mut request = Request::new(method.clone(), url.clone());
+fn build(link: &Link, method: &reqwest::Method, headers: &HeaderMap, body: Option<&Bytes>) -> Request {
+    let mut request = Request::new(method.clone(), link.url.clone());
     request.headers_mut().clone_from(headers);
-    if let Some(host) = host.and_then(|host| HeaderValue::from_str(host).ok()) {
+    if let Some(host) = link.host.as_deref().and_then(|host| HeaderValue::from_str(host).ok()) {
         request.headers_mut().entry(header::HOST).or_insert(host);
     }
     *request.body_mut() = body.cloned().map(Into::into);
@@ -232,13 +223,17 @@ fn build(
 }
 
 /// Sends once, and once more if a kept connection turned out to be closed and the request only looks.
-async fn execute(client: &Client, request: Request) -> Result<Response, NoAnswer> {
-    let again = if request.method().is_safe() { request.try_clone() } else { None };
-    match client.execute(request).await.map_err(NoAnswer::Request) {
-        Err(error) if error.is_stale_connection() => match again {
-            Some(again) => client.execute(again).await.map_err(NoAnswer::Request),
-            None => Err(error),
-        },
+async fn execute(
+    link: &Link,
+    method: &reqwest::Method,
+    headers: &HeaderMap,
+    body: Option<&Bytes>,
+) -> Result<Response, NoAnswer> {
+    let send = || link.client.execute(build(link, method, headers, body));
+    match send().await.map_err(NoAnswer::Request) {
+        Err(error) if error.is_stale_connection() && method.is_safe() => {
+            send().await.map_err(NoAnswer::Request)
+        }
         answer => answer,
     }
 }
