@@ -215,9 +215,7 @@ impl Kernel {
                 // The answer was lost, not the request. A defect is told all the same.
                 Some(now) if now == *to && !gave_up.error.is(codes::INTERNAL) => gave_up.attempts,
                 Some(now) if now == *from => {
-                    // A request that was broken off may still be carried out over there: undoing looks once more, later.
-                    let happened = gave_up.error.is(codes::TIMEOUT) || gave_up.error.is(codes::CANCELLED);
-                    return Err(NotMoved { gave_up, happened, intended: true });
+                    return Err(NotMoved { gave_up, happened: false, intended: true });
                 }
                 _ => return Err(NotMoved { gave_up, happened: true, intended: true }),
             },
