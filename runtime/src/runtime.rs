@@ -250,7 +250,7 @@ impl Runtime {
         let bundle = store.bundle(&run.bundle).await.map_err(|e| one(e.into()))?.ok_or_else(|| {
             one(RunError::new(codes::JOURNAL, format!("the scripts of {} are not in the store", run.id)))
         })?;
-        let replay = Replay::load(&*store, &run.id).await.map_err(one)?;
+        let replay = Replay::read(store, &run.id);
         let params: BTreeMap<String, Given> = run
             .params
             .as_object()
