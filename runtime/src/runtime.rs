@@ -24,7 +24,7 @@ use crate::{
     effect::Shared,
     error::{RunError, codes},
     event::{Emitter, Event, LeftOver, Mode, RunOutcome, Sink},
-    journal::{Journal, Replay, Run, RunStatus, Store, record::GENESIS},
+    journal::{Holder, Journal, Replay, Run, RunStatus, Store, record::GENESIS},
     kernel::{Kernel, Policy, State},
     provider::Providers,
     script::{self, Budget, Bundle, Given, Header, Library, Loaded, Modules, ScriptLimits},
@@ -227,8 +227,10 @@ impl Runtime {
                 started_by: self.inner.started_by.clone(),
                 started_at: jiff::Timestamp::now(),
                 ended_at: None,
+                held: None,
             };
-            store.create(&row, bundle).await.map_err(|e| LoadErrors(vec![e.into()]))?;
+            let holder = Holder::this(&self.inner.started_by);
+            store.create(&row, bundle, &holder).await.map_err(|e| LoadErrors(vec![e.into()]))?;
         }
         let part =
             Part { store: self.inner.store.clone(), replay: Replay::default(), replay_only: false, run };

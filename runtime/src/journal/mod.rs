@@ -19,7 +19,7 @@ pub use self::{
     record::{Entry, Outcome, Record, Sealed},
     replay::Replay,
     sqlite::SqliteStore,
-    store::{Run, RunStatus, Store, StoreError},
+    store::{Asked, Beat, Held, Holder, Lock, Request, RequestKind, Run, RunStatus, Store, StoreError},
 };
 use crate::{
     error::{RunError, codes},

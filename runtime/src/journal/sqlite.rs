@@ -8,17 +8,18 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use sqlx::{
     ConnectOptions as _, Connection as _, Row as _, SqliteConnection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous},
+    sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous},
 };
 use tokio::sync::Mutex;
 
 use super::{
     record::Sealed,
-    store::{Run, RunStatus, Store, StoreError},
+    store::{Asked, Beat, Held, Holder, Lock, Request, Run, RunStatus, Store, StoreError},
 };
-use crate::script::Bundle;
+use crate::{effect::Reply, script::Bundle};
 
 const SCHEMA_VERSION: i64 = 1;
 
@@ -38,9 +39,34 @@ CREATE TABLE runs (
     epoch       INTEGER NOT NULL,
     started_by  TEXT NOT NULL,
     started_ms  INTEGER NOT NULL,
-    ended_ms    INTEGER
+    ended_ms    INTEGER,
+    holder      TEXT,
+    beat_ms     INTEGER NOT NULL,
+    request     TEXT
 ) WITHOUT ROWID;
 CREATE INDEX runs_by_start ON runs (started_ms);
+CREATE TABLE locks (
+    environment TEXT NOT NULL,
+    target      TEXT NOT NULL,
+    run         TEXT NOT NULL,
+    since_ms    INTEGER NOT NULL,
+    PRIMARY KEY (environment, target)
+) WITHOUT ROWID;
+CREATE TABLE questions (
+    run      TEXT NOT NULL,
+    id       TEXT NOT NULL,
+    question TEXT NOT NULL,
+    at_ms    INTEGER NOT NULL,
+    until_ms INTEGER,
+    PRIMARY KEY (run, id)
+) WITHOUT ROWID;
+CREATE TABLE answers (
+    run   TEXT NOT NULL,
+    id    TEXT NOT NULL,
+    n     INTEGER NOT NULL,
+    reply TEXT NOT NULL,
+    PRIMARY KEY (run, id, n)
+) WITHOUT ROWID;
 CREATE TABLE records (
     run   TEXT NOT NULL,
     seq   INTEGER NOT NULL,
@@ -122,6 +148,7 @@ impl SqliteStore {
             .create_if_missing(false)
             .busy_timeout(Duration::from_secs(10))
             .pragma("cache_size", "-8192")
+            .auto_vacuum(SqliteAutoVacuum::Incremental)
             .disable_statement_logging();
         let store = Self { path, options, lazy: Mutex::default(), durable: Mutex::default() };
         store.migrate(look).await?;
@@ -241,10 +268,50 @@ fn time(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(ms).unwrap_or_default()
 }
 
+/// The clock of the store is the one of this machine.
+fn now() -> i64 {
+    Timestamp::now().as_millisecond()
+}
+
+fn json<T: serde::Serialize>(value: &T) -> String {
+    // Plain data of this crate's own always encodes.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn parsed<T: DeserializeOwned>(what: &str, text: &str) -> Result<T, sqlx::Error> {
+    serde_json::from_str(text).map_err(|e| sqlx::Error::Decode(format!("{what}: {e}").into()))
+}
+
+fn lock_of(row: &SqliteRow) -> Result<Lock, sqlx::Error> {
+    Ok(Lock {
+        environment: row.try_get("environment")?,
+        target: row.try_get("target")?,
+        run: row.try_get("run")?,
+        started_by: row.try_get("started_by")?,
+        since: time(row.try_get("since_ms")?),
+    })
+}
+
+fn asked_of(row: &SqliteRow) -> Result<Asked, sqlx::Error> {
+    Ok(Asked {
+        run: row.try_get("run")?,
+        id: row.try_get("id")?,
+        question: parsed("question", row.try_get("question")?)?,
+        at: time(row.try_get("at_ms")?),
+        until: row.try_get::<Option<i64>, _>("until_ms")?.map(time),
+    })
+}
+
 fn run_of(row: &SqliteRow) -> Result<Run, sqlx::Error> {
     let decode = |what: &str, text: String| sqlx::Error::Decode(format!("{what}: {text}").into());
     let status: String = row.try_get("status")?;
     let params: String = row.try_get("params")?;
+    let holder: Option<String> = row.try_get("holder")?;
+    let beat: i64 = row.try_get("beat_ms")?;
+    let held = match holder {
+        Some(holder) => Some(Held { by: parsed("holder", &holder)?, silent_ms: now() - beat }),
+        None => None,
+    };
     Ok(Run {
         id: row.try_get("id")?,
         runbook: row.try_get("runbook")?,
@@ -257,12 +324,24 @@ fn run_of(row: &SqliteRow) -> Result<Run, sqlx::Error> {
         started_by: row.try_get("started_by")?,
         started_at: time(row.try_get("started_ms")?),
         ended_at: row.try_get::<Option<i64>, _>("ended_ms")?.map(time),
+        held,
     })
 }
 
+/// Removes what only a run that goes on needs.
+const LET_GO: [&str; 3] = [
+    "DELETE FROM locks WHERE run = $1",
+    "DELETE FROM questions WHERE run = $1",
+    "DELETE FROM answers WHERE run = $1",
+];
+
+/// Runs that ended before a time and cannot go on.
+const OLD: &str =
+    "SELECT id FROM runs WHERE ended_ms < $1 AND status NOT IN ('running', 'paused', 'rollback_incomplete')";
+
 #[async_trait]
 impl Store for SqliteStore {
-    async fn create(&self, run: &Run, bundle: &Bundle) -> Result<(), StoreError> {
+    async fn create(&self, run: &Run, bundle: &Bundle, holder: &Holder) -> Result<(), StoreError> {
         let files = bundle.to_json();
         self.with(false, async |connection| {
             let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
@@ -272,8 +351,9 @@ impl Store for SqliteStore {
                 .execute(&mut *transaction)
                 .await?;
             sqlx::query(
-                "INSERT INTO runs (id, runbook, version, environment, params, bundle, status, epoch, started_by, started_ms, ended_ms)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO runs (id, runbook, version, environment, params, bundle, status, epoch, started_by, started_ms, ended_ms,
+                                   holder, beat_ms)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
             )
             .bind(&run.id)
             .bind(&run.runbook)
@@ -286,9 +366,56 @@ impl Store for SqliteStore {
             .bind(&run.started_by)
             .bind(run.started_at.as_millisecond())
             .bind(run.ended_at.map(Timestamp::as_millisecond))
+            .bind(json(holder))
+            .bind(now())
             .execute(&mut *transaction)
             .await?;
             transaction.commit().await
+        })
+        .await
+    }
+
+    async fn claim(&self, run: &str, epoch: i64, holder: &Holder) -> Result<bool, StoreError> {
+        self.with(true, async |connection| {
+            let claimed = sqlx::query(
+                "UPDATE runs SET epoch = epoch + 1, status = 'running', ended_ms = NULL, request = NULL, holder = $3, beat_ms = $4
+                 WHERE id = $1 AND epoch = $2",
+            )
+            .bind(run)
+            .bind(epoch)
+            .bind(json(holder))
+            .bind(now())
+            .execute(connection)
+            .await?;
+            Ok(claimed.rows_affected() == 1)
+        })
+        .await
+    }
+
+    async fn beat(&self, run: &str, epoch: i64) -> Result<Beat, StoreError> {
+        self.with(false, async |connection| {
+            let request: Option<Option<String>> = sqlx::query_scalar(
+                "UPDATE runs SET beat_ms = $3 WHERE id = $1 AND epoch = $2 AND status = 'running' RETURNING request",
+            )
+            .bind(run)
+            .bind(epoch)
+            .bind(now())
+            .fetch_optional(connection)
+            .await?;
+            let Some(request) = request else { return Ok(Beat::Lost) };
+            Ok(Beat::Held(request.map(|request| parsed("request", &request)).transpose()?))
+        })
+        .await
+    }
+
+    async fn request(&self, run: &str, request: &Request) -> Result<(), StoreError> {
+        self.with(false, async |connection| {
+            sqlx::query("UPDATE runs SET request = $2 WHERE id = $1 AND status = 'running'")
+                .bind(run)
+                .bind(json(request))
+                .execute(connection)
+                .await
+                .map(drop)
         })
         .await
     }
@@ -334,23 +461,173 @@ impl Store for SqliteStore {
                 .await?
                 .rows_affected();
             if written == 0 {
-                return Err(StoreError::new(format!("another runner has taken over the run {run}"))
-                    .hint(format!("look at it with `cutover show {run}`")));
+                return Err(StoreError::lost(run));
             }
         }
         Ok(())
     }
 
     async fn end(&self, run: &str, epoch: i64, status: RunStatus, at: Timestamp) -> Result<(), StoreError> {
-        self.with(false, async |connection| {
-            sqlx::query("UPDATE runs SET status = ?, ended_ms = ? WHERE id = ? AND epoch = ?")
-                .bind(status.as_str())
-                .bind(at.as_millisecond())
+        let ended = self
+            .with(false, async |connection| {
+                let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+                let ended = sqlx::query(
+                    "UPDATE runs SET status = $3, ended_ms = $4, holder = NULL, request = NULL WHERE id = $1 AND epoch = $2",
+                )
                 .bind(run)
                 .bind(epoch)
+                .bind(status.as_str())
+                .bind(at.as_millisecond())
+                .execute(&mut *transaction)
+                .await?
+                .rows_affected()
+                    == 1;
+                if ended && !status.can_go_on() {
+                    for statement in LET_GO {
+                        sqlx::query(statement).bind(run).execute(&mut *transaction).await?;
+                    }
+                }
+                transaction.commit().await?;
+                Ok(ended)
+            })
+            .await?;
+        if ended { Ok(()) } else { Err(StoreError::lost(run)) }
+    }
+
+    async fn lock(
+        &self,
+        run: &str,
+        epoch: i64,
+        environment: &str,
+        target: &str,
+    ) -> Result<Option<Lock>, StoreError> {
+        let held = self
+            .with(false, async |connection| {
+                sqlx::query(
+                    "INSERT INTO locks (environment, target, run, since_ms)
+                     SELECT $3, $4, id, $5 FROM runs WHERE id = $1 AND epoch = $2
+                     ON CONFLICT DO NOTHING",
+                )
+                .bind(run)
+                .bind(epoch)
+                .bind(environment)
+                .bind(target)
+                .bind(now())
+                .execute(&mut *connection)
+                .await?;
+                sqlx::query(
+                    "SELECT l.*, r.started_by FROM locks l JOIN runs r ON r.id = l.run
+                     WHERE l.environment = $1 AND l.target = $2",
+                )
+                .bind(environment)
+                .bind(target)
+                .fetch_optional(connection)
+                .await?
+                .as_ref()
+                .map(lock_of)
+                .transpose()
+            })
+            .await?;
+        match held {
+            Some(held) if held.run == run => Ok(None),
+            Some(held) => Ok(Some(held)),
+            None => Err(StoreError::lost(run)),
+        }
+    }
+
+    async fn locks(&self) -> Result<Vec<Lock>, StoreError> {
+        self.with(false, async |connection| {
+            let rows = sqlx::query(
+                "SELECT l.*, r.started_by FROM locks l JOIN runs r ON r.id = l.run ORDER BY l.since_ms, l.environment, l.target",
+            )
+            .fetch_all(connection)
+            .await?;
+            rows.iter().map(lock_of).collect()
+        })
+        .await
+    }
+
+    async fn ask(&self, epoch: i64, asked: &Asked) -> Result<(), StoreError> {
+        let Asked { run, id, question, at, until } = asked;
+        let written = self
+            .with(false, async |connection| {
+                sqlx::query(
+                    "INSERT INTO questions (run, id, question, at_ms, until_ms)
+                     SELECT id, $3, $4, $5, $6 FROM runs WHERE id = $1 AND epoch = $2
+                     ON CONFLICT (run, id) DO UPDATE SET question = excluded.question",
+                )
+                .bind(run)
+                .bind(epoch)
+                .bind(id)
+                .bind(json(question))
+                .bind(at.as_millisecond())
+                .bind(until.map(Timestamp::as_millisecond))
                 .execute(connection)
                 .await
-                .map(drop)
+            })
+            .await?
+            .rows_affected();
+        if written == 0 { Err(StoreError::lost(run)) } else { Ok(()) }
+    }
+
+    async fn asked(&self, run: Option<&str>) -> Result<Vec<Asked>, StoreError> {
+        self.with(false, async |connection| {
+            let rows =
+                sqlx::query("SELECT * FROM questions WHERE $1 IS NULL OR run = $1 ORDER BY at_ms, run, id")
+                    .bind(run)
+                    .fetch_all(connection)
+                    .await?;
+            rows.iter().map(asked_of).collect()
+        })
+        .await
+    }
+
+    async fn answer(&self, run: &str, id: &str, reply: &Reply) -> Result<bool, StoreError> {
+        self.with(true, async |connection| {
+            let answered = sqlx::query(
+                "INSERT INTO answers (run, id, n, reply)
+                 SELECT run, id, (SELECT count(*) FROM answers a WHERE a.run = q.run AND a.id = q.id), $3
+                 FROM questions q WHERE run = $1 AND id = $2 AND (until_ms IS NULL OR until_ms > $4)",
+            )
+            .bind(run)
+            .bind(id)
+            .bind(json(reply))
+            .bind(now())
+            .execute(connection)
+            .await?;
+            Ok(answered.rows_affected() == 1)
+        })
+        .await
+    }
+
+    async fn answers(&self, run: &str, id: &str) -> Result<Vec<Reply>, StoreError> {
+        self.with(false, async |connection| {
+            let replies: Vec<String> =
+                sqlx::query_scalar("SELECT reply FROM answers WHERE run = $1 AND id = $2 ORDER BY n")
+                    .bind(run)
+                    .bind(id)
+                    .fetch_all(connection)
+                    .await?;
+            replies.iter().map(|reply| parsed("answer", reply)).collect()
+        })
+        .await
+    }
+
+    async fn close(&self, run: &str, epoch: i64, id: &str) -> Result<(), StoreError> {
+        self.with(false, async |connection| {
+            for table in ["questions", "answers"] {
+                let statement = format!(
+                    "DELETE FROM {table} WHERE run = $1 AND id = $3
+                     AND EXISTS (SELECT 1 FROM runs r WHERE r.id = $1 AND r.epoch = $2)"
+                );
+                sqlx::query(sqlx::AssertSqlSafe(statement))
+                    .bind(run)
+                    .bind(epoch)
+                    .bind(id)
+                    .execute(&mut *connection)
+                    .await?;
+            }
+            Ok(())
         })
         .await
     }
@@ -380,6 +657,27 @@ impl Store for SqliteStore {
                 runs.truncate(1);
             }
             Ok(runs)
+        })
+        .await
+    }
+
+    async fn last(&self, run: &str) -> Result<Option<Sealed>, StoreError> {
+        self.with(false, async |connection| {
+            let row = sqlx::query("SELECT * FROM records WHERE run = $1 ORDER BY seq DESC LIMIT 1")
+                .bind(run)
+                .fetch_optional(connection)
+                .await?;
+            let Some(row) = row else { return Ok(None) };
+            let hash: Vec<u8> = row.try_get("hash")?;
+            Ok(Some(Sealed {
+                seq: row.try_get::<i64, _>("seq")?.unsigned_abs(),
+                at_ms: row.try_get("at_ms")?,
+                id: row.try_get("id")?,
+                body: row.try_get("body")?,
+                hash: hash
+                    .try_into()
+                    .map_err(|_| sqlx::Error::Decode("a hash does not have 32 bytes".into()))?,
+            }))
         })
         .await
     }
@@ -424,6 +722,52 @@ impl Store for SqliteStore {
         Bundle::from_json(&files)
             .map(Some)
             .map_err(|e| StoreError::new(format!("the scripts of bundle {hash} cannot be read: {e}")))
+    }
+
+    async fn prune(&self, before: Timestamp) -> Result<u64, StoreError> {
+        self.with(true, async |connection| {
+            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+            sqlx::query(sqlx::AssertSqlSafe(format!("DELETE FROM records WHERE run IN ({OLD})")))
+                .bind(before.as_millisecond())
+                .execute(&mut *transaction)
+                .await?;
+            let gone = sqlx::query(sqlx::AssertSqlSafe(format!("DELETE FROM runs WHERE id IN ({OLD})")))
+                .bind(before.as_millisecond())
+                .execute(&mut *transaction)
+                .await?
+                .rows_affected();
+            sqlx::query("DELETE FROM bundles WHERE hash NOT IN (SELECT bundle FROM runs)")
+                .execute(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            // Gives the space back to the disk.
+            sqlx::query("PRAGMA incremental_vacuum").execute(&mut *connection).await?;
+            Ok(gone)
+        })
+        .await
+    }
+
+    async fn check(&self) -> Result<Vec<String>, StoreError> {
+        self.with(false, async |connection| {
+            let mut found: Vec<String> =
+                sqlx::query_scalar("PRAGMA integrity_check").fetch_all(&mut *connection).await?;
+            found.retain(|line| line != "ok");
+            let orphans: i64 = sqlx::query_scalar(
+                "SELECT count(DISTINCT run) FROM records WHERE run NOT IN (SELECT id FROM runs)",
+            )
+            .fetch_one(&mut *connection)
+            .await?;
+            if orphans > 0 {
+                found.push(format!("records of {orphans} runs that are not in the list of runs"));
+            }
+            let scriptless: Vec<String> =
+                sqlx::query_scalar("SELECT id FROM runs WHERE bundle NOT IN (SELECT hash FROM bundles)")
+                    .fetch_all(connection)
+                    .await?;
+            found.extend(scriptless.into_iter().map(|run| format!("the scripts of {run} are missing")));
+            Ok(found)
+        })
+        .await
     }
 
     fn describe(&self) -> String {

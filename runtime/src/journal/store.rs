@@ -1,12 +1,18 @@
 //! Where journals are kept.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::record::Sealed;
-use crate::{event::RunOutcome, script::Bundle};
+use crate::{
+    effect::{Question, Reply},
+    event::RunOutcome,
+    script::Bundle,
+};
 
 /// How a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +32,11 @@ impl RunStatus {
             Self::Running => "running",
             Self::Ended(outcome) => outcome.as_str(),
         }
+    }
+
+    /// Whether a run that stands like this can go on: its locks and questions are kept.
+    pub fn can_go_on(self) -> bool {
+        matches!(self, Self::Running | Self::Ended(RunOutcome::Paused | RunOutcome::RollbackIncomplete))
     }
 
     /// The inverse of [`RunStatus::as_str`].
@@ -62,8 +73,17 @@ pub struct Run {
     pub started_by: String,
     /// When it began.
     pub started_at: Timestamp,
-    /// When it ended.
+    /// When it ended, or paused.
     pub ended_at: Option<Timestamp>,
+    /// Who works on it, or did when it died.
+    pub held: Option<Held>,
+}
+
+impl Run {
+    /// Whether a process works on it.
+    pub fn is_alive(&self) -> bool {
+        self.status == RunStatus::Running && self.held.as_ref().is_some_and(Held::is_alive)
+    }
 }
 
 /// Why a store could not do what was asked. The message is a fragment without a secret.
@@ -74,12 +94,20 @@ pub struct StoreError {
     pub message: String,
     /// What to do next.
     pub hints: Vec<String>,
+    /// Whether the run belongs to another runner now.
+    pub lost: bool,
 }
 
 impl StoreError {
     /// An error without hints yet.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hints: Vec::new() }
+        Self { message: message.into(), hints: Vec::new(), lost: false }
+    }
+
+    /// Another runner has the run now.
+    pub fn lost(run: &str) -> Self {
+        Self { lost: true, ..Self::new(format!("another runner has taken over the run {run}")) }
+            .hint(format!("look at it with `cutover show {run}`"))
     }
 
     /// Adds what to do next.
@@ -90,11 +118,151 @@ impl StoreError {
     }
 }
 
+/// A process that works on a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Who started it, as `user@host`.
+    pub who: String,
+    /// Machine that it runs on.
+    pub host: String,
+    /// Its number there.
+    pub pid: u32,
+}
+
+/// A holder that gives no sign of life for so long counts as dead.
+pub const LEASE: Duration = Duration::from_secs(15);
+
+/// How often a holder gives a sign of life.
+pub const BEAT: Duration = Duration::from_secs(1);
+
+/// A holder, and when it last gave a sign of life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Held {
+    /// Who.
+    #[serde(flatten)]
+    pub by: Holder,
+    /// Milliseconds since its last sign of life, by the clock of the store. Less than zero if that clock was set back.
+    pub silent_ms: i64,
+}
+
+impl Held {
+    /// Whether it is to be taken for alive. On this machine the process itself is looked for; from others it is the sign of life
+    /// that counts. Should it be wrong, the epoch keeps the holder from doing any harm.
+    pub fn is_alive(&self) -> bool {
+        if self.by.host == host() && is_gone(self.by.pid) {
+            return false;
+        }
+        self.silent_ms.unsigned_abs() < u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Holder {
+    /// This process, working for `who`.
+    pub fn this(who: &str) -> Self {
+        Self { who: who.to_owned(), host: host(), pid: std::process::id() }
+    }
+}
+
+fn host() -> String {
+    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn is_gone(pid: u32) -> bool {
+    let Ok(pid) = i32::try_from(pid) else { return true };
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None) == Err(nix::errno::Errno::ESRCH)
+}
+
+/// What somebody else asks of a run while it goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// What.
+    pub kind: RequestKind,
+    /// Who.
+    pub by: String,
+}
+
+/// What can be asked of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestKind {
+    /// Stop at the next safe point, to be resumed later.
+    Pause,
+    /// End at the next safe point; what was done stays.
+    Abort,
+    /// End at the next safe point and undo what was done.
+    Rollback,
+}
+
+impl RequestKind {
+    /// The name used in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Abort => "abort",
+            Self::Rollback => "rollback",
+        }
+    }
+
+    /// The inverse of [`RequestKind::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Pause, Self::Abort, Self::Rollback].into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// The answer to a sign of life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Beat {
+    /// The run is still held; what was asked of it meanwhile.
+    Held(Option<Request>),
+    /// Another runner has taken it over, or a person has abandoned it.
+    Lost,
+}
+
+/// A target that a run has for itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Lock {
+    /// Environment of the target.
+    pub environment: String,
+    /// The target, as `noun/name`.
+    pub target: String,
+    /// The run.
+    pub run: String,
+    /// Who began that run.
+    pub started_by: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// A question that waits for a person.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Asked {
+    /// The run.
+    pub run: String,
+    /// Id of the wait.
+    pub id: String,
+    /// What is asked.
+    pub question: Question,
+    /// Since when.
+    pub at: Timestamp,
+    /// When it can no longer be answered.
+    pub until: Option<Timestamp>,
+}
+
 /// Keeps runs, their records and their scripts.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Keeps a new run and its scripts. Not necessarily durable before the first durable append.
-    async fn create(&self, run: &Run, bundle: &Bundle) -> Result<(), StoreError>;
+    /// Keeps a new run, its scripts and who works on it. Not necessarily durable before the first durable append.
+    async fn create(&self, run: &Run, bundle: &Bundle, holder: &Holder) -> Result<(), StoreError>;
+
+    /// Takes a run over if its epoch still is `epoch`: raises it by one, marks the run as running and forgets what was asked of
+    /// it. Of many that try at the same moment, one gets `true`.
+    async fn claim(&self, run: &str, epoch: i64, holder: &Holder) -> Result<bool, StoreError>;
+
+    /// Gives a sign of life.
+    async fn beat(&self, run: &str, epoch: i64) -> Result<Beat, StoreError>;
+
+    /// Asks something of a run that goes on. Its holder learns it with its next sign of life.
+    async fn request(&self, run: &str, request: &Request) -> Result<(), StoreError>;
 
     /// Appends records that follow the last one of the run. With `durable`, they and all before them survive a power failure
     /// once this returns. Refused if the run's epoch is not `epoch`: another runner has taken it over.
@@ -106,14 +274,44 @@ pub trait Store: Send + Sync {
         durable: bool,
     ) -> Result<(), StoreError>;
 
-    /// Sets how the run stands.
+    /// Sets how the run stands and that nobody works on it. Frees its locks and forgets its questions, unless it can go on.
     async fn end(&self, run: &str, epoch: i64, status: RunStatus, at: Timestamp) -> Result<(), StoreError>;
+
+    /// Takes a target for a run. `None`: it has it now, or had it. Else who has it.
+    async fn lock(
+        &self,
+        run: &str,
+        epoch: i64,
+        environment: &str,
+        target: &str,
+    ) -> Result<Option<Lock>, StoreError>;
+
+    /// All locks, oldest first.
+    async fn locks(&self) -> Result<Vec<Lock>, StoreError>;
+
+    /// Shows a question to whoever can answer it.
+    async fn ask(&self, epoch: i64, asked: &Asked) -> Result<(), StoreError>;
+
+    /// The open questions of a run, or of all runs, oldest first.
+    async fn asked(&self, run: Option<&str>) -> Result<Vec<Asked>, StoreError>;
+
+    /// Answers a question of a run. `false`: it is not open, or its time is over.
+    async fn answer(&self, run: &str, id: &str, reply: &Reply) -> Result<bool, StoreError>;
+
+    /// The answers to a question so far, oldest first.
+    async fn answers(&self, run: &str, id: &str) -> Result<Vec<Reply>, StoreError>;
+
+    /// Closes a question: it was answered, or nobody waits for the answer any more.
+    async fn close(&self, run: &str, epoch: i64, id: &str) -> Result<(), StoreError>;
 
     /// The latest runs, newest first.
     async fn runs(&self, limit: u32) -> Result<Vec<Run>, StoreError>;
 
     /// The runs whose id is `id`, or starts or ends with it.
     async fn find(&self, id: &str) -> Result<Vec<Run>, StoreError>;
+
+    /// The last record of a run.
+    async fn last(&self, run: &str) -> Result<Option<Sealed>, StoreError>;
 
     /// The next records of a run behind `after`, in order; as many as suit the store. None: there are no more.
     async fn page(&self, run: &str, after: u64) -> Result<Vec<Sealed>, StoreError>;
@@ -133,6 +331,13 @@ pub trait Store: Send + Sync {
     /// The script bundle of that hash.
     async fn bundle(&self, hash: &str) -> Result<Option<Bundle>, StoreError>;
 
-    /// Where it is, for people.
+    /// Removes runs that ended before `before` and cannot go on, with their records, and scripts that no run needs any more.
+    /// Answers how many runs.
+    async fn prune(&self, before: Timestamp) -> Result<u64, StoreError>;
+
+    /// Looks for damage below the level of records, as far as the database can tell. Empty: none found.
+    async fn check(&self) -> Result<Vec<String>, StoreError>;
+
+    /// Where it is, for people. Without credentials.
     fn describe(&self) -> String;
 }

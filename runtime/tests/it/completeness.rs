@@ -9,8 +9,12 @@ use std::{
 use async_trait::async_trait;
 use cutover_runtime::{
     Bundle, Runtime,
+    effect::Reply,
     event::{Envelope, Event, RunOutcome},
-    journal::{Run, RunStatus, Sealed, SqliteStore, Store, StoreError, record::verify},
+    journal::{
+        Asked, Beat, Holder, Lock, Request, Run, RunStatus, Sealed, SqliteStore, Store, StoreError,
+        record::verify,
+    },
 };
 
 use crate::lab::{Fault, Lab};
@@ -85,8 +89,53 @@ struct Slow {
 
 #[async_trait]
 impl Store for Slow {
-    async fn create(&self, run: &Run, bundle: &Bundle) -> Result<(), StoreError> {
-        self.inner.create(run, bundle).await
+    async fn create(&self, run: &Run, bundle: &Bundle, holder: &Holder) -> Result<(), StoreError> {
+        self.inner.create(run, bundle, holder).await
+    }
+    async fn claim(&self, run: &str, epoch: i64, holder: &Holder) -> Result<bool, StoreError> {
+        self.inner.claim(run, epoch, holder).await
+    }
+    async fn beat(&self, run: &str, epoch: i64) -> Result<Beat, StoreError> {
+        self.inner.beat(run, epoch).await
+    }
+    async fn request(&self, run: &str, request: &Request) -> Result<(), StoreError> {
+        self.inner.request(run, request).await
+    }
+    async fn lock(
+        &self,
+        run: &str,
+        epoch: i64,
+        environment: &str,
+        target: &str,
+    ) -> Result<Option<Lock>, StoreError> {
+        self.inner.lock(run, epoch, environment, target).await
+    }
+    async fn locks(&self) -> Result<Vec<Lock>, StoreError> {
+        self.inner.locks().await
+    }
+    async fn ask(&self, epoch: i64, asked: &Asked) -> Result<(), StoreError> {
+        self.inner.ask(epoch, asked).await
+    }
+    async fn asked(&self, run: Option<&str>) -> Result<Vec<Asked>, StoreError> {
+        self.inner.asked(run).await
+    }
+    async fn answer(&self, run: &str, id: &str, reply: &Reply) -> Result<bool, StoreError> {
+        self.inner.answer(run, id, reply).await
+    }
+    async fn answers(&self, run: &str, id: &str) -> Result<Vec<Reply>, StoreError> {
+        self.inner.answers(run, id).await
+    }
+    async fn close(&self, run: &str, epoch: i64, id: &str) -> Result<(), StoreError> {
+        self.inner.close(run, epoch, id).await
+    }
+    async fn last(&self, run: &str) -> Result<Option<Sealed>, StoreError> {
+        self.inner.last(run).await
+    }
+    async fn prune(&self, before: jiff::Timestamp) -> Result<u64, StoreError> {
+        self.inner.prune(before).await
+    }
+    async fn check(&self) -> Result<Vec<String>, StoreError> {
+        self.inner.check().await
     }
     async fn append(
         &self,
