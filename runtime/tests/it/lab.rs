@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use cutover_runtime::{
     Bundle, Given, Report, Runtime, Stop,
-    effect::{Action, Change, Limits, On, Polled, Progress, Read, Reply, Undo, Until, Wait},
+    effect::{Action, Change, InDoubt, Limits, On, Polled, Progress, Read, Reply, Undo, Until, Wait},
     error::RunError,
     event::{EffectResult, Envelope, Event, Grade},
     journal::{SqliteStore, Store},
@@ -56,6 +56,8 @@ pub struct Board {
     /// Faults of the next `apply`s, by lamp.
     pub faults: BTreeMap<String, VecDeque<Fault>>,
     pub unsettled: bool,
+    /// Called after each apply and each ring.
+    pub after: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 /// The provider of all lamps.
@@ -167,6 +169,10 @@ impl Change for Set {
             }
         }
         set(to.0);
+        let after = lamps.board().after.clone();
+        if let Some(after) = after {
+            after();
+        }
         Ok(())
     }
 
@@ -217,7 +223,17 @@ impl Action for Ring {
         if self.text.contains("broken") {
             return Err(ProviderError::terminal("provider", "the bell is broken"));
         }
-        Ok(i64::try_from(board.rings.len()).unwrap())
+        let rings = i64::try_from(board.rings.len()).unwrap();
+        let after = board.after.clone();
+        drop(board);
+        if let Some(after) = after {
+            after();
+        }
+        Ok(rings)
+    }
+
+    fn in_doubt(&self) -> InDoubt {
+        if self.text.contains("ask") { InDoubt::Ask } else { InDoubt::Repeat }
     }
 
     fn undoable(&self) -> bool {
@@ -351,7 +367,7 @@ impl Wait for Await {
         Some(Duration::from_millis(50))
     }
 
-    fn answer(&self, _: Option<&Reply>) -> Result<i64, ProviderError> {
+    fn answer(&self, _: &[Reply]) -> Result<i64, ProviderError> {
         Ok(0)
     }
 
@@ -480,6 +496,11 @@ impl Lab {
     }
 
     pub fn runtime(&self) -> Runtime {
+        self.runtime_on(Arc::clone(&self.store) as Arc<dyn Store>)
+    }
+
+    /// A runtime with another store.
+    pub fn runtime_on(&self, store: Arc<dyn Store>) -> Runtime {
         let mut providers = Providers::new("lab");
         let lamps = Arc::new(self.lamps.clone());
         providers.bind::<dyn Light>("lamps", lamps.clone(), lamps);
@@ -489,7 +510,7 @@ impl Lab {
         let mut builder = Runtime::builder()
             .modules([("lab", Arc::new(module))])
             .providers(providers)
-            .store(Arc::clone(&self.store) as Arc<dyn Store>)
+            .store(store)
             .limits(self.limits)
             .sink(Arc::new(move |event: &Envelope| events.lock().unwrap().push(event.clone())));
         if let Some(people) = &self.people {

@@ -230,7 +230,7 @@ impl Wait for Hold {
         Some(self.timeout() + self.every() + Duration::from_secs(30))
     }
 
-    fn answer(&self, _: Option<&Reply>) -> Result<Held, ProviderError> {
+    fn answer(&self, _: &[Reply]) -> Result<Held, ProviderError> {
         Err(ProviderError::terminal(error::codes::INTERNAL, "a gate was answered instead of polled"))
     }
 

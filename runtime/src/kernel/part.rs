@@ -1,0 +1,154 @@
+//! Parts of a script that can be stopped on their own: what a guard watches, a step with a deadline, the branches of a `parallel`.
+//!
+//! **Invariant:** what stops a part is in the journal under the part's id. On replay the part stops at the first effect that has
+//! no outcome there, so it comes to the same end.
+
+use std::sync::{Arc, Mutex};
+
+use rhai::{EvalAltResult, NativeCallContext};
+use tokio_util::sync::CancellationToken;
+
+use super::{Kernel, cursor, lock};
+use crate::{
+    error::{RunError, codes},
+    journal::{Entry, replay::Mark},
+    script::{ScriptResult, innermost},
+};
+
+/// One part.
+pub(crate) struct Part {
+    pub(crate) id: String,
+    pub(crate) cancel: CancellationToken,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Its body has ended: it can no longer be stopped.
+    closed: bool,
+    stopped: Option<RunError>,
+}
+
+impl Part {
+    /// Why it was stopped, if it was.
+    pub(crate) fn stopped(&self) -> Option<RunError> {
+        lock(&self.state).stopped.clone()
+    }
+}
+
+impl Kernel {
+    /// Runs `body` as a part of the script that [`Kernel::stop_part`] can stop. Then its error is thrown here, where the script may
+    /// catch it; within the part it cannot.
+    pub(crate) fn within(
+        &self,
+        cx: &NativeCallContext<'_>,
+        id: &str,
+        body: impl FnOnce(&Arc<Part>) -> ScriptResult,
+    ) -> ScriptResult {
+        let around = cursor::cancel();
+        let part =
+            Arc::new(Part { id: id.to_owned(), cancel: around.child_token(), state: Mutex::default() });
+        cursor::enter_part(&part);
+        let result = self.guarded(cx, || body(&part));
+        cursor::leave_part(around);
+        let stopped = {
+            let mut state = lock(&part.state);
+            state.closed = true;
+            state.stopped.clone()
+        };
+        let stopped = match stopped {
+            Some(error) => Some(error),
+            None => self.ended_part(&part, &result).map_err(|error| self.throw(cx, error))?,
+        };
+        match stopped {
+            // What stops more than this part counts more.
+            Some(_) if self.stop_around().is_some() => result,
+            Some(error) => Err(self.throw(cx, error)),
+            None => result,
+        }
+    }
+
+    /// Whether the journal says that a part was stopped which has come to its end by itself.
+    fn ended_part(&self, part: &Part, result: &ScriptResult) -> Result<Option<RunError>, RunError> {
+        let ended = match result {
+            Ok(_) => true,
+            Err(error) => !matches!(innermost(error), EvalAltResult::ErrorTerminated(..)),
+        };
+        if !self.replay.is_empty() {
+            if self.replay.take_mark(&part.id, Mark::Passed)?.is_some() {
+                return Ok(None);
+            }
+            if let Some(error) = self.replay.stopped(&part.id)? {
+                return Ok(Some(error));
+            }
+        }
+        if ended {
+            self.keep(&part.id, &Entry::Passed {});
+        }
+        Ok(None)
+    }
+
+    /// Stops a part. `false`: it has ended or was stopped already.
+    pub(crate) fn stop_part(&self, part: &Part, error: RunError) -> bool {
+        let mut state = lock(&part.state);
+        if state.closed || state.stopped.is_some() {
+            return false;
+        }
+        if !self.replay_only {
+            // Within the lock, so that the journal has it before the part can end.
+            self.journal.add(self.shared.clock.now(), &part.id, &Entry::Stopped { error: error.clone() });
+        }
+        state.stopped = Some(error);
+        drop(state);
+        part.cancel.cancel();
+        true
+    }
+
+    /// The error inside the outermost part around this place that was stopped.
+    pub(super) fn stop_around(&self) -> Option<RunError> {
+        cursor::parts().iter().find_map(|part| part.stopped()).map(|error| inside(&error))
+    }
+
+    /// Why nothing new may begin here, as far as the journal says so: undoing had begun, it is what this runner is there for, or
+    /// the part of the script had been stopped.
+    pub(super) fn frontier(&self) -> Result<(), RunError> {
+        if self.is_rolling_back() {
+            return Ok(());
+        }
+        if let Some(error) = self.replay.undoing()?.or_else(|| self.only_undo.clone()) {
+            self.end_with(error.clone());
+            return Err(error);
+        }
+        self.accept_new_script()?;
+        for part in cursor::parts() {
+            if let Some(error) = self.replay.stopped(&part.id)? {
+                let told = inside(&error);
+                lock(&part.state).stopped.get_or_insert(error);
+                part.cancel.cancel();
+                return Err(told);
+            }
+        }
+        self.live.cancel();
+        Ok(())
+    }
+
+    /// Lets other scripts than those that made the journal go on, if they did all that is in it.
+    fn accept_new_script(&self) -> Result<(), RunError> {
+        if lock(&self.new_script).is_none() {
+            return Ok(());
+        }
+        if let Some((id, recorded)) = self.replay.left()? {
+            let message = format!("the new script goes another way before {id}, which the journal says was done");
+            let error = RunError::new(codes::DIVERGED, message)
+                .hint(format!("journal: {} {}", recorded.effect, recorded.input))
+                .hint("a new script must first do all that was done, in the same steps");
+            return Err(error);
+        }
+        Ok(())
+    }
+}
+
+/// What the effects within a part are told that was stopped with that error.
+fn inside(error: &RunError) -> RunError {
+    RunError::new(codes::STOPPED, error.message.clone())
+}
