@@ -182,6 +182,14 @@ impl Replay {
         }
     }
 
+    /// Whether all effects that are recorded have been asked for, besides those of a rollback.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.shared.over.load(Ordering::Relaxed) || {
+            let known = self.shared.known();
+            !known.reading && known.effects.keys().all(|id| id.starts_with("rollback/"))
+        }
+    }
+
     /// Blocks until `found` has something, or everything was read.
     fn until<T>(&self, mut found: impl FnMut(&mut Known) -> Option<T>) -> Result<Option<T>, RunError> {
         let mut known = self.shared.known();

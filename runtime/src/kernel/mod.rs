@@ -229,12 +229,13 @@ impl Kernel {
         }
         cursor::close();
         let elapsed_ms = self.elapsed_ms(started, planned);
+        let mut replayed = false;
         // A step that the run was paused in has not ended.
         if ok || !self.is_pausing() {
             let entry = Entry::StepEnded { name: name.to_owned(), ok, elapsed_ms };
-            let replayed = self.keep_once(&id, Mark::StepEnded, &entry).replayed;
-            self.emit(Event::StepEnded { id, name: name.to_owned(), ok, elapsed_ms, replayed });
+            replayed = self.keep_once(&id, Mark::StepEnded, &entry).replayed;
         }
+        self.emit(Event::StepEnded { id, name: name.to_owned(), ok, elapsed_ms, replayed });
         result
     }
 

@@ -27,6 +27,8 @@ struct State {
     /// Its body has ended: it can no longer be stopped.
     closed: bool,
     stopped: Option<RunError>,
+    /// It is to be stopped as soon as the journal has been answered.
+    due: Option<RunError>,
 }
 
 impl Part {
@@ -82,6 +84,11 @@ impl Kernel {
                 return Ok(Some(error));
             }
         }
+        let due = lock(&part.state).due.clone();
+        if let Some(error) = due {
+            self.record_stop(&mut lock(&part.state), part, error.clone());
+            return Ok(Some(error));
+        }
         if ended {
             self.keep(&part.id, &Entry::Passed {});
         }
@@ -94,14 +101,37 @@ impl Kernel {
         if state.closed || state.stopped.is_some() {
             return false;
         }
-        if !self.replay_only {
-            // Within the lock, so that the journal has it before the part can end.
-            self.journal.add(self.shared.clock.now(), &part.id, &Entry::Stopped { error: error.clone() });
+        if self.replay_only || !self.replay.is_answered() {
+            // Other branches are still being answered from the journal; they have to get as far as they got.
+            state.due.get_or_insert(error);
+            return false;
         }
-        state.stopped = Some(error);
-        drop(state);
-        part.cancel.cancel();
+        self.record_stop(&mut state, part, error);
         true
+    }
+
+    /// Within the lock, so that the journal has it before the part can end.
+    fn record_stop(&self, state: &mut State, part: &Part, error: RunError) {
+        if state.stopped.is_none() {
+            if !self.replay_only {
+                let entry = Entry::Stopped { error: error.clone() };
+                self.journal.add(self.shared.clock.now(), &part.id, &entry);
+            }
+            state.stopped = Some(error);
+        }
+        part.cancel.cancel();
+    }
+
+    /// Stops a part that is due, once the journal has been answered.
+    pub(super) async fn stop_when_due(&self, part: &Part) {
+        while !self.replay.is_answered() {
+            self.shared.clock.sleep(std::time::Duration::from_millis(5)).await;
+        }
+        let mut state = lock(&part.state);
+        let due = state.due.clone();
+        if let Some(error) = due.filter(|_| !state.closed) {
+            self.record_stop(&mut state, part, error);
+        }
     }
 
     /// The error inside the outermost part around this place that was stopped.
@@ -126,6 +156,11 @@ impl Kernel {
                 lock(&part.state).stopped.get_or_insert(error);
                 part.cancel.cancel();
                 return Err(told);
+            }
+            let due = lock(&part.state).due.clone();
+            if let Some(error) = due {
+                self.record_stop(&mut lock(&part.state), &part, error.clone());
+                return Err(inside(&error));
             }
         }
         self.live.cancel();

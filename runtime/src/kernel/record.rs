@@ -79,14 +79,15 @@ impl Kernel {
         }
         match self.replay.take(&call.id, call.kind, call.effect, &call.print, &call.input)? {
             Some(Recorded { outcome: Some(ended), .. }) => Ok(Past::Ended(ended)),
-            _ if self.replay_only => Err(RunError::new(
-                codes::DIVERGED,
-                format!("the journal has no outcome for {}, which the script asks for", call.id),
-            )
-            .hint("the run stopped there, or its journal is not complete")),
-            Some(Recorded { intent: Some(intent), .. }) => Ok(Past::Doubt(intent)),
+            Some(Recorded { intent: Some(intent), .. }) if !self.replay_only => Ok(Past::Doubt(intent)),
             _ => {
                 self.frontier()?;
+                if self.replay_only {
+                    let text =
+                        format!("the journal has no outcome for {}, which the script asks for", call.id);
+                    return Err(RunError::new(codes::DIVERGED, text)
+                        .hint("the run stopped there, or its journal is not complete"));
+                }
                 Ok(Past::New)
             }
         }

@@ -68,7 +68,7 @@ pub(crate) enum Undoing {
 const UNDO_TRIES: u32 = 3;
 
 /// Time between the first two tries of an undo; longer with each further one.
-const UNDO_PAUSE: Duration = Duration::from_millis(500);
+const UNDO_PAUSE: Duration = Duration::from_millis(250);
 
 impl Kernel {
     /// Undoes everything on the stack. Answers what is left.

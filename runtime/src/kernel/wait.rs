@@ -24,9 +24,6 @@ use crate::{
     world::{Desk, Known, Waited, Waiting},
 };
 
-/// How often answers from elsewhere are looked for.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
-
 impl Kernel {
     pub(super) async fn do_wait(&self, call: &Call, wait: &dyn AnyWait) -> Result<Known, RunError> {
         let text = wait.describe();
@@ -217,20 +214,15 @@ impl Desk for Front<'_> {
         self.asked && self.kernel.journal.is_kept() && !self.kernel.is_plan()
     }
 
-    async fn next(&self) -> Reply {
+    async fn heard(&self) -> Option<Reply> {
         if !self.is_open() {
-            return std::future::pending().await;
+            return None;
         }
-        loop {
-            // A store that cannot be read now is asked again: it may be restarting.
-            let answers = self.kernel.journal.answers(&self.call.id).await.unwrap_or_default();
-            let seen = self.seen.load(Ordering::Relaxed);
-            if let Some(reply) = answers.into_iter().nth(seen) {
-                self.seen.fetch_add(1, Ordering::Relaxed);
-                return reply;
-            }
-            self.kernel.shared.clock.sleep(LOOK_EVERY).await;
-        }
+        // A store that cannot be read now is asked again: it may be restarting.
+        let answers = self.kernel.journal.answers(&self.call.id).await.unwrap_or_default();
+        let reply = answers.into_iter().nth(self.seen.load(Ordering::Relaxed))?;
+        self.seen.fetch_add(1, Ordering::Relaxed);
+        Some(reply)
     }
 }
 

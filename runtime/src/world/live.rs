@@ -14,6 +14,9 @@ use crate::{
     provider::ProviderError,
 };
 
+/// How often answers from elsewhere are looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
 /// Who answers questions.
 #[async_trait]
 pub trait People: Send + Sync {
@@ -201,13 +204,24 @@ impl World for LiveWorld {
             on.emit(Event::Asked { id: on.id().to_owned(), question: question.clone() });
         }
         while question.verdict(&replies).is_none() {
-            let answered = tokio::select! {
-                biased;
-                reply = desk.next() => Ok(reply),
-                reply = self.people.ask(on.id(), question), if here => {
-                    here = false;
-                    reply
+            let elsewhere = async {
+                loop {
+                    on.clock().sleep(LOOK_EVERY).await;
+                    if let Some(reply) = desk.heard().await {
+                        return reply;
+                    }
                 }
+            };
+            let answered = match desk.heard().await {
+                Some(reply) => Ok(reply),
+                None => tokio::select! {
+                    biased;
+                    reply = self.people.ask(on.id(), question), if here => {
+                        here = false;
+                        reply
+                    }
+                    reply = elsewhere, if desk.is_open() || !here => Ok(reply),
+                },
             };
             let mut reply = match answered {
                 Ok(reply) => reply,

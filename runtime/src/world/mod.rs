@@ -71,8 +71,8 @@ pub trait Desk: Send + Sync {
     /// Whether answers can come from elsewhere.
     fn is_open(&self) -> bool;
 
-    /// Waits for the next answer from elsewhere. Never completes where none can come.
-    async fn next(&self) -> Reply;
+    /// The next answer from elsewhere, if one is there.
+    async fn heard(&self) -> Option<Reply>;
 }
 
 /// Carries effects out, each in its own way.
