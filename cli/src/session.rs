@@ -94,7 +94,7 @@ impl Session {
             self.config.environment(&self.environment).map(|env| env.params.clone()).unwrap_or_default();
         Runtime::builder()
             .modules(cutover_stdlib::modules())
-            .global(cutover_stdlib::secrets::secret_type())
+            .global(cutover_stdlib::words())
             .providers(self.providers.take().unwrap_or_default())
             .params(params)
             .limits(ScriptLimits {

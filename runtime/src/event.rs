@@ -474,8 +474,8 @@ impl Emitter {
 /// the word: a secret may be the same by chance.
 pub(crate) fn scrub_fields(json: &mut Value, vault: &Vault) {
     const WORDS: [&str; 13] = [
-        "code", "effect", "event", "found", "grade", "kind", "level", "mode", "outcome", "print", "result", "stream",
-        "undo",
+        "code", "effect", "event", "found", "grade", "kind", "level", "mode", "outcome", "print", "result",
+        "stream", "undo",
     ];
     match json {
         Value::Object(map) => map.iter_mut().for_each(|(field, value)| match &**field {

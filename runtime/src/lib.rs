@@ -5,6 +5,7 @@
 
 pub mod clock;
 mod control;
+mod crash;
 pub mod effect;
 pub mod error;
 pub mod event;

@@ -159,13 +159,7 @@ impl Reply {
 impl Question {
     /// A question that anybody may answer.
     pub fn new(kind: QuestionKind, text: impl Into<String>) -> Self {
-        Self {
-            kind,
-            text: text.into(),
-            items: Vec::new(),
-            choices: Vec::new(),
-            rule: Rule::default(),
-        }
+        Self { kind, text: text.into(), items: Vec::new(), choices: Vec::new(), rule: Rule::default() }
     }
 
     /// Whether a reply counts, given those before it.
@@ -184,7 +178,10 @@ impl Question {
             return Err(format!("{name} is not among those who may answer: {by}"));
         }
         if reply.yes && before.iter().any(|one| one.yes && self::name(&one.by) == name) {
-            return Err(format!("{name} has said yes already: {} different people have to", self.rule.at_least));
+            return Err(format!(
+                "{name} has said yes already: {} different people have to",
+                self.rule.at_least
+            ));
         }
         if !self.choices.is_empty()
             && !reply.choice.as_ref().is_some_and(|choice| self.choices.iter().any(|c| c.name == *choice))

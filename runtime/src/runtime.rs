@@ -289,7 +289,10 @@ impl Runtime {
         }
         let last = store.last(&run.id).await.map_err(RunError::from)?;
         let part = Part {
-            replay: last.as_ref().map(|last| Replay::read(Arc::clone(&store), &run.id, last.seq)).unwrap_or_default(),
+            replay: last
+                .as_ref()
+                .map(|last| Replay::read(Arc::clone(&store), &run.id, last.seq))
+                .unwrap_or_default(),
             store: Some(store),
             epoch: run.epoch + 1,
             last: last.map_or((0, GENESIS), |last| (last.seq, last.hash)),
@@ -339,7 +342,17 @@ impl Runtime {
     }
 
     async fn execute(&self, prepared: Prepared, world: Arc<dyn World>, part: Part, stop: &Stop) -> Report {
-        let Part { store, replay, replay_only, run, epoch, last: (seq, hash), only_undo, new_script, started_by } = part;
+        let Part {
+            store,
+            replay,
+            replay_only,
+            run,
+            epoch,
+            last: (seq, hash),
+            only_undo,
+            new_script,
+            started_by,
+        } = part;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let vault = Arc::<Vault>::default();
         let emitter =

@@ -7,14 +7,13 @@ use cutover_runtime::{
     error::codes,
     event::Sink,
     journal::{SqliteStore, Store},
-    world::{NoPeople, People, YesToAll},
 };
 
 use crate::{
     args::{Exit, Global, Output, Run},
     command::{Refused, complain},
     interrupt,
-    people::Terminal,
+    people::who_answers,
     report::{Out, human::Human, json::JsonLines, theme::Theme},
     session::{Session, read_params, who},
 };
@@ -33,13 +32,7 @@ pub(super) async fn execute(args: &Run, global: &Global) -> Result<Exit, Refused
     // It is never closed: closing moves SQLite's log into the database and deletes it, which the disk has to confirm several
     // times here and in the next run. Left where it is, the log is read by whoever opens the database next.
     std::mem::forget(Arc::clone(&store));
-    let people: Arc<dyn People> = if args.yes {
-        Arc::new(YesToAll { by: who() })
-    } else if Terminal::is_there() {
-        Arc::new(Terminal::new(who(), global.output == Output::Human))
-    } else {
-        Arc::new(NoPeople)
-    };
+    let people = who_answers(args.yes, args.wait, global);
     let runtime = session.runtime().sink(sink).people(people).store(store).started_by(who()).build();
     let stop = Stop::default();
     interrupt::watch(&stop);

@@ -58,12 +58,42 @@ impl Narrator {
                 let verb = if self.replaying { "replay of " } else { "" };
                 self.run_started(&format!("{verb}{runbook} {version}"), environment, &envelope.run, params)
             }
-            Event::StepStarted { id, name } => {
+            Event::Resumed { by, epoch, rollback } => {
+                let what = if *rollback { "taken up to be rolled back" } else { "resumed" };
+                let line = Line::new(Tone::Active, symbol::RUN)
+                    .and(Tone::Strong, what)
+                    .and(Tone::Plain, format!(" by {by}"))
+                    .and(Tone::Dim, format!(", taken up {epoch} times"));
+                vec![line.paint(self.theme, "")]
+            }
+            Event::Settled { id, text, .. } => {
+                let line = Line::new(Tone::Warn, symbol::WARN).and(Tone::Plain, format!("in doubt: {text}"));
+                vec![line.paint(self.theme, &self.margin(id))]
+            }
+            Event::NoReturn { id, why } => {
+                let line = Line::new(Tone::Warn, symbol::WARN)
+                    .and(Tone::Strong, "point of no return")
+                    .and(Tone::Plain, format!(": {why}"));
+                vec![line.paint(self.theme, &self.margin(id))]
+            }
+            Event::GuardStarted { id, watching } => {
+                let line = Line::new(Tone::Active, symbol::STEP)
+                    .and(Tone::Strong, "guard")
+                    .and(Tone::Plain, format!(" {}", watching.join("; ")));
+                vec![line.paint(self.theme, &self.margin(id))]
+            }
+            Event::PartStopped { id, error } => {
+                let line = Line::new(Tone::Bad, symbol::FAIL)
+                    .and(Tone::Strong, "stopped")
+                    .and(Tone::Plain, format!(": {}", error.message));
+                vec![line.paint(self.theme, &self.margin(id))]
+            }
+            Event::StepStarted { id, name, .. } => {
                 let margin = self.margin(id);
                 self.places.open(id);
                 vec![Line::new(Tone::Active, symbol::STEP).and(Tone::Strong, name).paint(self.theme, &margin)]
             }
-            Event::StepEnded { id, name, ok, elapsed_ms } => {
+            Event::StepEnded { id, name, ok, elapsed_ms, .. } => {
                 self.places.close(id);
                 let (tone, sign) = if *ok { (Tone::Good, symbol::PASS) } else { (Tone::Bad, symbol::FAIL) };
                 let line = Line::new(tone, sign).and(Tone::Strong, name).remarks(&[span(*elapsed_ms)]);
@@ -85,19 +115,29 @@ impl Narrator {
             Event::EffectEnded { .. } => self.effect_ended(&envelope.event),
             Event::Asked { id, question } => {
                 let what = match question.kind {
-                    QuestionKind::Confirm => "",
+                    QuestionKind::Confirm | QuestionKind::Checklist => "",
+                    QuestionKind::Approve => "approve: ",
                     QuestionKind::Manual => "by hand: ",
+                    QuestionKind::Doubt => "in doubt: ",
                 };
-                let line = Line::new(Tone::Active, symbol::ASK)
+                let margin = self.margin(id);
+                let mut line = Line::new(Tone::Active, symbol::ASK)
                     .and(Tone::Strong, format!("{what}{}", question.text));
-                vec![line.paint(self.theme, &self.margin(id))]
+                if !question.rule.by.is_empty() {
+                    line = line.and(Tone::Dim, format!(" (by {})", question.rule.by));
+                }
+                let items = question.items.iter().map(|item| format!("    - {item}"));
+                let choices =
+                    question.choices.iter().map(|choice| format!("    {}: {}", choice.name, choice.text));
+                let below = items.chain(choices).map(|text| Line::default().and(Tone::Plain, text));
+                std::iter::once(line).chain(below).map(|line| line.paint(self.theme, &margin)).collect()
             }
             Event::Replied { id, reply } => {
                 // Shown when the wait ends, together with what became of it.
                 self.replies.insert(id.clone(), reply.clone());
                 Vec::new()
             }
-            Event::Note { id, level, text } => {
+            Event::Note { id, level, text, .. } => {
                 let line = match level {
                     NoteLevel::Note => Line::new(Tone::Active, symbol::NOTE).and(Tone::Plain, text),
                     NoteLevel::Log => Line::new(Tone::Dim, symbol::LOG).and(Tone::Dim, text),

@@ -112,7 +112,7 @@ impl Draft {
                     self.title.push(Line::default().and(Tone::Dim, format!("  {given}")));
                 }
             }
-            Event::StepStarted { id, name } => {
+            Event::StepStarted { id, name, .. } => {
                 let around = self.around(id);
                 let heading = Line::new(Tone::Active, symbol::STEP).and(Tone::Strong, name);
                 let step = self.add(around, Content::Step(name.clone(), heading));
@@ -138,11 +138,23 @@ impl Draft {
                     self.line(id, line, None);
                 }
             }
-            Event::Note { id, level, text } => {
+            Event::Note { id, level, text, .. } => {
                 let line = match level {
                     NoteLevel::Note => Line::new(Tone::Active, symbol::NOTE).and(Tone::Plain, text),
                     NoteLevel::Log => Line::new(Tone::Dim, symbol::LOG).and(Tone::Dim, text),
                 };
+                self.line(id, line, None);
+            }
+            Event::NoReturn { id, why } => {
+                let line = Line::new(Tone::Warn, symbol::WARN)
+                    .and(Tone::Strong, "point of no return")
+                    .and(Tone::Plain, format!(": {why}"));
+                self.line(id, line, None);
+            }
+            Event::GuardStarted { id, watching } => {
+                let line = Line::new(Tone::Active, symbol::STEP)
+                    .and(Tone::Strong, "guard")
+                    .and(Tone::Plain, format!(" {}", watching.join("; ")));
                 self.line(id, line, None);
             }
             Event::RunEnded { .. } => self.end = Some(envelope.event.clone()),
@@ -152,6 +164,9 @@ impl Draft {
             | Event::Output { .. }
             | Event::Retrying { .. }
             | Event::Replied { .. }
+            | Event::Resumed { .. }
+            | Event::Settled { .. }
+            | Event::PartStopped { .. }
             | Event::RollbackStarted { .. }
             | Event::RollbackEnded { .. } => {}
         }

@@ -103,7 +103,8 @@ impl Approve {
             && among.len() < usize::try_from(options.at_least).unwrap_or(usize::MAX)
         {
             let why = match among.len() {
-                0 => "nobody may answer: the role has no members besides the person who started the run".to_owned(),
+                0 => "nobody may answer: the role has no members besides the person who started the run"
+                    .to_owned(),
                 few => format!("only {few} may answer, and {} have to", options.at_least),
             };
             return Err(("by", why));
@@ -126,7 +127,8 @@ impl Wait for Approve {
             (n, by) => format!("by {n} of {by}"),
         };
         let within = self.options.timeout.map(|span| format!("within {span}")).unwrap_or_default();
-        let terms = [wanted, within].into_iter().filter(|term| !term.is_empty()).collect::<Vec<_>>().join(", ");
+        let terms =
+            [wanted, within].into_iter().filter(|term| !term.is_empty()).collect::<Vec<_>>().join(", ");
         if !terms.is_empty() {
             text.push_str(&format!(" ({terms})"));
         }

@@ -22,9 +22,10 @@ pub use self::{
     store::{Asked, Beat, Held, Holder, Lock, Request, RequestKind, Run, RunStatus, Store, StoreError},
 };
 use crate::{
+    crash,
     effect::Reply,
     error::{RunError, codes},
-    event::scrub_fields,
+    event::{RunOutcome, scrub_fields},
     script::Bundle,
     secret::Vault,
 };
@@ -151,7 +152,10 @@ impl Journal {
         if batch.is_empty() && !durable {
             return Ok(());
         }
-        if let Err(error) = store.append(&self.run, self.epoch, &batch, durable).await {
+        crash::point("append-before");
+        let appended = store.append(&self.run, self.epoch, &batch, durable).await;
+        crash::point("append-after");
+        if let Err(error) = appended {
             // What could not be written is kept, in order, and nothing more is applied: the next barrier fails as well.
             let mut tail = self.tail();
             let later = std::mem::take(&mut tail.buffer);
@@ -228,6 +232,34 @@ impl Journal {
         self.flush().await?;
         store.close(&self.run, self.epoch, id).await.map_err(RunError::from)
     }
+}
+
+/// Gives up a run that nobody works on: it is aborted, and its targets are free again. What it has done stays.
+///
+/// # Errors
+/// Somebody works on it, or it has ended; the store cannot be written.
+pub async fn abandon(store: &dyn Store, run: &Run, by: &str) -> Result<(), RunError> {
+    let refuse = |why: &str| RunError::new(codes::NOT_RESUMABLE, format!("run {} {why}", run.id));
+    if let Some(held) = run.held.as_ref().filter(|_| run.is_alive()) {
+        let Holder { who, host, pid } = &held.by;
+        return Err(refuse(&format!("is being worked on: {who} on {host}, process {pid}"))
+            .hint(format!("end it first: cutover abort {}", run.id)));
+    }
+    if !run.status.can_go_on() {
+        return Err(refuse(&format!("has ended: {}", run.status.as_str().replace('_', " "))));
+    }
+    if !store.claim(&run.id, run.epoch, &Holder::this(by)).await? {
+        return Err(refuse("was taken over by another runner just now"));
+    }
+    let (now, epoch) = (Timestamp::now(), run.epoch + 1);
+    let (seq, hash) = store.last(&run.id).await?.map_or((0, record::GENESIS), |last| (last.seq, last.hash));
+    let error = RunError::new(codes::ABORTED, format!("{by} abandoned the run; what it had done stays"));
+    let entry = Entry::RunEnded { outcome: RunOutcome::Aborted, error: Some(error), elapsed_ms: 0 };
+    let body = serde_json::to_string(&entry)
+        .map_err(|e| RunError::new(codes::INTERNAL, format!("a record has no JSON form: {e}")))?;
+    store.append(&run.id, epoch, &[Sealed::seal(seq + 1, now, "run", body, &hash)], true).await?;
+    store.end(&run.id, epoch, RunStatus::Ended(RunOutcome::Aborted), now).await?;
+    Ok(())
 }
 
 impl From<StoreError> for RunError {

@@ -224,7 +224,8 @@ impl Replay {
         input: &str,
     ) -> Result<Option<Recorded>, RunError> {
         let ended = |recorded: &Recorded| recorded.outcome.is_some();
-        let whole = self.until(|known| known.effects.get(id).is_some_and(ended).then(|| known.effects.remove(id)))?;
+        let whole =
+            self.until(|known| known.effects.get(id).is_some_and(ended).then(|| known.effects.remove(id)))?;
         let Some(recorded) = whole.unwrap_or_else(|| self.shared.known().effects.remove(id)) else {
             return Ok(None);
         };

@@ -226,7 +226,12 @@ impl Kernel {
     }
 
     /// Targets that live in this process are new in each: those of a resumed run are put where its journal says they were.
-    pub(super) async fn bring_back(&self, call: &Call, change: &dyn AnyChange, to: &Value) -> Result<(), RunError> {
+    pub(super) async fn bring_back(
+        &self,
+        call: &Call,
+        change: &dyn AnyChange,
+        to: &Value,
+    ) -> Result<(), RunError> {
         if self.replay_only || !self.shared.providers.is_ephemeral() {
             return Ok(());
         }
@@ -302,7 +307,12 @@ impl Kernel {
         error.is_pause() || error.is(codes::LOST)
     }
 
-    pub(super) async fn look_again(&self, call: &Call, change: &dyn AnyChange, limits: &Limits) -> Option<Value> {
+    pub(super) async fn look_again(
+        &self,
+        call: &Call,
+        change: &dyn AnyChange,
+        limits: &Limits,
+    ) -> Option<Value> {
         let looked = self
             .attempt(call, limits, Stop::WhenDone, async || self.world.observe(call.on(), change).await)
             .await;

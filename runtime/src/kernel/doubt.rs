@@ -71,11 +71,8 @@ impl Kernel {
                 Ok(()) => self.settle(call, &*change, &limits, to).await,
                 Err(_) => Ok(()),
             };
-            let done = done.map(|()| 1).map_err(|gave_up| NotMoved {
-                gave_up,
-                happened: true,
-                intended: true,
-            });
+            let done =
+                done.map(|()| 1).map_err(|gave_up| NotMoved { gave_up, happened: true, intended: true });
             return self.conclude(call, change, moved, done, Grade::Observed, None).await;
         }
         if now == *from {
@@ -106,10 +103,7 @@ impl Kernel {
             Doubt::DecidedDone => Ok(1),
             _ => Err(NotMoved {
                 gave_up: GaveUp {
-                    error: RunError {
-                        effect: Some(call.id.clone()),
-                        ..RunError::new(codes::FAILED, text)
-                    },
+                    error: RunError { effect: Some(call.id.clone()), ..RunError::new(codes::FAILED, text) },
                     attempts: 1,
                 },
                 happened: true,

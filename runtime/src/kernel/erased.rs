@@ -300,7 +300,10 @@ impl<E: Wait> AnyWait for E {
         encode(&Wait::answer(self, replies)?)
     }
     fn memory(&self, kept: Option<&Value>) -> AnyMemory {
-        Box::new(kept.and_then(|kept| <E::Memory as serde::Deserialize>::deserialize(kept).ok()).unwrap_or_default())
+        Box::new(
+            kept.and_then(|kept| <E::Memory as serde::Deserialize>::deserialize(kept).ok())
+                .unwrap_or_default(),
+        )
     }
     fn keep(&self, memory: &AnyMemory) -> Value {
         memory

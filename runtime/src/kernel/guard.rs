@@ -75,14 +75,12 @@ impl Kernel {
             let _over = over.clone().drop_guard();
             if !self.is_plan() && !self.replay_only {
                 let (kernel, part, over) = (Arc::clone(self), Arc::clone(part), over.clone());
-                let late =
-                    RunError::new(codes::TIMEOUT, format!("{what} did not end within {}", Span(span)));
+                let late = RunError::new(codes::TIMEOUT, format!("{what} did not end within {}", Span(span)));
                 self.handle.spawn(async move {
                     let work = async {
                         kernel.goes_live().await;
-                        let passed = begun
-                            .zip(kernel.replay.last().ok())
-                            .map_or(Duration::ZERO, |(begun, last)| {
+                        let passed =
+                            begun.zip(kernel.replay.last().ok()).map_or(Duration::ZERO, |(begun, last)| {
                                 Duration::try_from(last.duration_since(begun)).unwrap_or_default()
                             });
                         kernel.shared.clock.sleep(span.saturating_sub(passed)).await;

@@ -173,7 +173,8 @@ impl Kernel {
             return Ok(());
         }
         if let Some((id, recorded)) = self.replay.left()? {
-            let message = format!("the new script goes another way before {id}, which the journal says was done");
+            let message =
+                format!("the new script goes another way before {id}, which the journal says was done");
             let error = RunError::new(codes::DIVERGED, message)
                 .hint(format!("journal: {} {}", recorded.effect, recorded.input))
                 .hint("a new script must first do all that was done, in the same steps");

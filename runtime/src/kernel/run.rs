@@ -155,9 +155,7 @@ impl Kernel {
         // What came in the way of undoing is what has to be told.
         match lock(&self.state.fatal).take() {
             Some(over) if over.is(codes::LOST) => (RunOutcome::Aborted, Vec::new(), Some(over)),
-            Some(over) if over.is_pause() && self.journal.is_kept() => {
-                (RunOutcome::Paused, left, Some(over))
-            }
+            Some(over) if over.is_pause() && self.journal.is_kept() => (RunOutcome::Paused, left, Some(over)),
             _ => (outcome, left, Some(error)),
         }
     }

@@ -225,4 +225,3 @@ impl Desk for Front<'_> {
         Some(reply)
     }
 }
-

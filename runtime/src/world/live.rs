@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{Known, Waited, Waiting, World};
 use crate::{
+    crash,
     effect::{On, Polled, Progress, Question, QuestionKind, Reply, Until},
     error::codes,
     event::{Event, Grade, Mode, NoteLevel},
@@ -97,8 +98,11 @@ impl LiveWorld {
     ) -> Result<Waited, ProviderError> {
         let clock = on.clock();
         let start = clock.monotonic();
-        let known =
-            |answer| Waited { answer: Known::Value(answer), grade: Grade::Observed, at_least: Duration::ZERO };
+        let known = |answer| Waited {
+            answer: Known::Value(answer),
+            grade: Grade::Observed,
+            at_least: Duration::ZERO,
+        };
         match wait.until() {
             Until::Elapsed(span) => {
                 clock.sleep(span.saturating_sub(waiting.waited)).await;
@@ -142,7 +146,10 @@ impl World for LiveWorld {
         from: &Value,
         to: &Value,
     ) -> Result<(), ProviderError> {
-        change.apply(on, from, to).await
+        crash::point("apply-before");
+        let done = change.apply(on, from, to).await;
+        crash::point("apply-after");
+        done
     }
 
     async fn settled(&self, on: &On, change: &dyn AnyChange, to: &Value) -> Result<Progress, ProviderError> {
@@ -161,23 +168,24 @@ impl World for LiveWorld {
     }
 
     async fn perform(&self, on: &On, action: &dyn AnyAction) -> Result<(Known, Grade), ProviderError> {
-        Ok((Known::Value(action.perform(on).await?), Grade::Observed))
+        crash::point("apply-before");
+        let done = action.perform(on).await;
+        crash::point("apply-after");
+        Ok((Known::Value(done?), Grade::Observed))
     }
 
     async fn take_back(&self, on: &On, action: &dyn AnyAction, output: &Value) -> Result<(), ProviderError> {
-        action.undo(on, output).await
+        crash::point("apply-before");
+        let done = action.undo(on, output).await;
+        crash::point("apply-after");
+        done
     }
 
     async fn read(&self, on: &On, read: &dyn AnyRead) -> Result<(Known, Grade), ProviderError> {
         Ok((Known::Value(read.read(on).await?), Grade::Observed))
     }
 
-    async fn wait(
-        &self,
-        on: &On,
-        wait: &dyn AnyWait,
-        waiting: Waiting<'_>,
-    ) -> Result<Waited, ProviderError> {
+    async fn wait(&self, on: &On, wait: &dyn AnyWait, waiting: Waiting<'_>) -> Result<Waited, ProviderError> {
         let Some(deadline) = wait.deadline() else { return self.until_over(on, wait, waiting).await };
         let left = deadline.saturating_sub(waiting.waited);
         tokio::select! {

@@ -116,12 +116,7 @@ pub trait World: Send + Sync {
     async fn read(&self, on: &On, read: &dyn AnyRead) -> Result<(Known, Grade), ProviderError>;
 
     /// Waits.
-    async fn wait(
-        &self,
-        on: &On,
-        wait: &dyn AnyWait,
-        waiting: Waiting<'_>,
-    ) -> Result<Waited, ProviderError>;
+    async fn wait(&self, on: &On, wait: &dyn AnyWait, waiting: Waiting<'_>) -> Result<Waited, ProviderError>;
 
     /// Asks people something; answers with their replies once these come to a verdict.
     async fn ask(

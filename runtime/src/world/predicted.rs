@@ -134,12 +134,7 @@ impl World for PredictedWorld {
         Ok((Known::Value(value), if touched { Grade::Stale } else { Grade::Observed }))
     }
 
-    async fn wait(
-        &self,
-        on: &On,
-        wait: &dyn AnyWait,
-        waiting: Waiting<'_>,
-    ) -> Result<Waited, ProviderError> {
+    async fn wait(&self, on: &On, wait: &dyn AnyWait, waiting: Waiting<'_>) -> Result<Waited, ProviderError> {
         let assumed = |answer, at_least| Waited { answer, grade: Grade::Assumed, at_least };
         match wait.until() {
             Until::Elapsed(span) => Ok(assumed(Known::Value(wait.answer(&[])?), span)),

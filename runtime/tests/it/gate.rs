@@ -6,9 +6,7 @@ use async_trait::async_trait;
 use cutover_runtime::{
     Bundle,
     effect::Reply,
-    journal::{
-        Asked, Beat, Holder, Lock, Request, Run, RunStatus, Sealed, SqliteStore, Store, StoreError,
-    },
+    journal::{Asked, Beat, Holder, Lock, Request, Run, RunStatus, Sealed, SqliteStore, Store, StoreError},
 };
 
 /// What appends pass.

@@ -217,16 +217,19 @@ fn a_runner_that_lost_its_run_can_neither_write_nor_apply() {
 fn a_script_that_does_something_else_is_stopped_and_the_run_can_still_go_on() {
     let lab = Lab::new();
     let run = run_and_die(&lab, STORY, Kill::AfterApply(3)).unwrap();
-    let how = Takeover {
-        take_over: true,
-        new_script: Some(bundle(&STORY.replace("seen + 1", "seen + 2"))),
-    };
+    let how = Takeover { take_over: true, new_script: Some(bundle(&STORY.replace("seen + 1", "seen + 2"))) };
     let report = lab.tokio.block_on(lab.runtime().resume(&run, how, &Stop::default())).unwrap();
     assert_eq!(report.outcome, RunOutcome::Paused);
     let error = report.error.unwrap();
     assert_eq!(error.code.as_str(), "diverged");
-    assert!(error.hints.iter().any(|hint| hint.starts_with("journal:") && hint.contains("\"to\":1")), "{error:?}");
-    assert!(error.hints.iter().any(|hint| hint.starts_with("script:") && hint.contains("\"to\":2")), "{error:?}");
+    assert!(
+        error.hints.iter().any(|hint| hint.starts_with("journal:") && hint.contains("\"to\":1")),
+        "{error:?}"
+    );
+    assert!(
+        error.hints.iter().any(|hint| hint.starts_with("script:") && hint.contains("\"to\":2")),
+        "{error:?}"
+    );
     let report = again(&lab, &found(&lab, &run.id));
     assert_eq!(report.outcome, RunOutcome::Succeeded, "{:?}", report.error);
 }
@@ -254,7 +257,8 @@ fn a_succeeded_run_is_rolled_back_later_in_reverse() {
     let report = lab.run(STORY);
     assert_eq!(report.outcome, RunOutcome::Succeeded, "{:?}", report.error);
     let run = found(&lab, &report.run);
-    let back = lab.tokio.block_on(lab.runtime().roll_back(&run, Takeover::default(), &Stop::default())).unwrap();
+    let back =
+        lab.tokio.block_on(lab.runtime().roll_back(&run, Takeover::default(), &Stop::default())).unwrap();
     assert_eq!(back.outcome, RunOutcome::RolledBack, "{back:?}");
     assert_eq!(["a", "b", "c"].map(|lamp| lab.level(lamp)), [0, 0, 0]);
     assert!(lab.lamps.board().rings.iter().any(|ring| ring.starts_with("was 0")));
@@ -274,7 +278,8 @@ fn a_failed_undo_is_tried_again_and_rollback_goes_on_from_there_later() {
     assert_eq!(["a", "b", "c"].map(|lamp| lab.level(lamp)), [1, 1, 0]);
     assert_eq!(report.left.len(), 2, "{:?}", report.left);
     let run = found(&lab, &report.run);
-    let back = lab.tokio.block_on(lab.runtime().roll_back(&run, Takeover::default(), &Stop::default())).unwrap();
+    let back =
+        lab.tokio.block_on(lab.runtime().roll_back(&run, Takeover::default(), &Stop::default())).unwrap();
     assert_eq!(back.outcome, RunOutcome::RolledBack, "{back:?}");
     assert_eq!(["a", "b", "c"].map(|lamp| lab.level(lamp)), [0, 0, 0]);
     assert_eq!(lab.log().iter().filter(|line| *line == "c 1 -> 0").count(), 1, "{:?}", lab.log());

@@ -10,7 +10,7 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use cutover_runtime::quantity::{Comparison, Span, Unit};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Reading;
 
@@ -52,7 +52,8 @@ pub enum Seen {
 }
 
 /// A verdict, with the reason where it is not a pass.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Every bound is kept, and there is enough data to say so.
     Pass,
@@ -77,7 +78,7 @@ impl Verdict {
 }
 
 /// A bound that is broken. Its `Display` fits behind "source: ".
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Breach {
     /// The metric.
     pub metric: String,
@@ -117,7 +118,8 @@ fn show_against(bound: &Comparison, value: f64) -> String {
 }
 
 /// What one metric is at a look.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum State {
     Kept(f64),
     Broken(f64),
@@ -155,7 +157,7 @@ impl State {
 }
 
 /// What the values of one metric were, over the looks that had enough data, in base units (a share 0..1, seconds, a number).
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Summary {
     /// At the last look with data.
     pub last: f64,
@@ -185,7 +187,7 @@ impl Summary {
 }
 
 /// What is remembered of one metric.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Track {
     now: State,
     summary: Summary,
@@ -221,8 +223,8 @@ impl Track {
     }
 }
 
-/// The looks made so far.
-#[derive(Debug, Clone, Default)]
+/// The looks made so far. A resumed run goes on with them.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Watch {
     /// When the first look was made.
     start: Option<Duration>,

@@ -144,6 +144,28 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// One probe of any kind: plain text, or a map as in an entry of `probe::all`. `place` is the argument, for errors.
+    pub(crate) fn one(place: &str, value: Value) -> Result<Self, RunError> {
+        Self::read(0, value).map_err(|e| RunError { message: e.message.replace("entries[0]", place), ..e })
+    }
+
+    /// What is probed, for people.
+    pub(crate) fn subject(&self) -> String {
+        self.describe()
+    }
+
+    /// The targets that it depends on.
+    pub(crate) fn depends_on(&self) -> Vec<Target> {
+        self.targets()
+    }
+
+    /// Makes it, with all its attempts.
+    pub(crate) async fn probe(&self, on: &On) -> Result<(), ProviderError> {
+        Job::new(self).run(on).await.map(drop)
+    }
+}
+
 /// Makes many probes at once.
 #[derive(Debug, Clone, Serialize)]
 pub struct All {
