@@ -364,13 +364,14 @@ impl All {
             return Ok(outcomes.into_iter().flatten().collect());
         }
         const NAMED: usize = 10;
-        let mut message = format!("{} of {total} probes failed", failed.len());
+        let s = if total == 1 { "" } else { "s" };
+        let mut message = format!("{} of {total} probe{s} failed", failed.len());
         if self.allow_failures > 0 {
             message.push_str(&format!(", {} may", self.allow_failures));
         }
         let untried = outcomes.iter().filter(|outcome| outcome.is_none()).count();
         if untried > 0 {
-            message.push_str(&format!(", {untried} were not made"));
+            message.push_str(&format!(", {untried} {} not made", if untried == 1 { "was" } else { "were" }));
         }
         for (index, outcome) in failed.iter().take(NAMED) {
             message.push_str(&format!("\n  [{index}] {}", outcome.error));
