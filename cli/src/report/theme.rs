@@ -117,7 +117,7 @@ impl Theme {
 }
 
 /// Columns of the terminal, where there is one.
-fn columns() -> Option<usize> {
+pub(super) fn columns() -> Option<usize> {
     terminal_size::terminal_size().map(|(columns, _)| usize::from(columns.0))
 }
 
