@@ -16,7 +16,7 @@ fn without_a_terminal_a_question_fails_and_says_what_to_do() {
     ? retire the old pool?
     ✗ confirm retire the old pool?: nobody is there to answer "retire the old pool?"
 
-    failed after [TIME], nothing to undo: nobody is there to answer "retire the old pool?"
+    failed after [TIME], nothing to undo
     ----- stderr
     error[no-answer]: nobody is there to answer "retire the old pool?"
       at run.rhai:2:1
