@@ -223,7 +223,7 @@ impl Entry {
 
     /// Makes it, with all its attempts.
     pub(crate) async fn probe(&self, on: &On) -> Result<(), ProviderError> {
-        Job::new(self).run(on).await.map(drop)
+        self.run(on, None).await.map(drop)
     }
 }
 
