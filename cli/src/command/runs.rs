@@ -2,14 +2,14 @@
 
 use std::io::stdout;
 
-use cutover_runtime::journal::Store as _;
+use cutover_runtime::journal::{Asked, Store as _, StoreError};
 use jiff::Timestamp;
 
 use crate::{
     args::{Exit, Global, Output, Runs},
     command::{Refused, print},
     report::{
-        table::{self, RunRow},
+        table::{self, RunRow, Waiting},
         theme::Theme,
     },
     session::{Session, look},
@@ -18,13 +18,26 @@ use crate::{
 pub(super) async fn execute(args: &Runs, global: &Global) -> Result<Exit, Refused> {
     let folder = Session::folder_of_runs(global)?;
     let limit = if args.all { u32::MAX } else { args.limit };
-    let runs = match look(&folder).await? {
-        Some(store) => store.runs(limit).await.map_err(|e| Refused::failed(e.into()))?,
-        None => Vec::new(),
+    let failed = |e: StoreError| Refused::failed(e.into());
+    let (runs, asked) = match look(&folder).await? {
+        Some(store) => (store.runs(limit).await.map_err(failed)?, store.asked(None).await.map_err(failed)?),
+        None => (Vec::new(), Vec::new()),
     };
     let rows: Vec<RunRow> = runs
         .into_iter()
         .map(|run| RunRow {
+            alive: run.is_alive(),
+            waits_for: asked
+                .iter()
+                .filter(|asked| asked.run == run.id)
+                .map(|Asked { id, question, at, until, .. }| Waiting {
+                    id: id.clone(),
+                    question: question.text.clone(),
+                    by: question.rule.by.clone(),
+                    since: *at,
+                    until: *until,
+                })
+                .collect(),
             elapsed_ms: run
                 .ended_at
                 .map(|end| u64::try_from(end.duration_since(run.started_at).as_millis()).unwrap_or(0)),
