@@ -33,9 +33,12 @@ fn replays_the_same(lab: &Lab, report: &cutover_runtime::Report) {
 
 #[test]
 fn a_breach_ends_a_sleep_a_wait_or_a_question_and_rolls_back_within_100_ms() {
-    for inside in [r#"sleep("1m")"#, r#"lab::wait_for("b", 7)"#, r#"step("deep", || step("er", || sleep("1m")))"#] {
+    for inside in
+        [r#"sleep("1m")"#, r#"lab::wait_for("b", 7)"#, r#"step("deep", || step("er", || sleep("1m")))"#]
+    {
         let lab = Lab::new();
-        let script = format!(r#"lab::set("a", 1); lab::guard("c", 3, || {{ lab::set("b", 1); {inside}; }});"#);
+        let script =
+            format!(r#"lab::set("a", 1); lab::guard("c", 3, || {{ lab::set("b", 1); {inside}; }});"#);
         let report = disturbed(&lab, &script, Duration::from_millis(30));
         assert_eq!(report.outcome, RunOutcome::RolledBack, "{report:?}");
         let error = report.error.clone().unwrap();
@@ -78,7 +81,9 @@ fn a_breach_cannot_be_caught_within_and_can_outside() {
 #[test]
 fn a_guard_ends_with_its_body_and_an_inner_one_does_not_hide_an_outer_one() {
     let lab = Lab::new();
-    let report = lab.run(r#"let v = lab::guard("c", 3, || 42); lab::set("c", 5); sleep("20ms"); if v != 42 { fail("no") }"#);
+    let report = lab.run(
+        r#"let v = lab::guard("c", 3, || 42); lab::set("c", 5); sleep("20ms"); if v != 42 { fail("no") }"#,
+    );
     assert_eq!(report.outcome, RunOutcome::Succeeded, "{:?}", report.error);
     let lab = Lab::new();
     let script = r#"lab::guard("c", 3, || { try { lab::guard("b", 3, || sleep("1m")); } catch { lab::ring("wrong"); } });"#;
@@ -96,9 +101,10 @@ fn a_plan_looks_once_at_what_a_guard_watches() {
     let lab = Lab::new();
     let report = lab.plan(r#"lab::guard("c", 3, || lab::set("a", 1));"#);
     assert_eq!((report.outcome, report.changes), (RunOutcome::Succeeded, 1));
-    let watched = lab.events.lock().unwrap().iter().any(|e| {
-        matches!(&e.event, Event::GuardStarted { watching, .. } if watching == &["c not above 3"])
-    });
+    let watched =
+        lab.events.lock().unwrap().iter().any(
+            |e| matches!(&e.event, Event::GuardStarted { watching, .. } if watching == &["c not above 3"]),
+        );
     assert!(watched);
 }
 
@@ -159,21 +165,24 @@ fn two_runs_cannot_move_one_target_until_the_first_is_over_or_abandoned() {
     stop.pause("ana");
     let first = thread::scope(|scope| {
         let lab = &lab;
-        scope.spawn(move || {
-            let fresh = Stop::default();
-            let stopper = fresh.clone();
-            let bundle = Lab::bundle(r#"lab::set("a", 1); sleep("1m");"#);
-            let waiter = lab.lamps.clone();
-            thread::spawn(move || {
-                while waiter.board().lamps["a"] != 1 {
-                    thread::yield_now();
-                }
-                stopper.pause("ana");
-            });
-            lab.tokio.block_on(lab.runtime().run_until(&bundle, &std::collections::BTreeMap::new(), &fresh)).unwrap()
-        })
-        .join()
-        .unwrap()
+        scope
+            .spawn(move || {
+                let fresh = Stop::default();
+                let stopper = fresh.clone();
+                let bundle = Lab::bundle(r#"lab::set("a", 1); sleep("1m");"#);
+                let waiter = lab.lamps.clone();
+                thread::spawn(move || {
+                    while waiter.board().lamps["a"] != 1 {
+                        thread::yield_now();
+                    }
+                    stopper.pause("ana");
+                });
+                lab.tokio
+                    .block_on(lab.runtime().run_until(&bundle, &std::collections::BTreeMap::new(), &fresh))
+                    .unwrap()
+            })
+            .join()
+            .unwrap()
     });
     assert_eq!(first.outcome, RunOutcome::Paused);
     let other = Lab { stop: Stop::default(), ..lab };

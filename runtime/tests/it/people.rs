@@ -75,7 +75,9 @@ fn an_expired_question_is_a_no_unless_the_script_says_otherwise_and_cannot_be_an
     let lab = Lab::new();
     let report = lab.run(r#"approve("go on?", #{ timeout: "30ms" });"#);
     assert_eq!(report.error.unwrap().message, r#"nobody approved "go on?" within 30ms"#);
-    assert!(!lab.tokio.block_on(lab.store.answer(&report.run, "1:approve", &Reply::new(true, "ana"))).unwrap());
+    assert!(
+        !lab.tokio.block_on(lab.store.answer(&report.run, "1:approve", &Reply::new(true, "ana"))).unwrap()
+    );
     let report = lab.run(
         r#"if approve("go on?", #{ timeout: "30ms", on_timeout: "approve" }).approved { fail("nobody did") }"#,
     );
