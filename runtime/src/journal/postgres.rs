@@ -66,8 +66,16 @@ columns!(PgRow);
 /// covers them; each record is only taken behind the one before it, and where that is missing, what was lost is written once more.
 pub struct PostgresStore {
     link: Link,
-    /// Records by run that may not be on disk yet.
-    unsure: Mutex<HashMap<String, Vec<Sealed>>>,
+    /// By run, what may not be on disk yet.
+    unsure: Mutex<HashMap<String, Unsure>>,
+}
+
+/// The last records of a run, which may not be on disk yet.
+#[derive(Default)]
+struct Unsure {
+    records: Vec<Sealed>,
+    /// Bytes of their bodies.
+    bytes: usize,
 }
 
 impl std::fmt::Debug for PostgresStore {
@@ -125,15 +133,14 @@ impl PostgresStore {
         Ok(version)
     }
 
-    fn unsure(&self) -> MutexGuard<'_, HashMap<String, Vec<Sealed>>> {
+    fn unsure(&self) -> MutexGuard<'_, HashMap<String, Unsure>> {
         self.unsure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether so much of a run is kept that it should be made durable.
     fn is_too_unsure(&self, run: &str) -> bool {
-        self.unsure().get(run).is_some_and(|records| {
-            records.len() >= UNSURE || records.iter().map(|r| r.body.len()).sum::<usize>() >= UNSURE_BYTES
-        })
+        let unsure = self.unsure();
+        unsure.get(run).is_some_and(|kept| kept.records.len() >= UNSURE || kept.bytes >= UNSURE_BYTES)
     }
 
     /// Writes records behind the last one of a run.
@@ -220,7 +227,8 @@ impl PostgresStore {
         let there = self.last(run).await?.map_or(0, |last| last.seq);
         let lost: Vec<Sealed> = {
             let unsure = self.unsure();
-            unsure.get(run).into_iter().flatten().filter(|record| record.seq > there).cloned().collect()
+            let kept = unsure.get(run).map(|kept| &*kept.records).unwrap_or_default();
+            kept.iter().filter(|record| record.seq > there).cloned().collect()
         };
         if lost.first().map(|first| first.seq) != Some(there + 1) {
             let message = format!("{}: record {} of {run} is not there any more", self.describe(), there + 1);
@@ -248,7 +256,7 @@ impl PostgresStore {
     async fn settle(&self, run: &str, epoch: i64) -> Result<(), StoreError> {
         for _ in 0..MENDS {
             let last =
-                self.unsure().get(run).and_then(|records| records.last()).map_or(0, |last| number(last.seq));
+                self.unsure().get(run).and_then(|kept| kept.records.last()).map_or(0, |r| number(r.seq));
             let settled = tried!(self.link.tries(Work::Quick), |connection, _| {
                 // Any write will do: its commit brings all before it to the disk.
                 let done: Option<String> = sqlx::query_scalar(concat!(
@@ -459,7 +467,7 @@ impl Store for PostgresStore {
         durable: bool,
     ) -> Result<(), StoreError> {
         let mut rest = batches(records).peekable();
-        if rest.peek().is_none() && durable {
+        if rest.peek().is_none() {
             return self.settle(run, epoch).await;
         }
         while let Some(batch) = rest.next() {
@@ -470,7 +478,9 @@ impl Store for PostgresStore {
             if durable {
                 unsure.remove(run);
             } else {
-                unsure.entry(run.to_owned()).or_default().extend_from_slice(batch);
+                let kept = unsure.entry(run.to_owned()).or_default();
+                kept.bytes += batch.iter().map(|record| record.body.len()).sum::<usize>();
+                kept.records.extend_from_slice(batch);
             }
         }
         Ok(())
