@@ -1,5 +1,6 @@
 //! Tables of `cutover runs` and `cutover targets`: aligned columns for people, JSON for programs.
 
+use cutover_runtime::journal::Run;
 use jiff::Timestamp;
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
@@ -35,6 +36,22 @@ pub(crate) struct RunRow {
     pub(crate) elapsed_ms: Option<u64>,
     /// Who began it.
     pub(crate) started_by: String,
+}
+
+impl From<Run> for RunRow {
+    fn from(run: Run) -> Self {
+        Self {
+            elapsed_ms: run
+                .ended_at
+                .map(|end| u64::try_from(end.duration_since(run.started_at).as_millis()).unwrap_or(0)),
+            run: run.id,
+            runbook: format!("{} {}", run.runbook, run.version),
+            environment: run.environment,
+            state: run.status.as_str().to_owned(),
+            started: run.started_at,
+            started_by: run.started_by,
+        }
+    }
 }
 
 impl Row for RunRow {

@@ -118,6 +118,14 @@ impl PostgresStore {
         if there { Self::connect(url).await.map(Some) } else { Ok(None) }
     }
 
+    /// Which database a URL means, for people: without user and password.
+    ///
+    /// # Errors
+    /// The URL is wrong.
+    pub fn shown(url: &str) -> Result<String, StoreError> {
+        Address::parse(url).map(|address| address.shown())
+    }
+
     fn at(url: &str) -> Result<Self, StoreError> {
         Ok(Self { link: Link::new(Address::parse(url)?), unsure: Mutex::default() })
     }

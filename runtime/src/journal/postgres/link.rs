@@ -159,15 +159,6 @@ impl Link {
             }
         }
     }
-
-    /// A failure for people: where, what, and what to do next.
-    fn told(&self, failure: &Failure) -> StoreError {
-        let error = StoreError::new(format!("{}: {}", self.address.shown(), said(failure)));
-        match hint(failure, self.address.database()) {
-            Some(hint) => error.hint(hint),
-            None => error,
-        }
-    }
 }
 
 impl<'a> Tries<'a> {
@@ -221,6 +212,16 @@ impl<'a> Tries<'a> {
         Ok(None)
     }
 
+    /// A failure for people: where, what, and what to do next.
+    fn told(&self, failure: &Failure) -> StoreError {
+        let address = &self.link.address;
+        let error = StoreError::new(format!("{}: {}", address.shown(), said(failure)));
+        match hint(failure, address.database(), !self.patience.is_zero()) {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+
     /// Waits until it is worth another attempt, or answers the error if it is not.
     async fn failed(&mut self, failure: &Failure) -> Result<(), StoreError> {
         match remedy(failure) {
@@ -235,14 +236,14 @@ impl<'a> Tries<'a> {
                 self.link.idle().clear();
                 let since = *self.broken_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= self.patience {
-                    return Err(self.link.told(failure));
+                    return Err(self.told(failure));
                 }
                 tracing::warn!(why = %said(failure), "the store cannot be reached; trying again");
                 tokio::time::sleep(self.pause).await;
                 self.pause = (self.pause * 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
                 Ok(())
             }
-            _ => Err(self.link.told(failure)),
+            _ => Err(self.told(failure)),
         }
     }
 }
@@ -329,12 +330,16 @@ fn certificate(text: &str) -> String {
     format!("the server's certificate cannot be trusted: {why}")
 }
 
-fn hint(failure: &Failure, database: &str) -> Option<String> {
+/// `begun`: there may be a run that waits for this.
+fn hint(failure: &Failure, database: &str, begun: bool) -> Option<String> {
     let error = match failure {
         Failure::Silence(_) => None,
         Failure::Connect(error) | Failure::Asked(error) => Some(error),
     };
-    let there = "check that PostgreSQL runs there and can be reached from here; the run can go on afterwards";
+    let there = match begun {
+        true => "check that PostgreSQL runs there and can be reached from here; the run can go on afterwards",
+        false => "check that PostgreSQL runs there and can be reached from here",
+    };
     let Some(error) = error else { return Some(there.to_owned()) };
     if by_server(error).is_none() {
         let text = said(failure);

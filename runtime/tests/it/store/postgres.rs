@@ -206,10 +206,7 @@ async fn a_server_that_is_not_there_is_told_at_once_and_without_the_password() {
     let error = refused(&format!("postgres://ann:s3cret@127.0.0.1:{port}/shop")).await;
     assert!(begun.elapsed() < Duration::from_secs(5));
     assert_eq!(error.message, format!("postgres://127.0.0.1:{port}/shop: Connection refused (os error 111)"));
-    assert_eq!(
-        error.hints,
-        ["check that PostgreSQL runs there and can be reached from here; the run can go on afterwards"]
-    );
+    assert_eq!(error.hints, ["check that PostgreSQL runs there and can be reached from here"]);
     // Somebody is there, who says nothing.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
@@ -502,7 +499,11 @@ async fn a_server_that_stays_away_is_an_error_after_a_while() {
     let begun = Instant::now();
     let error = store.append("r", 1, &chain(1, 1), true).await.unwrap_err();
     assert!((25..45).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
-    assert!(error.message.contains("Connection refused") && error.hints.len() == 1, "{error:?}");
+    assert!(error.message.contains("Connection refused"), "{error:?}");
+    assert_eq!(
+        error.hints,
+        ["check that PostgreSQL runs there and can be reached from here; the run can go on afterwards"]
+    );
     server.run().await;
     store.append("r", 1, &chain(1, 1), true).await.unwrap();
     holds(&store, "r", 1).await;
