@@ -1,5 +1,6 @@
 //! Tables of `cutover runs` and `cutover targets`: aligned columns for people, JSON for programs.
 
+use cutover_runtime::journal::{Asked, Run};
 use jiff::Timestamp;
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
@@ -69,6 +70,35 @@ impl Waiting {
             self.question.clone()
         } else {
             format!("{} ({})", self.question, terms.join(", "))
+        }
+    }
+}
+
+impl RunRow {
+    /// The row of a run, with those of the open questions that it asks.
+    pub(crate) fn new(run: Run, asked: &[Asked]) -> Self {
+        Self {
+            alive: run.is_alive(),
+            waits_for: asked
+                .iter()
+                .filter(|asked| asked.run == run.id)
+                .map(|Asked { id, question, at, until, .. }| Waiting {
+                    id: id.clone(),
+                    question: question.text.clone(),
+                    by: question.rule.by.clone(),
+                    since: *at,
+                    until: *until,
+                })
+                .collect(),
+            elapsed_ms: run
+                .ended_at
+                .map(|end| u64::try_from(end.duration_since(run.started_at).as_millis()).unwrap_or(0)),
+            run: run.id,
+            runbook: format!("{} {}", run.runbook, run.version),
+            environment: run.environment,
+            state: run.status.as_str().to_owned(),
+            started: run.started_at,
+            started_by: run.started_by,
         }
     }
 }

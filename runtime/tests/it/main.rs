@@ -23,3 +23,4 @@ mod rollback;
 mod sandbox;
 mod secrets;
 mod stopping;
+mod store;
