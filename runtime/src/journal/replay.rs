@@ -22,7 +22,7 @@ use super::{
 use crate::{
     effect::Reply,
     error::{RunError, codes},
-    event::Kind,
+    event::{Kind, RunOutcome},
 };
 
 /// What the journal knows about one effect.
@@ -101,6 +101,8 @@ struct Known {
     stopped: HashMap<String, RunError>,
     /// Why undoing began.
     undoing: Option<RunError>,
+    /// Why a person ended the run, if it was not taken up again.
+    aborted: Option<RunError>,
     /// When the last record was added.
     last: Timestamp,
     /// Whether records may still arrive.
@@ -275,6 +277,14 @@ impl Replay {
         self.at_the_end(|known| known.undoing.clone())
     }
 
+    /// Why a person ended the run, if it stands like that. Blocks until everything was read.
+    ///
+    /// # Errors
+    /// Why the journal cannot be read.
+    pub(crate) fn aborted(&self) -> Result<Option<RunError>, RunError> {
+        self.at_the_end(|known| known.aborted.clone())
+    }
+
     /// When the last record was added. Blocks until everything was read.
     ///
     /// # Errors
@@ -391,11 +401,12 @@ impl Known {
             Entry::RollbackStarted { error, .. } => {
                 self.undoing.get_or_insert(error);
             }
+            Entry::RunEnded { outcome: RunOutcome::Aborted, error, .. } => self.aborted = error,
+            Entry::Resumed { .. } => self.aborted = None,
             Entry::Doubt { .. }
             | Entry::RollbackEnded { .. }
             | Entry::RunEnded { .. }
-            | Entry::Paused { .. }
-            | Entry::Resumed { .. } => {}
+            | Entry::Paused { .. } => {}
         }
     }
 }

@@ -239,6 +239,7 @@ fn leaves_open(kind: Kind, outcome: &Outcome) -> bool {
     let Outcome::Failed { error, happened } = outcome else { return false };
     error.is_pause()
         || error.is(codes::LOST)
+        || error.is(codes::ABORTED)
         || (error.is(codes::STOPPED) && happened.is_none() && matches!(kind, Kind::Read | Kind::Wait))
 }
 
