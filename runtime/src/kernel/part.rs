@@ -174,7 +174,10 @@ impl Kernel {
                 return Err(inside(&error));
             }
         }
-        self.live.cancel();
+        if !self.live.is_cancelled() {
+            self.budget.worked_before(self.replay.worked()?);
+            self.live.cancel();
+        }
         Ok(())
     }
 
