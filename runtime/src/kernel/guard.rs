@@ -67,7 +67,7 @@ impl Kernel {
         id: &str,
         what: &str,
         span: Duration,
-        begun: Option<jiff::Timestamp>,
+        begun: Option<Duration>,
         body: impl FnOnce() -> ScriptResult,
     ) -> ScriptResult {
         self.within(cx, id, |part| {
@@ -79,10 +79,9 @@ impl Kernel {
                 self.handle.spawn(async move {
                     let work = async {
                         kernel.goes_live().await;
-                        let passed =
-                            begun.zip(kernel.replay.last().ok()).map_or(Duration::ZERO, |(begun, last)| {
-                                Duration::try_from(last.duration_since(begun)).unwrap_or_default()
-                            });
+                        let passed = begun
+                            .zip(kernel.replay.worked().ok())
+                            .map_or(Duration::ZERO, |(begun, worked)| worked.saturating_sub(begun));
                         kernel.shared.clock.sleep(span.saturating_sub(passed)).await;
                     };
                     tokio::select! {
