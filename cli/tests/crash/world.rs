@@ -1,0 +1,200 @@
+//! All servers that the story works on, and how they stand.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    balancer::Balancer,
+    lab::{
+        cutover::{Cutover, Done},
+        database::Database,
+        http::{Behaviour, Server, pool_server},
+        installed,
+    },
+    messages::Messages,
+    story::{MIGRATIONS, STORY},
+};
+
+/// Where runs are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Store {
+    /// In the state directory.
+    Sqlite,
+    /// In a database of its own.
+    Postgres,
+}
+
+/// Servers of one test, or of one of its threads.
+pub(crate) struct World {
+    pub(crate) cutover: Cutover,
+    pub(crate) balancer: Balancer,
+    pub(crate) messages: Messages,
+    pub(crate) database: Database,
+    pub(crate) pool: Arc<Behaviour>,
+    _store: Option<Database>,
+    _servers: [Server; 2],
+    _folder: TempDir,
+}
+
+/// How all of it stands at an end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) weights: BTreeMap<String, u32>,
+    /// Columns, migrations that are applied, and what ran, in order.
+    pub(crate) database: String,
+    pub(crate) messages: BTreeMap<String, String>,
+    /// Files that commands made, with what is in them.
+    pub(crate) files: BTreeMap<String, String>,
+    /// Changes that the journal says were made.
+    pub(crate) changed: BTreeSet<String>,
+}
+
+const CONFIG: &str = r#"
+default_env = "lab"
+
+[env.lab.traffic.web]
+provider = "haproxy"
+socket = "unix:<socket>"
+backend = "web"
+pools = { blue = ["blue"], green = ["green"] }
+url = "http://<web>"
+pool_urls = { blue = "http://<blue>", green = "http://<green>" }
+
+[env.lab.traffic.api]
+provider = "haproxy"
+socket = "unix:<socket>"
+backend = "api"
+pools = { blue = ["blue"], green = ["green"] }
+url = "http://<api>"
+
+[env.lab.db.main]
+provider = "postgres"
+url_env = "DATABASE_URL"
+migrations = "migrations"
+
+[env.lab.notify.ops]
+provider = "webhook"
+url_env = "OPS_WEBHOOK_URL"
+
+[env.lab.exec]
+allow = ["tee *", "touch *", "rm -f *"]
+dir = "made"
+"#;
+
+const STATE: &str = "
+SELECT (SELECT string_agg(table_name || '.' || column_name, ' ' ORDER BY table_name, column_name)
+          FROM information_schema.columns
+         WHERE table_schema = 'public' AND table_name <> '_cutover_migrations')
+    || ' | ' || coalesce((SELECT string_agg(name, ' ' ORDER BY version) FROM _cutover_migrations), 'none')
+    || ' | ' || coalesce((SELECT string_agg(what, ', ' ORDER BY n) FROM marks), '')";
+
+const FIRST: &str = "
+SET client_min_messages = warning;
+DROP SCHEMA public CASCADE;
+CREATE SCHEMA public;
+CREATE TABLE marks (what text, n int GENERATED ALWAYS AS IDENTITY)";
+
+impl World {
+    /// Starts all of it. `None`: something is not installed, and need not be.
+    pub(crate) fn start(store: Store) -> Option<Self> {
+        if !installed(&["haproxy", "tee", "touch", "rm"]) {
+            return None;
+        }
+        let database = Database::create()?;
+        let kept = (store == Store::Postgres).then(|| database.another());
+        let folder = tempfile::tempdir().expect("a folder");
+        let pool = Arc::<Behaviour>::default();
+        let servers = ["blue", "green"].map(|name| pool_server(name, Arc::clone(&pool)));
+        let [blue, green] = [&servers[0], &servers[1]].map(|server| server.address);
+        let balancer = Balancer::start(folder.path(), blue, green);
+        let messages = Messages::start();
+        let mut cutover = Cutover::new(folder.path())
+            .set("DATABASE_URL", database.url())
+            .set("OPS_WEBHOOK_URL", format!("http://{}/ops", messages.address()));
+        if let Some(kept) = &kept {
+            cutover = cutover.set("CUTOVER_STORE", kept.url());
+        }
+        let config = [
+            ("<socket>", balancer.watched.display().to_string()),
+            ("<web>", balancer.web.to_string()),
+            ("<api>", balancer.api.to_string()),
+            ("<blue>", blue.to_string()),
+            ("<green>", green.to_string()),
+        ]
+        .into_iter()
+        .fold(CONFIG.to_owned(), |config, (name, is)| config.replace(name, &is));
+        cutover.write("cutover.toml", &config).write("story.rhai", STORY);
+        for (name, sql) in MIGRATIONS {
+            cutover.write(&format!("migrations/{name}"), sql);
+        }
+        let this = Self {
+            cutover,
+            balancer,
+            messages,
+            database,
+            pool,
+            _store: kept,
+            _servers: servers,
+            _folder: folder,
+        };
+        this.reset();
+        Some(this)
+    }
+
+    /// Puts everything back to the beginning, without Cutover.
+    pub(crate) fn reset(&self) {
+        self.balancer.reset();
+        self.database.ask(FIRST);
+        self.messages.reset();
+        let made = self.made();
+        drop(std::fs::remove_dir_all(&made));
+        std::fs::create_dir(made).expect("a folder");
+    }
+
+    fn made(&self) -> std::path::PathBuf {
+        self.cutover.folder.join("made")
+    }
+
+    /// Files that commands made.
+    pub(crate) fn files(&self) -> BTreeMap<String, String> {
+        let files = std::fs::read_dir(self.made()).expect("a folder").flatten();
+        let read = |path: &Path| std::fs::read_to_string(path).expect("a file");
+        files.map(|file| (file.file_name().to_string_lossy().into_owned(), read(&file.path()))).collect()
+    }
+
+    /// The records of the last run.
+    pub(crate) fn records(&self) -> Vec<Value> {
+        self.cutover.run(&["show", "last", "--records", "--output", "json"]).exits(0).events()
+    }
+
+    /// How everything stands; checks that the journal verifies and knows of no change that was made twice.
+    pub(crate) fn end(&self) -> End {
+        self.cutover.run(&["verify", "last"]).exits(0);
+        let mut changed = BTreeSet::new();
+        for record in self.records() {
+            if record["entry"]["outcome"]["result"]["changed"].is_object() {
+                let id = record["id"].as_str().expect("an id").to_owned();
+                assert!(changed.insert(id.clone()), "{id} was changed twice");
+            }
+        }
+        End {
+            weights: self.balancer.weights(),
+            database: self.database.ask(STATE),
+            messages: self.messages.once(),
+            files: self.files(),
+            changed,
+        }
+    }
+
+    /// A run of the story, from the beginning.
+    pub(crate) fn run(&self, end: &str) -> Done {
+        self.reset();
+        self.cutover.run(&["run", "story.rhai", "--yes", "--param", &format!("end={end}")])
+    }
+}
