@@ -23,8 +23,8 @@ pub(crate) struct Balancer {
     sets: Arc<Mutex<Vec<String>>>,
 }
 
-/// All traffic on blue.
-const FIRST: [(&str, u32); 4] = [("web/blue", 100), ("web/green", 0), ("api/blue", 100), ("api/green", 0)];
+/// All traffic on blue, on the scale that the provider deals shares out on.
+const FIRST: [(&str, u32); 4] = [("web/blue", 200), ("web/green", 0), ("api/blue", 200), ("api/green", 0)];
 
 impl Balancer {
     /// Starts it before these two servers.
@@ -40,7 +40,7 @@ impl Balancer {
             for (name, front) in [("web", web), ("api", api)] {
                 config.push_str(&format!(
                     "frontend {name}\n  bind {front}\n  default_backend {name}\n\
-                     backend {name}\n  server blue {blue} weight 100\n  server green {green} weight 0\n"
+                     backend {name}\n  server blue {blue} weight 200\n  server green {green} weight 0\n"
                 ));
             }
             std::fs::write(folder.join("haproxy.cfg"), config).expect("written");

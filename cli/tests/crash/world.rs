@@ -43,7 +43,7 @@ pub(crate) struct World {
 }
 
 /// How all of it stands at an end.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct End {
     pub(crate) weights: BTreeMap<String, u32>,
     /// Columns, migrations that are applied, and what ran, in order.
@@ -51,8 +51,37 @@ pub(crate) struct End {
     pub(crate) messages: BTreeMap<String, String>,
     /// Files that commands made, with what is in them.
     pub(crate) files: BTreeMap<String, String>,
-    /// Changes that the journal says were made.
+    /// Changes that the journal says were made, besides those that undid others.
     pub(crate) changed: BTreeSet<String>,
+    /// Undoing, as far as the journal says that it was done.
+    pub(crate) undone: BTreeSet<String>,
+    /// Weights that were set, in no order: branches take turns as they like.
+    pub(crate) sets: Vec<String>,
+}
+
+impl End {
+    /// Panics unless both are the same; tells only what is not.
+    pub(crate) fn is(&self, wanted: &Self) {
+        let mut differs = String::new();
+        let mut compare = |what: &str, is: &dyn std::fmt::Debug, wanted: &dyn std::fmt::Debug| {
+            let (is, wanted) = (format!("{is:?}"), format!("{wanted:?}"));
+            if is != wanted {
+                differs.push_str(&format!("\n{what}\n   is     {is}\n   wanted {wanted}"));
+            }
+        };
+        let less = |a: &BTreeSet<String>, b: &BTreeSet<String>| a.difference(b).cloned().collect::<Vec<_>>();
+        compare("weights", &self.weights, &wanted.weights);
+        compare("database", &self.database, &wanted.database);
+        compare("messages", &self.messages, &wanted.messages);
+        compare("files", &self.files, &wanted.files);
+        for (what, is, wanted) in
+            [("changed", &self.changed, &wanted.changed), ("undone", &self.undone, &wanted.undone)]
+        {
+            compare(what, &less(is, wanted), &less(wanted, is));
+        }
+        compare("sets", &self.sets, &wanted.sets);
+        assert!(differs.is_empty(), "another end:{differs}");
+    }
 }
 
 const CONFIG: &str = r#"
@@ -176,11 +205,16 @@ impl World {
     /// How everything stands; checks that the journal verifies and knows of no change that was made twice.
     pub(crate) fn end(&self) -> End {
         self.cutover.run(&["verify", "last"]).exits(0);
-        let mut changed = BTreeSet::new();
+        let (mut changed, mut undone) = (BTreeSet::new(), BTreeSet::new());
         for record in self.records() {
-            if record["entry"]["outcome"]["result"]["changed"].is_object() {
-                let id = record["id"].as_str().expect("an id").to_owned();
-                assert!(changed.insert(id.clone()), "{id} was changed twice");
+            let result = &record["entry"]["outcome"]["result"];
+            let id = record["id"].as_str().expect("an id");
+            let undoing = id.starts_with("rollback/");
+            if result["changed"].is_object() {
+                let new = if undoing { &mut undone } else { &mut changed }.insert(id.to_owned());
+                assert!(new, "{id} was changed twice");
+            } else if undoing && (result["unchanged"].is_object() || result["performed"].is_object()) {
+                undone.insert(id.to_owned());
             }
         }
         End {
@@ -189,6 +223,8 @@ impl World {
             messages: self.messages.once(),
             files: self.files(),
             changed,
+            undone,
+            sets: self.balancer.sets(),
         }
     }
 
