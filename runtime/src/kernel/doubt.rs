@@ -145,7 +145,12 @@ impl Kernel {
                 (Outcome::Failed { error: error.clone(), happened: None }, Err(error))
             }
         };
-        self.ended(call, Ending { intended: true, about: text.to_owned(), ..Ending::new(outcome, 1) }).await;
+        let seq = self
+            .ended(call, Ending { intended: true, about: text.to_owned(), ..Ending::new(outcome, 1) })
+            .await;
+        if found == Doubt::DecidedDone {
+            self.performed(call, action, &Value::Null, seq);
+        }
         result
     }
 

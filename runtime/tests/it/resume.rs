@@ -331,3 +331,19 @@ fn a_change_that_was_broken_off_half_way_is_decided_by_a_person() {
         assert_eq!(lab.level("a"), level, "{choice}");
     }
 }
+
+#[test]
+fn an_action_that_a_person_says_has_happened_is_undone_with_the_rest() {
+    let lab = Lab::new();
+    let script = r#"lab::ring("ask me", #{ undoable: true }); lab::set("a", 1); fail("no");"#;
+    let run = run_and_die(&lab, script, Kill::AfterAppend(0)).unwrap();
+    again(&lab, &run);
+    let reply = cutover_runtime::effect::Reply {
+        choice: Some("done".into()),
+        ..cutover_runtime::effect::Reply::new(true, "ana")
+    };
+    assert!(lab.tokio.block_on(lab.store.answer(&run.id, "1:lab.ring", &reply)).unwrap());
+    let report = again(&lab, &found(&lab, &run.id));
+    assert_eq!(report.outcome, RunOutcome::RolledBack, "{:?}", report.error);
+    assert!(lab.log().iter().any(|line| line == "unring unseen"), "{:?}", lab.log());
+}
