@@ -11,10 +11,12 @@ use std::{
     time::Instant,
 };
 
+use serde_json::Value;
+
 use crate::{
     balancer::Balancer,
     lab::cutover::{Cutover, Done},
-    person::{Decisions, go_on},
+    person::{Approver, Decisions, decide, go_on},
     world::{End, Store, World},
 };
 
@@ -118,30 +120,36 @@ impl Plot {
         Some((decisions, deaths))
     }
 
-    /// Dies everywhere.
+    /// Dies everywhere, and is taken up each time.
     fn everywhere(&self) {
-        let begun = Instant::now();
         let Some(first) = World::start(self.store) else { return };
         let wanted = self.undisturbed(&first);
         if self.exit == 3 || self.later {
             assert_eq!(wanted.weights, Balancer::first());
+        }
+        drop(first);
+        self.with_worlds(|world, place, n| self.die(world, place, n, &wanted));
+    }
+
+    /// Lets `die` die at each place, for `n` = 1, 2, 3 …, until it comes to its end before.
+    fn with_worlds(&self, die: impl Fn(&World, &str, u32) -> Option<(Decisions, u32)> + Sync) {
+        let begun = Instant::now();
+        let worlds: Vec<World> = (0..WORLDS).map_while(|_| World::start(self.store)).collect();
+        if worlds.is_empty() {
+            return;
         }
         let tally = Tally::default();
         let turn = AtomicU32::new(0);
         // Which places it never came to any more.
         let over = PLACES.map(|_| AtomicBool::new(false));
         let work = |world: &World| {
-            loop {
+            while !over.iter().all(|over| over.load(Ordering::Relaxed)) {
                 let turn = turn.fetch_add(1, Ordering::Relaxed);
                 let (place, n) = (turn as usize % PLACES.len(), (turn / 4 + 1) * self.each);
-                if over.iter().all(|over| over.load(Ordering::Relaxed)) {
-                    return;
-                }
                 if over[place].load(Ordering::Relaxed) {
                     continue;
                 }
-                let died = catch_unwind(AssertUnwindSafe(|| self.die(world, PLACES[place], n, &wanted)));
-                match died {
+                match catch_unwind(AssertUnwindSafe(|| die(world, PLACES[place], n))) {
                     Ok(Some((decisions, deaths))) => tally.passed(&decisions, deaths),
                     Ok(None) => over[place].store(true, Ordering::Relaxed),
                     Err(panic) => {
@@ -151,13 +159,9 @@ impl Plot {
             }
         };
         thread::scope(|scope| {
-            for _ in 1..WORLDS {
-                scope.spawn(|| {
-                    let world = World::start(self.store).expect("servers are there");
-                    work(&world);
-                });
+            for world in &worlds {
+                scope.spawn(|| work(world));
             }
-            work(&first);
         });
         tally.tell(self, begun);
     }
@@ -232,6 +236,71 @@ fn a_run_that_a_guard_stops_killed_anywhere_is_undone_as_if_nobody_had_died() {
 #[test]
 fn a_later_rollback_killed_anywhere_is_gone_on_with_by_another() {
     Plot { name: "a later rollback", later: true, ..RUN }.everywhere();
+}
+
+/// Killed everywhere, and not taken up but undone at once.
+#[test]
+fn a_dead_run_can_be_rolled_back_from_wherever_it_died() {
+    let plot = Plot { name: "a dead run, rolled back", each: 2, ..RUN };
+    plot.with_worlds(|world, place, n| {
+        plot.begin(world);
+        let done = plot.act(&dying(&world.cutover, place, n));
+        if done.code != KILLED {
+            done.exits(plot.exit);
+            return None;
+        }
+        let mut decisions = Decisions::new();
+        let done = go_on(world, &world.cutover, "rollback", &mut decisions);
+        // A run that had changed nothing yet has nothing to undo.
+        assert!([0, 1].contains(&done.code), "{}", done.text());
+        let end = world.end();
+        assert_eq!(end.weights, Balancer::first());
+        assert!(
+            world
+                .database
+                .tables()
+                .split(' ')
+                .all(|table| table == "marks" || table == "_cutover_migrations")
+        );
+        let left: Vec<_> = end.files.keys().filter(|file| *file != "orders-0").collect();
+        assert!(left.is_empty(), "left: {left:?} {}", done.text());
+        Some((decisions, 1))
+    });
+}
+
+#[test]
+fn an_approval_is_given_once_whoever_dies_around_it() {
+    let plot = Plot { name: "a run that a person approves", each: 2, ..RUN };
+    let Some(first) = World::start(plot.store) else { return };
+    let wanted = plot.undisturbed(&first);
+    drop(first);
+    plot.with_worlds(|world, place, n| {
+        plot.begin(world);
+        let mut bob = Approver::default();
+        let done = bob.attend(world, &dying(&world.cutover, place, n), &["run", "story.rhai"]);
+        if done.code != KILLED {
+            done.exits(0);
+            return None;
+        }
+        let mut decisions = Decisions::new();
+        // It may have died before it asked, or before it heard the answer.
+        let mut done = bob.attend(world, &world.cutover, &["resume", "last"]);
+        while done.code == 5 && decisions.len() < 8 {
+            decisions.extend(decide(world, &done));
+            done = bob.attend(world, &world.cutover, &["resume", "last"]);
+        }
+        done.exits(0);
+        assert!(bob.approved);
+        let mut end = plot.settled(world.end());
+        if decisions.iter().any(|(id, _)| id.contains("traffic")) {
+            end.sets.clone_from(&wanted.sets);
+        }
+        end.is(&wanted);
+        let answers = world.records();
+        let by = |record: &&Value| record["entry"]["replied"]["reply"]["by"] == "bob";
+        assert_eq!(answers.iter().filter(by).count(), 1);
+        Some((decisions, 1))
+    });
 }
 
 #[test]
