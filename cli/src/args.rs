@@ -13,7 +13,7 @@ use clap::{
     builder::Resettable, error::ErrorKind,
 };
 use clap_complete::Shell;
-use cutover_runtime::event::RunOutcome;
+use cutover_runtime::{event::RunOutcome, quantity::Span};
 
 /// What the process ends with. Scripts and CI rely on these numbers: they never change their meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,7 +140,11 @@ pub(crate) struct Global {
     /// Configuration file with the environments [default: cutover.toml here or in the nearest folder above].
     #[arg(long, global = true, value_name = "FILE", env = "CUTOVER_CONFIG", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,
-    /// Folder in which runs are kept [default: $XDG_STATE_HOME/cutover or ~/.local/state/cutover].
+    /// Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE for runners on several machines.
+    // Its value may hold a password, which the help would show.
+    #[arg(long, global = true, value_name = "FOLDER|URL", env = "CUTOVER_STORE", hide_env_values = true, value_hint = ValueHint::DirPath)]
+    pub(crate) store: Option<String>,
+    /// Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/cutover or ~/.local/state/cutover].
     #[arg(long, global = true, value_name = "DIR", env = "CUTOVER_STATE_DIR", value_hint = ValueHint::DirPath)]
     pub(crate) state_dir: Option<PathBuf>,
     /// Who reads the output: a person, or a program (one JSON object a line).
@@ -205,6 +209,9 @@ pub(crate) enum Command {
     /// List the targets of an environment.
     #[command(after_help = TARGETS_EXAMPLES)]
     Targets(Targets),
+    /// Look after the place in which runs are kept.
+    #[command(subcommand, subcommand_required = true, arg_required_else_help = true, disable_help_subcommand = true, after_help = STORE_EXAMPLES)]
+    Store(Store),
     /// Write a new runbook to begin with.
     #[command(after_help = NEW_EXAMPLES)]
     New(New),
@@ -250,6 +257,27 @@ const TARGETS_EXAMPLES: &str = "\
 Examples:
   cutover targets
   cutover targets --env production --check";
+
+const STORE_EXAMPLES: &str = "\
+Examples:
+  cutover store migrate --store postgres://cutover@db.example.com/cutover
+  cutover store check
+  cutover store prune --older-than 90d --dry-run";
+
+const STORE_MIGRATE_EXAMPLES: &str = "\
+Examples:
+  cutover store migrate
+  cutover store migrate --store postgres://owner@db.example.com/cutover";
+
+const STORE_CHECK_EXAMPLES: &str = "\
+Examples:
+  cutover store check
+  cutover store check --output json";
+
+const STORE_PRUNE_EXAMPLES: &str = "\
+Examples:
+  cutover store prune --older-than 90d --dry-run
+  cutover store prune --older-than 90d";
 
 const NEW_EXAMPLES: &str = "\
 Examples:
@@ -369,6 +397,51 @@ pub(crate) struct Targets {
     /// Reach each target, without changing anything, and say what answered.
     #[arg(long)]
     pub(crate) check: bool,
+}
+
+/// `cutover store`.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Store {
+    /// Create the tables of the store, or bring them to this version.
+    ///
+    /// A run does the same when it begins. Once the owner of a database has done it, runs need no right to create tables there.
+    #[command(after_help = STORE_MIGRATE_EXAMPLES)]
+    Migrate,
+    /// Look for damage: of the database, and of every record in it.
+    #[command(after_help = STORE_CHECK_EXAMPLES)]
+    Check,
+    /// Remove runs that ended long ago, with their records.
+    ///
+    /// Runs that can go on stay: those that run, have paused, or whose rollback is incomplete.
+    #[command(after_help = STORE_PRUNE_EXAMPLES)]
+    Prune(Prune),
+}
+
+/// `cutover store prune`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Prune {
+    /// How long ago a run must have ended, such as 30d or 12h.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) older_than: Age,
+    /// List the runs without removing them.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// A time that has passed, at least a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Age(pub(crate) Span);
+
+impl FromStr for Age {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let span: Span = text.parse().map_err(|e| format!("{e}"))?;
+        if span.0.as_secs() == 0 {
+            return Err("want a second or more: runs of right now are never removed".to_owned());
+        }
+        Ok(Self(span))
+    }
 }
 
 /// `cutover new`.

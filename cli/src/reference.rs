@@ -222,8 +222,12 @@ fn commands_page() -> String {
     for arg in cli.get_arguments().filter(|arg| arg.is_global_set()) {
         page.push_str(&option(arg));
     }
-    for command in cli.get_subcommands() {
-        let name = command.get_name();
+    let commands = cli.get_subcommands().flat_map(|outer| {
+        let name = outer.get_name();
+        let inner = outer.get_subcommands().map(move |inner| (format!("{name} {}", inner.get_name()), inner));
+        std::iter::once((name.to_owned(), outer)).chain(inner)
+    });
+    for (name, command) in commands {
         let usage = command.clone().render_usage().to_string();
         let usage = usage.trim_start_matches("Usage:").trim().to_owned();
         let mut list = String::new();
@@ -239,9 +243,12 @@ fn commands_page() -> String {
             .map(|line| format!("$ {line}\n"))
             .collect();
         assert!(!examples.is_empty(), "{name} has no examples");
+        if !list.is_empty() {
+            list.push('\n');
+        }
         let _ = write!(
             page,
-            "\n## cutover {name}\n\n{}.\n\n```text\n{usage}\n```\n\n{list}\n```console\n{examples}```\n",
+            "\n## cutover {name}\n\n{}.\n\n```text\n{usage}\n```\n\n{list}```console\n{examples}```\n",
             about(command).trim_end_matches('.')
         );
     }

@@ -3,12 +3,15 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+#[cfg(feature = "postgres")]
+use cutover_runtime::journal::PostgresStore;
 use cutover_runtime::{
     Builder, Bundle, Given, Runtime,
     error::{RunError, codes},
-    journal::{Run, SqliteStore, Store as _},
+    journal::{Run, SqliteStore, Store, StoreError},
     provider::Providers,
     script::ScriptLimits,
 };
@@ -16,6 +19,9 @@ use cutover_stdlib::{
     config::{Config, ConfigErrors, SANDBOX},
     sandbox::{Fault, Sandbox, SandboxOptions},
 };
+
+#[cfg(feature = "postgres")]
+use zeroize::Zeroizing;
 
 use crate::{
     args::{Global, Script},
@@ -28,7 +34,7 @@ pub(crate) struct Session {
     config: Config,
     environment: String,
     providers: std::cell::Cell<Option<Providers>>,
-    state_dir: Option<PathBuf>,
+    global: Global,
 }
 
 fn refuse_config(errors: ConfigErrors, path: Option<&Path>) -> Refused {
@@ -73,12 +79,7 @@ impl Session {
                 .hint("leave out --env, or --fault");
             return Err(Refused::input(vec![error], Sources::new()));
         }
-        Ok(Self {
-            state_dir: global.state_dir.clone(),
-            config,
-            environment,
-            providers: Some(providers).into(),
-        })
+        Ok(Self { global: global.clone(), config, environment, providers: Some(providers).into() })
     }
 
     /// Name of the environment.
@@ -154,44 +155,123 @@ impl Session {
     }
 
     /// Where runs are kept.
-    pub(crate) fn state_dir(&self) -> Result<PathBuf, Refused> {
-        folder(&self.config, self.state_dir.as_deref())
-    }
-
-    /// Where runs are kept, for commands that need no environment.
-    pub(crate) fn folder_of_runs(global: &Global) -> Result<PathBuf, Refused> {
-        folder(&config(global)?, global.state_dir.as_deref())
+    pub(crate) fn place(&self) -> Result<Place, Refused> {
+        Place::of(&self.config, &self.global)
     }
 }
 
-fn folder(config: &Config, given: Option<&Path>) -> Result<PathBuf, Refused> {
-    if let Some(store) = config.store() {
-        if store.contains("://") {
-            let error = RunError::new(
-                codes::JOURNAL,
-                format!("the store \"{}\" is of a kind that is not built yet", kind_of(store)),
-            )
-            .hint("leave `store` out to keep runs in SQLite in the state directory");
-            return Err(Refused::input(vec![error], Sources::new()));
+/// Where runs are kept.
+pub(crate) enum Place {
+    /// In a folder of this machine.
+    Folder(PathBuf),
+    /// In a PostgreSQL database, by its URL, which may hold a password.
+    #[cfg(feature = "postgres")]
+    Database { url: Zeroizing<String>, shown: String },
+}
+
+impl Place {
+    /// For commands that need no environment.
+    pub(crate) fn find(global: &Global) -> Result<Self, Refused> {
+        Self::of(&config(global)?, global)
+    }
+
+    /// The first of these counts: the store of the command line, of the configuration, the folder of the command line, of the
+    /// configuration, the usual one.
+    fn of(config: &Config, global: &Global) -> Result<Self, Refused> {
+        if let Some(store) = &global.store {
+            return Self::named(store);
         }
-        return Ok(PathBuf::from(store));
+        let store = config.store().map_err(|error| {
+            let source = config
+                .path()
+                .and_then(|path| Some((path.display().to_string(), config.source(path)?.to_string())));
+            Refused::input(vec![error], source.into_iter().collect())
+        })?;
+        if let Some(store) = store {
+            return Self::named(store.as_str());
+        }
+        if let Some(folder) = global.state_dir.as_deref().or(config.state_dir()) {
+            return Ok(Self::Folder(folder.to_owned()));
+        }
+        let absolute =
+            |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        absolute("XDG_STATE_HOME")
+            .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
+            .map(|state| Self::Folder(state.join("cutover")))
+            .ok_or_else(|| {
+                let error = RunError::new(codes::JOURNAL, "there is no home directory to keep runs in")
+                    .hint("choose a place with --state-dir");
+                Refused::input(vec![error], Sources::new())
+            })
     }
-    if let Some(folder) = given.or(config.state_dir()) {
-        return Ok(folder.to_owned());
+
+    /// The place of that name. An error shows only what stands before `://`.
+    fn named(store: &str) -> Result<Self, Refused> {
+        let refuse = |message: String, hint: &str| {
+            Refused::input(vec![RunError::new(codes::JOURNAL, message).hint(hint)], Sources::new())
+        };
+        let Some((kind, _)) = store.split_once(":") else { return Ok(Self::Folder(store.into())) };
+        match kind {
+            #[cfg(feature = "postgres")]
+            "postgres" | "postgresql" => match PostgresStore::shown(store) {
+                Ok(shown) => Ok(Self::Database { url: Zeroizing::new(store.to_owned()), shown }),
+                Err(error) => Err(Refused::input(vec![error.into()], Sources::new())),
+            },
+            #[cfg(not(feature = "postgres"))]
+            "postgres" | "postgresql" => Err(refuse(
+                "this build of Cutover keeps no runs in PostgreSQL".to_owned(),
+                "name a folder, or build it with the feature `postgres`",
+            )),
+            kind if store.contains("://") || kind == "sqlite" => Err(refuse(
+                format!("there are no stores of the kind \"{kind}\""),
+                "name a folder, or a database: postgres://USER@HOST/DATABASE",
+            )),
+            _ => Ok(Self::Folder(store.into())),
+        }
     }
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    absolute("XDG_STATE_HOME")
-        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
-        .map(|state| state.join("cutover"))
-        .ok_or_else(|| {
-            let error = RunError::new(codes::JOURNAL, "there is no home directory to keep runs in")
-                .hint("choose a place with --state-dir");
-            Refused::input(vec![error], Sources::new())
+
+    /// The store there, created if need be.
+    pub(crate) async fn open(&self) -> Result<Arc<dyn Store>, Refused> {
+        match self {
+            Self::Folder(folder) => {
+                let store: Arc<dyn Store> = Arc::new(SqliteStore::open(folder).await.map_err(failed)?);
+                // It is never closed: closing moves SQLite's log into the database and deletes it, which the disk has to confirm
+                // several times here and in the next run. Left where it is, the log is read by whoever opens the database next.
+                std::mem::forget(Arc::clone(&store));
+                Ok(store)
+            }
+            #[cfg(feature = "postgres")]
+            Self::Database { url, .. } => Ok(Arc::new(PostgresStore::connect(url).await.map_err(failed)?)),
+        }
+    }
+
+    /// The store there, for looking. `None`: there is none yet.
+    pub(crate) async fn look(&self) -> Result<Option<Arc<dyn Store>>, Refused> {
+        Ok(match self {
+            Self::Folder(folder) => SqliteStore::look(folder)
+                .await
+                .map_err(failed)?
+                .map(|store| Arc::new(store) as Arc<dyn Store>),
+            #[cfg(feature = "postgres")]
+            Self::Database { url, .. } => {
+                PostgresStore::look(url).await.map_err(failed)?.map(|store| Arc::new(store) as Arc<dyn Store>)
+            }
         })
+    }
+
+    /// For people, without credentials.
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Self::Folder(folder) => folder.display().to_string(),
+            #[cfg(feature = "postgres")]
+            Self::Database { shown, .. } => shown.clone(),
+        }
+    }
 }
 
-fn kind_of(url: &str) -> &str {
-    url.split("://").next().unwrap_or(url)
+/// A store that cannot be used.
+pub(crate) fn failed(error: StoreError) -> Refused {
+    Refused::failed(error.into())
 }
 
 fn bind_sandbox(providers: &mut Providers, faults: &[String]) -> Result<(), Refused> {
@@ -239,24 +319,19 @@ pub(crate) fn read_params(script: &Script) -> Result<BTreeMap<String, Given>, Re
     Ok(params)
 }
 
-/// The store in a folder, for looking. `None`: there is none yet.
-pub(crate) async fn look(folder: &Path) -> Result<Option<SqliteStore>, Refused> {
-    SqliteStore::look(folder).await.map_err(|e| Refused::failed(e.into()))
-}
-
 /// The one run that an id, its beginning, its end or `last` means.
-pub(crate) async fn find_run(folder: &Path, id: &str) -> Result<(SqliteStore, Run), Refused> {
+pub(crate) async fn find_run(place: &Place, id: &str) -> Result<(Arc<dyn Store>, Run), Refused> {
     let none = || {
         let error =
-            RunError::new(codes::JOURNAL, format!("there is no run \"{id}\" in {}", folder.display()));
+            RunError::new(codes::JOURNAL, format!("there is no run \"{id}\" in {}", place.describe()));
         Refused::failed(error.hint("list them with `cutover runs`"))
     };
-    let store = look(folder).await?.ok_or_else(none)?;
+    let store = place.look().await?.ok_or_else(none)?;
     let mut found = match id {
         "last" => store.runs(1).await,
         id => store.find(id).await,
     }
-    .map_err(|e| Refused::failed(e.into()))?;
+    .map_err(failed)?;
     match found.len() {
         0 => Err(none()),
         1 => Ok((store, found.remove(0))),

@@ -60,7 +60,8 @@ fn a_variable_that_is_set_to_nothing_is_not_looked_at() {
     .expect("a run");
     let Command::Run(run) = cli.command else { panic!("not a run") };
     assert_eq!((cli.global.state_dir, cli.global.config, run.script.env), (None, None, None));
-    for name in ["CUTOVER_CONFIG", "CUTOVER_STATE_DIR", "CUTOVER_OUTPUT", "CUTOVER_ENV"] {
+    assert_eq!(cli.global.store, None);
+    for name in ["CUTOVER_CONFIG", "CUTOVER_STORE", "CUTOVER_STATE_DIR", "CUTOVER_OUTPUT", "CUTOVER_ENV"] {
         assert!(asked.borrow().iter().any(|known| known == name), "{name}");
     }
 }
@@ -102,6 +103,38 @@ fn options_that_exclude_each_other_are_refused() {
 }
 
 #[test]
+fn old_runs_are_removed_only_with_an_age_of_a_second_or_more() {
+    let age = |line: &str| match read(line).expect(line).command {
+        Command::Store(Store::Prune(prune)) => (prune.older_than.0.to_string(), prune.dry_run),
+        _ => panic!("{line}"),
+    };
+    assert_eq!(age("cutover store prune --older-than 30d --dry-run"), ("720h".to_owned(), true));
+    assert_eq!(age("cutover store prune --older-than 1h30m"), ("1h30m".to_owned(), false));
+    for (line, wanted) in [
+        ("cutover store prune", "--older-than <DURATION>"),
+        ("cutover store prune --older-than 30", "want a number with ms, s, m, h or d"),
+        ("cutover store prune --older-than month", "want a number with ms, s, m, h or d"),
+        ("cutover store prune --older-than=-1d", "want a number with ms, s, m, h or d"),
+        ("cutover store prune --older-than 0d", "want a second or more"),
+        ("cutover store check --older-than 30d", "unexpected argument"),
+        ("cutover store drop", "unrecognized subcommand"),
+    ] {
+        let error = read(line).expect_err(line);
+        assert_eq!(error.exit_code(), 2, "{line}");
+        assert!(error.to_string().contains(wanted), "{line}: {error}");
+    }
+    assert_eq!(read("cutover store").expect_err("no command").exit_code(), 2);
+}
+
+#[test]
+fn the_help_shows_no_value_of_the_store() {
+    // It may be a URL with a password.
+    let command = Cli::command();
+    let store = command.get_arguments().find(|arg| arg.get_id() == "store").expect("an option");
+    assert!(store.is_hide_env_values_set());
+}
+
+#[test]
 fn every_outcome_has_an_exit_code_of_its_own_in_the_table() {
     let outcomes = [
         RunOutcome::Succeeded,
@@ -122,12 +155,23 @@ fn every_outcome_has_an_exit_code_of_its_own_in_the_table() {
 #[test]
 fn every_command_shows_examples_that_parse() {
     let mut lines = 0;
-    for command in Cli::command().get_subcommands() {
+    let all = Cli::command();
+    let within = all.get_subcommands().flat_map(|outer| {
+        let inner = outer
+            .get_subcommands()
+            .map(|inner| (format!("{} {}", outer.get_name(), inner.get_name()), inner));
+        std::iter::once((outer.get_name().to_owned(), outer)).chain(inner)
+    });
+    for (name, command) in within {
         let help = command.get_after_help().expect("examples").to_string();
         for line in help.lines().filter_map(|line| line.trim().strip_prefix("cutover ")) {
             let line = line.split(" > ").next().expect("command");
-            read(&format!("cutover {line}")).expect(line);
-            assert!(line.starts_with(command.get_name()), "{line}");
+            // One command at a time, and a text in quotes as one word.
+            let line =
+                line.split(" && ").next().expect("command").replace("looked at the dashboards", "seen");
+            let line = line.replace("errors in the logs", "seen");
+            read(&format!("cutover {line}")).expect(&line);
+            assert!(line.starts_with(&name), "{line}");
             lines += 1;
         }
     }
@@ -148,10 +192,18 @@ fn help_of_cutover() {
       run          Run a runbook
       plan         Show what a runbook would do, without doing it
       check        Check runbooks without an environment: syntax, names, header
+      resume       Go on with a run that died or was paused
+      rollback     Undo what a run has done
+      approve      Say yes to what a run asks
+      deny         Say no to what a run asks
+      pause        Stop a run at its next safe point; it can be resumed
+      abort        End a run at its next safe point; what it has done stays
+      abandon      Give up a run that nobody works on, and free its targets
       runs         List runs, newest first
       show         Show a run again
       verify       Check that the record of a run was not altered
       targets      List the targets of an environment
+      store        Look after the place in which runs are kept
       new          Write a new runbook to begin with
       completions  Print a script that completes commands in a shell
 
@@ -169,8 +221,15 @@ fn help_of_cutover() {
               
               [env: CUTOVER_CONFIG]
 
+          --store <FOLDER|URL>
+              Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
+              for runners on several machines
+              
+              [env: CUTOVER_STORE]
+
           --state-dir <DIR>
-              Folder in which runs are kept [default: $XDG_STATE_HOME/cutover or ~/.local/state/cutover]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/cutover or
+              ~/.local/state/cutover]
               
               [env: CUTOVER_STATE_DIR]
 
@@ -193,8 +252,8 @@ fn help_of_cutover() {
         2  nothing was begun: the command line, script, parameters or configuration are wrong
         3  failed; all it had done was undone
         4  failed; something is left that a person must undo
-        5  stopped; it can go on
-        6  a person ended it; there was nothing to undo
+        5  stopped; it can go on: cutover resume
+        6  a person ended it, or another runner has it now; what was done stays
         7  a defect in Cutover
       130  interrupted three times: ended at once, without undoing
            With plan --detailed-exitcode: 0 nothing to do, 2 changes, 1 any error.
@@ -234,6 +293,9 @@ fn help_of_run() {
       -y, --yes
               Answer yes to every question. Steps by hand then count as done
 
+      -w, --wait
+              Wait for answers that others give with `cutover approve`
+
       -h, --help
               Print help (see a summary with '-h')
 
@@ -244,8 +306,15 @@ fn help_of_run() {
               
               [env: CUTOVER_CONFIG]
 
+          --store <FOLDER|URL>
+              Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
+              for runners on several machines
+              
+              [env: CUTOVER_STORE]
+
           --state-dir <DIR>
-              Folder in which runs are kept [default: $XDG_STATE_HOME/cutover or ~/.local/state/cutover]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/cutover or
+              ~/.local/state/cutover]
               
               [env: CUTOVER_STATE_DIR]
 
@@ -311,8 +380,15 @@ fn help_of_plan() {
               
               [env: CUTOVER_CONFIG]
 
+          --store <FOLDER|URL>
+              Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
+              for runners on several machines
+              
+              [env: CUTOVER_STORE]
+
           --state-dir <DIR>
-              Folder in which runs are kept [default: $XDG_STATE_HOME/cutover or ~/.local/state/cutover]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/cutover or
+              ~/.local/state/cutover]
               
               [env: CUTOVER_STATE_DIR]
 
@@ -357,8 +433,15 @@ fn help_of_check() {
               
               [env: CUTOVER_CONFIG]
 
+          --store <FOLDER|URL>
+              Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
+              for runners on several machines
+              
+              [env: CUTOVER_STORE]
+
           --state-dir <DIR>
-              Folder in which runs are kept [default: $XDG_STATE_HOME/cutover or ~/.local/state/cutover]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/cutover or
+              ~/.local/state/cutover]
               
               [env: CUTOVER_STATE_DIR]
 
@@ -407,8 +490,15 @@ fn help_of_runs() {
               
               [env: CUTOVER_CONFIG]
 
+          --store <FOLDER|URL>
+              Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
+              for runners on several machines
+              
+              [env: CUTOVER_STORE]
+
           --state-dir <DIR>
-              Folder in which runs are kept [default: $XDG_STATE_HOME/cutover or ~/.local/state/cutover]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/cutover or
+              ~/.local/state/cutover]
               
               [env: CUTOVER_STATE_DIR]
 
@@ -460,8 +550,15 @@ fn help_of_show() {
               
               [env: CUTOVER_CONFIG]
 
+          --store <FOLDER|URL>
+              Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
+              for runners on several machines
+              
+              [env: CUTOVER_STORE]
+
           --state-dir <DIR>
-              Folder in which runs are kept [default: $XDG_STATE_HOME/cutover or ~/.local/state/cutover]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/cutover or
+              ~/.local/state/cutover]
               
               [env: CUTOVER_STATE_DIR]
 
@@ -507,8 +604,15 @@ fn help_of_verify() {
               
               [env: CUTOVER_CONFIG]
 
+          --store <FOLDER|URL>
+              Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
+              for runners on several machines
+              
+              [env: CUTOVER_STORE]
+
           --state-dir <DIR>
-              Folder in which runs are kept [default: $XDG_STATE_HOME/cutover or ~/.local/state/cutover]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/cutover or
+              ~/.local/state/cutover]
               
               [env: CUTOVER_STATE_DIR]
 
@@ -557,8 +661,15 @@ fn help_of_targets() {
               
               [env: CUTOVER_CONFIG]
 
+          --store <FOLDER|URL>
+              Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
+              for runners on several machines
+              
+              [env: CUTOVER_STORE]
+
           --state-dir <DIR>
-              Folder in which runs are kept [default: $XDG_STATE_HOME/cutover or ~/.local/state/cutover]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/cutover or
+              ~/.local/state/cutover]
               
               [env: CUTOVER_STATE_DIR]
 
@@ -615,8 +726,15 @@ fn help_of_new() {
               
               [env: CUTOVER_CONFIG]
 
+          --store <FOLDER|URL>
+              Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
+              for runners on several machines
+              
+              [env: CUTOVER_STORE]
+
           --state-dir <DIR>
-              Folder in which runs are kept [default: $XDG_STATE_HOME/cutover or ~/.local/state/cutover]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/cutover or
+              ~/.local/state/cutover]
               
               [env: CUTOVER_STATE_DIR]
 
@@ -664,8 +782,15 @@ fn help_of_completions() {
               
               [env: CUTOVER_CONFIG]
 
+          --store <FOLDER|URL>
+              Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
+              for runners on several machines
+              
+              [env: CUTOVER_STORE]
+
           --state-dir <DIR>
-              Folder in which runs are kept [default: $XDG_STATE_HOME/cutover or ~/.local/state/cutover]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/cutover or
+              ~/.local/state/cutover]
               
               [env: CUTOVER_STATE_DIR]
 

@@ -5,7 +5,7 @@ use std::{io::Read as _, path::Path};
 use cutover_runtime::{
     effect::{Evidence, Reply},
     error::{RunError, codes},
-    journal::{Asked, Run, Store},
+    journal::{Asked, Run},
 };
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
@@ -15,11 +15,11 @@ use crate::{
     command::{Refused, print},
     render::Sources,
     report::format::clean,
-    session::{Session, find_run, who},
+    session::{Place, find_run, who},
 };
 
 pub(super) async fn execute(args: &Answer, yes: bool, global: &Global) -> Result<Exit, Refused> {
-    let (store, run) = find_run(&Session::folder_of_runs(global)?, &args.run).await?;
+    let (store, run) = find_run(&Place::find(global)?, &args.run).await?;
     let failed = |e: cutover_runtime::journal::StoreError| Refused::failed(e.into());
     let open = store.asked(Some(&run.id)).await.map_err(failed)?;
     let asked = which(&run, open, args.step.as_deref())?;

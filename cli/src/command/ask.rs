@@ -5,20 +5,20 @@ use std::time::Duration;
 use cutover_runtime::{
     error::{RunError, codes},
     event::RunOutcome,
-    journal::{Request, RequestKind, RunStatus, Store as _},
+    journal::{Request, RequestKind, RunStatus},
 };
 
 use crate::{
     args::{Exit, Global, Output, later::Ask},
     command::{Refused, print},
-    session::{Session, find_run, who},
+    session::{Place, find_run, who},
 };
 
 /// How often to look whether it has stopped.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
 pub(super) async fn execute(args: &Ask, kind: RequestKind, global: &Global) -> Result<Exit, Refused> {
-    let (store, mut run) = find_run(&Session::folder_of_runs(global)?, &args.run).await?;
+    let (store, mut run) = find_run(&Place::find(global)?, &args.run).await?;
     let failed = |e: cutover_runtime::journal::StoreError| Refused::failed(e.into());
     if !run.is_alive() {
         let (id, stands) = (&run.id, run.status.as_str().replace('_', " "));

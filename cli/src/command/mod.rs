@@ -11,6 +11,7 @@ mod resume;
 mod run;
 mod runs;
 mod show;
+mod store;
 mod targets;
 mod verify;
 
@@ -63,6 +64,7 @@ pub(crate) async fn execute(cli: Cli) -> Exit {
         Command::Show(args) => show::execute(&args, &global).await,
         Command::Verify(args) => verify::execute(&args, &global).await,
         Command::Targets(args) => targets::execute(&args, &global).await,
+        Command::Store(args) => store::execute(&args, &global).await,
         Command::New(args) => new::execute(&args, &global),
         Command::Completions(args) => completions::execute(&args),
     };

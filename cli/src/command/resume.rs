@@ -6,7 +6,6 @@ use cutover_runtime::{
     Stop, Takeover,
     error::codes,
     event::{RunOutcome, Sink},
-    journal::Store,
 };
 
 use crate::{
@@ -18,7 +17,7 @@ use crate::{
     interrupt,
     people::who_answers,
     report::{Out, human::Human, json::JsonLines, theme::Theme},
-    session::{Session, find_run, who},
+    session::{Place, Session, find_run, who},
 };
 
 pub(super) async fn execute(args: &Resume, global: &Global) -> Result<Exit, Refused> {
@@ -36,8 +35,7 @@ async fn take_up(
     rollback: bool,
     global: &Global,
 ) -> Result<Exit, Refused> {
-    let (store, run) = find_run(&Session::folder_of_runs(global)?, &args.run).await?;
-    let store: Arc<dyn Store> = Arc::new(store);
+    let (store, run) = find_run(&Place::find(global)?, &args.run).await?;
     let session = Session::open(global, Some(&run.environment), &[])?;
     // A run that was begun here may go on here, whatever the environment has become meanwhile; its state is what counts.
     let known = store.bundle(&run.bundle).await.map_err(|e| Refused::failed(e.into()))?;

@@ -2,12 +2,7 @@
 
 use std::{io::stdout, sync::Arc};
 
-use cutover_runtime::{
-    Stop,
-    error::codes,
-    event::Sink,
-    journal::{SqliteStore, Store},
-};
+use cutover_runtime::{Stop, error::codes, event::Sink};
 
 use crate::{
     args::{Exit, Global, Output, Run},
@@ -27,11 +22,7 @@ pub(super) async fn execute(args: &Run, global: &Global) -> Result<Exit, Refused
     let bundle = Session::bundle(&args.script.file)?;
     let params = read_params(&args.script)?;
     session.allow_run()?;
-    let store = SqliteStore::open(&session.state_dir()?).await.map_err(|e| Refused::failed(e.into()))?;
-    let store: Arc<dyn Store> = Arc::new(store);
-    // It is never closed: closing moves SQLite's log into the database and deletes it, which the disk has to confirm several
-    // times here and in the next run. Left where it is, the log is read by whoever opens the database next.
-    std::mem::forget(Arc::clone(&store));
+    let store = session.place()?.open().await?;
     let people = who_answers(args.yes, args.wait, global);
     let runtime = session.runtime().sink(sink).people(people).store(store).started_by(who()).build();
     let stop = Stop::default();

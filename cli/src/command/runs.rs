@@ -2,7 +2,6 @@
 
 use std::io::stdout;
 
-use cutover_runtime::journal::Store as _;
 use jiff::Timestamp;
 
 use crate::{
@@ -12,30 +11,16 @@ use crate::{
         table::{self, RunRow},
         theme::Theme,
     },
-    session::{Session, look},
+    session::{Place, failed},
 };
 
 pub(super) async fn execute(args: &Runs, global: &Global) -> Result<Exit, Refused> {
-    let folder = Session::folder_of_runs(global)?;
     let limit = if args.all { u32::MAX } else { args.limit };
-    let runs = match look(&folder).await? {
-        Some(store) => store.runs(limit).await.map_err(|e| Refused::failed(e.into()))?,
-        None => Vec::new(),
+    let (runs, asked) = match Place::find(global)?.look().await? {
+        Some(store) => (store.runs(limit).await.map_err(failed)?, store.asked(None).await.map_err(failed)?),
+        None => (Vec::new(), Vec::new()),
     };
-    let rows: Vec<RunRow> = runs
-        .into_iter()
-        .map(|run| RunRow {
-            elapsed_ms: run
-                .ended_at
-                .map(|end| u64::try_from(end.duration_since(run.started_at).as_millis()).unwrap_or(0)),
-            run: run.id,
-            runbook: format!("{} {}", run.runbook, run.version),
-            environment: run.environment,
-            state: run.status.as_str().to_owned(),
-            started: run.started_at,
-            started_by: run.started_by,
-        })
-        .collect();
+    let rows: Vec<RunRow> = runs.into_iter().map(|run| RunRow::new(run, &asked)).collect();
     match global.output {
         Output::Json => print(&table::json(&rows)),
         Output::Human if rows.is_empty() => print("no runs yet: begin with `cutover run FILE`\n"),

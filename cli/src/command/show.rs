@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, io::stdout};
 
 use cutover_runtime::{
     event::{Kind, Sink},
-    journal::{Entry, Record, Store as _, history},
+    journal::{Entry, Record, history},
 };
 
 use crate::{
@@ -17,12 +17,12 @@ use crate::{
         json::JsonLines,
         theme::{Theme, Tone, symbol},
     },
-    session::{Session, find_run},
+    session::{Place, failed, find_run},
 };
 
 pub(super) async fn execute(args: &Show, global: &Global) -> Result<Exit, Refused> {
-    let (store, run) = find_run(&Session::folder_of_runs(global)?, &args.run).await?;
-    let sealed = store.records(&run.id).await.map_err(|e| Refused::failed(e.into()))?;
+    let (store, run) = find_run(&Place::find(global)?, &args.run).await?;
+    let sealed = store.records(&run.id).await.map_err(failed)?;
     let records: Vec<Record> = sealed
         .iter()
         .map(|record| {

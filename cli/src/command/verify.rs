@@ -2,27 +2,27 @@
 
 use cutover_runtime::{
     error::{RunError, codes},
-    journal::{Store as _, record::verify},
+    journal::record::verify,
 };
 
 use crate::{
     args::{Exit, Global, Output, Verify},
     command::{Refused, print},
-    session::{Session, find_run},
+    session::{Place, failed, find_run},
 };
 
 pub(super) async fn execute(args: &Verify, global: &Global) -> Result<Exit, Refused> {
-    let (store, run) = find_run(&Session::folder_of_runs(global)?, &args.run).await?;
+    let (store, run) = find_run(&Place::find(global)?, &args.run).await?;
     let fail = |message: String| {
         Refused::failed(
             RunError::new(codes::JOURNAL, message)
                 .hint("somebody or something changed the store: compare it with a backup"),
         )
     };
-    let records = store.records(&run.id).await.map_err(|e| Refused::failed(e.into()))?;
+    let records = store.records(&run.id).await.map_err(failed)?;
     let head = verify(&records)
         .map_err(|broken| fail(format!("{}: record {}: {}", run.id, broken.seq, broken.why)))?;
-    let bundle = store.bundle(&run.bundle).await.map_err(|e| Refused::failed(e.into()))?;
+    let bundle = store.bundle(&run.bundle).await.map_err(failed)?;
     match bundle {
         Some(bundle) if bundle.hash() == run.bundle => {}
         Some(_) => return Err(fail(format!("{}: its scripts are not the ones that were run", run.id))),

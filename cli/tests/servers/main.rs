@@ -15,4 +15,5 @@ mod blue_green;
 mod broken;
 mod exec;
 mod migrations;
+mod store;
 mod tls;

@@ -4,7 +4,10 @@
 //! becomes durable with the next intent, or at the end of the run: a crash can lose the outcome of a read, which is then read
 //! again, never the fact that something was about to be changed.
 
+mod columns;
 mod history;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod record;
 pub mod replay;
 pub mod sqlite;
@@ -14,6 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
+#[cfg(feature = "postgres")]
+pub use self::postgres::PostgresStore;
 pub use self::{
     history::history,
     record::{Doubt, Entry, Outcome, Record, Sealed},

@@ -92,6 +92,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Known {
     effects: HashMap<String, Recorded>,
+    /// How many of them do not belong to a rollback.
+    open: usize,
     marks: HashMap<String, Vec<(Mark, u64, Timestamp)>>,
     replies: HashMap<String, Vec<Reply>>,
     looked: HashMap<String, Looked>,
@@ -186,7 +188,7 @@ impl Replay {
     pub(crate) fn is_answered(&self) -> bool {
         self.shared.over.load(Ordering::Relaxed) || {
             let known = self.shared.known();
-            !known.reading && known.effects.keys().all(|id| id.starts_with("rollback/"))
+            !known.reading && known.open == 0
         }
     }
 
@@ -224,9 +226,8 @@ impl Replay {
         input: &str,
     ) -> Result<Option<Recorded>, RunError> {
         let ended = |recorded: &Recorded| recorded.outcome.is_some();
-        let whole =
-            self.until(|known| known.effects.get(id).is_some_and(ended).then(|| known.effects.remove(id)))?;
-        let Some(recorded) = whole.unwrap_or_else(|| self.shared.known().effects.remove(id)) else {
+        let whole = self.until(|known| known.effects.get(id).is_some_and(ended).then(|| known.remove(id)))?;
+        let Some(recorded) = whole.unwrap_or_else(|| self.shared.known().remove(id)) else {
             return Ok(None);
         };
         if recorded.kind == kind && recorded.effect == effect && recorded.print == print {
@@ -294,8 +295,7 @@ impl Replay {
     /// Why the journal cannot be read.
     pub(crate) fn left(&self) -> Result<Option<(String, Recorded)>, RunError> {
         self.at_the_end(|known| {
-            let mut left: Vec<_> =
-                known.effects.iter().filter(|(id, _)| !id.starts_with("rollback/")).collect();
+            let mut left: Vec<_> = known.effects.iter().filter(|(id, _)| !is_undoing(id)).collect();
             left.sort_by_key(|(_, recorded)| recorded.outcome.as_ref().map(|ended| ended.seq));
             left.first().map(|(id, recorded)| ((*id).clone(), (*recorded).clone()))
         })
@@ -328,7 +328,25 @@ fn decode(page: Vec<Sealed>, chain: &mut Chain) -> Result<Vec<Read>, RunError> {
         .collect()
 }
 
+/// Whether an effect belongs to a rollback.
+fn is_undoing(id: &str) -> bool {
+    id.starts_with("rollback/")
+}
+
 impl Known {
+    fn remove(&mut self, id: &str) -> Option<Recorded> {
+        let recorded = self.effects.remove(id)?;
+        self.open -= usize::from(!is_undoing(id));
+        Some(recorded)
+    }
+
+    fn insert(&mut self, id: String, recorded: Recorded) {
+        let counts = usize::from(!is_undoing(&id));
+        if self.effects.insert(id, recorded).is_none() {
+            self.open += counts;
+        }
+    }
+
     fn add(&mut self, Read { seq, at, id, entry }: Read) {
         self.last = at;
         let mut mark = |id, mark| self.marks.entry(id).or_default().push((mark, seq, at));
@@ -340,8 +358,7 @@ impl Known {
                     // An effect in doubt goes on with what it first intended.
                     Some(recorded) if recorded.outcome.is_none() => {}
                     _ => {
-                        self.effects
-                            .insert(id, Recorded { kind, effect, print, input, intent, outcome: None });
+                        self.insert(id, Recorded { kind, effect, print, input, intent, outcome: None });
                     }
                 }
             }
@@ -352,8 +369,7 @@ impl Known {
                     Some(recorded) => recorded.outcome = outcome,
                     None => {
                         let input = input.unwrap_or_default();
-                        self.effects
-                            .insert(id, Recorded { kind, effect, print, input, intent: None, outcome });
+                        self.insert(id, Recorded { kind, effect, print, input, intent: None, outcome });
                     }
                 }
             }

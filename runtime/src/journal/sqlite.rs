@@ -8,16 +8,16 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
 use sqlx::{
-    ConnectOptions as _, Connection as _, Row as _, SqliteConnection,
+    ConnectOptions as _, Connection as _, SqliteConnection,
     sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous},
 };
 use tokio::sync::Mutex;
 
 use super::{
+    columns::{asked_of, columns, json, lock_of, parsed, run_of, sealed_of},
     record::Sealed,
-    store::{Asked, Beat, Held, Holder, Lock, Request, Run, RunStatus, Store, StoreError},
+    store::{Asked, Beat, Holder, Lock, Request, Run, RunStatus, Store, StoreError},
 };
 use crate::{effect::Reply, script::Bundle};
 
@@ -264,69 +264,12 @@ fn create_file(path: &Path) -> Result<(), StoreError> {
     options.open(path).map(drop).map_err(|e| unusable(path, &e))
 }
 
-fn time(ms: i64) -> Timestamp {
-    Timestamp::from_millisecond(ms).unwrap_or_default()
-}
-
 /// The clock of the store is the one of this machine.
 fn now() -> i64 {
     Timestamp::now().as_millisecond()
 }
 
-fn json<T: serde::Serialize>(value: &T) -> String {
-    // Plain data of this crate's own always encodes.
-    serde_json::to_string(value).unwrap_or_default()
-}
-
-fn parsed<T: DeserializeOwned>(what: &str, text: &str) -> Result<T, sqlx::Error> {
-    serde_json::from_str(text).map_err(|e| sqlx::Error::Decode(format!("{what}: {e}").into()))
-}
-
-fn lock_of(row: &SqliteRow) -> Result<Lock, sqlx::Error> {
-    Ok(Lock {
-        environment: row.try_get("environment")?,
-        target: row.try_get("target")?,
-        run: row.try_get("run")?,
-        started_by: row.try_get("started_by")?,
-        since: time(row.try_get("since_ms")?),
-    })
-}
-
-fn asked_of(row: &SqliteRow) -> Result<Asked, sqlx::Error> {
-    Ok(Asked {
-        run: row.try_get("run")?,
-        id: row.try_get("id")?,
-        question: parsed("question", row.try_get("question")?)?,
-        at: time(row.try_get("at_ms")?),
-        until: row.try_get::<Option<i64>, _>("until_ms")?.map(time),
-    })
-}
-
-fn run_of(row: &SqliteRow) -> Result<Run, sqlx::Error> {
-    let decode = |what: &str, text: String| sqlx::Error::Decode(format!("{what}: {text}").into());
-    let status: String = row.try_get("status")?;
-    let params: String = row.try_get("params")?;
-    let holder: Option<String> = row.try_get("holder")?;
-    let beat: i64 = row.try_get("beat_ms")?;
-    let held = match holder {
-        Some(holder) => Some(Held { by: parsed("holder", &holder)?, silent_ms: now() - beat }),
-        None => None,
-    };
-    Ok(Run {
-        id: row.try_get("id")?,
-        runbook: row.try_get("runbook")?,
-        version: row.try_get("version")?,
-        environment: row.try_get("environment")?,
-        params: serde_json::from_str(&params).map_err(|e| decode("parameters", e.to_string()))?,
-        bundle: row.try_get("bundle")?,
-        status: RunStatus::parse(&status).ok_or_else(|| decode("unknown status", status))?,
-        epoch: row.try_get("epoch")?,
-        started_by: row.try_get("started_by")?,
-        started_at: time(row.try_get("started_ms")?),
-        ended_at: row.try_get::<Option<i64>, _>("ended_ms")?.map(time),
-        held,
-    })
-}
+columns!(SqliteRow);
 
 /// Removes what only a run that goes on needs.
 const LET_GO: [&str; 3] = [
@@ -453,15 +396,17 @@ impl Store for SqliteStore {
     ) -> Result<(), StoreError> {
         if records.is_empty() {
             // A durable commit of anything makes all before it durable.
-            return self
+            let written = self
                 .with(durable, async |connection| {
-                    sqlx::query("UPDATE runs SET epoch = epoch WHERE id = ?")
+                    sqlx::query("UPDATE runs SET epoch = epoch WHERE id = $1 AND epoch = $2")
                         .bind(run)
+                        .bind(epoch)
                         .execute(connection)
                         .await
-                        .map(drop)
                 })
-                .await;
+                .await?
+                .rows_affected();
+            return if written == 0 { Err(StoreError::lost(run)) } else { Ok(()) };
         }
         for batch in records.chunks(BATCH) {
             let written = self
@@ -527,29 +472,37 @@ impl Store for SqliteStore {
     ) -> Result<Option<Lock>, StoreError> {
         let held = self
             .with(false, async |connection| {
+                // One transaction: whoever has it must not let go of it in between.
+                let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+                let mine: bool =
+                    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM runs WHERE id = $1 AND epoch = $2)")
+                        .bind(run)
+                        .bind(epoch)
+                        .fetch_one(&mut *transaction)
+                        .await?;
+                if !mine {
+                    return Ok(None);
+                }
                 sqlx::query(
-                    "INSERT INTO locks (environment, target, run, since_ms)
-                     SELECT $3, $4, id, $5 FROM runs WHERE id = $1 AND epoch = $2
+                    "INSERT INTO locks (environment, target, run, since_ms) VALUES ($1, $2, $3, $4)
                      ON CONFLICT DO NOTHING",
                 )
-                .bind(run)
-                .bind(epoch)
                 .bind(environment)
                 .bind(target)
+                .bind(run)
                 .bind(now())
-                .execute(&mut *connection)
+                .execute(&mut *transaction)
                 .await?;
-                sqlx::query(
+                let held = sqlx::query(
                     "SELECT l.*, r.started_by FROM locks l JOIN runs r ON r.id = l.run
                      WHERE l.environment = $1 AND l.target = $2",
                 )
                 .bind(environment)
                 .bind(target)
-                .fetch_optional(connection)
-                .await?
-                .as_ref()
-                .map(lock_of)
-                .transpose()
+                .fetch_optional(&mut *transaction)
+                .await?;
+                transaction.commit().await?;
+                held.as_ref().map(lock_of).transpose()
             })
             .await?;
         match held {
@@ -639,6 +592,7 @@ impl Store for SqliteStore {
 
     async fn close(&self, run: &str, epoch: i64, id: &str) -> Result<(), StoreError> {
         self.with(false, async |connection| {
+            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
             for table in ["questions", "answers"] {
                 let statement = format!(
                     "DELETE FROM {table} WHERE run = $1 AND id = $3
@@ -648,10 +602,10 @@ impl Store for SqliteStore {
                     .bind(run)
                     .bind(epoch)
                     .bind(id)
-                    .execute(&mut *connection)
+                    .execute(&mut *transaction)
                     .await?;
             }
-            Ok(())
+            transaction.commit().await
         })
         .await
     }
@@ -662,7 +616,7 @@ impl Store for SqliteStore {
                 .bind(i64::from(limit))
                 .fetch_all(connection)
                 .await?;
-            rows.iter().map(run_of).collect()
+            rows.iter().map(|row| run_of(row, now())).collect()
         })
         .await
     }
@@ -676,7 +630,7 @@ impl Store for SqliteStore {
             .bind(id)
             .fetch_all(connection)
             .await?;
-            let mut runs = rows.iter().map(run_of).collect::<Result<Vec<_>, _>>()?;
+            let mut runs = rows.iter().map(|row| run_of(row, now())).collect::<Result<Vec<_>, _>>()?;
             if runs.first().is_some_and(|run| run.id == id) {
                 runs.truncate(1);
             }
@@ -691,17 +645,7 @@ impl Store for SqliteStore {
                 .bind(run)
                 .fetch_optional(connection)
                 .await?;
-            let Some(row) = row else { return Ok(None) };
-            let hash: Vec<u8> = row.try_get("hash")?;
-            Ok(Some(Sealed {
-                seq: row.try_get::<i64, _>("seq")?.unsigned_abs(),
-                at_ms: row.try_get("at_ms")?,
-                id: row.try_get("id")?,
-                body: row.try_get("body")?,
-                hash: hash
-                    .try_into()
-                    .map_err(|_| sqlx::Error::Decode("a hash does not have 32 bytes".into()))?,
-            }))
+            row.as_ref().map(sealed_of).transpose()
         })
         .await
     }

@@ -43,13 +43,14 @@ impl Kernel {
         let order = self.target_lock(&target);
         let _turn = order.lock().await;
         // Where nothing new may begin, what is found is only put on the undo stack.
-        let going = self.frontier();
+        let going = self.may_begin();
         self.take_target(call, &target).await?;
         let Moved { from, to } = &moved;
         let limits = change.limits();
         let looked = self
-            .attempt(call, &limits, Stop::AtOnce, async || self.world.observe(call.on(), &*change).await)
+            .attempt(call, &limits, Stop::WhenDone, async || self.world.observe(call.on(), &*change).await)
             .await;
+        let going = going.and_then(|()| self.may_begin());
         let now = match (looked, &going) {
             (Ok(((now, _), _)), _) => now,
             // It may have happened, so it is undone.
@@ -120,7 +121,7 @@ impl Kernel {
         action: &Arc<dyn AnyAction>,
         text: &str,
     ) -> Result<Option<Known>, RunError> {
-        self.frontier()?;
+        self.may_begin()?;
         if action.in_doubt() == InDoubt::Repeat {
             let how = "it is sent again with the same key, or twice does no harm".to_owned();
             self.settled(call, Doubt::Repeated, how).await;

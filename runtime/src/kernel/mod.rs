@@ -282,9 +282,7 @@ impl Kernel {
         let seq = match self.replay.take_mark(&id, mark) {
             Ok(Some((seq, _))) => seq,
             Ok(None) => {
-                if !self.replay.is_empty() || self.only_undo.is_some() {
-                    self.frontier().map_err(|error| self.throw(cx, error))?;
-                }
+                self.may_begin().map_err(|error| self.throw(cx, error))?;
                 self.keep(&id, entry)
             }
             Err(error) => return Err(self.throw(cx, error)),
@@ -307,7 +305,7 @@ impl Kernel {
         if error.is(codes::STOPPED) {
             return Box::new(EvalAltResult::ErrorTerminated(terminated(), cx.call_position()));
         }
-        if !error.is_catchable() || lock(&self.state.fatal).is_some() {
+        if !error.is_catchable() {
             return self.stop(cx, error);
         }
         Box::new(EvalAltResult::ErrorRuntime(Dynamic::from(self.placed(cx, error)), cx.call_position()))
@@ -385,7 +383,8 @@ impl Kernel {
 
     /// Whether this thread's part of the run was told to stop, or the whole run to end itself.
     fn is_stopped(&self) -> bool {
-        cursor::is_cancelled() || self.stop.is_aborted()
+        // What is in the journal is answered first, in all branches: it has to be known in order to be undone.
+        self.stop.is_aborted() || (cursor::is_cancelled() && self.replay.is_answered())
     }
 
     /// Why this thread's part of the run is to stop.
@@ -418,6 +417,9 @@ impl Kernel {
 
     /// Whether the script must stop before its next effect.
     fn stopped(&self) -> Result<(), RunError> {
+        if !self.replay.is_answered() && !self.stop.is_aborted() {
+            return Ok(());
+        }
         if let Some(error) = lock(&self.state.fatal).clone() {
             return Err(error);
         }

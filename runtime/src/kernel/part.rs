@@ -141,25 +141,34 @@ impl Kernel {
 
     /// Why nothing new may begin here, as far as the journal says so: undoing had begun, it is what this runner is there for, or
     /// the part of the script had been stopped.
-    pub(super) fn frontier(&self) -> Result<(), RunError> {
+    pub(super) fn may_begin(&self) -> Result<(), RunError> {
         if self.is_rolling_back() {
             return Ok(());
         }
+        if !self.replay.is_empty() || self.only_undo.is_some() {
+            self.frontier()?;
+        }
+        if let Some(error) = lock(&self.state.fatal).clone() {
+            return Err(inside(&error));
+        }
+        if cursor::is_cancelled() || self.stop.is_aborted() {
+            return Err(self.why_stopped());
+        }
+        Ok(())
+    }
+
+    /// What the journal says about it, once it has been read to its end.
+    fn frontier(&self) -> Result<(), RunError> {
         if let Some(error) = self.replay.undoing()?.or_else(|| self.only_undo.clone()) {
-            self.end_with(error.clone());
-            return Err(error);
+            let told = inside(&error);
+            self.end_with(error);
+            return Err(told);
         }
         self.accept_new_script()?;
         for part in cursor::parts() {
-            if let Some(error) = self.replay.stopped(&part.id)? {
-                let told = inside(&error);
-                lock(&part.state).stopped.get_or_insert(error);
-                part.cancel.cancel();
-                return Err(told);
-            }
+            // Only this place stops: other branches may still be answered from the journal.
             let due = lock(&part.state).due.clone();
-            if let Some(error) = due {
-                self.record_stop(&mut lock(&part.state), &part, error.clone());
+            if let Some(error) = self.replay.stopped(&part.id)?.or(due) {
                 return Err(inside(&error));
             }
         }

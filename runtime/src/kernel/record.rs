@@ -75,13 +75,14 @@ impl Kernel {
     /// What the journal says about an effect.
     pub(super) fn past(&self, call: &Call) -> Result<Past, RunError> {
         if self.replay.is_empty() && !self.replay_only && self.only_undo.is_none() {
+            // Whether it may begin was asked a moment ago.
             return Ok(Past::New);
         }
         match self.replay.take(&call.id, call.kind, call.effect, &call.print, &call.input)? {
             Some(Recorded { outcome: Some(ended), .. }) => Ok(Past::Ended(ended)),
             Some(Recorded { intent: Some(intent), .. }) if !self.replay_only => Ok(Past::Doubt(intent)),
             _ => {
-                self.frontier()?;
+                self.may_begin()?;
                 if self.replay_only {
                     let text =
                         format!("the journal has no outcome for {}, which the script asks for", call.id);

@@ -37,7 +37,7 @@ impl Kernel {
                 };
             }
             Past::Doubt(intent) => {
-                self.frontier()?;
+                self.may_begin()?;
                 Some(intent)
             }
             Past::New => None,

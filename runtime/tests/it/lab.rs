@@ -20,7 +20,7 @@ use cutover_runtime::{
     target::Target,
     world::People,
 };
-use rhai::{Map, Module, NativeCallContext, plugin::*};
+use rhai::{FnPtr, Map, Module, NativeCallContext, plugin::*};
 use serde::{Deserialize, Serialize};
 
 /// What the provider does with a request.
@@ -56,6 +56,10 @@ pub struct Board {
     /// Faults of the next `apply`s, by lamp.
     pub faults: BTreeMap<String, VecDeque<Fault>>,
     pub unsettled: bool,
+    /// When a guard first found something.
+    pub breached: Option<std::time::Instant>,
+    /// When the first apply after that was made.
+    pub reacted: Option<std::time::Instant>,
     /// Called after each apply and each ring.
     pub after: Option<Arc<dyn Fn() + Send + Sync>>,
 }
@@ -141,7 +145,13 @@ impl Change for Set {
     async fn apply(&self, on: &On, from: &Level, to: &Level) -> Result<(), ProviderError> {
         let lamps = lamps(on)?;
         let fault = lamps.board().faults.get_mut(&self.lamp).and_then(VecDeque::pop_front);
-        lamps.board().log.push(format!("{} {} -> {}", self.lamp, from.0, to.0));
+        {
+            let mut board = lamps.board();
+            board.log.push(format!("{} {} -> {}", self.lamp, from.0, to.0));
+            if board.breached.is_some() {
+                board.reacted.get_or_insert_with(std::time::Instant::now);
+            }
+        }
         let set = |level| lamps.board().lamps.insert(self.lamp.clone(), level);
         match fault {
             None | Some(Fault::None) => {}
@@ -380,8 +390,51 @@ impl Wait for Await {
     }
 }
 
+/// Watches that a lamp is not brighter than it may be.
+#[derive(Serialize)]
+struct NotAbove {
+    lamp: String,
+    level: i64,
+}
+
+impl Wait for NotAbove {
+    const ID: &'static str = "lab.not_above";
+    type Answer = ();
+    type Memory = ();
+
+    fn describe(&self) -> String {
+        format!("{} not above {}", self.lamp, self.level)
+    }
+
+    fn until(&self) -> Until {
+        Until::Polled { every: Duration::from_millis(2), at_least: Duration::ZERO }
+    }
+
+    fn answer(&self, _: &[Reply]) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
+    async fn poll(&self, on: &On, (): &mut (), _: Duration) -> Result<Polled<()>, ProviderError> {
+        let lamps = lamps(on)?;
+        let mut board = lamps.board();
+        let level = board.lamps[&self.lamp];
+        if level > self.level {
+            board.breached.get_or_insert_with(std::time::Instant::now);
+            let text = format!("{} is {level}", self.lamp);
+            return Err(ProviderError::terminal("guard-breached", text));
+        }
+        Ok(Polled::Waiting(String::new()))
+    }
+}
+
 #[export_module]
 pub mod script {
+    /// Runs `body` while a lamp is watched.
+    #[rhai_fn(return_raw, volatile)]
+    pub fn guard(cx: NativeCallContext<'_>, lamp: &str, level: i64, body: FnPtr) -> ScriptResult {
+        cx.guard(vec![Arc::new(NotAbove { lamp: lamp.to_owned(), level })], &body)
+    }
+
     /// Sets a lamp.
     #[rhai_fn(return_raw, volatile)]
     pub fn set(cx: NativeCallContext<'_>, lamp: &str, to: i64) -> ScriptResult {
@@ -513,6 +566,8 @@ impl Lab {
             .providers(providers)
             .store(store)
             .limits(self.limits)
+            .roles(crate::people::roles())
+            .started_by("starter@lab")
             .sink(Arc::new(move |event: &Envelope| events.lock().unwrap().push(event.clone())));
         if let Some(people) = &self.people {
             builder = builder.people(Arc::clone(people));

@@ -22,7 +22,7 @@ use crate::{
 
 /// Where a runner dies.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Kill {
+pub enum Kill {
     BeforeAppend(usize),
     AfterAppend(usize),
     AfterApply(usize),
@@ -30,7 +30,7 @@ enum Kill {
 
 /// Whether the runner is dead: nothing of it reaches the store any more.
 #[derive(Clone, Default)]
-struct Death {
+pub struct Death {
     dead: Arc<AtomicBool>,
     appends: Arc<AtomicUsize>,
     applies: Arc<AtomicUsize>,
@@ -38,7 +38,7 @@ struct Death {
 }
 
 impl Death {
-    fn at(kill: Kill) -> Self {
+    pub fn at(kill: Kill) -> Self {
         Self { at: Some(kill), ..Self::default() }
     }
 
@@ -48,7 +48,7 @@ impl Death {
         }
     }
 
-    fn struck(&self) -> bool {
+    pub fn struck(&self) -> bool {
         self.dead.load(Ordering::Relaxed)
     }
 }
@@ -75,15 +75,20 @@ fn bundle(script: &str) -> Bundle {
     Lab::bundle(script)
 }
 
-/// Runs until the runner dies. `None`: it came to its end before.
-fn run_and_die(lab: &Lab, script: &str, kill: Kill) -> Option<Run> {
-    let death = Death::at(kill);
+/// A store that is dead to a runner once that has died.
+pub fn mortal(lab: &Lab, death: &Death) -> Arc<dyn Store> {
     let hook = death.clone();
     lab.lamps.board().after = Some(Arc::new(move || {
         let n = hook.applies.fetch_add(1, Ordering::Relaxed);
         hook.strike(Kill::AfterApply(n));
     }));
-    let store: Arc<dyn Store> = Arc::new(Gated { inner: Arc::clone(&lab.store), gate: death.clone() });
+    Arc::new(Gated { inner: Arc::clone(&lab.store), gate: death.clone() })
+}
+
+/// Runs until the runner dies. `None`: it came to its end before.
+fn run_and_die(lab: &Lab, script: &str, kill: Kill) -> Option<Run> {
+    let death = Death::at(kill);
+    let store = mortal(lab, &death);
     let report = lab.tokio.block_on(lab.runtime_on(store).run(&bundle(script), &BTreeMap::new())).unwrap();
     lab.lamps.board().after = None;
     if !death.struck() {

@@ -101,9 +101,16 @@ pub struct Config {
     file: Arc<File>,
     environments: Vec<Environment>,
     default_env: Option<String>,
-    store: Option<String>,
+    store: Option<Store>,
     state_dir: Option<PathBuf>,
     limits: Limits,
+}
+
+/// Where runs are kept, or where to find out.
+struct Store {
+    setting: Setting,
+    /// The top level of the file.
+    entry: Entry,
 }
 
 // Not derived: the store may be a URL with a password.
@@ -210,9 +217,13 @@ impl Config {
         self.default_env.as_deref()
     }
 
-    /// Where runs are kept: a path or a URL. A relative path in the file has been taken from the folder of the file.
-    pub fn store(&self) -> Option<&str> {
-        self.store.as_deref()
+    /// Where runs are kept: a path or a URL, which may hold a password. A relative path in the file has been taken from the folder
+    /// of the file. Fetched now, if the file says that it is elsewhere.
+    ///
+    /// # Errors
+    /// `config`: the variable is not set, or the file cannot be read, that `store` names.
+    pub fn store(&self) -> Result<Option<Resolved>, ConfigError> {
+        self.store.as_ref().map(|store| store.setting.resolve(&store.entry, "store")).transpose()
     }
 
     /// The folder for what runs leave behind.

@@ -7,7 +7,7 @@ use serde_json::{Number, Value as Json};
 use toml_edit::{Item, Key, Table, TableLike, Value};
 
 use super::{
-    Config, ConfigError, Entry, Environment, Limits, NOUNS, SANDBOX,
+    Config, ConfigError, Entry, Environment, Limits, NOUNS, SANDBOX, Setting, Store,
     decode::{Home, decode, placed, unknown_key},
     file::{File, describe, pairs},
 };
@@ -38,7 +38,7 @@ impl Reader<'_> {
                     config.default_env = self.text(&path, item);
                     default_at = item.span().map(|span| span.start);
                 }
-                "store" => config.store = self.text(&path, item).map(|text| self.store(text)),
+                "store" => config.store = self.store(key, item),
                 "state_dir" => config.state_dir = self.text(&path, item).map(|text| self.beside(&text)),
                 "limits" => config.limits = self.limits(key, item),
                 "env" => config.environments = self.environments(item),
@@ -64,13 +64,13 @@ impl Reader<'_> {
 
     /// `CUTOVER_ENV`, `CUTOVER_STORE` and `CUTOVER_STATE_DIR`. Empty is as good as not set, as shells treat such variables.
     fn short_variables(&mut self, mut config: Config) -> Config {
-        for (name, value) in [
-            ("CUTOVER_ENV", &mut config.default_env as &mut Option<String>),
-            ("CUTOVER_STORE", &mut config.store),
-        ] {
-            if let Some(text) = self.short_variable(name) {
-                *value = Some(text);
-            }
+        if let Some(name) = self.short_variable("CUTOVER_ENV") {
+            config.default_env = Some(name);
+        }
+        if let Some(place) = self.short_variable("CUTOVER_STORE") {
+            let key = Key::new("store");
+            let entry = self.entry(&[], &key, Table::new(), String::new(), None);
+            config.store = Some(Store { setting: Setting::plain(place), entry });
         }
         // A path may be any bytes, so this one need not be text.
         if let Some(folder) = self.file.variables.get("CUTOVER_STATE_DIR").filter(|folder| !folder.is_empty())
@@ -298,19 +298,39 @@ impl Reader<'_> {
         }
     }
 
-    /// A store that is a relative path is taken from the folder of the file, so that all folders below share it.
-    fn store(&self, text: String) -> String {
+    /// Where runs are kept. A relative path in the file is taken from the folder of the file, so that all folders below share it.
+    fn store(&mut self, key: &Key, item: &Item) -> Option<Store> {
+        #[derive(serde::Deserialize)]
+        struct Settings {
+            store: Setting,
+        }
+        let mut table = Table::new();
+        table.insert_formatted(key, item.clone());
+        let entry = self.entry(&[], key, table, String::new(), None);
+        let setting = match entry.settings::<Settings>() {
+            Ok(settings) => settings.store,
+            Err(error) => {
+                self.errors.push(error);
+                return None;
+            }
+        };
+        let Some(text) = setting.as_plain() else { return Some(Store { setting, entry }) };
+        if text.is_empty() {
+            self.errors.push(entry.bad_setting("store", "the text is empty"));
+            return None;
+        }
         let is_url = text.split_once(':').is_some_and(|(scheme, _)| {
             scheme.len() > 1
                 && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
         });
         let folder = self.file.path.as_deref().and_then(std::path::Path::parent);
-        match folder.map(|folder| folder.join(&text)) {
+        let setting = match folder.map(|folder| folder.join(text)) {
             Some(path) if !is_url && self.file.overridden(&["store"]).is_none() => {
-                path.to_str().map_or(text, str::to_owned)
+                path.to_str().map_or_else(|| setting.clone(), Setting::from)
             }
-            _ => text,
-        }
+            _ => setting,
+        };
+        Some(Store { setting, entry })
     }
 }
 

@@ -45,6 +45,14 @@ impl Setting {
         Self(Origin::Plain(text.into()))
     }
 
+    /// The text, if it stands in the configuration itself.
+    pub(super) fn as_plain(&self) -> Option<&str> {
+        match &self.0 {
+            Origin::Plain(text) => Some(text),
+            Origin::Env(_) | Origin::File(_) => None,
+        }
+    }
+
     /// Fetches the value. `key` is the setting's name in `entry`, for errors. Called at each use, so that a file that was
     /// replaced is read anew; variables are those that the configuration was loaded with. The line end after the value in
     /// a file is dropped.

@@ -279,7 +279,8 @@ impl Wait for Hold {
             let (min, max) = (bound.show(seen.min), bound.show(seen.max));
             Some(if min == max { format!("{metric} {min}") } else { format!("{metric} {min} to {max}") })
         });
-        format!("{} in {} looks", values.collect::<Vec<_>>().join(", "), held.polls)
+        let s = if held.polls == 1 { "" } else { "s" };
+        format!("{} in {} look{s}", values.collect::<Vec<_>>().join(", "), held.polls)
     }
 }
 

@@ -104,17 +104,27 @@ impl fmt::Display for Breach {
     }
 }
 
-/// A value in the unit of its bound; exact where rounding would make it look equal to a bound that it is not equal to.
+/// A value that breaks its bound, in the bound's unit: with as many digits as it takes to tell the two apart, and `exactly` where
+/// nothing does.
 fn show_against(bound: &Comparison, value: f64) -> String {
     let shown = bound.show(value);
-    if value == bound.bound || shown != bound.show(bound.bound) {
+    if value == bound.bound {
+        return format!("exactly {shown}");
+    }
+    if shown != bound.show(bound.bound) {
         return shown;
     }
-    match bound.unit {
-        Unit::Number => value.to_string(),
-        Unit::Percent => format!("{}%", value * 100.0),
-        Unit::Seconds => format!("{value}s"),
-    }
+    let (scale, unit) = match bound.unit {
+        Unit::Number => (1.0, ""),
+        Unit::Percent => (100.0, "%"),
+        Unit::Seconds if bound.bound >= 1.0 => (1.0, "s"),
+        Unit::Seconds => (1e3, "ms"),
+    };
+    (1..=17)
+        .map(|digits| [value, bound.bound].map(|number| format!("{:.digits$}{unit}", number * scale)))
+        .find_map(|[value, bound]| (value != bound).then_some(value))
+        // They differ by less than the scale can tell.
+        .unwrap_or_else(|| format!("{shown} but not exactly that"))
 }
 
 /// What one metric is at a look.
@@ -307,7 +317,10 @@ impl Watch {
             .filter_map(|(metric, track)| match &track.now {
                 State::Kept(_) | State::Broken(_) => None,
                 State::NoData => Some(format!("{metric} has no data")),
-                State::TooFew(Some(n)) => Some(format!("{metric} rests on {n} samples, want {min}")),
+                State::TooFew(Some(n)) => {
+                    let s = if *n == 1 { "" } else { "s" };
+                    Some(format!("{metric} rests on {n} sample{s}, want {min}"))
+                }
                 State::TooFew(None) => {
                     Some(format!("{metric} comes without a number of samples, want {min}"))
                 }

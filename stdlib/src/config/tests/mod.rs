@@ -57,6 +57,11 @@ fn parse(text: &str) -> Config {
     Config::parse("conf/cutover.toml", text, NO_VARS).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
+/// Where a configuration keeps runs.
+fn store(config: &Config) -> String {
+    config.store().expect("can be fetched").expect("is named").as_str().to_owned()
+}
+
 /// One error as `line:column what: message (hint; hint)`, or with the variable in front.
 fn shown(error: &ConfigError) -> String {
     let hints = if error.hints.is_empty() { String::new() } else { format!(" ({})", error.hints.join("; ")) };

@@ -50,14 +50,14 @@ fn an_environments_commands_are_handed_on_as_they_stand() {
 #[test]
 fn relative_paths_start_at_the_folder_of_the_file() {
     let config = parse(FULL);
-    assert_eq!(config.store(), Some("conf/runs.db"));
+    assert_eq!(store(&config), "conf/runs.db");
     assert_eq!(config.state_dir(), Some(Path::new("conf/.state")));
     let web = &config.environment("staging").expect("staging").targets()[0];
     assert_eq!(web.path("x.sock"), Path::new("conf/x.sock"));
     assert_eq!(web.path("/run/x.sock"), Path::new("/run/x.sock"));
 
     for url in ["postgres://db.example.com/cutover", "sqlite:runs.db", "/var/lib/runs.db"] {
-        assert_eq!(parse(&format!("store = '{url}'")).store(), Some(url));
+        assert_eq!(store(&parse(&format!("store = '{url}'"))), url);
     }
 }
 

@@ -268,6 +268,31 @@ fn a_setting_has_one_source() {
 }
 
 #[test]
+fn the_store_may_be_named_by_a_variable_or_a_file_and_is_fetched_when_it_is_needed() {
+    let (_dir, folder) = folder();
+    let path = folder.join("cutover.toml");
+    let at = |text: &str, vars: &[(&str, &str)]| {
+        Config::parse(&path, text, vars.iter().copied()).unwrap_or_else(|e| panic!("{text}: {e}"))
+    };
+    let url = "postgres://ann:s3cret@db/cutover";
+    assert_eq!(store(&at("store = { env = 'STORE_URL' }", &[("STORE_URL", url)])), url);
+    let config = at("store = { file = 'secret/url' }", &[]);
+    let error = config.store().expect_err("no such file");
+    let missing = format!("`store`: the file {} does not exist", folder.join("secret/url").display());
+    assert_eq!((&*error.message, error.frames[0].line), (&*missing, 1));
+    std::fs::create_dir(folder.join("secret")).expect("a folder");
+    std::fs::write(folder.join("secret/url"), format!("{url}\n")).expect("written");
+    assert_eq!(store(&config), url);
+    let error = at("\nstore = { env = 'STORE_URL' }", &[]).store().expect_err("not set");
+    assert_eq!(error.message, "`store`: the environment variable STORE_URL is not set");
+    assert_eq!(error.hints, ["set STORE_URL, or give `store` another source"]);
+    assert_eq!((error.frames[0].line, error.frames[0].column), (2, 1));
+    // A variable over the file is the whole of it.
+    assert_eq!(store(&at("store = { env = 'STORE_URL' }", &[("CUTOVER_STORE", "runs")])), "runs");
+    assert!(!format!("{:?}", at(&format!("store = '{url}'"), &[])).contains("s3cret"));
+}
+
+#[test]
 fn an_entry_can_be_kept_by_a_provider() {
     fn kept<T: Send + Sync + Clone + 'static>(_: &T) {}
     kept(&entry("", &[]));

@@ -27,16 +27,16 @@ fn three_short_variables_stand_over_the_file() {
     ];
     let config = Config::parse("conf/cutover.toml", FULL, vars).expect("config");
     assert_eq!(config.default_env(), Some("production"));
-    assert_eq!(config.store(), Some("elsewhere.db"));
+    assert_eq!(store(&config), "elsewhere.db");
     assert_eq!(config.state_dir(), Some(Path::new("there")));
 
     let vars = [("CUTOVER_STORE", "short.db"), ("CUTOVER__STORE", "long.db")];
-    assert_eq!(Config::parse("c", FULL, vars).expect("config").store(), Some("short.db"));
-    assert_eq!(Config::parse("c", FULL, vars[1..].iter().copied()).expect("config").store(), Some("long.db"));
+    assert_eq!(store(&Config::parse("c", FULL, vars).expect("config")), "short.db");
+    assert_eq!(store(&Config::parse("c", FULL, vars[1..].iter().copied()).expect("config")), "long.db");
 
     let vars = [("CUTOVER_ENV", ""), ("CUTOVER_STORE", ""), ("CUTOVER_STATE_DIR", "")];
     let config = Config::parse("conf/cutover.toml", FULL, vars).expect("config");
-    assert_eq!((config.default_env(), config.store()), (Some("staging"), Some("conf/runs.db")));
+    assert_eq!((config.default_env(), &*store(&config)), (Some("staging"), "conf/runs.db"));
     assert_eq!(config.state_dir(), Some(Path::new("conf/.state")));
 }
 
@@ -44,7 +44,7 @@ fn three_short_variables_stand_over_the_file() {
 fn variables_count_without_a_file() {
     let vars = [("CUTOVER_STORE", "runs.db"), ("CUTOVER__LIMITS__MAX_OPERATIONS", "1000")];
     let config = Config::without_file(vars).expect("config");
-    assert_eq!((config.default_env(), config.store()), (Some("sandbox"), Some("runs.db")));
+    assert_eq!((config.default_env(), &*store(&config)), (Some("sandbox"), "runs.db"));
     assert_eq!(config.limits().max_operations, Some(1000));
     assert_eq!(config.path(), None);
 

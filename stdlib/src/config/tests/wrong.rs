@@ -42,7 +42,12 @@ fn an_unknown_noun_is_named_with_those_that_there_are() {
 
 #[test]
 fn a_value_of_the_wrong_type_is_shown_with_what_is_expected() {
-    check("store = 5", "1:9 store: `store`: the number `5`, expected text");
+    check(
+        "store = 5",
+        "1:9 store: `store`: the number `5`, expected text, { env = \"VARIABLE\" } or { file = \"path\" }",
+    );
+    check("store = ''", "1:1 store: `store`: the text is empty");
+    check("store = { fiel = 'x' }", "1:11 store.fiel: unknown key `store.fiel` (did you mean `file`?)");
     check("state_dir = \"\"", "1:13 state_dir: `state_dir`: the text is empty");
     check(
         "env = 1",
@@ -224,6 +229,7 @@ fn all_errors_print_as_lines_with_their_place() {
     let errors = Config::parse("c.toml", "a = 1\nstore = 2", NO_VARS).expect_err("wrong");
     assert_eq!(
         errors.to_string(),
-        "c.toml:1:1: unknown key `a`\nc.toml:2:9: `store`: the number `2`, expected text"
+        "c.toml:1:1: unknown key `a`\nc.toml:2:9: `store`: the number `2`, expected text, { env = \"VARIABLE\" } or \
+         { file = \"path\" }"
     );
 }

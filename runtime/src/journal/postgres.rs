@@ -1,0 +1,875 @@
+//! The store on a PostgreSQL server, for runners on several machines.
+//!
+//! **Invariant:** what is checked and what is written because of it are one statement. That makes it one transaction and one trip,
+//! leaves no lock behind when a runner vanishes between two statements, and lets every operation be repeated as a whole.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sqlx::{PgConnection, postgres::PgRow};
+
+use self::{
+    address::Address,
+    link::{Link, Work, is_there, tried},
+};
+use super::{
+    columns::{asked_of, columns, json, lock_of, parsed, run_of, sealed_of},
+    record::Sealed,
+    store::{Asked, Beat, Holder, Lock, Request, Run, RunStatus, Store, StoreError},
+};
+use crate::{effect::Reply, script::Bundle};
+
+mod address;
+mod link;
+mod schema;
+
+/// Most records in one statement, and in one page when they are read.
+const PAGE: usize = 2000;
+
+/// Most bytes of bodies in one statement or page, unless a single record has more.
+const PAGE_BYTES: usize = 8 << 20;
+
+/// Most records, and bytes of their bodies, that are kept until it is known that the server has them on disk.
+const UNSURE: usize = 4096;
+const UNSURE_BYTES: usize = 4 << 20;
+
+/// How often a gap is filled that opens again at once.
+const MENDS: usize = 10;
+
+/// Runs in one transaction when old ones are removed.
+const PRUNED: i64 = 100;
+
+/// Milliseconds since 1970 by the server's clock: the one that all machines agree on.
+macro_rules! now {
+    () => {
+        "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+    };
+}
+
+/// Part of a statement whose commit returns only when it is on disk, also where the server's default is that it need not be.
+macro_rules! durably {
+    () => {
+        "set_config('synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'on'), true)"
+    };
+}
+
+columns!(PgRow);
+
+/// A store in the schema `cutover` of a PostgreSQL database.
+///
+/// What is not durable is committed without waiting for the disk, which leaves it to the server to write it within a second. Unlike
+/// with a file, a runner can outlive the crash that loses such a commit. So the last records are remembered until a durable commit
+/// covers them; each record is only taken behind the one before it, and where that is missing, what was lost is written once more.
+pub struct PostgresStore {
+    link: Link,
+    /// By run, what may not be on disk yet.
+    unsure: Mutex<HashMap<String, Unsure>>,
+}
+
+/// The last records of a run, which may not be on disk yet.
+#[derive(Default)]
+struct Unsure {
+    records: Vec<Sealed>,
+    /// Bytes of their bodies.
+    bytes: usize,
+}
+
+impl std::fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PostgresStore({})", self.describe())
+    }
+}
+
+/// What became of records that were to be written.
+enum Written {
+    /// They are there.
+    All,
+    /// The record before them is missing.
+    Gap,
+    /// The run has another epoch, or is not there.
+    Refused,
+}
+
+impl PostgresStore {
+    /// The store at a URL such as `postgres://user@host:5432/database?sslmode=verify-full`, created or brought to this version if
+    /// need be. What the URL leaves out comes from the variables and the password file that libpq knows (`PGPASSWORD`, `~/.pgpass`).
+    ///
+    /// # Errors
+    /// The URL is wrong, the server cannot be reached or refuses, or the store was written by a newer version.
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        let store = Self::at(url)?;
+        if store.version().await? < schema::VERSION {
+            tried!(store.link.first_tries(Work::Long), |connection, _| schema::migrate(connection).await)
+                .await?;
+        }
+        Ok(store)
+    }
+
+    /// The store at a URL, for looking only. `None`: there is none yet.
+    ///
+    /// # Errors
+    /// As [`PostgresStore::connect`].
+    pub async fn look(url: &str) -> Result<Option<Self>, StoreError> {
+        let there = Self::at(url)?.version().await? > 0;
+        if there { Self::connect(url).await.map(Some) } else { Ok(None) }
+    }
+
+    /// Which database a URL means, for people: without user and password.
+    ///
+    /// # Errors
+    /// The URL is wrong.
+    pub fn shown(url: &str) -> Result<String, StoreError> {
+        Address::parse(url).map(|address| address.shown())
+    }
+
+    fn at(url: &str) -> Result<Self, StoreError> {
+        Ok(Self { link: Link::new(Address::parse(url)?), unsure: Mutex::default() })
+    }
+
+    async fn version(&self) -> Result<i64, StoreError> {
+        let version =
+            tried!(self.link.first_tries(Work::Quick), |connection, _| schema::version(connection).await);
+        let version = version.await?;
+        if version > schema::VERSION {
+            let message = format!("{} was written by a newer version of Cutover", self.describe());
+            return Err(StoreError::new(message).hint("use that version, or another store"));
+        }
+        Ok(version)
+    }
+
+    fn unsure(&self) -> MutexGuard<'_, HashMap<String, Unsure>> {
+        self.unsure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether so much of a run is kept that it should be made durable.
+    fn is_too_unsure(&self, run: &str) -> bool {
+        let unsure = self.unsure();
+        unsure.get(run).is_some_and(|kept| kept.records.len() >= UNSURE || kept.bytes >= UNSURE_BYTES)
+    }
+
+    /// Writes records behind the last one of a run.
+    async fn write(
+        &self,
+        run: &str,
+        epoch: i64,
+        records: &[Sealed],
+        durable: bool,
+    ) -> Result<Written, StoreError> {
+        let before = records.first().map_or(0, |first| number(first.seq) - 1);
+        let Some(last) = records.last() else { return Ok(Written::All) };
+        let seqs: Vec<i64> = records.iter().map(|record| number(record.seq)).collect();
+        let times: Vec<i64> = records.iter().map(|record| record.at_ms).collect();
+        let ids: Vec<&str> = records.iter().map(|record| &*record.id).collect();
+        let bodies: Vec<&str> = records.iter().map(|record| &*record.body).collect();
+        let hashes: Vec<&[u8]> = records.iter().map(|record| &record.hash[..]).collect();
+        let written = tried!(self.link.tries(Work::Quick), |connection, again| {
+            // `FOR SHARE` makes a claim wait for this, and this for a claim, after which the epoch is looked at once more.
+            let done: Result<(i64, i64, String), _> = sqlx::query_as(concat!(
+                "WITH mine AS (SELECT id FROM cutover.runs WHERE id = $1 AND epoch = $2 FOR SHARE), written AS (
+                     INSERT INTO cutover.records (run, seq, at_ms, id, body, hash)
+                     SELECT mine.id, r.* FROM mine, unnest($3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::bytea[]) r
+                     WHERE $8 = 0 OR EXISTS (SELECT 1 FROM cutover.records b WHERE b.run = $1 AND b.seq = $8)
+                     RETURNING 1)
+                 SELECT (SELECT count(*) FROM mine), (SELECT count(*) FROM written),
+                        CASE WHEN $9 THEN ", durably!(), " ELSE set_config('synchronous_commit', 'off', true) END"
+            ))
+            .bind(run)
+            .bind(epoch)
+            .bind(&seqs)
+            .bind(&times)
+            .bind(&ids)
+            .bind(&bodies)
+            .bind(&hashes)
+            .bind(before)
+            .bind(durable)
+            .fetch_one(&mut *connection)
+            .await;
+            match done {
+                Ok((0, ..)) => Ok(Written::Refused),
+                Ok((_, 0, _)) => Ok(Written::Gap),
+                Ok(_) => Ok(Written::All),
+                // Written by an attempt whose answer was lost? A hash covers all records before it.
+                Err(error) if again && is_there(&error) => {
+                    let hash: Option<Vec<u8>> =
+                        sqlx::query_scalar("SELECT hash FROM cutover.records WHERE run = $1 AND seq = $2")
+                            .bind(run)
+                            .bind(number(last.seq))
+                            .fetch_optional(connection)
+                            .await?;
+                    if hash.is_some_and(|hash| hash == last.hash) { Ok(Written::All) } else { Err(error) }
+                }
+                Err(error) => Err(error),
+            }
+        });
+        written.await
+    }
+
+    /// The same, after what is missing before them was written again.
+    async fn write_on(
+        &self,
+        run: &str,
+        epoch: i64,
+        records: &[Sealed],
+        durable: bool,
+    ) -> Result<(), StoreError> {
+        for _ in 0..MENDS {
+            match self.write(run, epoch, records, durable).await? {
+                Written::All => return Ok(()),
+                Written::Gap => self.mend(run, epoch).await?,
+                Written::Refused => return Err(self.refused(run).await),
+            }
+        }
+        Err(StoreError::new(format!(
+            "{}: records of {run} vanish as soon as they are written",
+            self.describe()
+        ))
+        .hint("the server loses what it has confirmed: look at its log"))
+    }
+
+    /// Writes again what a crash of the server has lost.
+    async fn mend(&self, run: &str, epoch: i64) -> Result<(), StoreError> {
+        let there = self.last(run).await?.map_or(0, |last| last.seq);
+        let lost: Vec<Sealed> = {
+            let unsure = self.unsure();
+            let kept = unsure.get(run).map(|kept| &*kept.records).unwrap_or_default();
+            kept.iter().filter(|record| record.seq > there).cloned().collect()
+        };
+        if lost.first().map(|first| first.seq) != Some(there + 1) {
+            let message = format!("{}: record {} of {run} is not there any more", self.describe(), there + 1);
+            return Err(StoreError::new(message)
+                .hint("the server lost what it had confirmed, such as by a failover to a standby that lagged behind: look at its log"));
+        }
+        tracing::warn!(
+            run,
+            from = there + 1,
+            records = lost.len(),
+            "the server lost records; writing them again"
+        );
+        for batch in batches(&lost) {
+            match self.write(run, epoch, batch, false).await? {
+                Written::All => {}
+                // Lost again: whoever called looks again.
+                Written::Gap => return Ok(()),
+                Written::Refused => return Err(self.refused(run).await),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes all that was written of a run durable.
+    async fn settle(&self, run: &str, epoch: i64) -> Result<(), StoreError> {
+        for _ in 0..MENDS {
+            let last =
+                self.unsure().get(run).and_then(|kept| kept.records.last()).map_or(0, |r| number(r.seq));
+            let settled = tried!(self.link.tries(Work::Quick), |connection, _| {
+                // Any write will do: its commit brings all before it to the disk.
+                let done: Option<String> = sqlx::query_scalar(concat!(
+                    "UPDATE cutover.runs SET epoch = epoch WHERE id = $1 AND epoch = $2
+                     AND ($3 = 0 OR EXISTS (SELECT 1 FROM cutover.records WHERE run = $1 AND seq = $3))
+                     RETURNING ",
+                    durably!()
+                ))
+                .bind(run)
+                .bind(epoch)
+                .bind(last)
+                .fetch_optional(&mut *connection)
+                .await?;
+                if done.is_some() {
+                    return Ok(Written::All);
+                }
+                let mine = sqlx::query_scalar(
+                    "SELECT EXISTS (SELECT 1 FROM cutover.runs WHERE id = $1 AND epoch = $2)",
+                )
+                .bind(run)
+                .bind(epoch)
+                .fetch_one(connection)
+                .await?;
+                Ok(if mine { Written::Gap } else { Written::Refused })
+            });
+            match settled.await? {
+                Written::All => {
+                    self.unsure().remove(run);
+                    return Ok(());
+                }
+                Written::Gap => self.mend(run, epoch).await?,
+                Written::Refused => return Err(self.refused(run).await),
+            }
+        }
+        Err(StoreError::new(format!(
+            "{}: records of {run} vanish as soon as they are written",
+            self.describe()
+        ))
+        .hint("the server loses what it has confirmed: look at its log"))
+    }
+
+    /// Why nothing was written for a run: it belongs to somebody else, or is not there.
+    async fn refused(&self, run: &str) -> StoreError {
+        self.unsure().remove(run);
+        let there = tried!(self.link.tries(Work::Quick), |connection, _| {
+            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM cutover.runs WHERE id = $1)")
+                .bind(run)
+                .fetch_one(connection)
+                .await
+        });
+        match there.await {
+            Ok(true) => StoreError::lost(run),
+            Ok(false) => {
+                let message = format!("{}: the run {run} is not there any more", self.describe());
+                StoreError { lost: true, ..StoreError::new(message) }
+            }
+            Err(error) => error,
+        }
+    }
+}
+
+fn number(seq: u64) -> i64 {
+    i64::try_from(seq).unwrap_or(i64::MAX)
+}
+
+/// A number that nobody else has.
+fn mark() -> i64 {
+    fastrand::i64(..)
+}
+
+/// Records in parts that fit into one statement.
+fn batches(records: &[Sealed]) -> impl Iterator<Item = &[Sealed]> {
+    let mut rest = records;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fitting = rest.iter().take(PAGE).take_while(|record| {
+            bytes += record.body.len();
+            bytes <= PAGE_BYTES
+        });
+        let (batch, behind) = rest.split_at(fitting.count().max(1).min(rest.len()));
+        rest = behind;
+        (!batch.is_empty()).then_some(batch)
+    })
+}
+
+async fn runs_of(
+    connection: &mut PgConnection,
+    query: &'static str,
+    id: Option<&str>,
+    limit: i64,
+) -> Result<Vec<Run>, sqlx::Error> {
+    use super::columns::Columns as _;
+    let rows = sqlx::query(query).bind(id).bind(limit).fetch_all(connection).await?;
+    rows.iter().map(|row| run_of(row, row.number("now_ms")?)).collect()
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn create(&self, run: &Run, bundle: &Bundle, holder: &Holder) -> Result<(), StoreError> {
+        let (files, params, holder, mark) = (bundle.to_json(), run.params.to_string(), json(holder), mark());
+        // Durable at once: the crash of a server must not take away the run under a runner that lives on.
+        let created = tried!(self.link.tries(Work::Quick), |connection, again| {
+            let done = sqlx::query(concat!(
+                "WITH scripts AS (INSERT INTO cutover.bundles (hash, files) VALUES ($6, $14) ON CONFLICT DO NOTHING)
+                 INSERT INTO cutover.runs (id, runbook, version, environment, params, bundle, status, epoch, started_by, started_ms,
+                                           ended_ms, holder, mark, beat_ms)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, ", now!(), ")
+                 RETURNING ", durably!()
+            ))
+            .bind(&run.id)
+            .bind(&run.runbook)
+            .bind(&run.version)
+            .bind(&run.environment)
+            .bind(&params)
+            .bind(&run.bundle)
+            .bind(run.status.as_str())
+            .bind(run.epoch)
+            .bind(&run.started_by)
+            .bind(run.started_at.as_millisecond())
+            .bind(run.ended_at.map(Timestamp::as_millisecond))
+            .bind(&holder)
+            .bind(mark)
+            .bind(&files)
+            .execute(&mut *connection)
+            .await;
+            match done {
+                Err(error) if again && is_there(&error) => {
+                    let ours: bool = sqlx::query_scalar("SELECT mark = $2 FROM cutover.runs WHERE id = $1")
+                        .bind(&run.id)
+                        .bind(mark)
+                        .fetch_one(connection)
+                        .await?;
+                    if ours { Ok(()) } else { Err(error) }
+                }
+                done => done.map(drop),
+            }
+        });
+        created.await
+    }
+
+    async fn claim(&self, run: &str, epoch: i64, holder: &Holder) -> Result<bool, StoreError> {
+        let (holder, mark) = (json(holder), mark());
+        let claimed = tried!(self.link.tries(Work::Quick), |connection, again| {
+            let done: Option<String> = sqlx::query_scalar(concat!(
+                "UPDATE cutover.runs SET epoch = epoch + 1, status = 'running', ended_ms = NULL, request = NULL, holder = $3,
+                                         mark = $4, beat_ms = ", now!(), "
+                 WHERE id = $1 AND epoch = $2 RETURNING ", durably!()
+            ))
+            .bind(run)
+            .bind(epoch)
+            .bind(&holder)
+            .bind(mark)
+            .fetch_optional(&mut *connection)
+            .await?;
+            if done.is_some() || !again {
+                return Ok(done.is_some());
+            }
+            // It may have been this one that raised the epoch, when the answer was lost.
+            let ours: Option<bool> = sqlx::query_scalar("SELECT mark = $2 FROM cutover.runs WHERE id = $1")
+                .bind(run)
+                .bind(mark)
+                .fetch_optional(connection)
+                .await?;
+            Ok(ours == Some(true))
+        });
+        claimed.await
+    }
+
+    async fn rebind(&self, run: &str, epoch: i64, bundle: &Bundle) -> Result<(), StoreError> {
+        let (hash, files) = (bundle.hash(), bundle.to_json());
+        let bound = tried!(self.link.tries(Work::Quick), |connection, _| {
+            let done: Option<String> = sqlx::query_scalar(concat!(
+                "WITH scripts AS (INSERT INTO cutover.bundles (hash, files) VALUES ($3, $4) ON CONFLICT DO NOTHING)
+                 UPDATE cutover.runs SET bundle = $3 WHERE id = $1 AND epoch = $2
+                 RETURNING ",
+                durably!()
+            ))
+            .bind(run)
+            .bind(epoch)
+            .bind(&hash)
+            .bind(&files)
+            .fetch_optional(connection)
+            .await?;
+            Ok(done.is_some())
+        });
+        if bound.await? { Ok(()) } else { Err(self.refused(run).await) }
+    }
+
+    async fn beat(&self, run: &str, epoch: i64) -> Result<Beat, StoreError> {
+        let beat = tried!(self.link.tries(Work::Quick), |connection, _| {
+            let request: Option<(Option<String>, String)> = sqlx::query_as(concat!(
+                "UPDATE cutover.runs SET beat_ms = ",
+                now!(),
+                " WHERE id = $1 AND epoch = $2 AND status = 'running'
+                 RETURNING request, set_config('synchronous_commit', 'off', true)"
+            ))
+            .bind(run)
+            .bind(epoch)
+            .fetch_optional(connection)
+            .await?;
+            let Some((request, _)) = request else { return Ok(Beat::Lost) };
+            Ok(Beat::Held(request.map(|request| parsed("request", &request)).transpose()?))
+        });
+        beat.await
+    }
+
+    async fn request(&self, run: &str, request: &Request) -> Result<(), StoreError> {
+        let request = json(request);
+        let asked = tried!(self.link.tries(Work::Quick), |connection, _| {
+            sqlx::query(concat!(
+                "UPDATE cutover.runs SET request = $2 WHERE id = $1 AND status = 'running' RETURNING ",
+                durably!()
+            ))
+            .bind(run)
+            .bind(&request)
+            .execute(connection)
+            .await
+            .map(drop)
+        });
+        asked.await
+    }
+
+    async fn append(
+        &self,
+        run: &str,
+        epoch: i64,
+        records: &[Sealed],
+        durable: bool,
+    ) -> Result<(), StoreError> {
+        let mut rest = batches(records).peekable();
+        if rest.peek().is_none() {
+            return self.settle(run, epoch).await;
+        }
+        while let Some(batch) = rest.next() {
+            // The commit of the last one covers those before it.
+            let durable = durable && rest.peek().is_none() || self.is_too_unsure(run);
+            self.write_on(run, epoch, batch, durable).await?;
+            let mut unsure = self.unsure();
+            if durable {
+                unsure.remove(run);
+            } else {
+                let kept = unsure.entry(run.to_owned()).or_default();
+                kept.bytes += batch.iter().map(|record| record.body.len()).sum::<usize>();
+                kept.records.extend_from_slice(batch);
+            }
+        }
+        Ok(())
+    }
+
+    async fn end(&self, run: &str, epoch: i64, status: RunStatus, at: Timestamp) -> Result<(), StoreError> {
+        if self.unsure().contains_key(run) {
+            self.settle(run, epoch).await?;
+        }
+        let ended = tried!(self.link.tries(Work::Quick), |connection, _| {
+            // Answers go with their questions.
+            let (ended, _): (i64, String) = sqlx::query_as(concat!(
+                "WITH ended AS (
+                     UPDATE cutover.runs SET status = $3, ended_ms = $4, holder = NULL, request = NULL
+                     WHERE id = $1 AND epoch = $2 RETURNING id),
+                 freed AS (DELETE FROM cutover.locks WHERE $5 AND run IN (SELECT id FROM ended)),
+                 closed AS (DELETE FROM cutover.questions WHERE $5 AND run IN (SELECT id FROM ended))
+                 SELECT (SELECT count(*) FROM ended), ",
+                durably!()
+            ))
+            .bind(run)
+            .bind(epoch)
+            .bind(status.as_str())
+            .bind(at.as_millisecond())
+            .bind(!status.can_go_on())
+            .fetch_one(connection)
+            .await?;
+            Ok(ended == 1)
+        });
+        if ended.await? { Ok(()) } else { Err(self.refused(run).await) }
+    }
+
+    async fn lock(
+        &self,
+        run: &str,
+        epoch: i64,
+        environment: &str,
+        target: &str,
+    ) -> Result<Option<Lock>, StoreError> {
+        let held = tried!(self.link.tries(Work::Quick), |connection, _| {
+            loop {
+                let (mine, taken, _): (i64, i64, String) = sqlx::query_as(concat!(
+                    "WITH mine AS (SELECT id FROM cutover.runs WHERE id = $1 AND epoch = $2 FOR SHARE), taken AS (
+                         INSERT INTO cutover.locks (environment, target, run, since_ms)
+                         SELECT $3, $4, id, ", now!(), " FROM mine ON CONFLICT DO NOTHING RETURNING 1)
+                     SELECT (SELECT count(*) FROM mine), (SELECT count(*) FROM taken), ", durably!()
+                ))
+                .bind(run)
+                .bind(epoch)
+                .bind(environment)
+                .bind(target)
+                .fetch_one(&mut *connection)
+                .await?;
+                if mine == 0 {
+                    return Ok(Err(()));
+                }
+                if taken == 1 {
+                    return Ok(Ok(None));
+                }
+                let held = sqlx::query(
+                    "SELECT l.*, r.started_by FROM cutover.locks l JOIN cutover.runs r ON r.id = l.run
+                     WHERE l.environment = $1 AND l.target = $2",
+                )
+                .bind(environment)
+                .bind(target)
+                .fetch_optional(&mut *connection)
+                .await?;
+                match held.as_ref().map(lock_of).transpose()? {
+                    Some(held) if held.run == run => return Ok(Ok(None)),
+                    Some(held) => return Ok(Ok(Some(held))),
+                    // Freed in between.
+                    None => {}
+                }
+            }
+        });
+        match held.await? {
+            Ok(held) => Ok(held),
+            Err(()) => Err(self.refused(run).await),
+        }
+    }
+
+    async fn locks(&self) -> Result<Vec<Lock>, StoreError> {
+        let locks = tried!(self.link.tries(Work::Quick), |connection, _| {
+            let rows = sqlx::query(
+                "SELECT l.*, r.started_by FROM cutover.locks l JOIN cutover.runs r ON r.id = l.run
+                 ORDER BY l.since_ms, l.environment, l.target",
+            )
+            .fetch_all(connection)
+            .await?;
+            rows.iter().map(lock_of).collect()
+        });
+        locks.await
+    }
+
+    async fn ask(&self, epoch: i64, asked: &Asked) -> Result<(), StoreError> {
+        let Asked { run, id, question, at, until } = asked;
+        let question = json(question);
+        let written = tried!(self.link.tries(Work::Quick), |connection, _| {
+            // Times go as distances from now and become times by the clock of the server, which decides when they are over.
+            let now = Timestamp::now().as_millisecond();
+            let done: Option<String> = sqlx::query_scalar(concat!(
+                "WITH mine AS (SELECT id FROM cutover.runs WHERE id = $1 AND epoch = $2 FOR SHARE)
+                 INSERT INTO cutover.questions (run, id, question, at_ms, until_ms)
+                 SELECT id, $3, $4, ",
+                now!(),
+                " + $5, ",
+                now!(),
+                " + $6 FROM mine
+                 ON CONFLICT (run, id) DO UPDATE SET question = excluded.question
+                 RETURNING ",
+                durably!()
+            ))
+            .bind(run)
+            .bind(epoch)
+            .bind(id)
+            .bind(&question)
+            .bind(at.as_millisecond() - now)
+            .bind(until.map(|until| until.as_millisecond() - now))
+            .fetch_optional(connection)
+            .await?;
+            Ok(done.is_some())
+        });
+        if written.await? { Ok(()) } else { Err(self.refused(run).await) }
+    }
+
+    async fn asked(&self, run: Option<&str>) -> Result<Vec<Asked>, StoreError> {
+        let asked = tried!(self.link.tries(Work::Quick), |connection, _| {
+            let rows = sqlx::query(
+                "SELECT * FROM cutover.questions WHERE $1::text IS NULL OR run = $1 ORDER BY at_ms, run, id",
+            )
+            .bind(run)
+            .fetch_all(connection)
+            .await?;
+            rows.iter().map(asked_of).collect()
+        });
+        asked.await
+    }
+
+    async fn answer(&self, run: &str, id: &str, reply: &Reply) -> Result<bool, StoreError> {
+        let (reply, mark) = (json(reply), mark());
+        let answered = tried!(self.link.tries(Work::Quick), |connection, again| {
+            let done: Result<Option<String>, _> = sqlx::query_scalar(concat!(
+                "INSERT INTO cutover.answers (run, id, reply, mark)
+                 SELECT run, id, $3, $4 FROM cutover.questions
+                 WHERE run = $1 AND id = $2 AND (until_ms IS NULL OR until_ms > ",
+                now!(),
+                ")
+                 RETURNING ",
+                durably!()
+            ))
+            .bind(run)
+            .bind(id)
+            .bind(&reply)
+            .bind(mark)
+            .fetch_optional(connection)
+            .await;
+            match done {
+                Ok(done) => Ok(done.is_some()),
+                Err(error) if again && is_there(&error) => Ok(true),
+                Err(error) => Err(error),
+            }
+        });
+        answered.await
+    }
+
+    async fn answers(&self, run: &str, id: &str) -> Result<Vec<Reply>, StoreError> {
+        let answers = tried!(self.link.tries(Work::Quick), |connection, _| {
+            let replies: Vec<String> =
+                sqlx::query_scalar("SELECT reply FROM cutover.answers WHERE run = $1 AND id = $2 ORDER BY n")
+                    .bind(run)
+                    .bind(id)
+                    .fetch_all(connection)
+                    .await?;
+            replies.iter().map(|reply| parsed("answer", reply)).collect()
+        });
+        answers.await
+    }
+
+    async fn close(&self, run: &str, epoch: i64, id: &str) -> Result<(), StoreError> {
+        let closed = tried!(self.link.tries(Work::Quick), |connection, _| {
+            sqlx::query(concat!(
+                "DELETE FROM cutover.questions WHERE run = $1 AND id = $3
+                 AND EXISTS (SELECT 1 FROM cutover.runs WHERE id = $1 AND epoch = $2)
+                 RETURNING ",
+                durably!()
+            ))
+            .bind(run)
+            .bind(epoch)
+            .bind(id)
+            .execute(connection)
+            .await
+            .map(drop)
+        });
+        closed.await
+    }
+
+    async fn runs(&self, limit: u32) -> Result<Vec<Run>, StoreError> {
+        let runs = tried!(self.link.tries(Work::Quick), |connection, _| {
+            let query = concat!(
+                "SELECT *, ",
+                now!(),
+                " AS now_ms FROM cutover.runs WHERE $1::text IS NULL
+                 ORDER BY started_ms DESC, id LIMIT $2"
+            );
+            runs_of(connection, query, None, limit.into()).await
+        });
+        runs.await
+    }
+
+    async fn find(&self, id: &str) -> Result<Vec<Run>, StoreError> {
+        let found = tried!(self.link.tries(Work::Quick), |connection, _| {
+            let exact = concat!("SELECT *, ", now!(), " AS now_ms FROM cutover.runs WHERE id = $1 LIMIT $2");
+            let found = runs_of(connection, exact, Some(id), 1).await?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
+            let part = concat!(
+                "SELECT *, ",
+                now!(),
+                " AS now_ms FROM cutover.runs WHERE left(id, length($1)) = $1 OR right(id, length($1)) = $1
+                 ORDER BY started_ms DESC, id LIMIT $2"
+            );
+            runs_of(connection, part, Some(id), i64::MAX).await
+        });
+        found.await
+    }
+
+    async fn last(&self, run: &str) -> Result<Option<Sealed>, StoreError> {
+        let last = tried!(self.link.tries(Work::Quick), |connection, _| {
+            let row = sqlx::query("SELECT * FROM cutover.records WHERE run = $1 ORDER BY seq DESC LIMIT 1")
+                .bind(run)
+                .fetch_optional(connection)
+                .await?;
+            row.as_ref().map(sealed_of).transpose()
+        });
+        last.await
+    }
+
+    async fn page(&self, run: &str, after: u64) -> Result<Vec<Sealed>, StoreError> {
+        let page = tried!(self.link.tries(Work::Quick), |connection, _| {
+            // How long a body is can be told without reading it.
+            let rows = sqlx::query(
+                "SELECT seq, at_ms, id, body, hash FROM (
+                     SELECT *, row_number() OVER behind AS place, sum(octet_length(body)) OVER behind AS bytes
+                     FROM (SELECT * FROM cutover.records WHERE run = $1 AND seq > $2 ORDER BY seq LIMIT $3) next
+                     WINDOW behind AS (ORDER BY seq)) counted
+                 WHERE place = 1 OR bytes <= $4 ORDER BY seq",
+            )
+            .bind(run)
+            .bind(number(after))
+            .bind(PAGE as i64)
+            .bind(PAGE_BYTES as i64)
+            .fetch_all(connection)
+            .await?;
+            rows.iter().map(sealed_of).collect()
+        });
+        page.await
+    }
+
+    async fn bundle(&self, hash: &str) -> Result<Option<Bundle>, StoreError> {
+        let files = tried!(self.link.tries(Work::Quick), |connection, _| {
+            sqlx::query_scalar::<_, String>("SELECT files FROM cutover.bundles WHERE hash = $1")
+                .bind(hash)
+                .fetch_optional(connection)
+                .await
+        });
+        let Some(files) = files.await? else { return Ok(None) };
+        Bundle::from_json(&files)
+            .map(Some)
+            .map_err(|e| StoreError::new(format!("the scripts of bundle {hash} cannot be read: {e}")))
+    }
+
+    async fn prune(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let mut all = 0;
+        loop {
+            let gone = tried!(self.link.tries(Work::Long), |connection, _| {
+                // A run that is claimed meanwhile is looked at again, and stays. Locks and questions go with their run.
+                let (gone, _): (i64, String) = sqlx::query_as(concat!(
+                    "WITH old AS (
+                         DELETE FROM cutover.runs WHERE id IN (
+                             SELECT id FROM cutover.runs
+                             WHERE ended_ms < $1 AND status NOT IN ('running', 'paused', 'rollback_incomplete')
+                             ORDER BY started_ms LIMIT $2)
+                         AND ended_ms < $1 AND status NOT IN ('running', 'paused', 'rollback_incomplete') RETURNING id),
+                     gone AS (DELETE FROM cutover.records WHERE run IN (SELECT id FROM old))
+                     SELECT (SELECT count(*) FROM old), ", durably!()
+                ))
+                .bind(before.as_millisecond())
+                .bind(PRUNED)
+                .fetch_one(connection)
+                .await?;
+                Ok(gone.unsigned_abs())
+            });
+            match gone.await? {
+                0 => break,
+                gone => all += gone,
+            }
+        }
+        let scripts = tried!(self.link.tries(Work::Long), |connection, _| {
+            sqlx::query(concat!(
+                "DELETE FROM cutover.bundles b WHERE NOT EXISTS (SELECT 1 FROM cutover.runs WHERE bundle = b.hash)
+                 RETURNING ", durably!()
+            ))
+            .execute(connection)
+            .await
+            .map(drop)
+        });
+        scripts.await?;
+        Ok(all)
+    }
+
+    async fn check(&self) -> Result<Vec<String>, StoreError> {
+        let found = tried!(self.link.tries(Work::Long), |connection, _| {
+            let mut found: Vec<String> = sqlx::query_scalar(
+                "SELECT format('the index %s is not valid: REINDEX it', i.indexrelid::regclass) FROM pg_catalog.pg_index i
+                 JOIN pg_catalog.pg_class c ON c.oid = i.indrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                 WHERE n.nspname = 'cutover' AND NOT i.indisvalid
+                 UNION ALL
+                 SELECT format('the server has met %s damaged pages in this database', checksum_failures)
+                 FROM pg_catalog.pg_stat_database WHERE datname = current_database() AND checksum_failures > 0
+                 UNION ALL
+                 SELECT format('the server runs with %s = off: a power failure can lose or damage what was confirmed', name)
+                 FROM pg_catalog.pg_settings WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off'",
+            )
+            .fetch_all(&mut *connection)
+            .await?;
+            let orphans: i64 = sqlx::query_scalar(
+                "SELECT count(DISTINCT run) FROM cutover.records r WHERE NOT EXISTS (SELECT 1 FROM cutover.runs WHERE id = r.run)",
+            )
+            .fetch_one(&mut *connection)
+            .await?;
+            if orphans > 0 {
+                found.push(format!("records of {orphans} runs that are not in the list of runs"));
+            }
+            let scriptless: Vec<String> = sqlx::query_scalar(
+                "SELECT id FROM cutover.runs r WHERE NOT EXISTS (SELECT 1 FROM cutover.bundles WHERE hash = r.bundle)",
+            )
+            .fetch_all(&mut *connection)
+            .await?;
+            found.extend(scriptless.into_iter().map(|run| format!("the scripts of {run} are missing")));
+            // Hashing a text reads all of it, so that damage to any page is met.
+            for text in [
+                "SELECT count(hashtext(body)) FROM cutover.records",
+                "SELECT count(hashtext(files)) FROM cutover.bundles",
+            ] {
+                let read: Result<i64, _> = sqlx::query_scalar(text).fetch_one(&mut *connection).await;
+                match read {
+                    Err(error) if link::state(&error).starts_with("XX") => {
+                        found.push(
+                            error.as_database_error().map_or_else(String::new, |e| e.message().to_owned()),
+                        );
+                    }
+                    read => drop(read?),
+                }
+            }
+            Ok(found)
+        });
+        found.await
+    }
+
+    fn describe(&self) -> String {
+        self.link.address().shown()
+    }
+}
