@@ -5,7 +5,7 @@ pub(crate) const STORY: &str = r#"
 const RUNBOOK = #{
     name: "story",
     params: #{
-        end: #{ type: "string", "default": "well", choices: ["well", "failure", "breach"] },
+        end: #{ type: "string", "default": "well", choices: ["well", "failure", "breach", "branch"] },
     },
 };
 
@@ -82,7 +82,23 @@ if params.end == "breach" {
         sleep("1m");
     });
 }
+if params.end == "branch" {
+    parallel([
+        || { traffic::shift("web", "green", 95); sleep("60ms"); fail("enough"); },
+        || {
+            traffic::shift("api", "green", 90);
+            exec::run(["touch", "branch"], #{ idempotent: true, undo: ["rm", "-f", "branch"] });
+            sleep("1m");
+        },
+    ]);
+}
 "#;
+
+/// What the last part of it does before it is stopped, which is more or less: a guard looks when it looks, a branch fails when it
+/// fails.
+pub(crate) fn is_stopped_somewhere(id: &str) -> bool {
+    ["12:traffic.shift", "11:par["].iter().any(|part| id.trim_start_matches("rollback/").starts_with(part))
+}
 
 /// Each file leaves a mark, so that it shows how often it ran.
 pub(crate) const MIGRATIONS: [(&str, &str); 6] = [
