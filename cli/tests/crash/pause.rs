@@ -122,3 +122,20 @@ fn a_runner_that_was_stopped_and_overtaken_can_neither_write_nor_apply() {
     assert_eq!(world.messages.once().len(), 1);
     world.cutover.run(&["verify", "last"]).exits(0);
 }
+
+#[test]
+fn a_run_paused_in_a_command_breaks_it_off_and_runs_it_again() {
+    let Some(world) = World::start(Store::Sqlite) else { return };
+    let script = r#"
+        exec::run(["touch", "begun"], #{ undo: ["rm", "-f", "begun"] });
+        exec::run(["sleep", "2"], #{ idempotent: true });
+        notify::send("ops", "slept");
+    "#;
+    let mut running = begun(&world, script);
+    running.wait_for("the command", |event| is(event, "applying", "2:exec.run"));
+    paused(running);
+    assert!(world.files().contains_key("begun"), "a pause undoes nothing");
+    assert!(world.messages.once().is_empty());
+    resume(&world.cutover);
+    assert_eq!(world.messages.once().len(), 1);
+}

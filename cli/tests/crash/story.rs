@@ -87,7 +87,6 @@ if params.end == "branch" {
         || { traffic::shift("web", "green", 95); sleep("60ms"); fail("enough"); },
         || {
             traffic::shift("api", "green", 90);
-            exec::run(["touch", "branch"], #{ idempotent: true, undo: ["rm", "-f", "branch"] });
             sleep("1m");
         },
     ]);

@@ -112,7 +112,7 @@ provider = "webhook"
 url_env = "OPS_WEBHOOK_URL"
 
 [env.lab.exec]
-allow = ["tee *", "touch *", "rm -f *"]
+allow = ["tee *", "touch *", "rm -f *", "sleep *"]
 dir = "made"
 "#;
 
