@@ -18,7 +18,9 @@ pub(crate) fn decide(world: &World, paused: &Done) -> Option<(String, &'static s
     let (_, command) = paused.err.split_once("decide: cutover approve ")?;
     let id = command.split_whitespace().nth(1)?.to_owned();
     let done = id.ends_with("exec.run") && world.files().contains_key("commands");
-    let choice = if done { "done" } else { "again" };
+    // Nothing is done again in a rollback.
+    let again = if command.contains("--choose again|") { "again" } else { "fail" };
+    let choice = if done { "done" } else { again };
     world.cutover.run(&["approve", "last", &id, "--choose", choice]).exits(0);
     Some((id, choice))
 }
