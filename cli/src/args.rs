@@ -1,5 +1,7 @@
 //! The command line: what can be asked of `cutover`, and the exit codes it answers with.
 
+pub(crate) mod later;
+
 use std::{
     ffi::{OsStr, OsString},
     path::PathBuf,
@@ -48,8 +50,8 @@ impl Exit {
         (Self::Usage, "nothing was begun: the command line, script, parameters or configuration are wrong"),
         (Self::RolledBack, "failed; all it had done was undone"),
         (Self::RollbackIncomplete, "failed; something is left that a person must undo"),
-        (Self::Paused, "stopped; it can go on"),
-        (Self::Aborted, "a person ended it; there was nothing to undo"),
+        (Self::Paused, "stopped; it can go on: cutover resume"),
+        (Self::Aborted, "a person ended it, or another runner has it now; what was done stays"),
         (Self::Internal, "a defect in Cutover"),
         (Self::Interrupted, "interrupted three times: ended at once, without undoing"),
     ];
@@ -174,6 +176,27 @@ pub(crate) enum Command {
     /// Check runbooks without an environment: syntax, names, header.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
+    /// Go on with a run that died or was paused.
+    #[command(after_help = later::RESUME_EXAMPLES)]
+    Resume(later::Resume),
+    /// Undo what a run has done.
+    #[command(after_help = later::ROLLBACK_EXAMPLES)]
+    Rollback(later::TakeUp),
+    /// Say yes to what a run asks.
+    #[command(after_help = later::APPROVE_EXAMPLES)]
+    Approve(later::Answer),
+    /// Say no to what a run asks.
+    #[command(after_help = later::DENY_EXAMPLES)]
+    Deny(later::Answer),
+    /// Stop a run at its next safe point; it can be resumed.
+    #[command(after_help = later::PAUSE_EXAMPLES)]
+    Pause(later::Ask),
+    /// End a run at its next safe point; what it has done stays.
+    #[command(after_help = later::ABORT_EXAMPLES)]
+    Abort(later::Ask),
+    /// Give up a run that nobody works on, and free its targets.
+    #[command(after_help = later::ABANDON_EXAMPLES)]
+    Abandon(later::Abandon),
     /// List runs, newest first.
     #[command(after_help = RUNS_EXAMPLES)]
     Runs(Runs),
@@ -305,8 +328,11 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) script: Script,
     /// Answer yes to every question. Steps by hand then count as done.
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "wait")]
     pub(crate) yes: bool,
+    /// Wait for answers that others give with `cutover approve`.
+    #[arg(short, long)]
+    pub(crate) wait: bool,
 }
 
 /// `cutover plan`.

@@ -3,6 +3,7 @@
 mod args;
 mod command;
 mod interrupt;
+mod keyboard;
 mod people;
 #[cfg(test)]
 mod reference;

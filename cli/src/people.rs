@@ -1,16 +1,24 @@
 //! Questions, answered at the terminal.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _, stderr, stdin};
+use std::{
+    io::{IsTerminal as _, Write as _, stderr, stdin},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use cutover_runtime::{
-    effect::{Question, QuestionKind, Reply},
+    effect::{Choice, Question, QuestionKind, Reply},
     error::codes,
     provider::ProviderError,
-    world::People,
+    world::{Elsewhere, NoPeople, People, YesToAll},
 };
 
-use crate::report::format::clean;
+use crate::{
+    args::{Global, Output},
+    keyboard,
+    report::format::clean,
+    session::who,
+};
 
 /// The person at the terminal.
 #[derive(Debug)]
@@ -37,38 +45,88 @@ impl Terminal {
 impl People for Terminal {
     async fn ask(&self, _: &str, question: &Question) -> Result<Reply, ProviderError> {
         let _turn = self.turn.lock().await;
-        let text = if self.announced { String::new() } else { format!("{} ", clean(&question.text)) };
-        let kind = question.kind;
-        let line = tokio::task::spawn_blocking(move || read(kind, &text)).await;
+        if !self.announced {
+            say(&format!("  {}\n", clean(&question.text)));
+        }
         let nobody =
             || ProviderError::terminal(codes::NO_ANSWER, format!("nobody answered \"{}\"", question.text));
-        let (yes, comment) = line.map_err(|_| nobody())?.ok_or_else(nobody)?;
-        Ok(Reply { yes, by: self.who.clone(), comment })
+        let mut reply = match question.kind {
+            QuestionKind::Checklist => tick(&question.items).await,
+            QuestionKind::Doubt => choose(&question.choices).await,
+            QuestionKind::Manual => yes_or_no("done? [y/N]").await,
+            QuestionKind::Confirm | QuestionKind::Approve => yes_or_no("[y/N]").await,
+        }
+        .ok_or_else(nobody)?;
+        reply.by.clone_from(&self.who);
+        Ok(reply)
     }
 }
 
+/// Who answers the questions of a run that is started here.
+pub(crate) fn who_answers(yes: bool, wait: bool, global: &Global) -> Arc<dyn People> {
+    if yes {
+        Arc::new(YesToAll { by: who() })
+    } else if wait {
+        Arc::new(Elsewhere)
+    } else if Terminal::is_there() {
+        Arc::new(Terminal::new(who(), global.output == Output::Human))
+    } else {
+        Arc::new(NoPeople)
+    }
+}
+
+fn say(text: &str) {
+    // Should nobody see it, nobody answers either.
+    let _ = stderr().write_all(text.as_bytes()).and_then(|()| stderr().flush());
+}
+
 /// Asks until the answer is clear. `None`: the input ended.
-fn read(kind: QuestionKind, text: &str) -> Option<(bool, Option<String>)> {
+async fn yes_or_no(prompt: &str) -> Option<Reply> {
     loop {
-        let choice = match kind {
-            QuestionKind::Confirm => "[y/N]",
-            QuestionKind::Manual => "done? [y/N]",
-        };
-        write!(stderr(), "  {text}{choice} ").and_then(|()| stderr().flush()).ok()?;
-        let mut line = String::new();
-        if stdin().lock().read_line(&mut line).ok()? == 0 {
-            return None;
-        }
+        say(&format!("  {prompt} "));
+        let line = keyboard::line().await?;
         // A comment may follow the answer: `y checked the dashboard`.
         let line = line.trim();
         let (word, comment) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         let comment = (!comment.trim().is_empty()).then(|| comment.trim().to_owned());
-        match word.to_lowercase().as_str() {
-            "y" | "yes" | "done" => return Some((true, comment)),
-            "n" | "no" | "" => return Some((false, comment)),
+        let yes = match word.to_lowercase().as_str() {
+            "y" | "yes" | "done" => true,
+            "n" | "no" | "" => false,
             _ => {
-                writeln!(stderr(), "  answer y or n; words behind it are kept as a comment").ok()?;
+                say("  answer y or n; words behind it are kept as a comment\n");
+                continue;
             }
+        };
+        return Some(Reply { comment, ..Reply::new(yes, "") });
+    }
+}
+
+/// Asks for one point after the other; the first no ends it.
+async fn tick(items: &[String]) -> Option<Reply> {
+    let mut comments = Vec::new();
+    for (i, item) in items.iter().enumerate() {
+        let reply = yes_or_no(&format!("{}. {} [y/N]", i + 1, clean(item))).await?;
+        comments.extend(reply.comment.iter().map(|comment| format!("{item}: {comment}")));
+        if !reply.yes {
+            let comment = reply.comment.map_or_else(|| item.clone(), |comment| format!("{item}: {comment}"));
+            return Some(Reply { comment: Some(comment), ..Reply::new(false, "") });
+        }
+    }
+    let comment = (!comments.is_empty()).then(|| comments.join("; "));
+    Some(Reply { comment, ..Reply::new(true, "") })
+}
+
+/// Asks for one of several words.
+async fn choose(choices: &[Choice]) -> Option<Reply> {
+    let names: Vec<&str> = choices.iter().map(|choice| &*choice.name).collect();
+    loop {
+        say(&format!("  [{}] ", names.join("/")));
+        let line = keyboard::line().await?;
+        if let Some(choice) = choices.iter().find(|choice| choice.name == line.trim()) {
+            return Some(Reply { choice: Some(choice.name.clone()), ..Reply::new(true, "") });
+        }
+        for choice in choices {
+            say(&format!("  {}: {}\n", choice.name, clean(&choice.text)));
         }
     }
 }

@@ -127,10 +127,8 @@ fn module_page(module: &str, functions: &[FunctionDoc]) -> String {
 }
 
 fn function_pages(pages: &mut BTreeMap<PathBuf, String>) {
-    let runtime = Runtime::builder()
-        .modules(cutover_stdlib::modules())
-        .global(cutover_stdlib::secrets::secret_type())
-        .build();
+    let runtime =
+        Runtime::builder().modules(cutover_stdlib::modules()).global(cutover_stdlib::words()).build();
     let mut modules: BTreeMap<String, Vec<FunctionDoc>> = BTreeMap::new();
     for function in runtime.library().functions() {
         let module = if function.module.is_empty() { WORDS } else { &function.module };

@@ -95,9 +95,10 @@ impl Session {
             self.config.environment(&self.environment).map(|env| env.params.clone()).unwrap_or_default();
         Runtime::builder()
             .modules(cutover_stdlib::modules())
-            .global(cutover_stdlib::secrets::secret_type())
+            .global(cutover_stdlib::words())
             .providers(self.providers.take().unwrap_or_default())
             .params(params)
+            .roles(self.config.roles().clone())
             .limits(ScriptLimits {
                 max_operations: limits.max_operations.unwrap_or(defaults.max_operations),
                 max_memory: limits.max_memory.map_or(defaults.max_memory, |size| size.0),

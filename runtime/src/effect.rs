@@ -12,6 +12,7 @@ use std::{fmt::Display, future::Future, ops::Deref, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio_util::sync::CancellationToken;
 
+pub use crate::question::{Choice, Evidence, Question, QuestionKind, Reply, Role, Rule, SOMEBODY_ELSE};
 use crate::{
     clock::Clock,
     event::{Emitter, Event, Stream},
@@ -338,6 +339,12 @@ pub trait Read: Serialize + Send + Sync + 'static {
         String::new()
     }
 
+    /// Whether it is read again when a resumed run answers it from the journal, because reading leaves something behind in this
+    /// process that later effects need, such as the bytes of a secret. The script gets what the journal says all the same.
+    fn again_on_resume(&self) -> bool {
+        false
+    }
+
     /// What it would answer once the first of the targets it depends on is in `state`, the state of a change of the same noun
     /// that a plan carries forward. `None`: that does not follow from the state; the plan then answers what is there now.
     fn read_after(
@@ -378,37 +385,6 @@ pub enum Until {
     },
 }
 
-/// What a person is asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Question {
-    /// What kind of answer is wanted.
-    pub kind: QuestionKind,
-    /// The question, or what to do by hand.
-    pub text: String,
-}
-
-/// What kind of answer a question wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum QuestionKind {
-    /// Yes or no.
-    Confirm,
-    /// Do something by hand, then say that it is done.
-    Manual,
-}
-
-/// A person's answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reply {
-    /// Yes, or done.
-    pub yes: bool,
-    /// Who answered.
-    pub by: String,
-    /// What they added.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub comment: Option<String>,
-}
-
 /// What one look of a polled wait came to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Polled<A> {
@@ -426,8 +402,8 @@ pub trait Wait: Serialize + Send + Sync + 'static {
     /// What it returns to the script.
     type Answer: Serialize + DeserializeOwned + Send + Sync + 'static;
 
-    /// What a polled wait remembers between two looks.
-    type Memory: Default + Send + 'static;
+    /// What a polled wait remembers between two looks. It is kept in the journal, so that a resumed run goes on with it.
+    type Memory: Default + Serialize + DeserializeOwned + Send + 'static;
 
     /// What is waited for, for people.
     fn describe(&self) -> String;
@@ -445,11 +421,12 @@ pub trait Wait: Serialize + Send + Sync + 'static {
         None
     }
 
-    /// The answer when time has passed ([`Until::Elapsed`]) or a person has replied ([`Until::Answered`]).
+    /// The answer when time has passed ([`Until::Elapsed`]) or people have replied ([`Until::Answered`]): as many as the question
+    /// wants, or one who said no.
     ///
     /// # Errors
-    /// The person said no.
-    fn answer(&self, reply: Option<&Reply>) -> Result<Self::Answer, ProviderError>;
+    /// Somebody said no.
+    fn answer(&self, replies: &[Reply]) -> Result<Self::Answer, ProviderError>;
 
     /// Looks once ([`Until::Polled`]); `waited` is the time since the wait began.
     fn poll(

@@ -85,6 +85,22 @@ codes! {
     NO_ANSWER = "no-answer";
     /// The run was told to stop.
     CANCELLED = "cancelled";
+    /// The run was told to pause: it can go on later.
+    PAUSED = "paused";
+    /// A person ended the run; what it had done stays.
+    ABORTED = "aborted";
+    /// Another runner has taken the run over.
+    LOST = "lost";
+    /// A part of the script was told to stop: by a guard, a deadline or a branch that failed.
+    STOPPED = "stopped";
+    /// What a guard watches went bad.
+    GUARD_BREACHED = "guard-breached";
+    /// Another run has the target for itself.
+    LOCKED = "locked";
+    /// Nobody knows whether an effect happened, and a person has to decide.
+    IN_DOUBT = "in-doubt";
+    /// The run cannot be resumed or rolled back the way it stands.
+    NOT_RESUMABLE = "not-resumable";
     /// The script, run again, did not do what the journal says it did.
     DIVERGED = "diverged";
     /// The journal could not be written or read.
@@ -174,10 +190,20 @@ impl RunError {
         self.code.as_str() == code
     }
 
+    /// Whether the run stops here without an end, and can go on later.
+    pub fn is_pause(&self) -> bool {
+        [codes::PAUSED, codes::DIVERGED, codes::JOURNAL, codes::IN_DOUBT].contains(&self.code.as_str())
+    }
+
     /// Whether a script may catch it. What stops a run from outside cannot be caught.
     pub fn is_catchable(&self) -> bool {
         ![
             codes::CANCELLED,
+            codes::PAUSED,
+            codes::ABORTED,
+            codes::LOST,
+            codes::STOPPED,
+            codes::IN_DOUBT,
             codes::DIVERGED,
             codes::JOURNAL,
             codes::LIMIT,

@@ -12,6 +12,7 @@ use crate::{
     clock::Clock,
     effect::{Question, Reply, Undo},
     error::RunError,
+    journal::Doubt,
     secret::Vault,
     target::Target,
 };
@@ -182,12 +183,24 @@ pub enum Event {
         /// Parameters with defaults filled in.
         params: Value,
     },
+    /// A run that died or was paused is taken up again.
+    Resumed {
+        /// Who does it.
+        by: String,
+        /// Which time, from 2.
+        epoch: i64,
+        /// Whether it is taken up to be rolled back.
+        rollback: bool,
+    },
     /// A step opened.
     StepStarted {
         /// Its id.
         id: String,
         /// Its name as the script gives it.
         name: String,
+        /// Whether the journal had it already.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        replayed: bool,
     },
     /// A step closed.
     StepEnded {
@@ -199,6 +212,9 @@ pub enum Event {
         ok: bool,
         /// How long it took.
         elapsed_ms: u64,
+        /// Whether the journal had it already.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        replayed: bool,
     },
     /// An effect began.
     EffectStarted {
@@ -305,6 +321,39 @@ pub enum Event {
         level: NoteLevel,
         /// What.
         text: String,
+        /// Whether the journal had it already.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        replayed: bool,
+    },
+    /// Nobody knew whether an effect had happened, and now it is settled.
+    Settled {
+        /// Id of the effect.
+        id: String,
+        /// What was found or decided.
+        found: Doubt,
+        /// How, for people.
+        text: String,
+    },
+    /// The script passed a point of no return.
+    NoReturn {
+        /// Id of the place.
+        id: String,
+        /// Why.
+        why: String,
+    },
+    /// A guard began to watch.
+    GuardStarted {
+        /// Its id.
+        id: String,
+        /// What it watches, for people.
+        watching: Vec<String>,
+    },
+    /// A part of the script was stopped: by a guard, a deadline or a branch that failed.
+    PartStopped {
+        /// Id of the guard, step or `parallel`.
+        id: String,
+        /// Why.
+        error: RunError,
     },
     /// What was done is being undone.
     RollbackStarted {
@@ -416,6 +465,7 @@ impl Emitter {
             id: String::new(),
             level: NoteLevel::Log,
             text: "an event is not shown: secrets could not be removed from it".to_owned(),
+            replayed: false,
         })
     }
 }
@@ -423,9 +473,9 @@ impl Emitter {
 /// Scrubs the texts of an event or a journal entry. Its own fields keep their names, and those that hold one of a few words keep
 /// the word: a secret may be the same by chance.
 pub(crate) fn scrub_fields(json: &mut Value, vault: &Vault) {
-    const WORDS: [&str; 12] = [
-        "code", "effect", "event", "grade", "kind", "level", "mode", "outcome", "print", "result", "stream",
-        "undo",
+    const WORDS: [&str; 13] = [
+        "code", "effect", "event", "found", "grade", "kind", "level", "mode", "outcome", "print", "result",
+        "stream", "undo",
     ];
     match json {
         Value::Object(map) => map.iter_mut().for_each(|(field, value)| match &**field {

@@ -5,6 +5,7 @@
 
 pub mod clock;
 mod control;
+mod crash;
 pub mod effect;
 pub mod error;
 pub mod event;
@@ -12,11 +13,14 @@ pub mod journal;
 pub mod kernel;
 pub mod provider;
 pub mod quantity;
+mod question;
 mod runtime;
 pub mod script;
 pub mod secret;
+mod stop;
 pub mod target;
 pub mod world;
 
-pub use runtime::{Builder, LoadErrors, Report, Runtime, SANDBOX, Stop};
+pub use runtime::{Builder, LoadErrors, Report, Runtime, SANDBOX, Takeover};
 pub use script::{Bundle, Given, Header};
+pub use stop::Stop;

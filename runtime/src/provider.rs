@@ -138,6 +138,7 @@ pub struct Providers {
     capabilities: BTreeMap<(&'static str, String), (TypeId, Box<dyn Any + Send + Sync>)>,
     bindings: Vec<Binding>,
     extensions: Vec<(TypeId, Arc<dyn Any + Send + Sync>)>,
+    ephemeral: bool,
 }
 
 impl fmt::Debug for Providers {
@@ -153,6 +154,17 @@ impl Providers {
     /// No targets yet, in the environment of that name.
     pub fn new(environment: impl Into<Cow<'static, str>>) -> Self {
         Self { environment: environment.into(), ..Self::default() }
+    }
+
+    /// Says that the targets live and die with this process, like those of the sandbox: no other run can reach them, and a
+    /// resumed run finds them new.
+    pub fn live_in_this_process(&mut self) {
+        self.ephemeral = true;
+    }
+
+    /// Whether the targets live and die with this process.
+    pub fn is_ephemeral(&self) -> bool {
+        self.ephemeral
     }
 
     /// The environment these targets belong to.

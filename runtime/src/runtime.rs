@@ -12,7 +12,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use rhai::Module;
 use serde::Serialize;
@@ -21,14 +26,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::{Clock, SystemClock},
-    effect::Shared,
+    effect::{Role, Shared},
     error::{RunError, codes},
     event::{Emitter, Event, LeftOver, Mode, RunOutcome, Sink},
-    journal::{Holder, Journal, Replay, Run, RunStatus, Store, record::GENESIS},
+    journal::{
+        Beat, Entry, Holder, Journal, Replay, Request, RequestKind, Run, RunStatus, Store, StoreError,
+        record::GENESIS, store,
+    },
     kernel::{Kernel, Policy, State},
     provider::Providers,
     script::{self, Budget, Bundle, Given, Header, Library, Loaded, Modules, ScriptLimits},
     secret::Vault,
+    stop::Stop,
     world::{LiveWorld, NoPeople, People, PredictedWorld, World},
 };
 
@@ -56,6 +65,7 @@ struct Inner {
     sinks: Arc<[Arc<dyn Sink>]>,
     limits: ScriptLimits,
     params: BTreeMap<String, Value>,
+    roles: Arc<BTreeMap<String, Role>>,
     started_by: String,
 }
 
@@ -96,31 +106,6 @@ pub struct Report {
     pub elapsed_ms: u64,
 }
 
-/// Stops a run from outside.
-#[derive(Debug, Clone, Default)]
-pub struct Stop {
-    cancel: CancellationToken,
-    abort: CancellationToken,
-}
-
-impl Stop {
-    /// Stops the script at the next safe point; what was done is then undone.
-    pub fn cancel(&self) {
-        self.cancel.cancel();
-    }
-
-    /// Stops everything now, undoing included.
-    pub fn abort(&self) {
-        self.cancel.cancel();
-        self.abort.cancel();
-    }
-
-    /// Whether it was told to stop.
-    pub fn is_cancelled(&self) -> bool {
-        self.cancel.is_cancelled()
-    }
-}
-
 impl Runtime {
     /// A runtime without primitives, targets, store or listeners yet.
     pub fn builder() -> Builder {
@@ -137,6 +122,7 @@ impl Runtime {
                 sinks: Arc::new([]),
                 limits: ScriptLimits::default(),
                 params: BTreeMap::new(),
+                roles: Arc::default(),
                 started_by: "unknown".to_owned(),
             },
         }
@@ -184,13 +170,8 @@ impl Runtime {
     ) -> Result<Report, LoadErrors> {
         let prepared = self.prepare(bundle, params)?;
         let world = Arc::new(PredictedWorld::default());
-        let journal = Part {
-            store: None,
-            replay: Replay::default(),
-            replay_only: false,
-            run: new_id(&prepared.header.name),
-        };
-        Ok(self.execute(prepared, world, journal, stop).await)
+        let part = Part::new(new_id(&prepared.header.name));
+        Ok(self.execute(prepared, world, part, stop).await)
     }
 
     /// Runs a bundle.
@@ -232,9 +213,106 @@ impl Runtime {
             let holder = Holder::this(&self.inner.started_by);
             store.create(&row, bundle, &holder).await.map_err(|e| LoadErrors(vec![e.into()]))?;
         }
-        let part =
-            Part { store: self.inner.store.clone(), replay: Replay::default(), replay_only: false, run };
+        let part = Part { store: self.inner.store.clone(), ..Part::new(run) };
         Ok(self.execute(prepared, world, part, stop).await)
+    }
+
+    /// Goes on with a run that died or was paused: runs its scripts again, answers from the journal what is there, and performs the
+    /// rest.
+    ///
+    /// # Errors
+    /// The run has ended or another runner works on it; its journal does not verify; its scripts do not load.
+    pub async fn resume(&self, run: &Run, how: Takeover, stop: &Stop) -> Result<Report, LoadErrors> {
+        match run.status {
+            RunStatus::Running | RunStatus::Ended(RunOutcome::Paused) => {}
+            RunStatus::Ended(RunOutcome::RollbackIncomplete) => {
+                return Err(not_resumable(run, "could not be rolled back entirely")
+                    .hint(format!("go on with that: cutover rollback {}", run.id))
+                    .into());
+            }
+            RunStatus::Ended(outcome) => {
+                return Err(not_resumable(run, &format!("has ended: {outcome}")).into());
+            }
+        }
+        self.take_up(run, how, None, stop).await
+    }
+
+    /// Undoes what a run has done, whether it died, was paused or ended, or goes on with undoing it.
+    ///
+    /// # Errors
+    /// As for [`Runtime::resume`]; or it was rolled back already.
+    pub async fn roll_back(&self, run: &Run, how: Takeover, stop: &Stop) -> Result<Report, LoadErrors> {
+        if run.status == RunStatus::Ended(RunOutcome::RolledBack) {
+            return Err(not_resumable(run, "was rolled back already").into());
+        }
+        let why = RunError::new(
+            codes::CANCELLED,
+            format!("{} asked for the run to be rolled back", self.inner.started_by),
+        );
+        self.take_up(run, how, Some(why), stop).await
+    }
+
+    async fn take_up(
+        &self,
+        run: &Run,
+        how: Takeover,
+        only_undo: Option<RunError>,
+        stop: &Stop,
+    ) -> Result<Report, LoadErrors> {
+        let here = self.inner.providers.environment();
+        if run.environment != here {
+            let why = format!("belongs to environment \"{}\", this is \"{here}\"", run.environment);
+            return Err(not_resumable(run, &why).into());
+        }
+        if let Some(held) = run.held.as_ref().filter(|_| run.is_alive() && !how.take_over) {
+            let why = format!(
+                "is being worked on: {} on {}, process {}, {} s since its last sign of life",
+                held.by.who,
+                held.by.host,
+                held.by.pid,
+                held.silent_ms / 1000
+            );
+            return Err(not_resumable(run, &why)
+                .hint("if you know that it is dead or cut off: --take-over; it can then no longer change anything")
+                .into());
+        }
+        let store = self.store()?;
+        let stored = self.stored(&*store, run).await?;
+        let bundle = how.new_script.as_ref().unwrap_or(&stored);
+        let prepared = self.prepare(bundle, &given(run))?;
+        let holder = Holder::this(&self.inner.started_by);
+        let claimed = store.claim(&run.id, run.epoch, &holder).await.map_err(RunError::from)?;
+        if !claimed {
+            return Err(not_resumable(run, "was taken over by another runner just now")
+                .hint(format!("see how it stands: cutover show {}", run.id))
+                .into());
+        }
+        let last = store.last(&run.id).await.map_err(RunError::from)?;
+        let part = Part {
+            replay: last
+                .as_ref()
+                .map(|last| Replay::read(Arc::clone(&store), &run.id, last.seq))
+                .unwrap_or_default(),
+            store: Some(store),
+            epoch: run.epoch + 1,
+            last: last.map_or((0, GENESIS), |last| (last.seq, last.hash)),
+            only_undo,
+            new_script: how.new_script.filter(|new| new.hash() != run.bundle),
+            started_by: Some(run.started_by.clone()),
+            ..Part::new(run.id.clone())
+        };
+        let world = Arc::new(LiveWorld::new(Arc::clone(&self.inner.people)));
+        Ok(self.execute(prepared, world, part, stop).await)
+    }
+
+    fn store(&self) -> Result<Arc<dyn Store>, RunError> {
+        self.inner.store.clone().ok_or_else(|| RunError::new(codes::JOURNAL, "there is no store"))
+    }
+
+    async fn stored(&self, store: &dyn Store, run: &Run) -> Result<Bundle, RunError> {
+        store.bundle(&run.bundle).await?.ok_or_else(|| {
+            RunError::new(codes::JOURNAL, format!("the scripts of {} are not in the store", run.id))
+        })
     }
 
     /// Runs the stored scripts of a run again and answers every effect from its journal: no provider is touched. Shows that the
@@ -243,26 +321,16 @@ impl Runtime {
     /// # Errors
     /// The store has no such run, its journal does not verify, or its scripts do not load.
     pub async fn replay(&self, run: &Run) -> Result<Report, LoadErrors> {
-        let one = |e: RunError| LoadErrors(vec![e]);
-        let store = self
-            .inner
-            .store
-            .clone()
-            .ok_or_else(|| one(RunError::new(codes::JOURNAL, "there is no store")))?;
-        let bundle = store.bundle(&run.bundle).await.map_err(|e| one(e.into()))?.ok_or_else(|| {
-            one(RunError::new(codes::JOURNAL, format!("the scripts of {} are not in the store", run.id)))
-        })?;
-        let replay = Replay::read(store, &run.id);
-        let params: BTreeMap<String, Given> = run
-            .params
-            .as_object()
-            .into_iter()
-            .flatten()
-            .map(|(name, value)| (name.clone(), Given::Value(value.clone())))
-            .collect();
-        let prepared = self.prepare(&bundle, &params)?;
+        let store = self.store()?;
+        let bundle = self.stored(&*store, run).await?;
+        let prepared = self.prepare(&bundle, &given(run))?;
+        let last = store.last(&run.id).await.map_err(RunError::from)?.map_or(0, |last| last.seq);
         let world = Arc::new(LiveWorld::new(Arc::new(NoPeople)));
-        let part = Part { store: None, replay, replay_only: true, run: run.id.clone() };
+        let part = Part {
+            replay: Replay::read(store, &run.id, last),
+            replay_only: true,
+            ..Part::new(run.id.clone())
+        };
         Ok(self.execute(prepared, world, part, &Stop::default()).await)
     }
 
@@ -274,7 +342,17 @@ impl Runtime {
     }
 
     async fn execute(&self, prepared: Prepared, world: Arc<dyn World>, part: Part, stop: &Stop) -> Report {
-        let Part { store, replay, replay_only, run } = part;
+        let Part {
+            store,
+            replay,
+            replay_only,
+            run,
+            epoch,
+            last: (seq, hash),
+            only_undo,
+            new_script,
+            started_by,
+        } = part;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let vault = Arc::<Vault>::default();
         let emitter =
@@ -287,7 +365,12 @@ impl Runtime {
             mode,
             params: serde_json::to_value(&prepared.params).unwrap_or_default(),
         });
-        let journal = Arc::new(Journal::new(store, &run, 1, 0, GENESIS, Arc::clone(&vault)));
+        let journal = Arc::new(Journal::new(store, &run, epoch, seq, hash, Arc::clone(&vault)));
+        if epoch > 1 {
+            let (by, rollback) = (self.inner.started_by.clone(), only_undo.is_some());
+            journal.add(clock.now(), "run", &Entry::Resumed { by: by.clone(), epoch, rollback });
+            emitter.emit(Event::Resumed { by, epoch, rollback });
+        }
         let kernel = Arc::new(Kernel {
             run: Arc::from(&*run),
             environment: self.inner.providers.environment().to_owned(),
@@ -303,32 +386,31 @@ impl Runtime {
             journal: Arc::clone(&journal),
             replay,
             replay_only,
+            only_undo,
+            new_script: Mutex::new(new_script),
             handle: tokio::runtime::Handle::current(),
             policies: self.inner.policies.clone(),
             budget: Budget::new(self.inner.limits),
             // Its own, so that an error can stop all branches.
-            cancel: stop.cancel.child_token(),
-            abort: stop.abort.clone(),
+            cancel: stop.child(),
+            stop: stop.clone(),
+            live: CancellationToken::new(),
+            roles: Arc::clone(&self.inner.roles),
+            started_by: started_by.unwrap_or_else(|| self.inner.started_by.clone()),
             state: State::default(),
         });
-        let flushing = CancellationToken::new();
-        let flusher = journal.is_kept().then(|| {
-            let (journal, enough) = (Arc::clone(&journal), flushing.clone());
-            tokio::spawn(async move {
-                loop {
-                    tokio::select! {
-                        () = enough.cancelled() => return,
-                        () = tokio::time::sleep(FLUSH_EVERY) => {}
-                    }
-                    if journal.flush().await.is_err() {
-                        // Whoever needs the journal next is told why it failed.
-                        return;
-                    }
-                }
-            })
-        });
+        let over = CancellationToken::new();
+        let helpers: Vec<_> = if journal.is_kept() {
+            vec![
+                tokio::spawn(flush(Arc::clone(&journal), over.clone())),
+                tokio::spawn(beat(Arc::clone(&journal), Arc::clone(&kernel), over.clone())),
+            ]
+        } else {
+            Vec::new()
+        };
         // Also if nobody waits for the run any more.
-        let flushing = flushing.drop_guard();
+        let over = over.drop_guard();
+        let unwatched = Unwatched(Some(stop.clone()));
         let ended = {
             let (kernel, inner) = (Arc::clone(&kernel), Arc::clone(&self.inner));
             let (loaded, params) = (prepared.loaded, prepared.params);
@@ -347,19 +429,22 @@ impl Runtime {
                 Err(_) => None,
             }
         };
-        drop(flushing);
-        if let Some(flusher) = flusher {
+        unwatched.came_to_its_end();
+        drop(over);
+        for helper in helpers {
             // Not broken off: the records that it holds would be lost.
-            let _ = flusher.await;
+            let _ = helper.await;
         }
         let mut ended = ended.unwrap_or_else(|| kernel.died());
+        let lost = ended.error.as_ref().is_some_and(|error| error.is(codes::LOST));
         let durable = journal.acted();
         if !replay_only
+            && !lost
             && let Err(error) = journal.end(RunStatus::Ended(ended.outcome), clock.now(), durable).await
             && ended.error.is_none()
         {
-            ended.outcome =
-                if ended.changes > 0 { RunOutcome::RollbackIncomplete } else { RunOutcome::Failed };
+            // All is done, but the journal does not say so: going on brings it to its end.
+            ended.outcome = RunOutcome::Paused;
             ended.error = Some(error);
         }
         kernel.tell_end(&ended);
@@ -375,11 +460,108 @@ struct Prepared {
     bundle: Bundle,
 }
 
+/// What distinguishes one execution of a script from another.
 struct Part {
     store: Option<Arc<dyn Store>>,
     replay: Replay,
     replay_only: bool,
     run: String,
+    epoch: i64,
+    /// Place and hash of the last record.
+    last: (u64, [u8; 32]),
+    only_undo: Option<RunError>,
+    new_script: Option<Bundle>,
+    /// Who began the run, if that is not whoever runs it now.
+    started_by: Option<String>,
+}
+
+impl Part {
+    fn new(run: String) -> Self {
+        Self {
+            store: None,
+            replay: Replay::default(),
+            replay_only: false,
+            run,
+            epoch: 1,
+            last: (0, GENESIS),
+            only_undo: None,
+            new_script: None,
+            started_by: None,
+        }
+    }
+}
+
+/// How a run is taken up again.
+#[derive(Debug, Clone, Default)]
+pub struct Takeover {
+    /// Even if another runner seems to work on it. That one can then no longer write or apply anything.
+    pub take_over: bool,
+    /// With these scripts instead of the stored ones. Refused unless all that is recorded still matches.
+    pub new_script: Option<Bundle>,
+}
+
+fn not_resumable(run: &Run, why: &str) -> RunError {
+    RunError::new(codes::NOT_RESUMABLE, format!("run {} {why}", run.id))
+}
+
+/// The parameters of a run as they were given.
+fn given(run: &Run) -> BTreeMap<String, Given> {
+    let params = run.params.as_object().into_iter().flatten();
+    params.map(|(name, value)| (name.clone(), Given::Value(value.clone()))).collect()
+}
+
+/// Hands buffered records to the store now and then.
+async fn flush(journal: Arc<Journal>, over: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = over.cancelled() => return,
+            () = tokio::time::sleep(FLUSH_EVERY) => {}
+        }
+        if journal.flush().await.is_err() {
+            // Whoever needs the journal next is told why it failed.
+            return;
+        }
+    }
+}
+
+/// Gives signs of life, and does what others ask of the run.
+async fn beat(journal: Arc<Journal>, kernel: Arc<Kernel>, over: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = over.cancelled() => return,
+            () = tokio::time::sleep(store::BEAT) => {}
+        }
+        match journal.beat().await {
+            Ok(Beat::Held(Some(Request { kind, by }))) => match kind {
+                RequestKind::Pause => kernel.stop.pause(&by),
+                RequestKind::Abort => kernel.stop.end(&by),
+                RequestKind::Rollback => kernel.stop.cancel_by(&by),
+            },
+            Ok(Beat::Lost) => {
+                kernel.end_with(StoreError::lost(&kernel.run).into());
+                return;
+            }
+            // A store out of reach shows itself where it is needed.
+            Ok(Beat::Held(None)) | Err(_) => {}
+        }
+    }
+}
+
+/// Pauses a run that nobody waits for any more.
+struct Unwatched(Option<Stop>);
+
+impl Unwatched {
+    fn came_to_its_end(mut self) {
+        self.0.take();
+    }
+}
+
+impl Drop for Unwatched {
+    fn drop(&mut self) {
+        if let Some(stop) = self.0.take() {
+            stop.pause_now("the program that ran it");
+        }
+    }
 }
 
 /// An id that people can type: the runbook's name and six letters.
@@ -393,6 +575,12 @@ fn new_id(name: &str) -> String {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
 pub struct LoadErrors(pub Vec<RunError>);
+
+impl From<RunError> for LoadErrors {
+    fn from(error: RunError) -> Self {
+        Self(vec![error])
+    }
+}
 
 impl Builder {
     /// Adds script modules, such as those of a library of primitives.
@@ -455,6 +643,13 @@ impl Builder {
     #[must_use]
     pub fn params(mut self, params: BTreeMap<String, Value>) -> Self {
         self.inner.params = params;
+        self
+    }
+
+    /// Sets who has which role, for approvals.
+    #[must_use]
+    pub fn roles(mut self, roles: BTreeMap<String, Role>) -> Self {
+        self.inner.roles = Arc::new(roles);
         self
     }
 

@@ -11,6 +11,7 @@ pub mod config;
 pub mod db;
 pub mod deploy;
 pub mod exec;
+pub mod guard;
 pub mod http;
 pub mod metrics;
 pub mod net;
@@ -62,6 +63,13 @@ pub mod codes {
         DEPLOY,
         HTTP_STATUS,
     ];
+}
+
+/// What scripts call without a module name: the word `guard`, and what can be done with a secret.
+pub fn words() -> Module {
+    let mut module = secrets::secret_type();
+    guard::add_to(&mut module);
+    module
 }
 
 /// The script modules of this library: one line per noun.

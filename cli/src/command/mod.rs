@@ -1,9 +1,13 @@
 //! The commands: one file each.
 
+mod abandon;
+mod answer;
+mod ask;
 mod check;
 mod completions;
 mod new;
 mod plan;
+mod resume;
 mod run;
 mod runs;
 mod show;
@@ -13,7 +17,10 @@ mod verify;
 
 use std::io::{Write as _, stderr, stdout};
 
-use cutover_runtime::error::{RunError, codes};
+use cutover_runtime::{
+    error::{RunError, codes},
+    journal::RequestKind,
+};
 
 use crate::{
     args::{Cli, Command, Exit, Global},
@@ -46,6 +53,13 @@ pub(crate) async fn execute(cli: Cli) -> Exit {
         Command::Run(args) => run::execute(&args, &global).await,
         Command::Plan(args) => plan::execute(&args, &global).await,
         Command::Check(args) => Ok(check::execute(&args, &global)),
+        Command::Resume(args) => resume::execute(&args, &global).await,
+        Command::Rollback(args) => resume::roll_back(&args, &global).await,
+        Command::Approve(args) => answer::execute(&args, true, &global).await,
+        Command::Deny(args) => answer::execute(&args, false, &global).await,
+        Command::Pause(args) => ask::execute(&args, RequestKind::Pause, &global).await,
+        Command::Abort(args) => ask::execute(&args, RequestKind::Abort, &global).await,
+        Command::Abandon(args) => abandon::execute(&args, &global).await,
         Command::Runs(args) => runs::execute(&args, &global).await,
         Command::Show(args) => show::execute(&args, &global).await,
         Command::Verify(args) => verify::execute(&args, &global).await,

@@ -2,18 +2,13 @@
 
 use std::{io::stdout, sync::Arc};
 
-use cutover_runtime::{
-    Stop,
-    error::codes,
-    event::Sink,
-    world::{NoPeople, People, YesToAll},
-};
+use cutover_runtime::{Stop, error::codes, event::Sink};
 
 use crate::{
     args::{Exit, Global, Output, Run},
     command::{Refused, complain},
     interrupt,
-    people::Terminal,
+    people::who_answers,
     report::{Out, human::Human, json::JsonLines, theme::Theme},
     session::{Session, read_params, who},
 };
@@ -28,13 +23,7 @@ pub(super) async fn execute(args: &Run, global: &Global) -> Result<Exit, Refused
     let params = read_params(&args.script)?;
     session.allow_run()?;
     let store = session.place()?.open().await?;
-    let people: Arc<dyn People> = if args.yes {
-        Arc::new(YesToAll { by: who() })
-    } else if Terminal::is_there() {
-        Arc::new(Terminal::new(who(), global.output == Output::Human))
-    } else {
-        Arc::new(NoPeople)
-    };
+    let people = who_answers(args.yes, args.wait, global);
     let runtime = session.runtime().sink(sink).people(people).store(store).started_by(who()).build();
     let stop = Stop::default();
     interrupt::watch(&stop);

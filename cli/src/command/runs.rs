@@ -16,11 +16,11 @@ use crate::{
 
 pub(super) async fn execute(args: &Runs, global: &Global) -> Result<Exit, Refused> {
     let limit = if args.all { u32::MAX } else { args.limit };
-    let runs = match Place::find(global)?.look().await? {
-        Some(store) => store.runs(limit).await.map_err(failed)?,
-        None => Vec::new(),
+    let (runs, asked) = match Place::find(global)?.look().await? {
+        Some(store) => (store.runs(limit).await.map_err(failed)?, store.asked(None).await.map_err(failed)?),
+        None => (Vec::new(), Vec::new()),
     };
-    let rows: Vec<RunRow> = runs.into_iter().map(RunRow::from).collect();
+    let rows: Vec<RunRow> = runs.into_iter().map(|run| RunRow::new(run, &asked)).collect();
     match global.output {
         Output::Json => print(&table::json(&rows)),
         Output::Human if rows.is_empty() => print("no runs yet: begin with `cutover run FILE`\n"),

@@ -135,7 +135,7 @@ async fn old(store: &Arc<dyn Runs>, before: Timestamp) -> Result<Vec<RunRow>, Re
             && run.ended_at.is_some_and(|end| end < before)
     };
     let runs = store.runs(u32::MAX).await.map_err(failed)?;
-    Ok(runs.into_iter().filter(is_old).map(RunRow::from).collect())
+    Ok(runs.into_iter().filter(is_old).map(|run| RunRow::new(run, &[])).collect())
 }
 
 fn counted(n: u64, what: &str) -> String {

@@ -234,7 +234,7 @@ fn text_from_outside_cannot_reach_the_terminal() {
 
 #[test]
 fn frames_are_for_terminals_that_can_draw_them() {
-    let terminal = Theme { colour: false, live: true };
+    let terminal = Theme { live: true, ..Theme::PLAIN };
     let layout = |output, theme, name: &'static str, locale: &'static str| {
         Layout::from(output, theme, 80, |asked| (asked == name).then(|| locale.to_owned()))
     };

@@ -8,7 +8,7 @@ use cutover_runtime::{
     target::Target,
 };
 use jiff::Timestamp;
-use unicode_width::UnicodeWidthStr;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::{
     format::{clean, span},
@@ -17,12 +17,24 @@ use super::{
 
 /// A line made of parts that each have a tone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Line(Vec<(Tone, String)>);
+pub(crate) struct Line {
+    parts: Vec<(Tone, String)>,
+    /// Whether it belongs to the one above and is marked as such.
+    below: bool,
+}
+
+/// Columns that text gets, however narrow the terminal is.
+const NARROWEST: usize = 20;
 
 impl Line {
     /// A line that starts with a symbol.
     pub(crate) fn new(tone: Tone, symbol: &str) -> Self {
-        Self(vec![(tone, symbol.to_owned())]).and(Tone::Plain, " ")
+        Self { parts: vec![(tone, symbol.to_owned())], below: false }.and(Tone::Plain, " ")
+    }
+
+    /// A line that something else printed.
+    pub(crate) fn output(text: &str) -> Self {
+        Self { below: true, ..Self::default() }.and(Tone::Dim, text)
     }
 
     /// Adds text. Text of others goes through [`clean`] here, once.
@@ -30,11 +42,11 @@ impl Line {
     pub(crate) fn and(mut self, tone: Tone, text: impl AsRef<str>) -> Self {
         let text = text.as_ref();
         if text.trim().is_empty() {
-            self.0.push((tone, text.to_owned()));
+            self.parts.push((tone, text.to_owned()));
         } else {
             // `clean` takes trailing space for noise; between parts of a line it is a separator.
             let spaces = text.len() - text.trim_end_matches(' ').len();
-            self.0.push((tone, format!("{}{}", clean(text), " ".repeat(spaces))));
+            self.parts.push((tone, format!("{}{}", clean(text), " ".repeat(spaces))));
         }
         self
     }
@@ -48,23 +60,108 @@ impl Line {
         self.and(Tone::Dim, format!(" ({})", remarks.join(", ")))
     }
 
-    /// Columns that the longest of its lines takes behind `margin`.
-    pub(crate) fn width(&self, margin: &str) -> usize {
-        self.paint(Theme::PLAIN, margin).lines().map(UnicodeWidthStr::width).max().unwrap_or(0)
+    /// Columns that the longest of its rows takes behind `margin`.
+    pub(crate) fn width(&self, theme: Theme, margin: &str) -> usize {
+        let rows = self.rows(Theme { width: theme.width, ..Theme::PLAIN }, margin);
+        rows.iter().map(|row| row.width()).max().unwrap_or(0)
     }
 
-    /// The line behind `margin`. What follows a line break is marked as belonging to it: it cannot pass for a line of its own.
+    /// The line behind `margin`, in as many rows as it takes.
     pub(crate) fn paint(&self, theme: Theme, margin: &str) -> String {
-        let below = format!("\n{margin}  {} ", theme.paint(Tone::Dim, symbol::OUTPUT));
-        let painted = self.0.iter().flat_map(|(tone, text)| {
-            // Painted line by line: a style that runs over a line break colours the margin too.
-            text.split('\n').enumerate().map(|(i, line)| {
-                let line = theme.paint(*tone, line);
-                if i == 0 { line } else { format!("{below}{line}") }
-            })
-        });
-        std::iter::once(margin.to_owned()).chain(painted).collect()
+        self.rows(theme, margin).join("\n")
     }
+
+    /// The rows of the line behind `margin`. What follows a line break is marked as belonging to it: it cannot pass for a line of
+    /// its own. Nor can what a terminal has no room for: it stands further in than any line that may follow.
+    pub(crate) fn rows(&self, theme: Theme, margin: &str) -> Vec<String> {
+        let mark = format!("  {} ", theme.paint(Tone::Dim, symbol::OUTPUT));
+        let mut rows = Vec::new();
+        for (i, parts) in self.by_breaks().into_iter().enumerate() {
+            let (first, more) = match (self.below || i > 0, &*mark) {
+                (false, _) => ("", "    ".to_owned()),
+                (true, mark) => (mark, format!("{mark}  ")),
+            };
+            let room = |indent: usize| {
+                let width =
+                    theme.width.map_or(usize::MAX, |width| width.saturating_sub(margin.width() + indent));
+                width.max(NARROWEST)
+            };
+            let rooms = if first.is_empty() { (room(0), room(4)) } else { (room(4), room(6)) };
+            for (j, row) in fold(&parts, rooms).into_iter().enumerate() {
+                // Painted row by row: a style that runs over a line break colours the margin too.
+                let painted: String = row.into_iter().map(|(tone, text)| theme.paint(tone, text)).collect();
+                rows.push(format!("{margin}{}{painted}", if j == 0 { first } else { &*more }));
+            }
+        }
+        rows
+    }
+
+    /// The parts, apart where a line break stands.
+    fn by_breaks(&self) -> Vec<Vec<(Tone, &str)>> {
+        let mut lines = vec![Vec::new()];
+        for (tone, text) in &self.parts {
+            for (i, piece) in text.split('\n').enumerate() {
+                if i > 0 {
+                    lines.push(Vec::new());
+                }
+                if let Some(line) = lines.last_mut() {
+                    line.push((*tone, piece));
+                }
+            }
+        }
+        lines
+    }
+}
+
+/// One line in rows of so many columns, the first and the others, broken at spaces where there are any.
+fn fold<'t>(parts: &[(Tone, &'t str)], (first, more): (usize, usize)) -> Vec<Vec<(Tone, &'t str)>> {
+    let text: String = parts.iter().map(|(_, text)| *text).collect();
+    if text.len() <= first {
+        return vec![parts.to_vec()];
+    }
+    let mut rows = Vec::new();
+    let mut start = 0;
+    while start < text.len() {
+        let room = if start == 0 { first } else { more };
+        let (end, next) = row_end(&text[start..], room, start == 0);
+        rows.push(between(parts, start, start + end));
+        start += next;
+    }
+    rows
+}
+
+/// Where the row that `text` begins with ends, and where the next one begins. In the `first` row, a symbol is not left alone.
+fn row_end(text: &str, room: usize, first: bool) -> (usize, usize) {
+    let symbol =
+        if first { text.find(' ').filter(|at| text[..*at].width() == 1).map_or(0, |at| at + 1) } else { 0 };
+    let (mut column, mut space) = (0, None);
+    for (at, letter) in text.char_indices() {
+        if letter == ' ' && !text[..at].trim_start().is_empty() && at >= symbol {
+            space = Some(at);
+        }
+        column += letter.width().unwrap_or(0);
+        if column > room && letter != ' ' {
+            return match space {
+                Some(space) => (text[..space].trim_end().len(), space + 1),
+                None => (at, at),
+            };
+        }
+    }
+    (text.len(), text.len())
+}
+
+/// What stands between two places of the text that parts make up.
+fn between<'t>(parts: &[(Tone, &'t str)], from: usize, to: usize) -> Vec<(Tone, &'t str)> {
+    let mut begin = 0;
+    let mut row = Vec::new();
+    for (tone, text) in parts {
+        let end = begin + text.len();
+        if end > from && begin < to {
+            row.push((*tone, &text[from.saturating_sub(begin)..text.len().min(to - begin)]));
+        }
+        begin = end;
+    }
+    row
 }
 
 /// What is known of an effect from its beginning.
@@ -90,6 +187,19 @@ pub(crate) fn label(effect: &str, target: Option<&Target>, text: &str) -> String
         None => text,
     };
     if about.is_empty() { effect.to_owned() } else { format!("{effect} {about}") }
+}
+
+/// The part of an error's message that the label of its effect does not say: `error_rate was 3%` of `web: error_rate was 3%`
+/// behind `metrics.hold web: error_rate < 1%`.
+pub(crate) fn reason<'m>(label: &str, message: &'m str) -> &'m str {
+    let about = label.split_once(' ').map_or("", |(_, about)| about);
+    let is_said = |subject: &str| {
+        about.strip_prefix(subject).is_some_and(|rest| rest.is_empty() || rest.starts_with(": "))
+    };
+    match message.split_once(": ") {
+        Some((subject, reason)) if is_said(subject) => reason,
+        _ => message,
+    }
 }
 
 /// Whether an effect asks a person.
@@ -174,7 +284,7 @@ pub(crate) fn ended(event: &Event, begun: Option<&Begun>, answer: Option<&str>, 
         }
         EffectResult::Failed { error } => lines.push(
             Line::new(Tone::Bad, symbol::FAIL)
-                .and(Tone::Plain, format!("{label}{}", told(&error.message)))
+                .and(Tone::Plain, format!("{label}{}", told(reason(&label, &error.message))))
                 .remarks(&remarks),
         ),
     }
@@ -194,4 +304,82 @@ pub(crate) fn begun(event: &Event, at: Timestamp) -> Option<(String, Begun)> {
     // A change is about its target; anything else says itself what it is about.
     let target = target.as_ref().filter(|_| *kind == Kind::Change || text.is_empty());
     Some((id.clone(), Begun { kind: *kind, label: label(effect, target, text), at, shown: false }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(line: &Line, width: usize, margin: &str) -> Vec<String> {
+        line.rows(Theme { width: Some(width), ..Theme::PLAIN }, margin)
+    }
+
+    #[test]
+    fn a_line_that_a_terminal_has_no_room_for_goes_on_further_in() {
+        let line = Line::new(Tone::Bad, symbol::FAIL)
+            .and(Tone::Plain, "metrics.hold web: error_rate was 3.1%, ")
+            .and(Tone::Strong, "wanted < 0.1%")
+            .remarks(&["4s".to_owned()]);
+        let one = "  ✗ metrics.hold web: error_rate was 3.1%, wanted < 0.1% (4s)";
+        assert_eq!(line.rows(Theme::PLAIN, "  "), [one]);
+        assert_eq!(rows(&line, one.width(), "  "), [one]);
+        assert_eq!(
+            rows(&line, 40, "  "),
+            ["  ✗ metrics.hold web: error_rate was", "      3.1%, wanted < 0.1% (4s)"]
+        );
+        assert_eq!(rows(&line, 40, "[1] ")[1], "[1]     3.1%, wanted < 0.1% (4s)", "a branch stays marked");
+        for width in 20..70 {
+            let folded = rows(&line, width, "  ");
+            assert!(folded.iter().all(|row| row.width() <= width.max(NARROWEST + 6)), "{width}: {folded:?}");
+            let words = folded.iter().flat_map(|row| row.split_whitespace()).collect::<Vec<_>>().join(" ");
+            assert_eq!(words, one.trim(), "{width}");
+        }
+    }
+
+    #[test]
+    fn a_word_that_is_longer_than_a_row_is_cut_and_wide_letters_count_twice() {
+        let line = Line::new(Tone::Good, symbol::PASS)
+            .and(Tone::Plain, "probe.http ")
+            .and(Tone::Plain, "x".repeat(50));
+        assert_eq!(
+            rows(&line, 30, ""),
+            ["✓ probe.http".to_owned(), format!("    {}", "x".repeat(26)), format!("    {}", "x".repeat(24))]
+        );
+        let symbol_only = Line::new(Tone::Good, symbol::PASS).and(Tone::Plain, "x".repeat(50));
+        assert_eq!(rows(&symbol_only, 30, "")[0], format!("✓ {}", "x".repeat(28)));
+        let wide = Line::default().and(Tone::Plain, "切".repeat(15));
+        assert_eq!(rows(&wide, 20, ""), ["切".repeat(10), format!("    {}", "切".repeat(5))]);
+    }
+
+    #[test]
+    fn what_others_print_is_marked_in_each_row() {
+        let line = Line::output(&format!("{}✓ probe.http web: 200", "a ".repeat(10)));
+        assert_eq!(rows(&line, 30, ""), ["  │ a a a a a a a a a a ✓", "  │   probe.http web: 200"]);
+        let failed = Line::new(Tone::Bad, symbol::FAIL)
+            .and(Tone::Plain, "exec.run ./x: exit 1\n✓ all is good, all is well");
+        assert_eq!(
+            rows(&failed, 24, ""),
+            ["✗ exec.run ./x: exit 1", "  │ ✓ all is good, all", "  │   is well"]
+        );
+    }
+
+    #[test]
+    fn each_row_has_its_own_colour() {
+        let line = Line::default().and(Tone::Bad, "aaaa bbbb cccc dddd eeee");
+        let painted = line.rows(Theme { colour: true, live: false, width: Some(20) }, "");
+        assert_eq!(painted.len(), 2);
+        for row in painted {
+            assert!(row.ends_with("\u{1b}[0m") && row.matches("\u{1b}[0m").count() == 1, "{row:?}");
+        }
+    }
+
+    #[test]
+    fn the_reason_does_not_say_again_what_the_label_says() {
+        let hold = "metrics.hold web: error_rate < 1% for 5s";
+        assert_eq!(reason(hold, "web: error_rate was 3%"), "error_rate was 3%");
+        assert_eq!(reason("probe.http GET http://a/", "GET http://a/: expected 200"), "expected 200");
+        assert_eq!(reason("traffic.shift web", "web has no pool"), "web has no pool");
+        assert_eq!(reason("traffic.shift web", "we: x"), "we: x", "only a whole name is a name");
+        assert_eq!(reason("x.y", "z: w"), "z: w");
+    }
 }

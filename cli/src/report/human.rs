@@ -31,6 +31,7 @@ pub(crate) struct Human {
 
 struct State {
     narrator: Narrator,
+    theme: Theme,
     out: Out,
     live: Option<Live>,
     asked: BTreeSet<String>,
@@ -41,7 +42,13 @@ impl Human {
     pub(crate) fn new(out: Out, theme: Theme) -> Self {
         let live = theme.live.then(|| Live::new(theme));
         Self {
-            state: Mutex::new(State { narrator: Narrator::new(theme), out, live, asked: BTreeSet::new() }),
+            state: Mutex::new(State {
+                narrator: Narrator::new(theme),
+                theme,
+                out,
+                live,
+                asked: BTreeSet::new(),
+            }),
         }
     }
 }
@@ -49,7 +56,8 @@ impl Human {
 impl Sink for Human {
     fn event(&self, envelope: &Envelope) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let State { narrator, out, live, asked } = &mut *state;
+        let State { narrator, theme, out, live, asked } = &mut *state;
+        narrator.fit(theme.resized());
         if let (Some(live), Event::EffectEnded { id, .. }) = (live.as_mut(), &envelope.event) {
             live.end(id);
         }
@@ -130,8 +138,13 @@ fn time_left(began: Timestamp, now: Timestamp, done: u64, total: u64) -> Option<
 mod tests {
     use insta::assert_snapshot;
 
+    use cutover_runtime::{
+        error::RunError,
+        event::{Mode, RunOutcome},
+    };
+
     use super::*;
-    use crate::report::samples::{self, Buffer};
+    use crate::report::samples::{self, Buffer, Story};
 
     fn shown(events: &[Envelope]) -> String {
         let buffer = Buffer::default();
@@ -178,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_rollback_lists_each_undo() {
-        assert_snapshot!(shown(&samples::rollback()), @r#"
+        assert_snapshot!(shown(&samples::rollback()), @"
         ▶ blue-green 1.0.0 in sandbox, run 01K3
           hold = 15s, service = web, to = green
         ▸ shift 5%
@@ -190,12 +203,12 @@ mod tests {
           ✗ metrics.hold web 15s: error_rate of web was 3.1%, wanted < 0.1% (4s)
         ✗ shift 25% (4s)
 
-        ↩ rolling back, 2 to undo: error_rate of web was 3.1%, wanted < 0.1%
+        ↩ rolling back, 2 to undo
           ~ traffic.shift web: blue 75, green 25 -> blue 95, green 5
           ~ traffic.shift web: blue 95, green 5 -> blue 100, green 0
 
-        rolled back after 4s, 2 undone: error_rate of web was 3.1%, wanted < 0.1%
-        "#);
+        rolled back after 4s, 2 undone
+        ");
     }
 
     #[test]
@@ -212,11 +225,11 @@ mod tests {
           ✗ metrics.hold web 15s: error_rate of web was 3.1%, wanted < 0.1% (4s)
         ✗ shift 25% (4s)
 
-        ↩ rolling back, 2 to undo: error_rate of web was 3.1%, wanted < 0.1%
+        ↩ rolling back, 2 to undo
           ~ traffic.shift web: blue 75, green 25 -> blue 95, green 5
           ✗ traffic.shift web: 127.0.0.1:9999 refused the connection (4 tries, 1s)
 
-        rollback incomplete after 6s, 1 left to undo by hand: error_rate of web was 3.1%, wanted < 0.1%
+        rollback incomplete after 6s, 1 left to undo by hand
           1. traffic.shift traffic/web is "blue 95, green 5" (shift 5%/1:traffic.shift)
              by hand: set the weights of web to blue 100, green 0
              why: 127.0.0.1:9999 refused the connection
@@ -260,7 +273,7 @@ mod tests {
 
     #[test]
     fn questions_and_their_answers() {
-        assert_snapshot!(shown(&samples::questions()), @r#"
+        assert_snapshot!(shown(&samples::questions()), @"
         ▶ blue-green 1.0.0 in sandbox, run 01K3
           hold = 15s, service = web, to = green
         ? retire the old pool?
@@ -270,8 +283,8 @@ mod tests {
         ? drop the old table?
         ✗ core.confirm drop the old table?: alice said no: too late today
 
-        failed after 46s, nothing to undo: alice said no: too late today
-        "#);
+        failed after 46s, nothing to undo
+        ");
     }
 
     #[test]
@@ -304,7 +317,7 @@ mod tests {
     #[test]
     fn a_terminal_gets_colours_but_the_same_words() {
         let buffer = Buffer::default();
-        let human = Human::new(Out::new(buffer.clone()), Theme { colour: true, live: false });
+        let human = Human::new(Out::new(buffer.clone()), Theme { colour: true, ..Theme::PLAIN });
         samples::rollback().iter().for_each(|event| human.event(event));
         let coloured = buffer.text();
         assert!(coloured.contains("\u{1b}[33m~\u{1b}[0m traffic.shift web: "), "{coloured}");
@@ -328,6 +341,63 @@ mod tests {
 
         failed after 1ms, nothing to undo
         "#);
+    }
+
+    #[test]
+    fn in_a_terminal_long_lines_are_folded() {
+        let buffer = Buffer::default();
+        let human = Human::new(Out::new(buffer.clone()), Theme { width: Some(50), ..Theme::PLAIN });
+        samples::incomplete().iter().for_each(|event| human.event(event));
+        assert_snapshot!(buffer.text(), @r#"
+        ▶ blue-green 1.0.0 in sandbox, run 01K3
+          hold = 15s, service = web, to = green
+        ▸ shift 5%
+          ~ traffic.shift web: blue 100, green 0 -> blue
+              95, green 5
+        ✓ shift 5% (60ms)
+        ▸ shift 25%
+          ~ traffic.shift web: blue 95, green 5 -> blue
+              75, green 25
+          … metrics.hold web 15s
+          ✗ metrics.hold web 15s: error_rate of web was
+              3.1%, wanted < 0.1% (4s)
+        ✗ shift 25% (4s)
+
+        ↩ rolling back, 2 to undo
+          ~ traffic.shift web: blue 75, green 25 -> blue
+              95, green 5
+          ✗ traffic.shift web: 127.0.0.1:9999 refused the
+              connection (4 tries, 1s)
+
+        rollback incomplete after 6s, 1 left to undo by
+            hand
+          1. traffic.shift traffic/web is "blue 95, green
+              5" (shift 5%/1:traffic.shift)
+             by hand: set the weights of web to blue 100,
+                 green 0
+             why: 127.0.0.1:9999 refused the connection
+        "#);
+    }
+
+    #[test]
+    fn an_error_that_no_effect_told_is_told_once() {
+        let why = RunError::new("script", "weights do not add up");
+        let events = Story::new(Mode::Live)
+            .shift("1:traffic.shift", 0, 5)
+            .with(Event::RollbackStarted { error: why.clone(), entries: 1 })
+            .shift("1:traffic.shift", 5, 0)
+            .with(Event::RollbackEnded { left: Vec::new() })
+            .end(RunOutcome::RolledBack, Some(why), 60, 0);
+        assert_snapshot!(shown(&events), @"
+        ▶ blue-green 1.0.0 in sandbox, run 01K3
+          hold = 15s, service = web, to = green
+        ~ traffic.shift web: blue 100, green 0 -> blue 95, green 5
+
+        ↩ rolling back, 1 to undo: weights do not add up
+          ~ traffic.shift web: blue 95, green 5 -> blue 100, green 0
+
+        rolled back after 60ms, 1 undone
+        ");
     }
 
     #[test]
@@ -357,7 +427,7 @@ mod tests {
     #[test]
     fn a_live_region_is_kept_through_a_whole_run_and_gone_after_it() {
         let buffer = Buffer::default();
-        let human = Human::new(Out::new(buffer.clone()), Theme { colour: false, live: true });
+        let human = Human::new(Out::new(buffer.clone()), Theme { live: true, ..Theme::PLAIN });
         for events in [samples::success(), samples::questions(), samples::parallel()] {
             events.iter().for_each(|event| human.event(event));
         }

@@ -9,7 +9,12 @@ use std::{
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use super::{format, theme::Theme};
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use super::{
+    format,
+    theme::{Theme, columns},
+};
 
 /// One line for each effect that is going on, each with a spinner that shows that the program is alive.
 pub(crate) struct Live {
@@ -40,18 +45,17 @@ impl Live {
         }));
         let spinner = if self.colour { "{spinner:.cyan}" } else { "{spinner}" };
         let shared = Arc::clone(&status);
-        let style = ProgressStyle::with_template(&format!("{{prefix}}{spinner} {{msg}}{{status}}"))
+        let (label, indent) = (label.to_owned(), margin.width() + 2);
+        let style = ProgressStyle::with_template(&format!("{{prefix}}{spinner} {{status}}"))
             .unwrap_or_else(|_| ProgressStyle::default_spinner())
             .with_key("status", move |state: &ProgressState, to: &mut dyn std::fmt::Write| {
                 let status = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 let left = status.ends.map(|end| end.saturating_duration_since(Instant::now()));
-                let _ = to.write_str(&told(&status.message, state.elapsed(), left));
+                let room = columns().map_or(usize::MAX, |columns| columns.saturating_sub(indent));
+                let _ = to.write_str(&fitted(&label, &told(&status.message, state.elapsed(), left), room));
             });
         // Complete before it is added: each later setting would draw it once more.
-        let line = ProgressBar::new_spinner()
-            .with_style(style)
-            .with_prefix(margin.to_owned())
-            .with_message(label.to_owned());
+        let line = ProgressBar::new_spinner().with_style(style).with_prefix(margin.to_owned());
         let line = self.all.add(line);
         line.enable_steady_tick(Duration::from_millis(120));
         self.lines.insert(id.to_owned(), (line, status));
@@ -107,6 +111,28 @@ impl Drop for Live {
     }
 }
 
+/// Label and status in one row: what is going on counts more than the end of a long label.
+fn fitted(label: &str, status: &str, room: usize) -> String {
+    const SHORTEST: usize = 16;
+    if label.width() + status.width() <= room {
+        return format!("{label}{status}");
+    }
+    let left = room.saturating_sub(status.width() + 1).max(SHORTEST.min(label.width()));
+    let short = cut(label, left);
+    let text = format!("{short}{}{status}", if short.len() < label.len() { "…" } else { "" });
+    if text.width() <= room { text } else { format!("{}…", cut(&text, room.saturating_sub(1))) }
+}
+
+/// The beginning of a text that takes at most so many columns.
+fn cut(text: &str, room: usize) -> &str {
+    let mut column = 0;
+    let end = text.char_indices().find(|(_, letter)| {
+        column += letter.width().unwrap_or(0);
+        column > room
+    });
+    &text[..end.map_or(text.len(), |(at, _)| at)]
+}
+
 /// What stands behind the label: `: 2 of 3 ready (12s left)`.
 fn told(message: &str, elapsed: Duration, left: Option<Duration>) -> String {
     let mut text = String::new();
@@ -137,6 +163,18 @@ mod tests {
         assert_eq!(told("", s(5), None), " (5s)");
         assert_eq!(told("error_rate 0.02%", s(3), Some(s(12))), ": error_rate 0.02% (12s left)");
         assert_eq!(told("3 connections", s(75), Some(s(0))), ": 3 connections (1m15s)");
+    }
+
+    #[test]
+    fn what_goes_on_takes_one_row_and_tells_the_time_that_is_left() {
+        let (label, status) = ("metrics.hold web: error_rate < 1%", ": error_rate 0.02% (12s left)");
+        assert_eq!(fitted(label, status, 62), format!("{label}{status}"));
+        assert_eq!(fitted(label, status, 61), format!("metrics.hold web: error_rate < …{status}"));
+        assert_eq!(fitted(label, status, 30), "metrics.hold web…: error_rate…");
+        for room in 1..62 {
+            assert_eq!(fitted(label, status, room).width(), room);
+        }
+        assert_eq!(fitted("切切切切", "", 5), "切切…");
     }
 
     #[test]

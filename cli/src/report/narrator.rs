@@ -1,11 +1,11 @@
 //! The text of a run: which lines each event leaves behind.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use cutover_runtime::{
     effect::{QuestionKind, Reply},
     error::RunError,
-    event::{Envelope, Event, Kind, LeftOver, Mode, NoteLevel, RunOutcome},
+    event::{EffectResult, Envelope, Event, Kind, LeftOver, Mode, NoteLevel, RunOutcome},
 };
 
 use super::{
@@ -24,6 +24,8 @@ pub(crate) struct Narrator {
     replaying: bool,
     undoing: Option<usize>,
     left: Vec<LeftOver>,
+    /// Why effects failed, as far as it was said: once is enough.
+    said: HashSet<String>,
 }
 
 impl Narrator {
@@ -37,7 +39,13 @@ impl Narrator {
             replaying: false,
             undoing: None,
             left: Vec::new(),
+            said: HashSet::default(),
         }
+    }
+
+    /// Goes on in another width.
+    pub(crate) fn fit(&mut self, theme: Theme) {
+        self.theme = theme;
     }
 
     /// What a line about `id` begins with.
@@ -58,12 +66,42 @@ impl Narrator {
                 let verb = if self.replaying { "replay of " } else { "" };
                 self.run_started(&format!("{verb}{runbook} {version}"), environment, &envelope.run, params)
             }
-            Event::StepStarted { id, name } => {
+            Event::Resumed { by, epoch, rollback } => {
+                let what = if *rollback { "taken up to be rolled back" } else { "resumed" };
+                let line = Line::new(Tone::Active, symbol::RUN)
+                    .and(Tone::Strong, what)
+                    .and(Tone::Plain, format!(" by {by}"))
+                    .and(Tone::Dim, format!(", taken up {epoch} times"));
+                vec![line.paint(self.theme, "")]
+            }
+            Event::Settled { id, text, .. } => {
+                let line = Line::new(Tone::Warn, symbol::WARN).and(Tone::Plain, format!("in doubt: {text}"));
+                vec![line.paint(self.theme, &self.margin(id))]
+            }
+            Event::NoReturn { id, why } => {
+                let line = Line::new(Tone::Warn, symbol::WARN)
+                    .and(Tone::Strong, "point of no return")
+                    .and(Tone::Plain, format!(": {why}"));
+                vec![line.paint(self.theme, &self.margin(id))]
+            }
+            Event::GuardStarted { id, watching } => {
+                let line = Line::new(Tone::Active, symbol::STEP)
+                    .and(Tone::Strong, "guard")
+                    .and(Tone::Plain, format!(" {}", watching.join("; ")));
+                vec![line.paint(self.theme, &self.margin(id))]
+            }
+            Event::PartStopped { id, error } => {
+                let line = Line::new(Tone::Bad, symbol::FAIL)
+                    .and(Tone::Strong, "stopped")
+                    .and(Tone::Plain, format!(": {}", error.message));
+                vec![line.paint(self.theme, &self.margin(id))]
+            }
+            Event::StepStarted { id, name, .. } => {
                 let margin = self.margin(id);
                 self.places.open(id);
                 vec![Line::new(Tone::Active, symbol::STEP).and(Tone::Strong, name).paint(self.theme, &margin)]
             }
-            Event::StepEnded { id, name, ok, elapsed_ms } => {
+            Event::StepEnded { id, name, ok, elapsed_ms, .. } => {
                 self.places.close(id);
                 let (tone, sign) = if *ok { (Tone::Good, symbol::PASS) } else { (Tone::Bad, symbol::FAIL) };
                 let line = Line::new(tone, sign).and(Tone::Strong, name).remarks(&[span(*elapsed_ms)]);
@@ -71,33 +109,41 @@ impl Narrator {
             }
             Event::EffectStarted { .. } => self.effect_started(envelope),
             Event::Applying { .. } | Event::Progress { .. } => Vec::new(),
-            Event::Output { id, line, .. } => self.below(id, |_| {
-                Line::default().and(Tone::Dim, format!("  {} ", symbol::OUTPUT)).and(Tone::Dim, line)
-            }),
-            Event::Retrying { id, attempt, attempts, wait_ms, error, .. } => {
+            Event::Output { id, line, .. } => self.below(id, |_| Line::output(line)),
+            Event::Retrying { id, attempt, attempts, wait_ms, error } => {
                 let remark = format!("try {attempt} of {attempts}, next in {}", span(*wait_ms));
                 let label = self.running.get(id).map_or_else(|| id.clone(), |begun| begun.label.clone());
                 let line = Line::new(Tone::Warn, symbol::RETRY)
-                    .and(Tone::Plain, format!("{label}: {}", error.message))
+                    .and(Tone::Plain, format!("{label}: {}", effect::reason(&label, &error.message)))
                     .remarks(&[remark]);
                 vec![line.paint(self.theme, &self.margin(id))]
             }
             Event::EffectEnded { .. } => self.effect_ended(&envelope.event),
             Event::Asked { id, question } => {
                 let what = match question.kind {
-                    QuestionKind::Confirm => "",
+                    QuestionKind::Confirm | QuestionKind::Checklist => "",
+                    QuestionKind::Approve => "approve: ",
                     QuestionKind::Manual => "by hand: ",
+                    QuestionKind::Doubt => "in doubt: ",
                 };
-                let line = Line::new(Tone::Active, symbol::ASK)
+                let margin = self.margin(id);
+                let mut line = Line::new(Tone::Active, symbol::ASK)
                     .and(Tone::Strong, format!("{what}{}", question.text));
-                vec![line.paint(self.theme, &self.margin(id))]
+                if !question.rule.by.is_empty() {
+                    line = line.and(Tone::Dim, format!(" (by {})", question.rule.by));
+                }
+                let items = question.items.iter().map(|item| format!("    - {item}"));
+                let choices =
+                    question.choices.iter().map(|choice| format!("    {}: {}", choice.name, choice.text));
+                let below = items.chain(choices).map(|text| Line::default().and(Tone::Plain, text));
+                std::iter::once(line).chain(below).map(|line| line.paint(self.theme, &margin)).collect()
             }
             Event::Replied { id, reply } => {
                 // Shown when the wait ends, together with what became of it.
                 self.replies.insert(id.clone(), reply.clone());
                 Vec::new()
             }
-            Event::Note { id, level, text } => {
+            Event::Note { id, level, text, .. } => {
                 let line = match level {
                     NoteLevel::Note => Line::new(Tone::Active, symbol::NOTE).and(Tone::Plain, text),
                     NoteLevel::Log => Line::new(Tone::Dim, symbol::LOG).and(Tone::Dim, text),
@@ -160,6 +206,9 @@ impl Narrator {
             // Everything is, in a replay.
             *replayed = false;
         }
+        if let Event::EffectEnded { result: EffectResult::Failed { error }, .. } = &event {
+            self.said.insert(error.message.clone());
+        }
         let margin = self.margin(id);
         effect::ended(&event, begun.as_ref(), answer.as_deref(), false)
             .iter()
@@ -187,16 +236,21 @@ impl Narrator {
         lines
     }
 
-    fn rollback_started(&self, error: &RunError, entries: usize) -> String {
+    /// Why it came to this, unless a line above says so.
+    fn because(&mut self, error: &RunError) -> String {
+        if self.said.insert(error.message.clone()) { format!(": {}", error.message) } else { String::new() }
+    }
+
+    fn rollback_started(&mut self, error: &RunError, entries: usize) -> String {
         let what = if entries == 0 { "nothing".to_owned() } else { entries.to_string() };
         Line::new(Tone::Warn, symbol::UNDO)
             .and(Tone::Strong, format!("rolling back, {what} to undo"))
-            .and(Tone::Plain, format!(": {}", error.message))
+            .and(Tone::Plain, self.because(error))
             .paint(self.theme, "")
     }
 
     fn summary(
-        &self,
+        &mut self,
         envelope: &Envelope,
         outcome: RunOutcome,
         error: Option<&RunError>,
@@ -205,7 +259,7 @@ impl Narrator {
     ) -> Vec<String> {
         let took = span(elapsed_ms);
         let undone = self.undoing.map(|entries| entries.saturating_sub(self.left.len()));
-        let because = error.map_or_else(String::new, |e| format!(": {}", e.message));
+        let because = error.map_or_else(String::new, |error| self.because(error));
         let (tone, verdict, rest) = match outcome {
             RunOutcome::Succeeded => {
                 let what = if changes == 0 { "no changes".to_owned() } else { count(changes, "change") };

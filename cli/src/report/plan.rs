@@ -13,6 +13,8 @@ use cutover_runtime::{
     event::{EffectResult, Envelope, Event, Grade, Kind, NoteLevel, RunOutcome, Sink},
 };
 
+use unicode_width::UnicodeWidthStr;
+
 use super::{
     Out,
     effect::{self, Line, Running},
@@ -23,6 +25,9 @@ use super::{
 
 /// Widest line behind which a grade still stands in the common column.
 const WIDEST: usize = 88;
+
+/// Columns of the longest grade.
+const WORD: usize = 8;
 
 /// Shows a plan.
 pub(crate) struct PlanReport {
@@ -78,6 +83,8 @@ struct Draft {
     actions: usize,
     questions: BTreeSet<String>,
     no_return: Option<String>,
+    /// Why lines failed, as far as they say so.
+    said: BTreeSet<String>,
     end: Option<Event>,
 }
 
@@ -92,6 +99,7 @@ impl Default for Draft {
             actions: 0,
             questions: BTreeSet::new(),
             no_return: None,
+            said: BTreeSet::new(),
             end: None,
         }
     }
@@ -112,7 +120,7 @@ impl Draft {
                     self.title.push(Line::default().and(Tone::Dim, format!("  {given}")));
                 }
             }
-            Event::StepStarted { id, name } => {
+            Event::StepStarted { id, name, .. } => {
                 let around = self.around(id);
                 let heading = Line::new(Tone::Active, symbol::STEP).and(Tone::Strong, name);
                 let step = self.add(around, Content::Step(name.clone(), heading));
@@ -138,11 +146,23 @@ impl Draft {
                     self.line(id, line, None);
                 }
             }
-            Event::Note { id, level, text } => {
+            Event::Note { id, level, text, .. } => {
                 let line = match level {
                     NoteLevel::Note => Line::new(Tone::Active, symbol::NOTE).and(Tone::Plain, text),
                     NoteLevel::Log => Line::new(Tone::Dim, symbol::LOG).and(Tone::Dim, text),
                 };
+                self.line(id, line, None);
+            }
+            Event::NoReturn { id, why } => {
+                let line = Line::new(Tone::Warn, symbol::WARN)
+                    .and(Tone::Strong, "point of no return")
+                    .and(Tone::Plain, format!(": {why}"));
+                self.line(id, line, None);
+            }
+            Event::GuardStarted { id, watching } => {
+                let line = Line::new(Tone::Active, symbol::STEP)
+                    .and(Tone::Strong, "guard")
+                    .and(Tone::Plain, format!(" {}", watching.join("; ")));
                 self.line(id, line, None);
             }
             Event::RunEnded { .. } => self.end = Some(envelope.event.clone()),
@@ -152,6 +172,9 @@ impl Draft {
             | Event::Output { .. }
             | Event::Retrying { .. }
             | Event::Replied { .. }
+            | Event::Resumed { .. }
+            | Event::Settled { .. }
+            | Event::PartStopped { .. }
             | Event::RollbackStarted { .. }
             | Event::RollbackEnded { .. } => {}
         }
@@ -160,9 +183,15 @@ impl Draft {
     fn ended(&mut self, event: &Event, id: &str, grade: Grade) {
         let begun = self.running.remove(id);
         let mut lines = effect::ended(event, begun.as_ref(), None, true).into_iter();
+        // What failed is not there to be relied on, more or less.
+        let failure = match event {
+            Event::EffectEnded { result: EffectResult::Failed { error }, .. } => Some(&error.message),
+            _ => None,
+        };
         if let Some(line) = lines.next() {
-            self.line(id, line, Some(grade));
+            self.line(id, line, failure.is_none().then_some(grade));
         }
+        self.said.extend(failure.cloned());
         lines.for_each(|line| self.line(id, line, None));
         if let Event::EffectEnded { effect, target, result, .. } = event
             && effect::no_return(result).is_some()
@@ -218,23 +247,33 @@ impl Draft {
         self.sort_branches();
         let mut lines = Vec::new();
         self.flatten(0, "", &mut lines);
+        // A graded line leaves room for its grade.
+        let narrow = Theme { width: theme.width.map(|width| width.saturating_sub(WORD + 2)), ..theme };
         let column = lines
             .iter()
             .filter(|(_, _, grade)| grade.is_some())
-            .map(|(margin, line, _)| line.width(margin))
+            .map(|(margin, line, _)| line.width(narrow, margin))
             .filter(|width| *width <= WIDEST)
             .max()
             .unwrap_or(0);
         let mut text: String = self.title.iter().map(|line| line.paint(theme, "") + "\n").collect();
         text.push('\n');
         for (margin, line, grade) in &lines {
-            text.push_str(&line.paint(theme, margin));
-            if let Some(grade) = grade {
-                let gap = column.saturating_sub(line.width(margin)) + 2;
-                text.push_str(&" ".repeat(gap));
-                text.push_str(&theme.paint(Tone::Dim, word(*grade)));
+            let Some(grade) = grade else {
+                text.push_str(&line.paint(theme, margin));
+                text.push('\n');
+                continue;
+            };
+            let plain = line.rows(Theme { width: narrow.width, ..Theme::PLAIN }, margin);
+            for (i, (row, plain)) in line.rows(narrow, margin).iter().zip(&plain).enumerate() {
+                text.push_str(row);
+                if i == 0 {
+                    let gap = column.saturating_sub(plain.width()) + 2;
+                    text.push_str(&" ".repeat(gap));
+                    text.push_str(&theme.paint(Tone::Dim, word(*grade)));
+                }
+                text.push('\n');
             }
-            text.push('\n');
         }
         if !lines.is_empty() {
             text.push('\n');
@@ -325,8 +364,9 @@ impl Draft {
             Line::default().and(Tone::Strong, "Plan: ").and(Tone::Plain, told)
         } else {
             let why = error.as_ref().map_or(outcome.as_str(), |error| &error.message);
+            let why = if self.said.contains(why) { String::new() } else { format!(": {why}") };
             Line::default()
-                .and(Tone::Bad, "Plan stopped: ")
+                .and(Tone::Bad, "Plan stopped")
                 .and(Tone::Plain, format!("{why}. Up to there: {told}"))
         };
         match &self.no_return {

@@ -74,11 +74,11 @@ impl Story {
     }
 
     pub(crate) fn open(self, id: &str) -> Self {
-        self.with(Event::StepStarted { id: id.into(), name: name(id) })
+        self.with(Event::StepStarted { id: id.into(), name: name(id), replayed: false })
     }
 
     pub(crate) fn close(self, id: &str, ok: bool, elapsed_ms: u64) -> Self {
-        self.with(Event::StepEnded { id: id.into(), name: name(id), ok, elapsed_ms })
+        self.with(Event::StepEnded { id: id.into(), name: name(id), ok, elapsed_ms, replayed: false })
     }
 
     pub(crate) fn graded(mut self, grade: Grade) -> Self {
@@ -248,11 +248,17 @@ pub(crate) fn success() -> Vec<Envelope> {
             (1, 2),
             EffectResult::Unchanged { state: json!({}), text: "blue 0, green 100".into() },
         )
-        .with(Event::Note { id: "shift 100%".into(), level: NoteLevel::Note, text: "all on green".into() })
+        .with(Event::Note {
+            id: "shift 100%".into(),
+            level: NoteLevel::Note,
+            text: "all on green".into(),
+            replayed: false,
+        })
         .with(Event::Note {
             id: "shift 100%".into(),
             level: NoteLevel::Log,
             text: "two lines\nof detail".into(),
+            replayed: false,
         })
         .close("shift 100%", true, 50)
         .notify("4:notify.send", "cutover to green done")
@@ -363,10 +369,10 @@ pub(crate) fn questions() -> Vec<Envelope> {
     let ask = |story: Story, id: &str, kind, text: &str, yes, comment: Option<&str>| {
         story
             .begin(Kind::Wait, id, None, text)
-            .with(Event::Asked { id: id.into(), question: Question { kind, text: text.into() } })
+            .with(Event::Asked { id: id.into(), question: Question::new(kind, text) })
             .with(Event::Replied {
                 id: id.into(),
-                reply: Reply { yes, by: "alice".into(), comment: comment.map(Into::into) },
+                reply: Reply { comment: comment.map(Into::into), ..Reply::new(yes, "alice") },
             })
     };
     let answered = || EffectResult::Answered { text: String::new() };

@@ -1,6 +1,6 @@
 //! Tables of `cutover runs` and `cutover targets`: aligned columns for people, JSON for programs.
 
-use cutover_runtime::journal::Run;
+use cutover_runtime::journal::{Asked, Run};
 use jiff::Timestamp;
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
@@ -30,6 +30,10 @@ pub(crate) struct RunRow {
     pub(crate) environment: String,
     /// How it ended, or `running`.
     pub(crate) state: String,
+    /// Whether a process works on it.
+    pub(crate) alive: bool,
+    /// The answers that it waits for.
+    pub(crate) waits_for: Vec<Waiting>,
     /// When it began.
     pub(crate) started: Timestamp,
     /// How long it took, once it has ended.
@@ -38,9 +42,54 @@ pub(crate) struct RunRow {
     pub(crate) started_by: String,
 }
 
-impl From<Run> for RunRow {
-    fn from(run: Run) -> Self {
+/// A question that a run waits for.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Waiting {
+    /// Its id.
+    pub(crate) id: String,
+    /// What is asked.
+    pub(crate) question: String,
+    /// Who may answer. Empty: everybody.
+    pub(crate) by: String,
+    /// Since when.
+    pub(crate) since: Timestamp,
+    /// When it can no longer be answered.
+    pub(crate) until: Option<Timestamp>,
+}
+
+impl Waiting {
+    /// In words: `retire the old pool? (by ops, 12m left)`.
+    fn told(&self, now: Timestamp) -> String {
+        let by = (!self.by.is_empty()).then(|| format!("by {}", self.by));
+        let left = self.until.map(|until| match u64::try_from(until.duration_since(now).as_millis()) {
+            Ok(left) => format!("{} left", span(left)),
+            Err(_) => "too late".to_owned(),
+        });
+        let terms: Vec<String> = by.into_iter().chain(left).collect();
+        if terms.is_empty() {
+            self.question.clone()
+        } else {
+            format!("{} ({})", self.question, terms.join(", "))
+        }
+    }
+}
+
+impl RunRow {
+    /// The row of a run, with those of the open questions that it asks.
+    pub(crate) fn new(run: Run, asked: &[Asked]) -> Self {
         Self {
+            alive: run.is_alive(),
+            waits_for: asked
+                .iter()
+                .filter(|asked| asked.run == run.id)
+                .map(|Asked { id, question, at, until, .. }| Waiting {
+                    id: id.clone(),
+                    question: question.text.clone(),
+                    by: question.rule.by.clone(),
+                    since: *at,
+                    until: *until,
+                })
+                .collect(),
             elapsed_ms: run
                 .ended_at
                 .map(|end| u64::try_from(end.duration_since(run.started_at).as_millis()).unwrap_or(0)),
@@ -55,10 +104,15 @@ impl From<Run> for RunRow {
 }
 
 impl Row for RunRow {
-    const HEADINGS: &'static [&'static str] = &["RUN", "RUNBOOK", "ENV", "STATE", "STARTED", "TOOK", "BY"];
+    const HEADINGS: &'static [&'static str] =
+        &["RUN", "RUNBOOK", "ENV", "STATE", "STARTED", "TOOK", "BY", "WAITS FOR"];
 
     fn cells(&self, now: Timestamp) -> Vec<(Tone, String)> {
-        let tone = match &*self.state {
+        // Without a process it does not run: it died, and waits to be taken up.
+        let dead = self.state == "running" && !self.alive;
+        let state = if dead { "died" } else { &*self.state };
+        let tone = match state {
+            "died" => Tone::Bad,
             "succeeded" => Tone::Good,
             "failed" | "rollback_incomplete" | "aborted" => Tone::Bad,
             "rolled_back" | "paused" => Tone::Warn,
@@ -68,10 +122,14 @@ impl Row for RunRow {
             (Tone::Strong, self.run.clone()),
             (Tone::Plain, self.runbook.clone()),
             (Tone::Plain, self.environment.clone()),
-            (tone, self.state.replace('_', " ")),
+            (tone, state.replace('_', " ")),
             (Tone::Plain, ago(now, self.started)),
             (Tone::Plain, self.elapsed_ms.map_or_else(|| "-".to_owned(), span)),
             (Tone::Plain, self.started_by.clone()),
+            (
+                Tone::Active,
+                self.waits_for.iter().map(|waiting| waiting.told(now)).collect::<Vec<_>>().join("; "),
+            ),
         ]
     }
 }
@@ -173,6 +231,8 @@ mod tests {
             run: run.into(),
             runbook: runbook.into(),
             environment: "sandbox".into(),
+            alive: true,
+            waits_for: Vec::new(),
             state: state.into(),
             started: "2026-03-01T11:48:00Z".parse().expect("time"),
             elapsed_ms,
@@ -224,7 +284,7 @@ mod tests {
     #[test]
     fn programs_get_one_object_a_line() {
         let rows = [run("01K3A", "blue-green 1.0.0", "succeeded", None)];
-        assert_snapshot!(json(&rows), @r#"{"run":"01K3A","runbook":"blue-green 1.0.0","environment":"sandbox","state":"succeeded","started":"2026-03-01T11:48:00Z","elapsed_ms":null,"started_by":"ana@ops1"}"#);
+        assert_snapshot!(json(&rows), @r#"{"run":"01K3A","runbook":"blue-green 1.0.0","environment":"sandbox","state":"succeeded","alive":true,"waits_for":[],"started":"2026-03-01T11:48:00Z","elapsed_ms":null,"started_by":"ana@ops1"}"#);
         assert_eq!(json(&[target("db/main", None)]).matches("check").count(), 0);
     }
 }

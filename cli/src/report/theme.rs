@@ -64,15 +64,18 @@ pub(crate) struct Theme {
     pub(crate) colour: bool,
     /// Whether lines may be drawn over: a terminal that understands it.
     pub(crate) live: bool,
+    /// Columns of a terminal. Longer lines are broken here, where their indent is known; elsewhere they stay whole.
+    pub(crate) width: Option<usize>,
 }
 
 impl Theme {
     /// No colours, nothing live: files, pipes, logs of CI.
-    pub(crate) const PLAIN: Self = Self { colour: false, live: false };
+    pub(crate) const PLAIN: Self = Self { colour: false, live: false, width: None };
 
     /// The theme for a stream, by what it is and what the environment asks for.
     pub(crate) fn of(stream: &impl IsTerminal) -> Self {
-        Self::from(stream.is_terminal(), |name| std::env::var(name).ok())
+        let width = if stream.is_terminal() { columns() } else { None };
+        Self { width, ..Self::from(stream.is_terminal(), |name| std::env::var(name).ok()) }
     }
 
     /// `NO_COLOR` (<https://no-color.org>) turns colours off, `CLICOLOR_FORCE` turns them on without a terminal, `TERM=dumb`
@@ -81,7 +84,16 @@ impl Theme {
         let set = |name| environment(name).is_some_and(|value: String| !value.is_empty());
         let dumb = environment("TERM").is_some_and(|term| term == "dumb");
         let forced = environment("CLICOLOR_FORCE").is_some_and(|v| !v.is_empty() && v != "0");
-        Self { colour: !set("NO_COLOR") && ((terminal && !dumb) || forced), live: terminal && !dumb }
+        Self {
+            colour: !set("NO_COLOR") && ((terminal && !dumb) || forced),
+            live: terminal && !dumb,
+            width: None,
+        }
+    }
+
+    /// The same for a terminal as wide as it is now.
+    pub(crate) fn resized(self) -> Self {
+        Self { width: if self.live { columns().or(self.width) } else { self.width }, ..self }
     }
 
     /// `text` in the colour of `tone`.
@@ -104,6 +116,11 @@ impl Theme {
     }
 }
 
+/// Columns of the terminal, where there is one.
+pub(super) fn columns() -> Option<usize> {
+    terminal_size::terminal_size().map(|(columns, _)| usize::from(columns.0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,22 +131,25 @@ mod tests {
 
     #[test]
     fn only_a_terminal_is_coloured_and_live() {
-        assert_eq!(theme(true, &[("TERM", "xterm")]), Theme { colour: true, live: true });
+        assert_eq!(theme(true, &[("TERM", "xterm")]), Theme { colour: true, live: true, width: None });
         assert_eq!(theme(false, &[("TERM", "xterm")]), Theme::PLAIN);
     }
 
     #[test]
     fn the_environment_can_turn_colours_off_and_on() {
-        assert_eq!(theme(true, &[("NO_COLOR", "1")]), Theme { colour: false, live: true });
+        assert_eq!(theme(true, &[("NO_COLOR", "1")]), Theme { colour: false, live: true, width: None });
         assert!(theme(true, &[("NO_COLOR", "")]).colour, "empty means not set");
         assert_eq!(theme(true, &[("TERM", "dumb")]), Theme::PLAIN);
-        assert_eq!(theme(false, &[("CLICOLOR_FORCE", "1")]), Theme { colour: true, live: false });
+        assert_eq!(
+            theme(false, &[("CLICOLOR_FORCE", "1")]),
+            Theme { colour: true, live: false, width: None }
+        );
         assert!(!theme(true, &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]).colour);
     }
 
     #[test]
     fn paint_ends_what_it_begins() {
-        let coloured = Theme { colour: true, live: false };
+        let coloured = Theme { colour: true, live: false, width: None };
         assert_eq!(coloured.paint(Tone::Good, "ok"), "\u{1b}[32mok\u{1b}[0m");
         assert_eq!(coloured.paint(Tone::Plain, "ok"), "ok");
         assert_eq!(Theme::PLAIN.paint(Tone::Bad, "no"), "no");

@@ -33,7 +33,7 @@ fn a_run_tells_what_it_does_and_leaves_only_its_journal() {
     ▶ look 1.2.0 in sandbox, run look-[ID]
       percent = 25
     ▸ look
-      ✓ traffic.weights weights of web: blue 100, green 0
+      ✓ traffic.weights web: blue 100, green 0
     ✓ look
     ▸ shift
       ~ traffic.shift web: blue 100, green 0 -> blue 75, green 25
@@ -133,7 +133,7 @@ fn a_plan_shows_each_change_and_makes_none() {
       percent = 25
 
     ▸ look
-      ✓ traffic.weights weights of web: blue 100, green 0          observed
+      ✓ traffic.weights web: blue 100, green 0                     observed
     ▸ shift
       ~ traffic.shift web: blue 100, green 0 -> blue 75, green 25  observed
     • half way

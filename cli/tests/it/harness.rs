@@ -7,7 +7,7 @@ use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::mpsc,
+    sync::{Arc, Mutex, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -146,6 +146,13 @@ impl Lab {
 
     /// Runs the binary at a terminal, with `typed` as what a person types.
     pub(crate) fn at_terminal(&self, args: &[&str], typed: &str) -> Ended {
+        let mut seat = self.sit_down(args);
+        seat.types(typed);
+        seat.leave()
+    }
+
+    /// Starts the binary at a terminal.
+    pub(crate) fn sit_down(&self, args: &[&str]) -> Seat {
         let pty = nix::pty::openpty(None, None).expect("a terminal");
         let side = |fd: &OwnedFd| Stdio::from(fd.try_clone().expect("a copy"));
         let mut command = self.command(args);
@@ -155,22 +162,19 @@ impl Lab {
             .stdout(side(&pty.slave))
             .stderr(side(&pty.slave));
         let started = Instant::now();
-        let mut child = command.spawn().expect("the binary starts");
+        let child = command.spawn().expect("the binary starts");
         drop((command, pty.slave));
-        let mut keyboard = File::from(pty.master.try_clone().expect("a copy"));
-        keyboard.write_all(typed.as_bytes()).expect("typed");
-        let mut screen = File::from(pty.master);
-        let screen = thread::spawn(move || {
-            let mut all = Vec::new();
+        let keyboard = File::from(pty.master.try_clone().expect("a copy"));
+        let shown = Arc::<Mutex<Vec<u8>>>::default();
+        let (mut screen, all) = (File::from(pty.master), Arc::clone(&shown));
+        let reader = thread::spawn(move || {
+            let mut some = [0; 4096];
             // Ends with an error when the other side is closed.
-            let _ = screen.read_to_end(&mut all);
-            String::from_utf8_lossy(&all).into_owned()
+            while let Ok(n @ 1..) = screen.read(&mut some) {
+                all.lock().expect("a lock").extend_from_slice(&some[..n]);
+            }
         });
-        let (code, peak) = await_end(&mut child, started);
-        drop(keyboard);
-        let stdout = screen.join().expect("read");
-        let dir = self.dir.path().to_owned();
-        Ended { code, stdout, stderr: String::new(), peak, took: started.elapsed(), dir }
+        Seat { child, keyboard, shown, reader, started, dir: self.dir.path().to_owned() }
     }
 
     /// What is left in the folder for temporary files.
@@ -181,6 +185,48 @@ impl Lab {
     /// How many runs the state directory holds, by what `cutover runs` says.
     pub(crate) fn runs(&self) -> Vec<Value> {
         self.cutover(&["runs", "--all", "--output", "json"]).succeeded().json()
+    }
+}
+
+/// A person at a terminal.
+pub(crate) struct Seat {
+    child: Child,
+    keyboard: File,
+    shown: Arc<Mutex<Vec<u8>>>,
+    reader: thread::JoinHandle<()>,
+    started: Instant,
+    dir: PathBuf,
+}
+
+impl Seat {
+    pub(crate) fn types(&mut self, text: &str) {
+        self.keyboard.write_all(text.as_bytes()).expect("typed");
+    }
+
+    fn screen(&self) -> String {
+        String::from_utf8_lossy(&self.shown.lock().expect("a lock")).into_owned()
+    }
+
+    /// Waits until the screen shows that.
+    pub(crate) fn sees(&self, what: &str) {
+        while !self.screen().contains(what) {
+            assert!(self.started.elapsed() < PATIENCE, "no {what:?} in {}", self.screen());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a number"));
+        kill(pid, signal).expect("it is there");
+    }
+
+    /// Waits for the end.
+    pub(crate) fn leave(mut self) -> Ended {
+        let (code, peak) = await_end(&mut self.child, self.started);
+        drop(self.keyboard);
+        self.reader.join().expect("read");
+        let stdout = String::from_utf8_lossy(&self.shown.lock().expect("a lock")).into_owned();
+        Ended { code, stdout, stderr: String::new(), peak, took: self.started.elapsed(), dir: self.dir }
     }
 }
 

@@ -154,7 +154,7 @@ fn a_target_that_does_not_exist() {
     ▶ test 0 in sandbox, run test-[ID]
     ✗ traffic.shift wbe: no traffic target named "wbe" in environment "sandbox"
 
-    failed after [TIME], nothing to undo: no traffic target named "wbe" in environment "sandbox"
+    failed after [TIME], nothing to undo
     ----- stderr
     error[unknown-target]: no traffic target named "wbe" in environment "sandbox"
       at run.rhai:2:1
@@ -168,7 +168,7 @@ fn a_target_that_does_not_exist() {
     ▶ test 0 in sandbox, run test-[ID]
     ✗ traffic.shift web: web has no pool named "gren"
 
-    failed after [TIME], nothing to undo: web has no pool named "gren"
+    failed after [TIME], nothing to undo
     ----- stderr
     error[unknown-target]: web has no pool named "gren"
       at run.rhai:2:1

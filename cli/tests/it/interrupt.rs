@@ -1,4 +1,4 @@
-//! Ctrl-C, and the signals that mean the same.
+//! Ctrl-C, and the signals that end processes.
 
 use std::time::{Duration, Instant};
 
@@ -16,22 +16,68 @@ fn waiting(lab: &Lab) -> Running {
 const HOLD: &str = r#"
     step("shift", || traffic::shift("web", "green", 5));
     step("hold", || sleep("10m"));
+    traffic::shift("web", "green", 10);
 "#;
 
 #[test]
-fn one_signal_undoes_what_was_done_within_two_seconds() {
-    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+fn one_signal_without_a_terminal_pauses_within_two_seconds_and_undoes_nothing() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let lab = Lab::with(HOLD);
         let running = waiting(&lab);
         let sent = Instant::now();
         running.signal(signal);
-        let ended = running.wait().exits_with(3).complains("cancelled");
+        let ended = running.wait().exits_with(5).complains("paused");
         assert!(sent.elapsed() < Duration::from_secs(2), "{:?}", sent.elapsed());
-        assert_eq!(ended.changes()[1..], ["traffic.shift blue 95, green 5 -> blue 100, green 0"]);
-        ended.says("stopping at the next safe point");
-        assert_eq!(lab.runs()[0]["state"], "rolled_back");
+        assert_eq!(ended.changes().len(), 1);
+        ended.says("pausing at the next safe point");
+        assert_eq!(lab.runs()[0]["state"], "paused");
         assert!(lab.leftovers().is_empty());
+        let back = lab.cutover(&["rollback", "last", "--output", "json"]).succeeded();
+        assert_eq!(back.changes()[1..], ["traffic.shift blue 95, green 5 -> blue 100, green 0"]);
+        assert_eq!(lab.runs()[0]["state"], "rolled_back");
     }
+}
+
+#[test]
+fn ctrl_c_at_a_terminal_asks_and_does_what_the_person_decides() {
+    for (typed, code, state) in [("r\n", 3, "rolled_back"), ("p\n", 5, "paused"), ("what?\np\n", 5, "paused")]
+    {
+        let lab = Lab::with(HOLD);
+        let mut seat = lab.sit_down(&["run", "run.rhai"]);
+        seat.sees("sleep");
+        seat.signal(Signal::SIGINT);
+        seat.sees("[r/p/c]");
+        seat.types(typed);
+        seat.leave().exits_with(code);
+        assert_eq!(lab.runs()[0]["state"], state);
+    }
+}
+
+#[test]
+fn after_ctrl_c_a_run_waits_at_its_next_safe_point_and_can_go_on() {
+    let lab = Lab::with(r#"note("begin"); sleep("300ms"); traffic::shift("web", "green", 5); note("done");"#);
+    let mut seat = lab.sit_down(&["run", "run.rhai"]);
+    seat.sees("begin");
+    seat.signal(Signal::SIGINT);
+    seat.sees("[r/p/c]");
+    std::thread::sleep(Duration::from_millis(600));
+    seat.types("c\n");
+    let ended = seat.leave().succeeded();
+    let (asked, shifted) = (ended.stdout.find("[r/p/c]"), ended.stdout.find("traffic.shift"));
+    assert!(asked < shifted, "{}", ended.stdout);
+}
+
+#[test]
+fn a_second_ctrl_c_pauses_at_once() {
+    let lab = Lab::with(HOLD);
+    let seat = lab.sit_down(&["run", "run.rhai"]);
+    seat.sees("sleep");
+    seat.signal(Signal::SIGINT);
+    seat.sees("[r/p/c]");
+    seat.signal(Signal::SIGINT);
+    let ended = seat.leave().exits_with(5);
+    assert!(ended.stdout.contains("breaking off now"), "{}", ended.stdout);
+    assert_eq!(lab.runs()[0]["state"], "paused");
 }
 
 #[test]
@@ -41,9 +87,9 @@ fn a_busy_script_is_stopped_as_well() {
     running.wait_for("begin");
     let sent = Instant::now();
     running.signal(Signal::SIGINT);
-    running.wait().exits_with(6).complains("cancelled");
+    running.wait().exits_with(5).complains("paused");
     assert!(sent.elapsed() < Duration::from_secs(2), "{:?}", sent.elapsed());
-    assert_eq!(lab.runs()[0]["state"], "aborted");
+    assert_eq!(lab.runs()[0]["state"], "paused");
 }
 
 #[test]
@@ -60,40 +106,40 @@ fn a_question_at_the_terminal_does_not_hold_up_a_signal() {
 const SLOW_UNDO: &str = r#"
     step("shift", || traffic::shift("web", "green", 5));
     on_rollback(|| { note("undoing"); sleep("10m"); });
-    step("hold", || sleep("10m"));
+    fail("enough");
 "#;
 
-#[test]
-fn a_second_signal_stops_undoing_and_says_what_is_left() {
-    let lab = Lab::with(SLOW_UNDO);
-    let running = waiting(&lab);
-    running.signal(Signal::SIGINT);
+fn undoing(lab: &Lab) -> Running {
+    let running = lab.start(&mut lab.command(&["run", "run.rhai", "--output", "json"]));
     running.wait_for("undoing");
-    let sent = Instant::now();
-    running.signal(Signal::SIGINT);
-    let ended = running.wait().exits_with(4).says("stopping now");
-    assert!(sent.elapsed() < Duration::from_secs(2), "{:?}", sent.elapsed());
-    let left = &ended.events("rollback_ended")[0]["left"];
-    assert_eq!(left.as_array().expect("a list").len(), 2, "{left}");
-    assert!(left.to_string().contains("blue 95, green 5"), "{left}");
-    assert_eq!(ended.events("run_ended")[0]["outcome"], "rollback_incomplete");
-    assert_eq!(lab.runs()[0]["state"], "rollback_incomplete");
-    let shown = lab.cutover(&["show", "last"]).succeeded().stdout;
-    assert!(shown.contains("blue 95, green 5") && shown.contains("blue 100, green 0"), "{shown}");
+    running
 }
 
 #[test]
-fn a_third_signal_ends_the_process() {
-    let lab = Lab::with(SLOW_UNDO);
-    let running = waiting(&lab);
+fn a_rollback_is_paused_by_two_signals_and_goes_on_later() {
+    let lab = Lab::with(&SLOW_UNDO.replace("10m", "2s"));
+    let running = undoing(&lab);
     running.signal(Signal::SIGINT);
-    running.wait_for("undoing");
-    // The second and the third at the same moment: there is no time to end in an orderly way in between.
-    for signal in [Signal::SIGSTOP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGCONT] {
+    running.signal(Signal::SIGTERM);
+    let ended = running.wait();
+    assert!([4, 5].contains(&ended.code), "{ended}");
+    assert!(["paused", "rollback_incomplete"].contains(&lab.runs()[0]["state"].as_str().expect("a state")));
+    let back = lab.cutover(&["rollback", "last", "--output", "json"]).succeeded();
+    assert_eq!(back.changes().last().expect("one"), "traffic.shift blue 95, green 5 -> blue 100, green 0");
+    assert_eq!(lab.runs()[0]["state"], "rolled_back");
+}
+
+#[test]
+fn a_third_signal_ends_the_process_and_the_run_can_be_taken_up() {
+    let lab = Lab::with(SLOW_UNDO);
+    let running = undoing(&lab);
+    // All at the same moment: there is no time to end in an orderly way in between.
+    for signal in [Signal::SIGSTOP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCONT] {
         running.signal(signal);
     }
     let ended = running.wait().exits_with(130);
     assert!(ended.events("run_ended").is_empty(), "{ended}");
     lab.cutover(&["verify", "last"]).succeeded();
     assert_eq!(lab.runs()[0]["state"], "running");
+    assert_eq!(lab.runs()[0]["alive"], false);
 }

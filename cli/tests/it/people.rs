@@ -16,13 +16,13 @@ fn without_a_terminal_a_question_fails_and_says_what_to_do() {
     ? retire the old pool?
     ✗ confirm retire the old pool?: nobody is there to answer "retire the old pool?"
 
-    failed after [TIME], nothing to undo: nobody is there to answer "retire the old pool?"
+    failed after [TIME], nothing to undo
     ----- stderr
     error[no-answer]: nobody is there to answer "retire the old pool?"
       at run.rhai:2:1
        2 | confirm("retire the old pool?"); traffic::shift("web", "green", 5);
          | ^^^^^^^
-      help: run it in a terminal, or let --yes answer yes to every question
+      help: run it in a terminal, let --yes answer yes to every question, or --wait for an answer by `cutover approve`
     "#);
     assert_eq!(lab.runs()[0]["state"], "failed");
 }

@@ -56,7 +56,9 @@ fn errors_at_half_of_the_traffic_bring_traffic_and_schema_back() {
     assert_eq!(ended.events("run_ended")[0]["outcome"], "rolled_back");
     let shown = lab.cutover(&["show", "last"]).succeeded().stdout;
     assert!(
-        shown.contains("rolled back after") && shown.contains("4 undone: web: error_rate was"),
+        shown.contains("rolled back after")
+            && shown.contains("4 undone")
+            && shown.contains("s: error_rate was "),
         "{shown}"
     );
     assert_eq!(lab.runs()[0]["state"], "rolled_back");

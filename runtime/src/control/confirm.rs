@@ -26,28 +26,30 @@ impl Wait for Confirm {
     }
 
     fn until(&self) -> Until {
-        Until::Answered(Question { kind: QuestionKind::Confirm, text: self.text.clone() })
+        Until::Answered(Question::new(QuestionKind::Confirm, &*self.text))
     }
 
-    fn answer(&self, reply: Option<&Reply>) -> Result<bool, ProviderError> {
-        match reply {
-            Some(reply) if reply.yes => Ok(true),
-            Some(reply) => Err(ProviderError::terminal(
-                codes::DENIED,
-                format!("{} said no to \"{}\"", reply.by, self.text),
-            )),
-            None => {
-                Err(ProviderError::terminal(codes::NO_ANSWER, format!("nobody answered \"{}\"", self.text)))
-            }
-        }
+    fn answer(&self, replies: &[Reply]) -> Result<bool, ProviderError> {
+        yes(replies, |reply| format!("{} said no to \"{}\"", reply.by, self.text)).map(|()| true)
     }
+}
+
+/// Whether everybody said yes.
+///
+/// # Errors
+/// `denied`, in the words of `told`, with the comment of whoever said no.
+pub(super) fn yes(replies: &[Reply], told: impl FnOnce(&Reply) -> String) -> Result<(), ProviderError> {
+    let Some(no) = replies.iter().find(|reply| !reply.yes) else { return Ok(()) };
+    let why = no.comment.as_deref().map(|comment| format!(": {comment}")).unwrap_or_default();
+    Err(ProviderError::terminal(codes::DENIED, format!("{}{why}", told(no))))
 }
 
 #[export_module]
 pub(super) mod script {
     /// Asks a person; returns `true` on yes. On no it throws `denied`, so that the run is rolled back unless that is caught.
     ///
-    /// Without a terminal, and without `--yes`, the question fails the run.
+    /// It is answered in the terminal or by `cutover approve` and `cutover deny`. Without a terminal it fails the run, unless that
+    /// was started with `--yes` or `--wait`.
     ///
     /// ```rhai
     /// confirm("retire the old pool?")

@@ -1,10 +1,13 @@
 //! `manual` asks a person to do something by hand.
 
-use rhai::{NativeCallContext, plugin::*};
-use serde::Serialize;
+use std::fmt;
 
+use rhai::{NativeCallContext, plugin::*};
+use serde::{Deserialize, Serialize};
+
+use super::confirm::yes;
 use crate::{
-    effect::{Question, QuestionKind, Reply, Until, Wait},
+    effect::{Evidence, Question, QuestionKind, Reply, Until, Wait},
     error::codes,
     provider::ProviderError,
     script::{ScriptContext as _, ScriptResult},
@@ -16,9 +19,19 @@ pub(super) struct Manual {
     text: String,
 }
 
+/// What was done by hand, and what shows it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Done {
+    yes: bool,
+    by: String,
+    comment: Option<String>,
+    evidence: Vec<Evidence>,
+    at: Option<String>,
+}
+
 impl Wait for Manual {
     const ID: &'static str = "manual";
-    type Answer = Reply;
+    type Answer = Done;
     type Memory = ();
 
     fn describe(&self) -> String {
@@ -26,35 +39,50 @@ impl Wait for Manual {
     }
 
     fn until(&self) -> Until {
-        Until::Answered(Question { kind: QuestionKind::Manual, text: self.text.clone() })
+        Until::Answered(Question::new(QuestionKind::Manual, &*self.text))
     }
 
-    fn answer(&self, reply: Option<&Reply>) -> Result<Reply, ProviderError> {
-        match reply {
-            Some(reply) if reply.yes => Ok(reply.clone()),
-            Some(reply) => {
-                let why = reply.comment.as_deref().map(|comment| format!(": {comment}")).unwrap_or_default();
-                Err(ProviderError::terminal(
-                    codes::DENIED,
-                    format!("{} could not do \"{}\"{why}", reply.by, self.text),
-                ))
-            }
-            None => Err(ProviderError::terminal(codes::NO_ANSWER, format!("nobody did \"{}\"", self.text))),
+    fn answer(&self, replies: &[Reply]) -> Result<Done, ProviderError> {
+        yes(replies, |reply| format!("{} could not do \"{}\"", reply.by, self.text))?;
+        let nobody = || ProviderError::terminal(codes::NO_ANSWER, format!("nobody did \"{}\"", self.text));
+        replies.last().cloned().map(Done::from).ok_or_else(nobody)
+    }
+
+    fn show(&self, done: &Done) -> String {
+        done.to_string()
+    }
+}
+
+impl From<Reply> for Done {
+    fn from(reply: Reply) -> Self {
+        let Reply { yes, by, comment, evidence, at, .. } = reply;
+        Self { yes, by, comment, evidence, at: at.map(|at| at.to_string()) }
+    }
+}
+
+impl fmt::Display for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "done by {}", self.by)?;
+        if let Some(comment) = &self.comment {
+            write!(f, " ({comment})")?;
         }
-    }
-
-    fn show(&self, answer: &Reply) -> String {
-        format!(
-            "done by {}{}",
-            answer.by,
-            answer.comment.as_deref().map(|c| format!(" ({c})")).unwrap_or_default()
-        )
+        self.evidence.iter().try_for_each(|evidence| match evidence {
+            Evidence::Text(words) => write!(f, ", \"{words}\""),
+            Evidence::Link(link) => write!(f, ", {link}"),
+            Evidence::File { path, sha256, .. } => {
+                write!(f, ", {path} (sha256 {})", sha256.get(..12).unwrap_or(sha256))
+            }
+        })
     }
 }
 
 #[export_module]
 pub(super) mod script {
-    /// Asks a person to do something by hand and waits until they say it is done; returns `#{ yes, by, comment }`.
+    /// Asks a person to do something by hand and waits until they say it is done; returns
+    /// `#{ yes, by, comment, evidence, at }`. A no throws `denied`.
+    ///
+    /// Whoever answers with `cutover approve` can add evidence: `--comment`, `--link`, `--file`. A file is kept by its name, size and
+    /// checksum.
     ///
     /// ```rhai
     /// manual("silence the pager for web").yes

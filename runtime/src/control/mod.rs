@@ -2,9 +2,12 @@
 
 #![expect(unreachable_pub, reason = "rhai registers only the functions of a module that are `pub`")]
 
+mod approve;
+mod checklist;
 mod confirm;
 mod fail;
 mod manual;
+mod no_return;
 mod note;
 mod on_rollback;
 mod parallel;
@@ -19,6 +22,9 @@ pub(crate) fn module() -> Module {
     combine_with_exported_module!(&mut m, "step", step::script);
     combine_with_exported_module!(&mut m, "parallel", parallel::script);
     combine_with_exported_module!(&mut m, "on_rollback", on_rollback::script);
+    combine_with_exported_module!(&mut m, "point_of_no_return", no_return::script);
+    combine_with_exported_module!(&mut m, "approve", approve::script);
+    combine_with_exported_module!(&mut m, "checklist", checklist::script);
     combine_with_exported_module!(&mut m, "confirm", confirm::script);
     combine_with_exported_module!(&mut m, "manual", manual::script);
     combine_with_exported_module!(&mut m, "sleep", sleep::script);

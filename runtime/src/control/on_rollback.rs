@@ -3,13 +3,15 @@
 use rhai::{FnPtr, NativeCallContext, plugin::*};
 
 use crate::{
-    kernel::{Kernel, UndoEntry, Undoing, cursor},
+    journal::{Entry, replay::Mark},
+    kernel::{Kernel, Undoing, cursor},
     script::ScriptResult,
 };
 
 #[export_module]
 pub(super) mod script {
-    /// Calls `undo` if the run is rolled back, in reverse order with everything else that is undone.
+    /// Calls `undo` if the run is rolled back, in reverse order with everything else that is undone. It has the values
+    /// that it captured, also after a resume.
     ///
     /// Register it right after (or right before) what it undoes. Effects inside are journaled like all others.
     ///
@@ -28,11 +30,8 @@ pub(super) mod script {
             reason = "the only way to keep a call's context for later; volatile, not deprecated"
         )]
         let context = Box::new(cx.store_data());
-        kernel.push_undo(UndoEntry {
-            id,
-            what: format!("on_rollback at {source}:{line}"),
-            doing: Undoing::Closure { body: undo, context },
-        });
-        Ok(())
+        let what = format!("on_rollback at {source}:{line}");
+        let entry = Entry::Registered { what: what.clone() };
+        kernel.register(&cx, Mark::Registered, &entry, id, what, Undoing::Closure { body: undo, context })
     }
 }

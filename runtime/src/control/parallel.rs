@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use rhai::{Array, Dynamic, EvalAltResult, FnPtr, Map, NativeCallContext, plugin::*};
+use serde::Deserialize;
 
 use crate::{
     error::{RunError, codes},
@@ -26,15 +27,33 @@ const STACK: usize = 32 << 20;
 pub(super) mod script {
     /// Runs closures at the same time, waits for all, and returns their values in the same order.
     ///
-    /// Branches cannot see each other's changes to variables around them: what a branch finds out, it returns. If branches
-    /// fail, the others run to their end and the first failure, in the order of the array, is thrown.
+    /// Branches cannot see each other's changes to variables around them: what a branch finds out, it returns. If a branch
+    /// fails, the others stop at their next safe point, and its error is thrown.
     ///
     /// ```rhai
     /// parallel([|| 1 + 1, || 2 + 2]) == [2, 4]
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn parallel(cx: NativeCallContext<'_>, branches: Array) -> ScriptResult<Array> {
-        super::run(&cx, branches)
+        super::run(&cx, branches, super::Options::default())
+    }
+
+    /// Runs closures at the same time, waits for all, and returns their values in the same order.
+    ///
+    /// Options:
+    /// - `on_failure` ("cancel" or "finish", default "cancel"): what becomes of the other branches when one fails. `cancel` stops
+    ///   them at their next safe point: an effect that is being applied ends first, sleeps and waits are broken off. `finish` lets
+    ///   them run to their end; the first failure in the order of the array is thrown.
+    ///
+    /// ```rhai
+    /// let why = "";
+    /// try { parallel([|| fail("no"), || sleep("1m")], #{ on_failure: "cancel" }); } catch (e) { why = e.message; }
+    /// why == "no"
+    /// ```
+    #[rhai_fn(name = "parallel", return_raw, volatile)]
+    pub fn parallel_with(cx: NativeCallContext<'_>, branches: Array, options: Map) -> ScriptResult<Array> {
+        let options = cx.options(options)?;
+        super::run(&cx, branches, options)
     }
 
     /// Runs named closures at the same time, waits for all, and returns a map of their values.
@@ -45,11 +64,41 @@ pub(super) mod script {
     #[rhai_fn(name = "parallel", return_raw, volatile)]
     pub fn parallel_map(cx: NativeCallContext<'_>, branches: Map) -> ScriptResult<Map> {
         let (names, bodies): (Vec<_>, Array) = branches.into_iter().unzip();
-        Ok(names.into_iter().zip(super::run(&cx, bodies)?).collect())
+        Ok(names.into_iter().zip(super::run(&cx, bodies, super::Options::default())?).collect())
+    }
+
+    /// Runs named closures at the same time, waits for all, and returns a map of their values. Options as for an array.
+    ///
+    /// ```rhai
+    /// parallel(#{ a: || 1, b: || 2 }, #{ on_failure: "finish" }) == #{ a: 1, b: 2 }
+    /// ```
+    #[rhai_fn(name = "parallel", return_raw, volatile)]
+    pub fn parallel_map_with(cx: NativeCallContext<'_>, branches: Map, options: Map) -> ScriptResult<Map> {
+        let (names, bodies): (Vec<_>, Array) = branches.into_iter().unzip();
+        let options = cx.options(options)?;
+        Ok(names.into_iter().zip(super::run(&cx, bodies, options)?).collect())
     }
 }
 
-fn run(cx: &NativeCallContext<'_>, branches: Array) -> ScriptResult<Array> {
+/// Options of `parallel`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Options {
+    on_failure: OnFailure,
+}
+
+/// What becomes of the other branches when one fails.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum OnFailure {
+    /// They stop at their next safe point.
+    #[default]
+    Cancel,
+    /// They run to their end.
+    Finish,
+}
+
+fn run(cx: &NativeCallContext<'_>, branches: Array, options: Options) -> ScriptResult<Array> {
     let kernel = Kernel::of(cx)?;
     if branches.len() > MOST {
         return Err(cx.throw(RunError::new(codes::ARGUMENT, format!("more than {MOST} branches"))));
@@ -65,8 +114,27 @@ fn run(cx: &NativeCallContext<'_>, branches: Array) -> ScriptResult<Array> {
         })
         .collect::<Result<Vec<_>, _>>()?;
     let id = cursor::next("par");
+    let whole = kernel.within(cx, &id, |part| {
+        let failed = |error: &EvalAltResult| {
+            if options.on_failure == OnFailure::Cancel && weight(error) == 1 {
+                kernel.stop_and_tell(part, kernel.explain(error));
+            }
+        };
+        all(cx, &kernel, &id, bodies, &failed).map(Dynamic::from_array)
+    })?;
+    Ok(whole.into_array().unwrap_or_default())
+}
+
+/// Runs the branches and waits for all.
+fn all(
+    cx: &NativeCallContext<'_>,
+    kernel: &Kernel,
+    id: &str,
+    bodies: Vec<FnPtr>,
+    failed: &(dyn Fn(&EvalAltResult) + Sync),
+) -> ScriptResult<Array> {
     let places: Vec<Mutex<Option<cursor::Cursor>>> =
-        (0..bodies.len()).map(|i| Mutex::new(Some(cursor::branch(&id, i)))).collect();
+        (0..bodies.len()).map(|i| Mutex::new(Some(cursor::branch(id, i)))).collect();
     let results: Vec<Mutex<Option<(ScriptResult, std::time::Duration)>>> =
         bodies.iter().map(|_| Mutex::default()).collect();
     let turn = AtomicUsize::new(0);
@@ -77,6 +145,9 @@ fn run(cx: &NativeCallContext<'_>, branches: Array) -> ScriptResult<Array> {
             let Some(place) = taken(&places[i]) else { return };
             let done =
                 cursor::enter(place, || kernel.guarded(cx, || body.call_within_context::<Dynamic>(cx, ())));
+            if let Err(error) = &done.0 {
+                failed(error);
+            }
             *results[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
         }
     };
@@ -97,7 +168,7 @@ fn run(cx: &NativeCallContext<'_>, branches: Array) -> ScriptResult<Array> {
         }
     });
     let mut values = Array::with_capacity(results.len());
-    let mut failed: Option<ScriptError> = None;
+    let mut first: Option<ScriptError> = None;
     let mut longest = std::time::Duration::ZERO;
     for result in results {
         let Some((result, planned)) = taken(&result) else {
@@ -108,14 +179,14 @@ fn run(cx: &NativeCallContext<'_>, branches: Array) -> ScriptResult<Array> {
         match result {
             Ok(value) => values.push(value),
             Err(error) => {
-                if failed.as_ref().is_none_or(|first| weight(&error) > weight(first)) {
-                    failed = Some(error);
+                if first.as_ref().is_none_or(|first| weight(&error) > weight(first)) {
+                    first = Some(error);
                 }
             }
         }
     }
     cursor::plan(longest);
-    failed.map_or(Ok(values), Err)
+    first.map_or(Ok(values), Err)
 }
 
 /// What stops the whole run counts more than what one branch threw, and that more than a branch that ended the script well.

@@ -29,7 +29,7 @@ impl Wait for Sleep {
         Until::Elapsed(self.span.0)
     }
 
-    fn answer(&self, _: Option<&Reply>) -> Result<(), ProviderError> {
+    fn answer(&self, _: &[Reply]) -> Result<(), ProviderError> {
         Ok(())
     }
 }

@@ -1,8 +1,20 @@
 //! `step` names a part of a runbook.
 
-use rhai::{Dynamic, FnPtr, NativeCallContext, plugin::*};
+use rhai::{Dynamic, FnPtr, Map, NativeCallContext, plugin::*};
+use serde::Deserialize;
 
-use crate::{kernel::Kernel, script::ScriptResult};
+use crate::{
+    kernel::Kernel,
+    quantity::Span,
+    script::{ScriptContext as _, ScriptResult},
+};
+
+/// Options of `step`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Options {
+    timeout: Option<Span>,
+}
 
 #[export_module]
 pub(super) mod script {
@@ -15,6 +27,24 @@ pub(super) mod script {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn step(cx: NativeCallContext<'_>, name: &str, body: FnPtr) -> ScriptResult {
-        Kernel::of(&cx)?.step(&cx, name, || body.call_within_context::<Dynamic>(&cx, ()))
+        Kernel::of(&cx)?.step(&cx, name, None, || body.call_within_context::<Dynamic>(&cx, ()))
+    }
+
+    /// Runs `body` as the step `name` and returns its value.
+    ///
+    /// Options:
+    /// - `timeout` (duration): the step is stopped after this long, also within a sleep or while it waits for a person, and throws
+    ///   `timeout`. Time during which nobody worked on the run, after a crash or a pause, does not count.
+    ///
+    /// ```rhai
+    /// let late = false;
+    /// try { step("soak", #{ timeout: "50ms" }, || sleep("1m")); } catch (e) { late = e.code == "timeout"; }
+    /// late
+    /// ```
+    #[rhai_fn(name = "step", return_raw, volatile)]
+    pub fn step_with(cx: NativeCallContext<'_>, name: &str, options: Map, body: FnPtr) -> ScriptResult {
+        let options: super::Options = cx.options(options)?;
+        let timeout = options.timeout.map(|span| span.0);
+        Kernel::of(&cx)?.step(&cx, name, timeout, || body.call_within_context::<Dynamic>(&cx, ()))
     }
 }

@@ -4,7 +4,7 @@ use super::{
     record::{Entry, Outcome, Record},
     store::Run,
 };
-use crate::event::{EffectResult, Envelope, Event, Grade, Kind, Mode, SCHEMA_VERSION};
+use crate::event::{EffectResult, Envelope, Event, Grade, Kind, Mode, RunOutcome, SCHEMA_VERSION};
 
 impl From<Outcome> for EffectResult {
     fn from(outcome: Outcome) -> Self {
@@ -44,13 +44,15 @@ pub fn history(run: &Run, records: &[Record]) -> Vec<Envelope> {
     };
     let changes = records.iter().filter(moved).count();
     let mut events = vec![envelope(run.started_at, begin)];
-    events.extend(records.iter().map(|record| envelope(record.at, event(record, changes))));
+    let told = |record: &Record| Some(envelope(record.at, event(record, changes)?));
+    events.extend(records.iter().filter_map(told));
     events
 }
 
-fn event(record: &Record, changes: usize) -> Event {
+/// `None`: nothing that people are told of.
+fn event(record: &Record, changes: usize) -> Option<Event> {
     let id = record.id.clone();
-    match record.entry.clone() {
+    Some(match record.entry.clone() {
         Entry::Intent { kind, effect, target, text, .. } => {
             Event::EffectStarted { id, kind, effect, target, text }
         }
@@ -68,14 +70,25 @@ fn event(record: &Record, changes: usize) -> Event {
                 result: result.into(),
             }
         }
-        Entry::StepStarted { name } => Event::StepStarted { id, name },
-        Entry::StepEnded { name, ok, elapsed_ms } => Event::StepEnded { id, name, ok, elapsed_ms },
+        Entry::StepStarted { name } => Event::StepStarted { id, name, replayed: false },
+        Entry::StepEnded { name, ok, elapsed_ms } => {
+            Event::StepEnded { id, name, ok, elapsed_ms, replayed: false }
+        }
         Entry::Replied { reply } => Event::Replied { id, reply },
-        Entry::Note { level, text } => Event::Note { id, level, text },
+        Entry::Note { level, text } => Event::Note { id, level, text, replayed: false },
         Entry::RollbackStarted { error, entries } => Event::RollbackStarted { error, entries },
         Entry::RollbackEnded { left } => Event::RollbackEnded { left },
         Entry::RunEnded { outcome, error, elapsed_ms } => {
             Event::RunEnded { outcome, error, elapsed_ms, changes }
         }
-    }
+        Entry::Paused { error } => {
+            Event::RunEnded { outcome: RunOutcome::Paused, error: Some(error), elapsed_ms: 0, changes }
+        }
+        Entry::Resumed { by, epoch, rollback } => Event::Resumed { by, epoch, rollback },
+        Entry::Doubt { found, text } => Event::Settled { id, found, text },
+        Entry::NoReturn { why } => Event::NoReturn { id, why },
+        Entry::GuardStarted { watching } => Event::GuardStarted { id, watching },
+        Entry::Stopped { error } => Event::PartStopped { id, error },
+        Entry::Registered { .. } | Entry::Passed {} | Entry::Looked { .. } => return None,
+    })
 }

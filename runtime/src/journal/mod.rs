@@ -21,14 +21,17 @@ use jiff::Timestamp;
 pub use self::postgres::PostgresStore;
 pub use self::{
     history::history,
-    record::{Entry, Outcome, Record, Sealed},
+    record::{Doubt, Entry, Outcome, Record, Sealed},
     replay::Replay,
     sqlite::SqliteStore,
     store::{Asked, Beat, Held, Holder, Lock, Request, RequestKind, Run, RunStatus, Store, StoreError},
 };
 use crate::{
+    crash,
+    effect::Reply,
     error::{RunError, codes},
-    event::scrub_fields,
+    event::{RunOutcome, scrub_fields},
+    script::Bundle,
     secret::Vault,
 };
 
@@ -54,6 +57,15 @@ struct Tail {
     failed: Option<StoreError>,
     /// Whether anything had to be durable.
     acted: bool,
+}
+
+/// A record that was added.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Added {
+    /// Its place in the run. What was done later has a higher one, in the journal as in the run.
+    pub(crate) seq: u64,
+    /// Whether the buffer should be written out now.
+    pub(crate) full: bool,
 }
 
 impl Journal {
@@ -91,10 +103,12 @@ impl Journal {
         self.store.is_some()
     }
 
-    /// Adds a record; answers whether the buffer should be written out now. It is not durable yet.
-    pub(crate) fn add(&self, at: Timestamp, id: &str, entry: &Entry) -> bool {
+    /// Adds a record. It is not durable yet.
+    pub(crate) fn add(&self, at: Timestamp, id: &str, entry: &Entry) -> Added {
         if self.store.is_none() {
-            return false;
+            let mut tail = self.tail();
+            tail.seq += 1;
+            return Added { seq: tail.seq, full: false };
         }
         let body = match self.text_of(entry) {
             Ok(body) => body,
@@ -106,7 +120,7 @@ impl Journal {
         let sealed = Sealed::seal(tail.seq, at, id, body, &tail.hash);
         tail.hash = sealed.hash;
         tail.buffer.push(sealed);
-        tail.buffer.len() >= FULL
+        Added { seq: tail.seq, full: tail.buffer.len() >= FULL }
     }
 
     /// An entry as text without the bytes of secrets.
@@ -143,7 +157,10 @@ impl Journal {
         if batch.is_empty() && !durable {
             return Ok(());
         }
-        if let Err(error) = store.append(&self.run, self.epoch, &batch, durable).await {
+        crash::point("append-before");
+        let appended = store.append(&self.run, self.epoch, &batch, durable).await;
+        crash::point("append-after");
+        if let Err(error) = appended {
             // What could not be written is kept, in order, and nothing more is applied: the next barrier fails as well.
             let mut tail = self.tail();
             let later = std::mem::take(&mut tail.buffer);
@@ -163,11 +180,100 @@ impl Journal {
             None => Ok(()),
         }
     }
+
+    /// Exchanges the scripts of the run.
+    pub(crate) async fn rebind(&self, bundle: &Bundle) -> Result<(), RunError> {
+        match &self.store {
+            Some(store) => store.rebind(&self.run, self.epoch, bundle).await.map_err(RunError::from),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives a sign of life; answers what was asked of the run meanwhile.
+    pub(crate) async fn beat(&self) -> Result<Beat, RunError> {
+        match &self.store {
+            Some(store) => store.beat(&self.run, self.epoch).await.map_err(RunError::from),
+            None => Ok(Beat::Held(None)),
+        }
+    }
+
+    /// Makes sure that the run is still this runner's.
+    pub(crate) async fn hold(&self) -> Result<(), RunError> {
+        match self.beat().await? {
+            Beat::Held(_) => Ok(()),
+            Beat::Lost => Err(StoreError::lost(&self.run).into()),
+        }
+    }
+
+    /// Takes a target for this run. Answers who has it, if that is another.
+    pub(crate) async fn lock(&self, environment: &str, target: &str) -> Result<Option<Lock>, RunError> {
+        match &self.store {
+            Some(store) => {
+                store.lock(&self.run, self.epoch, environment, target).await.map_err(RunError::from)
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Shows a question to whoever can answer it from elsewhere, and gives the answers as they come.
+    pub(crate) async fn ask(&self, asked: &Asked) -> Result<(), RunError> {
+        match &self.store {
+            Some(store) => store.ask(self.epoch, asked).await.map_err(RunError::from),
+            None => Ok(()),
+        }
+    }
+
+    /// The answers to a question so far.
+    pub(crate) async fn answers(&self, id: &str) -> Result<Vec<Reply>, RunError> {
+        match &self.store {
+            Some(store) => store.answers(&self.run, id).await.map_err(RunError::from),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Closes a question, once its answers are in the journal.
+    pub(crate) async fn close(&self, id: &str) -> Result<(), RunError> {
+        let Some(store) = &self.store else { return Ok(()) };
+        self.flush().await?;
+        store.close(&self.run, self.epoch, id).await.map_err(RunError::from)
+    }
+}
+
+/// Gives up a run that nobody works on: it is aborted, and its targets are free again. What it has done stays.
+///
+/// # Errors
+/// Somebody works on it, or it has ended; the store cannot be written.
+pub async fn abandon(store: &dyn Store, run: &Run, by: &str) -> Result<(), RunError> {
+    let refuse = |why: &str| RunError::new(codes::NOT_RESUMABLE, format!("run {} {why}", run.id));
+    if let Some(held) = run.held.as_ref().filter(|_| run.is_alive()) {
+        let Holder { who, host, pid } = &held.by;
+        return Err(refuse(&format!("is being worked on: {who} on {host}, process {pid}"))
+            .hint(format!("end it first: cutover abort {}", run.id)));
+    }
+    if !run.status.can_go_on() {
+        return Err(refuse(&format!("has ended: {}", run.status.as_str().replace('_', " "))));
+    }
+    if !store.claim(&run.id, run.epoch, &Holder::this(by)).await? {
+        return Err(refuse("was taken over by another runner just now"));
+    }
+    let (now, epoch) = (Timestamp::now(), run.epoch + 1);
+    let (seq, hash) = store.last(&run.id).await?.map_or((0, record::GENESIS), |last| (last.seq, last.hash));
+    let error = RunError::new(codes::ABORTED, format!("{by} abandoned the run; what it had done stays"));
+    let entry = Entry::RunEnded { outcome: RunOutcome::Aborted, error: Some(error), elapsed_ms: 0 };
+    let body = serde_json::to_string(&entry)
+        .map_err(|e| RunError::new(codes::INTERNAL, format!("a record has no JSON form: {e}")))?;
+    store.append(&run.id, epoch, &[Sealed::seal(seq + 1, now, "run", body, &hash)], true).await?;
+    store.end(&run.id, epoch, RunStatus::Ended(RunOutcome::Aborted), now).await?;
+    Ok(())
 }
 
 impl From<StoreError> for RunError {
     fn from(error: StoreError) -> Self {
-        let message = format!("the journal cannot be used: {}", error.message);
-        error.hints.into_iter().fold(Self::new(codes::JOURNAL, message), Self::hint)
+        let told = if error.lost {
+            Self::new(codes::LOST, error.message)
+        } else {
+            Self::new(codes::JOURNAL, format!("the journal cannot be used: {}", error.message))
+        };
+        error.hints.into_iter().fold(told, Self::hint)
     }
 }

@@ -442,6 +442,26 @@ impl Store for PostgresStore {
         claimed.await
     }
 
+    async fn rebind(&self, run: &str, epoch: i64, bundle: &Bundle) -> Result<(), StoreError> {
+        let (hash, files) = (bundle.hash(), bundle.to_json());
+        let bound = tried!(self.link.tries(Work::Quick), |connection, _| {
+            let done: Option<String> = sqlx::query_scalar(concat!(
+                "WITH scripts AS (INSERT INTO cutover.bundles (hash, files) VALUES ($3, $4) ON CONFLICT DO NOTHING)
+                 UPDATE cutover.runs SET bundle = $3 WHERE id = $1 AND epoch = $2
+                 RETURNING ",
+                durably!()
+            ))
+            .bind(run)
+            .bind(epoch)
+            .bind(&hash)
+            .bind(&files)
+            .fetch_optional(connection)
+            .await?;
+            Ok(done.is_some())
+        });
+        if bound.await? { Ok(()) } else { Err(self.refused(run).await) }
+    }
+
     async fn beat(&self, run: &str, epoch: i64) -> Result<Beat, StoreError> {
         let beat = tried!(self.link.tries(Work::Quick), |connection, _| {
             let request: Option<(Option<String>, String)> = sqlx::query_as(concat!(

@@ -81,6 +81,56 @@ pub enum Entry {
         /// The answer.
         reply: Reply,
     },
+    /// A wait has looked and goes on.
+    Looked {
+        /// How long it has waited so far, in milliseconds, not counting the time when nobody worked on the run.
+        waited_ms: u64,
+        /// What it remembers.
+        memory: Value,
+    },
+    /// Nobody knew whether an effect had happened: its intent was there and its outcome was not. What was found out.
+    Doubt {
+        /// What was found or decided.
+        found: Doubt,
+        /// How, for people.
+        text: String,
+    },
+    /// The script said how to undo something in its own way.
+    Registered {
+        /// Where, for people.
+        what: String,
+    },
+    /// The script passed a point of no return: nothing before it is undone.
+    NoReturn {
+        /// Why.
+        why: String,
+    },
+    /// A guard began to watch.
+    GuardStarted {
+        /// What it watches, for people.
+        watching: Vec<String>,
+    },
+    /// A guard, a deadline or a failed branch stopped the part of the script with this id.
+    Stopped {
+        /// Why.
+        error: RunError,
+    },
+    /// A part of the script that could be stopped came to its end.
+    Passed {},
+    /// The run stopped and can go on.
+    Paused {
+        /// Why.
+        error: RunError,
+    },
+    /// A runner took the run over.
+    Resumed {
+        /// Who, as `user@host`.
+        by: String,
+        /// The run's epoch from here on.
+        epoch: i64,
+        /// Whether it is to be rolled back.
+        rollback: bool,
+    },
     /// The script had something to say.
     Note {
         /// How loud.
@@ -161,6 +211,24 @@ pub enum Outcome {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         happened: Option<Moved>,
     },
+}
+
+/// What became of an effect whose outcome the journal did not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Doubt {
+    /// It had happened.
+    Happened,
+    /// It had not happened.
+    NotHappened,
+    /// It is done again: the receiver knows its key, or twice does no harm.
+    Repeated,
+    /// A person decided to do it again.
+    DecidedAgain,
+    /// A person decided to take it as done.
+    DecidedDone,
+    /// A person decided that it fails.
+    DecidedFailed,
 }
 
 /// A move of a target from one state to another.

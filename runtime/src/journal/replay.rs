@@ -9,15 +9,20 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
+use jiff::Timestamp;
+use serde_json::Value;
+
 use super::{
-    record::{Chain, Entry, Outcome, Sealed},
+    record::{Chain, Entry, Moved, Outcome, Sealed},
     store::Store,
 };
 use crate::{
+    effect::Reply,
     error::{RunError, codes},
-    event::Kind,
+    event::{Kind, RunOutcome},
 };
 
 /// What the journal knows about one effect.
@@ -27,8 +32,47 @@ pub(crate) struct Recorded {
     pub(crate) effect: String,
     pub(crate) print: String,
     pub(crate) input: String,
+    pub(crate) intent: Option<Intent>,
     /// `None`: an intent without an outcome.
-    pub(crate) outcome: Option<(Outcome, u32, u64)>,
+    pub(crate) outcome: Option<Ended>,
+}
+
+/// What an effect was about to do.
+#[derive(Debug, Clone)]
+pub(crate) struct Intent {
+    /// When.
+    pub(crate) at: Timestamp,
+    /// For a change, where it moves its target from and to.
+    pub(crate) moved: Option<Moved>,
+}
+
+/// How an effect ended.
+#[derive(Debug, Clone)]
+pub(crate) struct Ended {
+    /// Place of the record.
+    pub(crate) seq: u64,
+    pub(crate) outcome: Outcome,
+    pub(crate) attempts: u32,
+    pub(crate) elapsed_ms: u64,
+}
+
+/// How far a wait got.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Looked {
+    pub(crate) waited: Duration,
+    pub(crate) memory: Option<Value>,
+}
+
+/// A record that answers nothing and is not written twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Mark {
+    StepStarted,
+    StepEnded,
+    Note,
+    Registered,
+    NoReturn,
+    GuardStarted,
+    Passed,
 }
 
 /// The effects of a run by id.
@@ -48,6 +92,19 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Known {
     effects: HashMap<String, Recorded>,
+    /// How many of them do not belong to a rollback.
+    open: usize,
+    marks: HashMap<String, Vec<(Mark, u64, Timestamp)>>,
+    replies: HashMap<String, Vec<Reply>>,
+    looked: HashMap<String, Looked>,
+    /// What stopped parts of the script.
+    stopped: HashMap<String, RunError>,
+    /// Why undoing began.
+    undoing: Option<RunError>,
+    /// Why a person ended the run, if it was not taken up again.
+    aborted: Option<RunError>,
+    /// When the last record was added.
+    last: Timestamp,
     /// Whether records may still arrive.
     reading: bool,
     failed: Option<RunError>,
@@ -67,23 +124,28 @@ impl Shared {
 }
 
 impl Replay {
-    /// Begins to read the journal of a run, and verifies it on the way. An error of reading is the answer to whoever waits for a
-    /// record.
-    pub(crate) fn read(store: Arc<dyn Store>, run: &str) -> Self {
+    /// Begins to read the journal of a run up to the record at `last`, and verifies it on the way. An error of reading is the answer
+    /// to whoever waits for a record.
+    pub(crate) fn read(store: Arc<dyn Store>, run: &str, last: u64) -> Self {
         let replay = Self::default();
         replay.shared.known().reading = true;
         let (send, receive) = std::sync::mpsc::channel::<Result<Vec<Sealed>, RunError>>();
         let run = run.to_owned();
         tokio::spawn(async move {
             let mut after = 0;
-            loop {
-                let page = store.page(&run, after).await;
-                let last = page.as_ref().ok().and_then(|page| page.last()).map(|record| record.seq);
+            while after < last {
+                let mut page = store.page(&run, after).await;
+                if let Ok(page) = &mut page {
+                    // What this runner itself adds meanwhile is not to be answered.
+                    page.retain(|record| record.seq <= last);
+                }
+                let end = page.as_ref().ok().and_then(|page| page.last()).map(|record| record.seq);
                 // Nobody receives any more: something wrong was found.
                 let heard = send.send(page.map_err(RunError::from)).is_ok();
-                let Some(last) = last.filter(|_| heard) else { return };
-                after = last;
+                let Some(end) = end.filter(|_| heard) else { return };
+                after = end;
             }
+            let _ = send.send(Ok(Vec::new()));
         });
         let shared = Arc::clone(&replay.shared);
         // Decoding on a thread of its own, while the store reads the next page.
@@ -94,12 +156,10 @@ impl Replay {
                 let page = page?;
                 // The end is told: a reader that was broken off must not pass for it.
                 complete = page.is_empty();
-                let known = decode(page, &mut chain)?;
-                let mut all = shared.known();
-                for (id, entry) in known {
-                    add(&mut all.effects, id, entry);
-                }
-                drop(all);
+                let records = decode(page, &mut chain)?;
+                let mut known = shared.known();
+                records.into_iter().for_each(|record| known.add(record));
+                drop(known);
                 shared.arrived.notify_all();
                 Ok(())
             });
@@ -116,10 +176,42 @@ impl Replay {
     pub fn is_empty(&self) -> bool {
         self.shared.over.load(Ordering::Relaxed) || {
             let known = self.shared.known();
-            let over = !known.reading && known.failed.is_none() && known.effects.is_empty();
+            let nothing = known.effects.is_empty()
+                && known.marks.is_empty()
+                && known.stopped.is_empty()
+                && known.undoing.is_none();
+            let over = !known.reading && known.failed.is_none() && nothing;
             self.shared.over.store(over, Ordering::Relaxed);
             over
         }
+    }
+
+    /// Whether all effects that are recorded have been asked for, besides those of a rollback.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.shared.over.load(Ordering::Relaxed) || {
+            let known = self.shared.known();
+            !known.reading && known.open == 0
+        }
+    }
+
+    /// Blocks until `found` has something, or everything was read.
+    fn until<T>(&self, mut found: impl FnMut(&mut Known) -> Option<T>) -> Result<Option<T>, RunError> {
+        let mut known = self.shared.known();
+        loop {
+            if let Some(found) = found(&mut known) {
+                return Ok(Some(found));
+            }
+            if !known.reading {
+                return known.failed.clone().map_or(Ok(None), Err);
+            }
+            known = self.shared.arrived.wait(known).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Blocks until everything was read; then answers what `look` finds.
+    fn at_the_end<T>(&self, look: impl FnOnce(&mut Known) -> T) -> Result<T, RunError> {
+        self.until(|known| (!known.reading && known.failed.is_none()).then_some(()))?;
+        Ok(look(&mut self.shared.known()))
     }
 
     /// Takes what is recorded of the effect of that id, which must be the same one. An id is asked for once in a run. Blocks until
@@ -135,18 +227,11 @@ impl Replay {
         print: &str,
         input: &str,
     ) -> Result<Option<Recorded>, RunError> {
-        let mut known = self.shared.known();
-        let recorded = loop {
-            if known.effects.get(id).is_some_and(|recorded| recorded.outcome.is_some()) || !known.reading {
-                break known.effects.remove(id);
-            }
-            known = self.shared.arrived.wait(known).unwrap_or_else(PoisonError::into_inner);
+        let ended = |recorded: &Recorded| recorded.outcome.is_some();
+        let whole = self.until(|known| known.effects.get(id).is_some_and(ended).then(|| known.remove(id)))?;
+        let Some(recorded) = whole.unwrap_or_else(|| self.shared.known().remove(id)) else {
+            return Ok(None);
         };
-        if let Some(error) = &known.failed {
-            return Err(error.clone());
-        }
-        drop(known);
-        let Some(recorded) = recorded else { return Ok(None) };
         if recorded.kind == kind && recorded.effect == effect && recorded.print == print {
             return Ok(Some(recorded));
         }
@@ -159,42 +244,169 @@ impl Replay {
             .hint(format!("script:  {}", side(effect, input)))
             .hint("a script must do the same between effects each time it runs: no input but parameters and effects"))
     }
+
+    /// Takes a mark: its place, and when it was made. Blocks until it has arrived, or all have.
+    ///
+    /// # Errors
+    /// Why the journal cannot be read.
+    pub(crate) fn take_mark(&self, id: &str, mark: Mark) -> Result<Option<(u64, Timestamp)>, RunError> {
+        self.until(|known| {
+            let marks = known.marks.get_mut(id)?;
+            let found = marks.iter().position(|(made, ..)| *made == mark)?;
+            let (_, seq, at) = marks.remove(found);
+            if marks.is_empty() {
+                known.marks.remove(id);
+            }
+            Some((seq, at))
+        })
+    }
+
+    /// What stopped the part of the script with that id, if something did. Blocks until everything was read.
+    ///
+    /// # Errors
+    /// Why the journal cannot be read.
+    pub(crate) fn stopped(&self, id: &str) -> Result<Option<RunError>, RunError> {
+        self.at_the_end(|known| known.stopped.get(id).cloned())
+    }
+
+    /// Why undoing began, if it did. Blocks until everything was read.
+    ///
+    /// # Errors
+    /// Why the journal cannot be read.
+    pub(crate) fn undoing(&self) -> Result<Option<RunError>, RunError> {
+        self.at_the_end(|known| known.undoing.clone())
+    }
+
+    /// Why a person ended the run, if it stands like that. Blocks until everything was read.
+    ///
+    /// # Errors
+    /// Why the journal cannot be read.
+    pub(crate) fn aborted(&self) -> Result<Option<RunError>, RunError> {
+        self.at_the_end(|known| known.aborted.clone())
+    }
+
+    /// When the last record was added. Blocks until everything was read.
+    ///
+    /// # Errors
+    /// Why the journal cannot be read.
+    pub(crate) fn last(&self) -> Result<Timestamp, RunError> {
+        self.at_the_end(|known| known.last)
+    }
+
+    /// Takes how far a wait got, and what people answered. To be asked once its intent is known to have no outcome.
+    pub(crate) fn take_wait(&self, id: &str) -> (Looked, Vec<Reply>) {
+        let mut known = self.shared.known();
+        (known.looked.remove(id).unwrap_or_default(), known.replies.remove(id).unwrap_or_default())
+    }
+
+    /// An effect outside of a rollback that the script never asked for. Blocks until everything was read.
+    ///
+    /// # Errors
+    /// Why the journal cannot be read.
+    pub(crate) fn left(&self) -> Result<Option<(String, Recorded)>, RunError> {
+        self.at_the_end(|known| {
+            let mut left: Vec<_> = known.effects.iter().filter(|(id, _)| !is_undoing(id)).collect();
+            left.sort_by_key(|(_, recorded)| recorded.outcome.as_ref().map(|ended| ended.seq));
+            left.first().map(|(id, recorded)| ((*id).clone(), (*recorded).clone()))
+        })
+    }
+}
+
+/// A record that was read.
+struct Read {
+    seq: u64,
+    at: Timestamp,
+    id: String,
+    entry: Entry,
 }
 
 /// Verifies a page and decodes what is needed of it.
-fn decode(page: Vec<Sealed>, chain: &mut Chain) -> Result<Vec<(String, Entry)>, RunError> {
-    let mut known = Vec::with_capacity(page.len());
-    for sealed in page {
-        chain
-            .follow(&sealed)
-            .map_err(|b| RunError::new(codes::JOURNAL, format!("record {}: {}", b.seq, b.why)))?;
-        // Only effects are answered; decoding the rest would be wasted.
-        if !sealed.body.starts_with("{\"intent\":") && !sealed.body.starts_with("{\"outcome\":") {
-            continue;
-        }
-        let entry = serde_json::from_str(&sealed.body).map_err(|e| {
-            RunError::new(codes::JOURNAL, format!("record {} cannot be read: {e}", sealed.seq))
-        })?;
-        known.push((sealed.id, entry));
-    }
-    Ok(known)
+fn decode(page: Vec<Sealed>, chain: &mut Chain) -> Result<Vec<Read>, RunError> {
+    page.into_iter()
+        .map(|sealed| {
+            chain
+                .follow(&sealed)
+                .map_err(|b| RunError::new(codes::JOURNAL, format!("record {}: {}", b.seq, b.why)))?;
+            let Sealed { seq, at_ms, id, body, .. } = sealed;
+            let entry = serde_json::from_str(&body).map_err(|e| {
+                RunError::new(codes::JOURNAL, format!("record {seq} cannot be read: {e}"))
+                    .hint("it may have been written by a newer version of Cutover")
+            })?;
+            let at = Timestamp::from_millisecond(at_ms).unwrap_or_default();
+            Ok(Read { seq, at, id, entry })
+        })
+        .collect()
 }
 
-fn add(effects: &mut HashMap<String, Recorded>, id: String, entry: Entry) {
-    match entry {
-        Entry::Intent { kind, effect, print, input, .. } => {
-            effects.insert(id, Recorded { kind, effect, print, input, outcome: None });
+/// Whether an effect belongs to a rollback.
+fn is_undoing(id: &str) -> bool {
+    id.starts_with("rollback/")
+}
+
+impl Known {
+    fn remove(&mut self, id: &str) -> Option<Recorded> {
+        let recorded = self.effects.remove(id)?;
+        self.open -= usize::from(!is_undoing(id));
+        Some(recorded)
+    }
+
+    fn insert(&mut self, id: String, recorded: Recorded) {
+        let counts = usize::from(!is_undoing(&id));
+        if self.effects.insert(id, recorded).is_none() {
+            self.open += counts;
         }
-        Entry::Outcome { kind, effect, print, input, attempts, elapsed_ms, result, .. } => {
-            let outcome = Some((result, attempts, elapsed_ms));
-            match effects.get_mut(&id) {
-                Some(recorded) => recorded.outcome = outcome,
-                None => {
-                    let input = input.unwrap_or_default();
-                    effects.insert(id, Recorded { kind, effect, print, input, outcome });
+    }
+
+    fn add(&mut self, Read { seq, at, id, entry }: Read) {
+        self.last = at;
+        let mut mark = |id, mark| self.marks.entry(id).or_default().push((mark, seq, at));
+        match entry {
+            Entry::Intent { kind, effect, print, input, from, to, .. } => {
+                let moved = from.zip(to).map(|(from, to)| Moved { from, to });
+                let intent = Some(Intent { at, moved });
+                match self.effects.get_mut(&id) {
+                    // An effect in doubt goes on with what it first intended.
+                    Some(recorded) if recorded.outcome.is_none() => {}
+                    _ => {
+                        self.insert(id, Recorded { kind, effect, print, input, intent, outcome: None });
+                    }
                 }
             }
+            Entry::Outcome { kind, effect, print, input, attempts, elapsed_ms, result, .. } => {
+                let outcome = Some(Ended { seq, outcome: result, attempts, elapsed_ms });
+                self.looked.remove(&id);
+                match self.effects.get_mut(&id) {
+                    Some(recorded) => recorded.outcome = outcome,
+                    None => {
+                        let input = input.unwrap_or_default();
+                        self.insert(id, Recorded { kind, effect, print, input, intent: None, outcome });
+                    }
+                }
+            }
+            Entry::StepStarted { .. } => mark(id, Mark::StepStarted),
+            Entry::StepEnded { .. } => mark(id, Mark::StepEnded),
+            Entry::Note { .. } => mark(id, Mark::Note),
+            Entry::Registered { .. } => mark(id, Mark::Registered),
+            Entry::NoReturn { .. } => mark(id, Mark::NoReturn),
+            Entry::GuardStarted { .. } => mark(id, Mark::GuardStarted),
+            Entry::Passed {} => mark(id, Mark::Passed),
+            Entry::Replied { reply } => self.replies.entry(id).or_default().push(reply),
+            Entry::Looked { waited_ms, memory } => {
+                let waited = Duration::from_millis(waited_ms);
+                self.looked.insert(id, Looked { waited, memory: Some(memory) });
+            }
+            Entry::Stopped { error } => {
+                self.stopped.insert(id, error);
+            }
+            Entry::RollbackStarted { error, .. } => {
+                self.undoing.get_or_insert(error);
+            }
+            Entry::RunEnded { outcome: RunOutcome::Aborted, error, .. } => self.aborted = error,
+            Entry::Resumed { .. } => self.aborted = None,
+            Entry::Doubt { .. }
+            | Entry::RollbackEnded { .. }
+            | Entry::RunEnded { .. }
+            | Entry::Paused { .. } => {}
         }
-        _ => {}
     }
 }

@@ -335,6 +335,30 @@ impl Store for SqliteStore {
         .await
     }
 
+    async fn rebind(&self, run: &str, epoch: i64, bundle: &Bundle) -> Result<(), StoreError> {
+        let (hash, files) = (bundle.hash(), bundle.to_json());
+        let bound = self
+            .with(true, async |connection| {
+                let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+                sqlx::query("INSERT INTO bundles (hash, files) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+                    .bind(&hash)
+                    .bind(files)
+                    .execute(&mut *transaction)
+                    .await?;
+                let bound = sqlx::query("UPDATE runs SET bundle = $3 WHERE id = $1 AND epoch = $2")
+                    .bind(run)
+                    .bind(epoch)
+                    .bind(&hash)
+                    .execute(&mut *transaction)
+                    .await?
+                    .rows_affected();
+                transaction.commit().await?;
+                Ok(bound == 1)
+            })
+            .await?;
+        if bound { Ok(()) } else { Err(StoreError::lost(run)) }
+    }
+
     async fn beat(&self, run: &str, epoch: i64) -> Result<Beat, StoreError> {
         self.with(false, async |connection| {
             let request: Option<Option<String>> = sqlx::query_scalar(

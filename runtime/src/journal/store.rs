@@ -258,6 +258,9 @@ pub trait Store: Send + Sync {
     /// it. Of many that try at the same moment, one gets `true`.
     async fn claim(&self, run: &str, epoch: i64, holder: &Holder) -> Result<bool, StoreError>;
 
+    /// Exchanges the scripts of a run.
+    async fn rebind(&self, run: &str, epoch: i64, bundle: &Bundle) -> Result<(), StoreError>;
+
     /// Gives a sign of life.
     async fn beat(&self, run: &str, epoch: i64) -> Result<Beat, StoreError>;
 

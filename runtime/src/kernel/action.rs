@@ -7,25 +7,33 @@ use serde_json::Value;
 use super::{
     AnyAction, Call, Kernel, Request, UndoEntry, Undoing,
     change::unfit,
-    record::Ending,
+    record::{Ending, Past},
     retry::{GaveUp, Stop},
 };
 use crate::{error::RunError, event::Event, journal::Outcome, world::Known};
 
 impl Kernel {
     pub(super) async fn do_action(&self, call: &Call, action: Arc<dyn AnyAction>) -> Result<Known, RunError> {
-        if let Some((outcome, attempts, elapsed_ms)) = self.recorded(call)? {
-            self.replayed(call, None, || action.describe(), &outcome, attempts, elapsed_ms);
-            return match outcome {
-                Outcome::Performed { value, .. } => {
-                    self.performed(call, &action, &value);
-                    Ok(Known::Value(value))
-                }
-                Outcome::Failed { error, .. } => Err(error),
-                _ => Err(unfit(call)),
-            };
-        }
         let text = action.describe();
+        match self.past(call)? {
+            Past::Ended(ended) => {
+                self.replayed(call, None, || text, &ended);
+                return match ended.outcome {
+                    Outcome::Performed { value, .. } => {
+                        self.performed(call, &action, &value, ended.seq);
+                        Ok(Known::Value(value))
+                    }
+                    Outcome::Failed { error, .. } => Err(error),
+                    _ => Err(unfit(call)),
+                };
+            }
+            Past::Doubt(_) => {
+                if let Some(known) = self.doubtful_action(call, &action, &text).await? {
+                    return Ok(known);
+                }
+            }
+            Past::New => {}
+        }
         self.started(call, None, text.clone());
         let mut ready = self.ask_policies(&Request {
             environment: &self.environment,
@@ -55,18 +63,15 @@ impl Kernel {
             Ok(((known, grade), attempts)) => {
                 let known = self.clean(known);
                 let value = match &known {
-                    Known::Value(value) => {
-                        self.performed(call, &action, value);
-                        value.clone()
-                    }
+                    Known::Value(value) => value.clone(),
                     Known::Unknown => Value::Null,
                 };
                 let outcome = Outcome::Performed { value, text: text.clone() };
-                self.ended(
-                    call,
-                    Ending { grade, intended: true, about: text, ..Ending::new(outcome, attempts) },
-                )
-                .await;
+                let ending = Ending { grade, intended: true, about: text, ..Ending::new(outcome, attempts) };
+                let seq = self.ended(call, ending).await;
+                if let Known::Value(value) = &known {
+                    self.performed(call, &action, value, seq);
+                }
                 Ok(known)
             }
             Err(GaveUp { error, attempts }) => {
@@ -78,9 +83,10 @@ impl Kernel {
         }
     }
 
-    fn performed(&self, call: &Call, action: &Arc<dyn AnyAction>, output: &Value) {
+    pub(super) fn performed(&self, call: &Call, action: &Arc<dyn AnyAction>, output: &Value, seq: u64) {
         if action.undoable() {
             self.push_undo(UndoEntry {
+                seq,
                 id: call.id.clone(),
                 what: format!("{} {}", action.effect(), action.describe()),
                 doing: Undoing::Action {

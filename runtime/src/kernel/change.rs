@@ -5,16 +5,17 @@ use std::sync::{Arc, atomic::Ordering};
 use serde_json::Value;
 
 use super::{
-    AnyChange, Call, Kernel, Request, UndoEntry, Undoing,
-    record::Ending,
+    AnyChange, Call, Kernel, Request, UndoEntry, Undoing, lock,
+    record::{Ending, Past},
     retry::{GaveUp, Stop},
 };
 use crate::{
     effect::{Limits, Progress},
     error::{RunError, codes},
-    event::Event,
-    journal::{Outcome, record::Moved},
+    event::{Event, Grade},
+    journal::{Outcome, record::Moved, replay::Ended},
     quantity::Span,
+    target::Target,
     world::Known,
 };
 
@@ -29,13 +30,20 @@ pub(super) struct NotMoved {
 impl Kernel {
     pub(super) async fn do_change(&self, call: &Call, change: Arc<dyn AnyChange>) -> Result<Known, RunError> {
         let target = change.target();
-        if let Some((outcome, attempts, elapsed_ms)) = self.recorded(call)? {
-            self.replayed(call, Some(target), String::new, &outcome, attempts, elapsed_ms);
-            return self.replay_change(call, change, outcome);
+        match self.past(call)? {
+            Past::Ended(ended) => {
+                self.replayed(call, Some(target), String::new, &ended);
+                return self.replay_change(call, change, ended).await;
+            }
+            Past::Doubt(intent) => return self.doubtful_change(call, change, intent).await,
+            Past::New => {}
         }
         self.started(call, Some(&target), String::new());
         let order = self.target_lock(&target);
         let _turn = order.lock().await;
+        if let Err(error) = self.take_target(call, &target).await {
+            return self.failed(call, &*change, error, 1, None, false).await;
+        }
         let limits = change.limits();
         let looked = self
             .attempt(call, &limits, Stop::AtOnce, async || self.world.observe(call.on(), &*change).await)
@@ -68,34 +76,77 @@ impl Kernel {
                 return self.failed(call, &*change, error, attempts, None, false).await;
             }
         };
-        match self.move_target(call, &*change, &from, &to, false).await {
+        let moved = self.move_target(call, &*change, &from, &to, false).await;
+        self.conclude(call, change, Moved { from, to }, moved, grade, note).await
+    }
+
+    /// Records what a move came to, and puts it on the undo stack if it happened.
+    pub(super) async fn conclude(
+        &self,
+        call: &Call,
+        change: Arc<dyn AnyChange>,
+        Moved { from, to }: Moved,
+        moved: Result<u32, NotMoved>,
+        grade: Grade,
+        note: Option<String>,
+    ) -> Result<Known, RunError> {
+        match moved {
             Ok(attempts) => {
-                self.count_change();
-                let outcome = self.moved(call, &change, from, &to, false);
-                self.ended(
-                    call,
-                    Ending {
-                        grade,
-                        target: Some(target),
-                        intended: true,
-                        note,
-                        ..Ending::new(outcome, attempts)
-                    },
-                )
-                .await;
+                let undo = change.undo(&from, &to);
+                let (from_text, to_text) = (change.show(&from), change.show(&to));
+                let outcome =
+                    Outcome::Changed { from: from.clone(), to: to.clone(), from_text, to_text, undo };
+                let ending = Ending {
+                    grade,
+                    target: Some(change.target()),
+                    intended: true,
+                    note,
+                    ..Ending::new(outcome, attempts)
+                };
+                let seq = self.ended(call, ending).await;
+                self.moved(call, &change, Moved { from, to: to.clone() }, false, seq);
                 Ok(self.clean(Known::Value(to)))
             }
             Err(NotMoved { gave_up: GaveUp { error, attempts }, happened, intended }) => {
-                if happened {
-                    self.count_change();
-                }
                 let moved = happened.then_some(Moved { from, to });
-                if let Some(Moved { from, to }) = moved.clone() {
-                    self.moved(call, &change, from, &to, true);
+                let outcome = Outcome::Failed { error: error.clone(), happened: moved.clone() };
+                let ending =
+                    Ending { target: Some(change.target()), intended, ..Ending::new(outcome, attempts) };
+                let seq = self.ended(call, ending).await;
+                if let Some(moved) = moved {
+                    self.moved(call, &change, moved, true, seq);
                 }
-                self.failed(call, &*change, error, attempts, moved, intended).await
+                Err(error)
             }
         }
+    }
+
+    /// Takes the target for this run, so that no other run moves it meanwhile.
+    pub(super) async fn take_target(&self, call: &Call, target: &Target) -> Result<(), RunError> {
+        // What lives in this process no other run can reach.
+        let shared = !self.is_plan() && !self.shared.providers.is_ephemeral();
+        if !shared || lock(&self.state.taken).contains(target) {
+            return Ok(());
+        }
+        let name = target.to_string();
+        let held = self.journal.lock(&self.environment, &name).await;
+        let error = match held {
+            Ok(None) => {
+                lock(&self.state.taken).insert(target.clone());
+                return Ok(());
+            }
+            Ok(Some(held)) => RunError::new(
+                codes::LOCKED,
+                format!(
+                    "{name} is in the hands of run {}, which {} began; since {}",
+                    held.run, held.started_by, held.since
+                ),
+            )
+            .hint(format!("see how it stands: cutover show {}", held.run))
+            .hint(format!("if nobody works on it: cutover resume, rollback or abandon {}", held.run)),
+            Err(error) => error,
+        };
+        Err(RunError { effect: Some(call.id.clone()), ..error })
     }
 
     /// What a rollback changes is not counted: it is there to make up for what was.
@@ -105,30 +156,31 @@ impl Kernel {
         }
     }
 
-    /// Puts the undo of a move on the stack and answers the outcome to record.
+    /// Counts a move and puts its undo on the stack.
     fn moved(
         &self,
         call: &Call,
         change: &Arc<dyn AnyChange>,
-        from: Value,
-        to: &Value,
+        Moved { from, to }: Moved,
         failed: bool,
-    ) -> Outcome {
-        let undo = change.undo(&from, to);
-        let (from_text, to_text) = (change.show(&from), change.show(to));
+        seq: u64,
+    ) {
+        self.count_change();
+        let undo = change.undo(&from, &to);
+        let (from_text, to_text) = (change.show(&from), change.show(&to));
         self.push_undo(UndoEntry {
+            seq,
             id: call.id.clone(),
             what: format!("{} {}: {from_text} -> {to_text}", change.effect(), change.target()),
             doing: Undoing::Change {
                 change: Arc::clone(change),
                 input: call.input.clone(),
-                from: from.clone(),
-                to: to.clone(),
-                undo: undo.clone(),
+                from,
+                to,
+                undo,
                 failed,
             },
         });
-        Outcome::Changed { from, to: to.clone(), from_text, to_text, undo }
     }
 
     async fn failed(
@@ -149,28 +201,48 @@ impl Kernel {
         Err(error)
     }
 
-    fn replay_change(
+    async fn replay_change(
         &self,
         call: &Call,
         change: Arc<dyn AnyChange>,
-        outcome: Outcome,
+        ended: Ended,
     ) -> Result<Known, RunError> {
+        let Ended { seq, outcome, .. } = ended;
         match outcome {
             Outcome::Unchanged { state, .. } => Ok(Known::Value(state)),
             Outcome::Changed { from, to, .. } => {
-                self.count_change();
-                self.moved(call, &change, from, &to, false);
+                self.bring_back(call, &*change, &to).await?;
+                self.moved(call, &change, Moved { from, to: to.clone() }, false, seq);
                 Ok(Known::Value(to))
             }
             Outcome::Failed { error, happened } => {
-                if let Some(Moved { from, to }) = happened {
-                    self.count_change();
-                    self.moved(call, &change, from, &to, true);
+                if let Some(moved) = happened {
+                    self.moved(call, &change, moved, true, seq);
                 }
                 Err(error)
             }
             Outcome::Performed { .. } | Outcome::Answered { .. } => Err(unfit(call)),
         }
+    }
+
+    /// Targets that live in this process are new in each: those of a resumed run are put where its journal says they were.
+    pub(super) async fn bring_back(
+        &self,
+        call: &Call,
+        change: &dyn AnyChange,
+        to: &Value,
+    ) -> Result<(), RunError> {
+        if self.replay_only || !self.shared.providers.is_ephemeral() {
+            return Ok(());
+        }
+        let limits = change.limits();
+        let moved = self
+            .attempt(call, &limits, Stop::WhenDone, async || {
+                let now = change.observe(call.on()).await?;
+                if now == *to { Ok(()) } else { change.apply(call.on(), &now, to).await }
+            })
+            .await;
+        moved.map(drop).map_err(|gave_up| gave_up.error)
     }
 
     /// Intent, apply, settle. Answers how often it was tried.
@@ -211,6 +283,10 @@ impl Kernel {
             .await;
         let attempts = match applied {
             Ok(((), attempts)) => attempts,
+            // Nothing is found out about it now: whoever goes on with the run looks.
+            Err(gave_up) if self.is_over(&gave_up.error) => {
+                return Err(NotMoved { gave_up, happened: false, intended: true });
+            }
             Err(gave_up) => match self.look_again(call, change, &limits).await {
                 // The answer was lost, not the request. A defect is told all the same.
                 Some(now) if now == *to && !gave_up.error.is(codes::INTERNAL) => gave_up.attempts,
@@ -226,7 +302,17 @@ impl Kernel {
         }
     }
 
-    async fn look_again(&self, call: &Call, change: &dyn AnyChange, limits: &Limits) -> Option<Value> {
+    /// Whether this runner has no more business with an effect that broke off with that error.
+    pub(super) fn is_over(&self, error: &RunError) -> bool {
+        error.is_pause() || error.is(codes::LOST) || error.is(codes::ABORTED)
+    }
+
+    pub(super) async fn look_again(
+        &self,
+        call: &Call,
+        change: &dyn AnyChange,
+        limits: &Limits,
+    ) -> Option<Value> {
         let looked = self
             .attempt(call, limits, Stop::WhenDone, async || self.world.observe(call.on(), change).await)
             .await;
@@ -234,7 +320,7 @@ impl Kernel {
     }
 
     /// Waits until what was set is in effect.
-    async fn settle(
+    pub(super) async fn settle(
         &self,
         call: &Call,
         change: &dyn AnyChange,

@@ -3,10 +3,11 @@
 //! An id is made of the open steps, a counter in each scope and the branch number in a `parallel`, so it depends on what the
 //! script does and never on timing: `preflight/1:probe.http`, `shift-25/2:par[0]/1:probe.http`.
 
-use std::{cell::RefCell, collections::HashMap, time::Duration};
+use std::{cell::RefCell, collections::HashMap, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
+use super::part::Part;
 use crate::error::Frame;
 
 struct Scope {
@@ -20,6 +21,8 @@ pub(crate) struct Cursor {
     scopes: Vec<Scope>,
     frames: Vec<Frame>,
     cancel: CancellationToken,
+    /// The parts of the script around this place that can be stopped on their own, outermost first.
+    parts: Vec<Arc<Part>>,
     /// Time that the effects so far would take at least; only plans add to it.
     planned: Duration,
 }
@@ -32,7 +35,7 @@ impl Cursor {
     /// A place at the beginning of `path`, within `frames`.
     pub(crate) fn new(path: &str, frames: Vec<Frame>, cancel: CancellationToken) -> Self {
         let scope = Scope { path: path.to_owned(), counter: 0, names: HashMap::new() };
-        Self { scopes: vec![scope], frames, cancel, planned: Duration::ZERO }
+        Self { scopes: vec![scope], frames, cancel, parts: Vec::new(), planned: Duration::ZERO }
     }
 }
 
@@ -125,7 +128,31 @@ pub(crate) fn frames() -> Vec<Frame> {
 
 /// A place for branch `index` of the `parallel` with that id.
 pub(crate) fn branch(id: &str, index: usize) -> Cursor {
-    with(|cursor| Cursor::new(&format!("{id}[{index}]"), cursor.frames.clone(), cursor.cancel.child_token()))
+    with(|cursor| Cursor {
+        parts: cursor.parts.clone(),
+        ..Cursor::new(&format!("{id}[{index}]"), cursor.frames.clone(), cursor.cancel.child_token())
+    })
+}
+
+/// Enters a part that can be stopped on its own.
+pub(crate) fn enter_part(part: &Arc<Part>) {
+    with(|cursor| {
+        cursor.cancel = part.cancel.clone();
+        cursor.parts.push(Arc::clone(part));
+    });
+}
+
+/// Leaves the part that was entered last; what stops this thread's work is then `cancel` again.
+pub(crate) fn leave_part(cancel: CancellationToken) {
+    with(|cursor| {
+        cursor.parts.pop();
+        cursor.cancel = cancel;
+    });
+}
+
+/// The parts around this place, outermost first.
+pub(crate) fn parts() -> Vec<Arc<Part>> {
+    with(|cursor| cursor.parts.clone())
 }
 
 /// What stops the work of this thread.

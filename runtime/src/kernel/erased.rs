@@ -183,6 +183,8 @@ pub trait AnyRead: Send + Sync {
     fn depends_on(&self) -> Vec<Target>;
     /// [`Read::is_check`].
     fn is_check(&self) -> bool;
+    /// [`Read::again_on_resume`].
+    fn again_on_resume(&self) -> bool;
     /// [`Read::limits`].
     fn limits(&self) -> Limits;
     /// [`Read::read`].
@@ -211,6 +213,9 @@ impl<E: Read> AnyRead for E {
     }
     fn is_check(&self) -> bool {
         Read::is_check(self)
+    }
+    fn again_on_resume(&self) -> bool {
+        Read::again_on_resume(self)
     }
     fn limits(&self) -> Limits {
         Read::limits(self)
@@ -254,9 +259,11 @@ pub trait AnyWait: Send + Sync {
     ///
     /// # Errors
     /// As there.
-    fn answer(&self, reply: Option<&Reply>) -> Result<Value, ProviderError>;
-    /// An empty [`Wait::Memory`].
-    fn memory(&self) -> AnyMemory;
+    fn answer(&self, replies: &[Reply]) -> Result<Value, ProviderError>;
+    /// A [`Wait::Memory`]: as it was kept, or empty.
+    fn memory(&self, kept: Option<&Value>) -> AnyMemory;
+    /// The memory as it is kept.
+    fn keep(&self, memory: &AnyMemory) -> Value;
     /// [`Wait::poll`].
     fn poll<'a>(
         &'a self,
@@ -289,11 +296,20 @@ impl<E: Wait> AnyWait for E {
     fn deadline(&self) -> Option<Duration> {
         Wait::deadline(self)
     }
-    fn answer(&self, reply: Option<&Reply>) -> Result<Value, ProviderError> {
-        encode(&Wait::answer(self, reply)?)
+    fn answer(&self, replies: &[Reply]) -> Result<Value, ProviderError> {
+        encode(&Wait::answer(self, replies)?)
     }
-    fn memory(&self) -> AnyMemory {
-        Box::new(E::Memory::default())
+    fn memory(&self, kept: Option<&Value>) -> AnyMemory {
+        Box::new(
+            kept.and_then(|kept| <E::Memory as serde::Deserialize>::deserialize(kept).ok())
+                .unwrap_or_default(),
+        )
+    }
+    fn keep(&self, memory: &AnyMemory) -> Value {
+        memory
+            .downcast_ref::<E::Memory>()
+            .and_then(|memory| serde_json::to_value(memory).ok())
+            .unwrap_or_default()
     }
     fn poll<'a>(
         &'a self,

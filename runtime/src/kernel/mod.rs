@@ -6,7 +6,10 @@
 mod action;
 mod change;
 pub(crate) mod cursor;
+mod doubt;
 mod erased;
+mod guard;
+pub(crate) mod part;
 mod place;
 mod policy;
 mod read;
@@ -17,7 +20,7 @@ mod run;
 mod wait;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap, HashSet},
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -33,7 +36,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use self::record::Ending;
+use self::record::{Ending, Kept};
 pub use self::{
     erased::{AnyAction, AnyChange, AnyMemory, AnyRead, AnyWait},
     policy::{Policy, Request},
@@ -43,14 +46,15 @@ pub(crate) use self::{
     run::Ended,
 };
 use crate::{
-    effect::{Action, Change, On, Read, Shared, Wait},
+    effect::{Action, Change, On, Read, Role, Shared, Wait},
     error::{Frame, RunError, codes},
     event::{Event, Kind, NoteLevel, scrub},
-    journal::{Entry, Journal, Outcome, Replay},
+    journal::{Entry, Journal, Outcome, Replay, replay::Mark},
     script::{
         Budget, Bundle, Places, ScriptError, ScriptResult, convert, convert::Unknown, innermost, is_exit,
         terminated, thrown,
     },
+    stop::Stop,
     target::Target,
     world::{Known, World},
 };
@@ -67,13 +71,23 @@ pub struct Kernel {
     pub(crate) replay: Replay,
     /// Nothing may happen that is not in `replay`.
     pub(crate) replay_only: bool,
+    /// Nothing new may begin: what was done is to be undone, for this reason.
+    pub(crate) only_undo: Option<RunError>,
+    /// Other scripts than those that made the journal: they must do all that is in it before they go on.
+    pub(crate) new_script: Mutex<Option<Bundle>>,
     pub(crate) handle: tokio::runtime::Handle,
     pub(crate) policies: Vec<Arc<dyn Policy>>,
     pub(crate) budget: Budget,
     /// Asks the script to stop at the next safe point.
     pub(crate) cancel: CancellationToken,
-    /// Stops everything, undoing included.
-    pub(crate) abort: CancellationToken,
+    /// What stops the run from outside.
+    pub(crate) stop: Stop,
+    /// Fires at the first effect that is not answered from the journal.
+    pub(crate) live: CancellationToken,
+    /// Names of those who have a role.
+    pub(crate) roles: Arc<BTreeMap<String, Role>>,
+    /// Who began the run.
+    pub(crate) started_by: String,
     pub(crate) state: State,
 }
 
@@ -81,6 +95,8 @@ pub struct Kernel {
 #[derive(Default)]
 pub(crate) struct State {
     undo: Mutex<Vec<UndoEntry>>,
+    /// Targets that this run has for itself.
+    taken: Mutex<HashSet<Target>>,
     locks: Mutex<HashMap<Target, Arc<tokio::sync::Mutex<()>>>>,
     fatal: Mutex<Option<RunError>>,
     /// Steps that were open when an error of Rhai's own came by, innermost first, with the error.
@@ -181,11 +197,12 @@ impl Kernel {
         self.finish(cx, E::ID, result)
     }
 
-    /// Runs `body` as the step `name`.
+    /// Runs `body` as the step `name`, for at most `timeout`.
     pub(crate) fn step(
-        &self,
+        self: &Arc<Self>,
         cx: &NativeCallContext<'_>,
         name: &str,
+        timeout: Option<Duration>,
         body: impl FnOnce() -> ScriptResult,
     ) -> ScriptResult {
         self.stopped().map_err(|e| self.throw(cx, e))?;
@@ -193,9 +210,13 @@ impl Kernel {
         let id = cursor::open(name, frame);
         let started = self.now();
         let planned = cursor::planned();
-        self.emit(Event::StepStarted { id: id.clone(), name: name.to_owned() });
-        self.keep(&id, &Entry::StepStarted { name: name.to_owned() });
-        let result = self.guarded(cx, body);
+        let Kept { replayed, at: begun } =
+            self.keep_once(&id, Mark::StepStarted, &Entry::StepStarted { name: name.to_owned() });
+        self.emit(Event::StepStarted { id: id.clone(), name: name.to_owned(), replayed });
+        let result = match timeout {
+            Some(span) => self.limited(cx, &id, &format!("step \"{name}\""), span, begun, body),
+            None => self.guarded(cx, body),
+        };
         let ok = match &result {
             Ok(_) => true,
             Err(error) => is_exit(error),
@@ -208,8 +229,13 @@ impl Kernel {
         }
         cursor::close();
         let elapsed_ms = self.elapsed_ms(started, planned);
-        self.keep(&id, &Entry::StepEnded { name: name.to_owned(), ok, elapsed_ms });
-        self.emit(Event::StepEnded { id, name: name.to_owned(), ok, elapsed_ms });
+        let mut replayed = false;
+        // A step that the run was paused in has not ended.
+        if ok || !self.is_pausing() {
+            let entry = Entry::StepEnded { name: name.to_owned(), ok, elapsed_ms };
+            replayed = self.keep_once(&id, Mark::StepEnded, &entry).replayed;
+        }
+        self.emit(Event::StepEnded { id, name: name.to_owned(), ok, elapsed_ms, replayed });
         result
     }
 
@@ -225,19 +251,60 @@ impl Kernel {
     /// Keeps what the script has to say.
     pub(crate) fn note(&self, level: NoteLevel, text: &str) {
         let id = cursor::next(if level == NoteLevel::Note { "note" } else { "log" });
-        self.keep(&id, &Entry::Note { level, text: text.to_owned() });
-        self.emit(Event::Note { id, level, text: text.to_owned() });
+        let entry = Entry::Note { level, text: text.to_owned() };
+        let replayed = self.keep_once(&id, Mark::Note, &entry).replayed;
+        self.emit(Event::Note { id, level, text: text.to_owned(), replayed });
+    }
+
+    /// Tells of a point of no return.
+    pub(crate) fn no_return(&self, id: &str, why: &str) {
+        self.emit(Event::NoReturn { id: id.to_owned(), why: why.to_owned() });
     }
 
     /// Puts something on the undo stack, unless undoing has begun.
     pub(crate) fn push_undo(&self, entry: UndoEntry) {
-        if !self.state.rolling_back.load(Ordering::Relaxed) {
+        if !self.is_rolling_back() {
             lock(&self.state.undo).push(entry);
         }
     }
 
+    /// Registers how the script undoes something in its own way.
+    pub(crate) fn register(
+        &self,
+        cx: &NativeCallContext<'_>,
+        mark: Mark,
+        entry: &Entry,
+        id: String,
+        what: String,
+        doing: Undoing,
+    ) -> ScriptResult<()> {
+        self.stopped().map_err(|error| self.throw(cx, error))?;
+        let seq = match self.replay.take_mark(&id, mark) {
+            Ok(Some((seq, _))) => seq,
+            Ok(None) => {
+                self.may_begin().map_err(|error| self.throw(cx, error))?;
+                self.keep(&id, entry)
+            }
+            Err(error) => return Err(self.throw(cx, error)),
+        };
+        self.push_undo(UndoEntry { seq, id, what, doing });
+        Ok(())
+    }
+
+    pub(super) fn is_rolling_back(&self) -> bool {
+        self.state.rolling_back.load(Ordering::Relaxed)
+    }
+
+    /// Whether the run stops without coming to an end.
+    pub(super) fn is_pausing(&self) -> bool {
+        lock(&self.state.fatal).as_ref().is_some_and(|error| error.is_pause() || error.is(codes::LOST))
+    }
+
     /// Turns an error into one that can be thrown into the script at this call, with its place and the open steps.
     pub(crate) fn throw(&self, cx: &NativeCallContext<'_>, error: RunError) -> ScriptError {
+        if error.is(codes::STOPPED) {
+            return Box::new(EvalAltResult::ErrorTerminated(terminated(), cx.call_position()));
+        }
         if !error.is_catchable() {
             return self.stop(cx, error);
         }
@@ -260,8 +327,10 @@ impl Kernel {
 
     /// Called by the interpreter at each operation: why the script must stop, if it must.
     pub(crate) fn progress(&self) -> Option<Dynamic> {
-        let error = self.budget.spend(|| self.is_stopped().then(cancelled))?;
-        self.end_with(RunError { frames: cursor::frames(), ..error });
+        let error = self.budget.spend(|| self.is_stopped().then(|| self.why_stopped()))?;
+        if !error.is(codes::STOPPED) {
+            self.end_with(RunError { frames: cursor::frames(), ..error });
+        }
         Some(terminated())
     }
 
@@ -314,7 +383,15 @@ impl Kernel {
 
     /// Whether this thread's part of the run was told to stop, or the whole run to end itself.
     fn is_stopped(&self) -> bool {
-        cursor::is_cancelled() || self.abort.is_cancelled()
+        // What is in the journal is answered first, in all branches: it has to be known in order to be undone.
+        self.stop.is_aborted() || (cursor::is_cancelled() && self.replay.is_answered())
+    }
+
+    /// Why this thread's part of the run is to stop.
+    pub(super) fn why_stopped(&self) -> RunError {
+        let fatal = lock(&self.state.fatal).clone();
+        let outside = || self.stop.is_cancelled().then(|| self.stop.why());
+        fatal.or_else(outside).or_else(|| self.stop_around()).unwrap_or_else(|| self.stop.why())
     }
 
     fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
@@ -340,11 +417,17 @@ impl Kernel {
 
     /// Whether the script must stop before its next effect.
     fn stopped(&self) -> Result<(), RunError> {
+        if !self.replay.is_answered() && !self.stop.is_aborted() {
+            return Ok(());
+        }
         if let Some(error) = lock(&self.state.fatal).clone() {
             return Err(error);
         }
+        if self.stop.is_held() && !self.is_rolling_back() {
+            self.block_on(self.stop.let_go());
+        }
         if self.is_stopped() {
-            return Err(cancelled());
+            return Err(self.why_stopped());
         }
         self.budget.overdue().map_or(Ok(()), Err)
     }
@@ -408,10 +491,6 @@ impl Kernel {
 fn decode<T: DeserializeOwned>(value: serde_json::Value) -> Result<T, RunError> {
     serde_json::from_value(value)
         .map_err(|e| RunError::new(codes::INTERNAL, format!("a value cannot be read back: {e}")))
-}
-
-fn cancelled() -> RunError {
-    RunError::new(codes::CANCELLED, "the run was told to stop")
 }
 
 fn hex(bytes: &[u8]) -> String {

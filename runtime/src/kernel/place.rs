@@ -31,7 +31,7 @@ impl Kernel {
     }
 
     /// An error of Rhai's as an error of the run.
-    pub(super) fn explain(&self, error: &EvalAltResult) -> RunError {
+    pub(crate) fn explain(&self, error: &EvalAltResult) -> RunError {
         let placed = thrown(error).is_some_and(|known| !known.frames.is_empty());
         let mut error = from_rhai(error, &self.bundle.main);
         if !placed {

@@ -3,17 +3,24 @@
 use super::{
     AnyRead, Call, Kernel,
     change::unfit,
-    record::Ending,
+    record::{Ending, Past},
     retry::{GaveUp, Stop},
 };
 use crate::{error::RunError, journal::Outcome, world::Known};
 
 impl Kernel {
     pub(super) async fn do_read(&self, call: &Call, read: &dyn AnyRead) -> Result<Known, RunError> {
-        if let Some((outcome, attempts, elapsed_ms)) = self.recorded(call)? {
-            self.replayed(call, None, || read.describe(), &outcome, attempts, elapsed_ms);
-            return match outcome {
-                Outcome::Answered { value, .. } => Ok(Known::Value(value)),
+        if let Past::Ended(ended) = self.past(call)? {
+            self.replayed(call, None, || read.describe(), &ended);
+            return match ended.outcome {
+                Outcome::Answered { value, .. } => {
+                    if read.again_on_resume() && !self.replay_only {
+                        let limits = read.limits();
+                        let again = async || self.world.read(call.on(), read).await;
+                        self.attempt(call, &limits, Stop::AtOnce, again).await.map_err(|e| e.error)?;
+                    }
+                    Ok(Known::Value(value))
+                }
                 Outcome::Failed { error, .. } => Err(error),
                 _ => Err(unfit(call)),
             };

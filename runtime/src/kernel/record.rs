@@ -2,43 +2,95 @@
 
 use std::time::Duration;
 
-use super::{Call, Kernel, cancelled};
+use jiff::Timestamp;
+
+use super::{Call, Kernel, lock};
 use crate::{
     error::{RunError, codes},
-    event::{EffectResult, Event, Grade},
-    journal::{Entry, Outcome, replay::Recorded},
+    event::{EffectResult, Event, Grade, Kind},
+    journal::{
+        Entry, Outcome,
+        replay::{Ended, Intent, Mark, Recorded},
+    },
     target::Target,
 };
 
+/// What the journal says about an effect that the script asks for.
+pub(super) enum Past {
+    /// Nothing: it is to be performed.
+    New,
+    /// How it ended.
+    Ended(Ended),
+    /// It was about to happen; nobody knows whether it did.
+    Doubt(Intent),
+}
+
+/// A record that is written once, whatever is replayed.
+pub(crate) struct Kept {
+    /// It was in the journal already.
+    pub(crate) replayed: bool,
+    /// Since when.
+    pub(crate) at: Option<Timestamp>,
+}
+
 impl Kernel {
-    /// Adds a record. A journal that is full to the brim is written out by whoever fills it.
-    pub(super) fn keep(&self, id: &str, entry: &Entry) {
-        if !self.replay_only && self.journal.add(self.shared.clock.now(), id, entry) {
+    /// Adds a record; answers its place. A journal that is full to the brim is written out by whoever fills it.
+    pub(crate) fn keep(&self, id: &str, entry: &Entry) -> u64 {
+        if self.replay_only {
+            return u64::MAX;
+        }
+        let added = self.journal.add(self.shared.clock.now(), id, entry);
+        if added.full {
             // A failure stays in the journal and stops the run at the next intent, or at its end.
             let _ = self.block_on(self.journal.flush());
         }
+        added.seq
+    }
+
+    /// As [`Kernel::keep`], unless the journal has it.
+    pub(super) fn keep_once(&self, id: &str, mark: Mark, entry: &Entry) -> Kept {
+        // Should the journal not be readable, the next effect says so.
+        let at = match self.replay.is_empty() {
+            true => None,
+            false => self.replay.take_mark(id, mark).ok().flatten().map(|(_, at)| at),
+        };
+        if at.is_none() {
+            self.keep(id, entry);
+        }
+        Kept { replayed: at.is_some(), at }
     }
 
     /// As [`Kernel::keep`], from async code.
-    pub(super) async fn keep_async(&self, id: &str, entry: &Entry) {
-        if !self.replay_only && self.journal.add(self.shared.clock.now(), id, entry) {
+    pub(super) async fn keep_async(&self, id: &str, entry: &Entry) -> u64 {
+        if self.replay_only {
+            return u64::MAX;
+        }
+        let added = self.journal.add(self.shared.clock.now(), id, entry);
+        if added.full {
             let _ = self.journal.flush().await;
         }
+        added.seq
     }
 
-    /// The recorded outcome of an effect, if the journal has one.
-    pub(super) fn recorded(&self, call: &Call) -> Result<Option<(Outcome, u32, u64)>, RunError> {
-        if self.replay.is_empty() && !self.replay_only {
-            return Ok(None);
+    /// What the journal says about an effect.
+    pub(super) fn past(&self, call: &Call) -> Result<Past, RunError> {
+        if self.replay.is_empty() && !self.replay_only && self.only_undo.is_none() {
+            // Whether it may begin was asked a moment ago.
+            return Ok(Past::New);
         }
         match self.replay.take(&call.id, call.kind, call.effect, &call.print, &call.input)? {
-            Some(Recorded { outcome: Some(outcome), .. }) => Ok(Some(outcome)),
-            _ if self.replay_only => Err(RunError::new(
-                codes::DIVERGED,
-                format!("the journal has no outcome for {}, which the script asks for", call.id),
-            )
-            .hint("the run stopped there, or its journal is not complete")),
-            _ => Ok(None),
+            Some(Recorded { outcome: Some(ended), .. }) => Ok(Past::Ended(ended)),
+            Some(Recorded { intent: Some(intent), .. }) if !self.replay_only => Ok(Past::Doubt(intent)),
+            _ => {
+                self.may_begin()?;
+                if self.replay_only {
+                    let text =
+                        format!("the journal has no outcome for {}, which the script asks for", call.id);
+                    return Err(RunError::new(codes::DIVERGED, text)
+                        .hint("the run stopped there, or its journal is not complete"));
+                }
+                Ok(Past::New)
+            }
         }
     }
 
@@ -63,11 +115,16 @@ impl Kernel {
         text: &str,
     ) -> Result<(), RunError> {
         // A last safe point: whoever waited for its turn may have been told to stop meanwhile.
-        if call.cancel.is_cancelled() || self.abort.is_cancelled() {
-            return Err(cancelled());
+        if call.cancel.is_cancelled() || self.stop.is_aborted() {
+            return Err(self.why_stopped());
         }
         if !self.journal.is_kept() {
             return Ok(());
+        }
+        let new_script = lock(&self.new_script).take();
+        if let Some(bundle) = new_script {
+            // From here on these are the scripts that the journal follows from.
+            self.journal.rebind(&bundle).await?;
         }
         let entry = Entry::Intent {
             kind: call.kind,
@@ -83,13 +140,14 @@ impl Kernel {
         self.journal.barrier().await
     }
 
-    /// Records and tells how an effect ended.
-    pub(super) async fn ended(&self, call: &Call, ending: Ending) {
+    /// Records and tells how an effect ended. Answers the place of the record.
+    pub(super) async fn ended(&self, call: &Call, ending: Ending) -> u64 {
         let Ending { outcome, attempts, grade, target, about, intended, at_least, note } = ending;
         let elapsed = if at_least.is_zero() { self.now().saturating_sub(call.started) } else { at_least };
         let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         let told = (!self.shared.emitter.is_silent()).then(|| tell(&outcome, note));
-        if self.journal.is_kept() && !self.replay_only {
+        let mut seq = u64::MAX;
+        if !self.replay_only && !leaves_open(call.kind, &outcome) {
             let input = (!intended).then(|| call.input.clone());
             let entry = Entry::Outcome {
                 kind: call.kind,
@@ -102,7 +160,7 @@ impl Kernel {
                 elapsed_ms,
                 result: outcome,
             };
-            self.keep_async(&call.id, &entry).await;
+            seq = self.keep_async(&call.id, &entry).await;
         }
         if let Some(result) = told {
             self.emit(Event::EffectEnded {
@@ -118,6 +176,7 @@ impl Kernel {
                 result,
             });
         }
+        seq
     }
 
     /// Tells that an effect was answered from the journal.
@@ -126,9 +185,7 @@ impl Kernel {
         call: &Call,
         target: Option<Target>,
         about: impl FnOnce() -> String,
-        outcome: &Outcome,
-        attempts: u32,
-        elapsed_ms: u64,
+        Ended { outcome, attempts, elapsed_ms, .. }: &Ended,
     ) {
         if self.shared.emitter.is_silent() {
             return;
@@ -140,8 +197,8 @@ impl Kernel {
             target,
             about: about(),
             grade: Grade::Observed,
-            attempts,
-            elapsed_ms,
+            attempts: *attempts,
+            elapsed_ms: *elapsed_ms,
             replayed: true,
             result: tell(outcome, None),
         });
@@ -174,6 +231,16 @@ impl Ending {
             note: None,
         }
     }
+}
+
+/// Whether an effect has not ended although it broke off: the run is paused or was lost, and whoever goes on with it performs the
+/// effect or finds out about it. What only looks or waits and was stopped with its part of the script leaves nothing behind.
+fn leaves_open(kind: Kind, outcome: &Outcome) -> bool {
+    let Outcome::Failed { error, happened } = outcome else { return false };
+    error.is_pause()
+        || error.is(codes::LOST)
+        || error.is(codes::ABORTED)
+        || (error.is(codes::STOPPED) && happened.is_none() && matches!(kind, Kind::Read | Kind::Wait))
 }
 
 fn tell(outcome: &Outcome, foreseen: Option<String>) -> EffectResult {

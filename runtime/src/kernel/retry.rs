@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::FutureExt as _;
 
-use super::{Call, Kernel, cancelled, run::defect};
+use super::{Call, Kernel, run::defect};
 use crate::{
     effect::Limits,
     error::{RunError, codes},
@@ -74,6 +74,13 @@ impl Kernel {
                 error = self.broken_off(call) => return Err(GaveUp { error, attempts: attempt }),
                 () = self.shared.clock.sleep(wait) => {}
             }
+            // Somebody else may have taken the run over meanwhile.
+            if stop == Stop::WhenDone
+                && let Err(error) = self.journal.hold().await
+                && error.is(codes::LOST)
+            {
+                return Err(GaveUp { error, attempts: attempt });
+            }
             attempt += 1;
         }
     }
@@ -88,8 +95,8 @@ impl Kernel {
         };
         tokio::select! {
             biased;
-            () = call.cancel.cancelled() => cancelled(),
-            () = self.abort.cancelled() => cancelled(),
+            () = call.cancel.cancelled() => self.why_stopped(),
+            () = self.stop.aborted() => self.why_stopped(),
             () = late => self.budget.out_of_time(),
         }
     }
@@ -115,8 +122,8 @@ impl Kernel {
         tokio::select! {
             biased;
             result = work => result,
-            () = stopped => Err(cancelled().into()),
-            () = self.abort.cancelled() => Err(cancelled().into()),
+            () = stopped => Err(self.why_stopped().into()),
+            () = self.stop.aborted() => Err(self.why_stopped().into()),
             () = self.shared.clock.sleep(timeout) => {
                 Err(ProviderError::terminal(codes::TIMEOUT, format!("{} did not end within {}", call.effect, Span(timeout))))
             }

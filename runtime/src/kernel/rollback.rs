@@ -3,16 +3,17 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use rhai::{Dynamic, Engine, FnPtr};
 use serde_json::Value;
 
 use super::{
-    AnyAction, AnyChange, Call, Kernel, cancelled,
+    AnyAction, AnyChange, Call, Kernel,
     change::{NotMoved, unfit},
     cursor, lock,
-    record::Ending,
+    record::{Ending, Past},
     retry::{GaveUp, Stop},
     run::defect,
 };
@@ -26,6 +27,8 @@ use crate::{
 
 /// Something to undo.
 pub(crate) struct UndoEntry {
+    /// Its place in the journal: what was done last is undone first, whatever the order in which branches told of it.
+    pub(crate) seq: u64,
     /// Id of what is undone.
     pub(crate) id: String,
     /// What it did, for people.
@@ -57,7 +60,15 @@ pub(crate) enum Undoing {
         )]
         context: Box<rhai::NativeCallContextStore>,
     },
+    /// Nothing before it can be undone, and why.
+    NoReturn(String),
 }
+
+/// How often an undo is tried.
+const UNDO_TRIES: u32 = 3;
+
+/// Time between the first two tries of an undo; longer with each further one.
+const UNDO_PAUSE: Duration = Duration::from_millis(250);
 
 impl Kernel {
     /// Undoes everything on the stack. Answers what is left.
@@ -67,18 +78,25 @@ impl Kernel {
         // What used up the run's share must not keep it from being undone.
         self.budget.renew();
         let mut entries = std::mem::take(&mut *lock(&self.state.undo));
+        entries.sort_by_key(|entry| entry.seq);
         self.emit(Event::RollbackStarted { error: why.clone(), entries: entries.len() });
-        self.keep("rollback", &Entry::RollbackStarted { error: why.clone(), entries: entries.len() });
+        // Once: a resumed rollback goes on.
+        if !matches!(self.replay.undoing(), Ok(Some(_))) {
+            self.keep("rollback", &Entry::RollbackStarted { error: why.clone(), entries: entries.len() });
+        }
         let mut left = Vec::new();
         while let Some(entry) = entries.pop() {
-            let undone = if self.abort.is_cancelled() {
-                Err(cancelled())
+            let undone = if self.stop.is_aborted() {
+                Err(self.stop.why())
             } else {
-                catch_unwind(AssertUnwindSafe(|| self.undo(engine, &entry)))
-                    .unwrap_or_else(|panic| Err(defect(&*panic)))
+                self.undo_or_try_again(engine, &entry)
             };
             let Err(mut error) = undone else { continue };
             self.scrub(&mut error);
+            if self.is_over(&error) {
+                // Whoever goes on with the run goes on here.
+                self.end_with(error.clone());
+            }
             // What came before may be what this one stands on, so nothing more is undone.
             left.push(entry.left(error.message));
             left.extend(
@@ -87,15 +105,58 @@ impl Kernel {
                 }),
             );
         }
-        self.keep("rollback", &Entry::RollbackEnded { left: left.clone() });
+        if !self.is_pausing() {
+            self.keep("rollback", &Entry::RollbackEnded { left: left.clone() });
+        }
         self.emit(Event::RollbackEnded { left: left.clone() });
         left
+    }
+
+    /// Undoes one thing; a few times, should it fail: whatever was in the way may be gone a moment later.
+    fn undo_or_try_again(&self, engine: &Engine, entry: &UndoEntry) -> Result<(), RunError> {
+        let mut tries = 1;
+        loop {
+            let undone = catch_unwind(AssertUnwindSafe(|| self.undo(engine, entry)))
+                .unwrap_or_else(|panic| Err(defect(&*panic)));
+            let Err(error) = undone else { return Ok(()) };
+            let in_vain = match &entry.doing {
+                Undoing::Change { undo, .. } => *undo != Undo::Possible,
+                Undoing::Action { .. } => false,
+                // Half of it may have been done, and it is not for us to know whether it may be repeated.
+                Undoing::Closure { .. } | Undoing::NoReturn(_) => true,
+            };
+            let refused = [codes::DENIED_BY_POLICY, codes::DIVERGED, codes::INTERNAL, codes::CANCELLED];
+            if in_vain
+                || tries == UNDO_TRIES
+                || self.replay_only
+                || self.is_over(&error)
+                || refused.contains(&error.code.as_str())
+                || self.stop.is_aborted()
+            {
+                return Err(error);
+            }
+            let pause = UNDO_PAUSE * tries;
+            self.emit(Event::Retrying {
+                id: format!("rollback/{}", entry.id),
+                attempt: tries,
+                attempts: UNDO_TRIES,
+                wait_ms: u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+                error,
+            });
+            self.block_on(async {
+                tokio::select! {
+                    () = self.stop.aborted() => {}
+                    () = self.shared.clock.sleep(pause) => {}
+                }
+            });
+            tries += 1;
+        }
     }
 
     fn undo(&self, engine: &Engine, entry: &UndoEntry) -> Result<(), RunError> {
         let id = format!("rollback/{}", entry.id);
         match &entry.doing {
-            Undoing::Change { undo: Undo::Impossible(why), .. } => {
+            Undoing::Change { undo: Undo::Impossible(why), .. } | Undoing::NoReturn(why) => {
                 Err(RunError::new(codes::UNDO_FAILED, why.clone()))
             }
             Undoing::Change { change, input, from, to, failed, .. } => {
@@ -135,17 +196,26 @@ impl Kernel {
         failed: bool,
     ) -> Result<(), RunError> {
         let target = change.target();
-        if let Some((outcome, attempts, elapsed_ms)) = self.recorded(call)? {
-            self.replayed(call, Some(target), String::new, &outcome, attempts, elapsed_ms);
-            return match outcome {
-                Outcome::Changed { .. } | Outcome::Unchanged { .. } => Ok(()),
-                Outcome::Failed { error, .. } => Err(error),
-                _ => Err(unfit(call)),
-            };
+        if let Past::Ended(ended) = self.past(call)? {
+            match &ended.outcome {
+                Outcome::Changed { to: state, .. } | Outcome::Unchanged { state, .. } => {
+                    self.replayed(call, Some(target), String::new, &ended);
+                    return self.bring_back(call, &**change, state).await;
+                }
+                Outcome::Failed { error, .. } if self.replay_only => return Err(error.clone()),
+                // A rollback that is taken up again tries again.
+                Outcome::Failed { .. } => {}
+                _ => return Err(unfit(call)),
+            }
         }
         self.started(call, Some(&target), String::new());
         let order = self.target_lock(&target);
         let _turn = order.lock().await;
+        if let Err(error) = self.take_target(call, &target).await {
+            let outcome = Outcome::Failed { error: error.clone(), happened: None };
+            self.ended(call, Ending { target: Some(target), ..Ending::new(outcome, 1) }).await;
+            return Err(error);
+        }
         let limits = change.limits();
         let moved = match self
             .attempt(call, &limits, Stop::WhenDone, async || self.world.observe(call.on(), &**change).await)
@@ -165,7 +235,12 @@ impl Kernel {
                     };
                     self.keep_async(&call.id, &Entry::Note { level: NoteLevel::Note, text: text.clone() })
                         .await;
-                    self.emit(Event::Note { id: call.id.clone(), level: NoteLevel::Note, text });
+                    self.emit(Event::Note {
+                        id: call.id.clone(),
+                        level: NoteLevel::Note,
+                        text,
+                        replayed: false,
+                    });
                 }
                 self.move_target(call, &**change, &now, back_to, true).await.map(|attempts| {
                     let (from_text, to_text) = (change.show(&now), change.show(back_to));
@@ -199,13 +274,16 @@ impl Kernel {
         action: &Arc<dyn AnyAction>,
         output: &Value,
     ) -> Result<(), RunError> {
-        if let Some((outcome, attempts, elapsed_ms)) = self.recorded(call)? {
-            self.replayed(call, None, String::new, &outcome, attempts, elapsed_ms);
-            return match outcome {
-                Outcome::Performed { .. } => Ok(()),
-                Outcome::Failed { error, .. } => Err(error),
-                _ => Err(unfit(call)),
-            };
+        if let Past::Ended(ended) = self.past(call)? {
+            match &ended.outcome {
+                Outcome::Performed { .. } => {
+                    self.replayed(call, None, String::new, &ended);
+                    return Ok(());
+                }
+                Outcome::Failed { error, .. } if self.replay_only => return Err(error.clone()),
+                Outcome::Failed { .. } => {}
+                _ => return Err(unfit(call)),
+            }
         }
         let text = format!("take back {}", action.describe());
         self.started(call, None, text.clone());
@@ -239,6 +317,7 @@ impl UndoEntry {
             }
             Undoing::Action { action, .. } => format!("take back by hand: {}", action.describe()),
             Undoing::Closure { .. } => "do by hand what this on_rollback closure does".to_owned(),
+            Undoing::NoReturn(_) => "decide by hand what to do about all that was done before it".to_owned(),
         };
         LeftOver { id: self.id.clone(), what: self.what.clone(), by_hand, why }
     }

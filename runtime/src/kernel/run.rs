@@ -44,19 +44,29 @@ impl Kernel {
             catch_unwind(AssertUnwindSafe(run)).map_err(|panic| self.panicked(&*panic))
         });
         let error = match result {
-            Ok(Ok(_)) => lock(&self.state.fatal).take(),
+            Ok(Ok(_)) => lock(&self.state.fatal).clone(),
             Ok(Err(error)) => self.why(&error),
             Err(error) => Some(error),
         };
-        let (outcome, left) = match &error {
-            None => (RunOutcome::Succeeded, Vec::new()),
+        let error = error.or_else(|| self.unasked());
+        let (outcome, left, error) = match error {
+            None => (RunOutcome::Succeeded, Vec::new(), None),
             Some(error) => self.give_up(&engine, error),
         };
         let elapsed =
             if self.world.mode() == Mode::Plan { planned } else { self.now().saturating_sub(started) };
         let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         let changes = self.state.changes.load(Ordering::Relaxed);
-        self.keep("run", &Entry::RunEnded { outcome, error: error.clone(), elapsed_ms });
+        match (&error, outcome) {
+            // Whoever has the run now writes how it goes on.
+            (Some(error), _) if error.is(codes::LOST) => {}
+            (Some(error), RunOutcome::Paused) => {
+                self.keep("run", &Entry::Paused { error: error.clone() });
+            }
+            _ => {
+                self.keep("run", &Entry::RunEnded { outcome, error: error.clone(), elapsed_ms });
+            }
+        }
         Ended { outcome, error, left, changes, elapsed_ms }
     }
 
@@ -75,7 +85,7 @@ impl Kernel {
 
     /// Why a script ended early.
     fn why(&self, error: &EvalAltResult) -> Option<RunError> {
-        if let Some(fatal) = lock(&self.state.fatal).take() {
+        if let Some(fatal) = lock(&self.state.fatal).clone() {
             return Some(fatal);
         }
         if is_exit(error) {
@@ -92,21 +102,72 @@ impl Kernel {
         Some(error)
     }
 
-    /// Undoes what was done, if that is what this error and this world ask for.
-    fn give_up(&self, engine: &Engine, error: &RunError) -> (RunOutcome, Vec<LeftOver>) {
-        let aborted = self.abort.is_cancelled();
-        if self.world.mode() == Mode::Plan || error.is(codes::DIVERGED) || lock(&self.state.undo).is_empty() {
+    /// Why a script that came to its end has not succeeded: it was to be undone only, or did not do all that the journal says.
+    fn unasked(&self) -> Option<RunError> {
+        let undoing = || self.replay.undoing().map(|undoing| undoing.or_else(|| self.only_undo.clone()));
+        if self.replay.is_empty() {
+            return self.only_undo.clone();
+        }
+        match self.replay.left() {
+            Err(error) => Some(error),
+            Ok(None) => undoing().unwrap_or_else(Some),
+            Ok(Some((id, recorded))) => {
+                let message =
+                    format!("the script came to its end without {id}, which the journal says it did");
+                let what = format!("{} {}", recorded.effect, recorded.input);
+                Some(
+                    RunError::new(codes::DIVERGED, message)
+                        .hint(format!("journal: {what}"))
+                        .hint("script:  nothing"),
+                )
+            }
+        }
+    }
+
+    /// What becomes of a run that did not succeed: undone, paused, or ended as it stands.
+    fn give_up(&self, engine: &Engine, error: RunError) -> (RunOutcome, Vec<LeftOver>, Option<RunError>) {
+        let nothing = lock(&self.state.undo).is_empty();
+        if self.world.mode() == Mode::Plan || self.replay_only && error.is_pause() {
             let stopped = error.is(codes::CANCELLED);
-            return (if stopped { RunOutcome::Aborted } else { RunOutcome::Failed }, Vec::new());
+            let outcome = if stopped { RunOutcome::Aborted } else { RunOutcome::Failed };
+            return (outcome, Vec::new(), Some(error));
         }
-        if aborted {
-            let why = "the run was stopped before it could be undone";
-            let left = std::mem::take(&mut *lock(&self.state.undo))
-                .into_iter()
-                .rev()
-                .map(|entry| entry.left(why.to_owned()));
-            return (RunOutcome::RollbackIncomplete, left.collect());
+        if error.is(codes::LOST) {
+            return (RunOutcome::Aborted, Vec::new(), Some(error));
         }
+        // Without a journal there is nothing that could go on.
+        if error.is_pause() && self.journal.is_kept() {
+            return (RunOutcome::Paused, Vec::new(), Some(error));
+        }
+        if error.is(codes::ABORTED) {
+            return (RunOutcome::Aborted, self.left_over("a person ended the run"), Some(error));
+        }
+        if nothing {
+            let stopped = error.is(codes::CANCELLED);
+            let outcome = if stopped { RunOutcome::Aborted } else { RunOutcome::Failed };
+            return (outcome, Vec::new(), Some(error));
+        }
+        if self.stop.is_aborted() {
+            let left = self.left_over("the run was stopped before it could be undone");
+            return (RunOutcome::RollbackIncomplete, left, Some(error));
+        }
+        let (outcome, left) = self.undo_all(engine, &error);
+        // What came in the way of undoing is what has to be told.
+        match lock(&self.state.fatal).take() {
+            Some(over) if over.is(codes::LOST) => (RunOutcome::Aborted, Vec::new(), Some(over)),
+            Some(over) if over.is_pause() && self.journal.is_kept() => (RunOutcome::Paused, left, Some(over)),
+            _ => (outcome, left, Some(error)),
+        }
+    }
+
+    /// Everything on the undo stack, as what stays.
+    fn left_over(&self, why: &str) -> Vec<LeftOver> {
+        let mut entries = std::mem::take(&mut *lock(&self.state.undo));
+        entries.sort_by_key(|entry| entry.seq);
+        entries.into_iter().rev().map(|entry| entry.left(why.to_owned())).collect()
+    }
+
+    fn undo_all(&self, engine: &Engine, error: &RunError) -> (RunOutcome, Vec<LeftOver>) {
         // Undoing is not stopped by what stopped the run.
         let place = cursor::Cursor::new("rollback", Vec::new(), CancellationToken::new());
         let undo = || catch_unwind(AssertUnwindSafe(|| self.rollback(engine, error)));

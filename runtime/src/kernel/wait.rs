@@ -1,49 +1,56 @@
 //! How a wait is performed.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
-use super::{AnyWait, Call, Kernel, change::unfit, cursor, record::Ending};
+use async_trait::async_trait;
+use serde_json::Value;
+
+use super::{
+    AnyWait, Call, Kernel,
+    change::unfit,
+    cursor,
+    record::{Ending, Past},
+};
 use crate::{
+    effect::{Question, Reply, Until},
     error::RunError,
-    journal::{Entry, Outcome},
-    world::Known,
+    journal::{
+        Asked, Entry, Outcome,
+        replay::{Intent, Looked},
+    },
+    world::{Desk, Known, Waited, Waiting},
 };
 
 impl Kernel {
     pub(super) async fn do_wait(&self, call: &Call, wait: &dyn AnyWait) -> Result<Known, RunError> {
-        if let Some((outcome, attempts, elapsed_ms)) = self.recorded(call)? {
-            self.replayed(call, None, || wait.describe(), &outcome, attempts, elapsed_ms);
-            return match outcome {
-                Outcome::Answered { value, .. } => Ok(Known::Value(value)),
-                Outcome::Failed { error, .. } => Err(error),
-                _ => Err(unfit(call)),
-            };
-        }
         let text = wait.describe();
-        self.started(call, None, text.clone());
-        // Durable, so that a resumed run knows since when it waits.
-        let intended = self.intend(call, None, None, &text).await;
-        let (intended, result) = match intended {
-            Err(error) => (false, Err(error)),
-            Ok(()) => {
-                let result = tokio::select! {
-                    biased;
-                    result = self.world.wait(call.on(), wait, Duration::ZERO) => result.map_err(RunError::from),
-                    error = self.broken_off(call) => Err(error),
+        let before = match self.past(call)? {
+            Past::Ended(ended) => {
+                self.replayed(call, None, || text, &ended);
+                return match ended.outcome {
+                    Outcome::Answered { value, .. } => Ok(Known::Value(value)),
+                    Outcome::Failed { error, .. } => Err(error),
+                    _ => Err(unfit(call)),
                 };
-                (true, result)
             }
+            Past::Doubt(intent) => {
+                self.may_begin()?;
+                Some(intent)
+            }
+            Past::New => None,
         };
+        self.started(call, None, text.clone());
+        let (intended, result) = self.wait_for(call, wait, &text, before).await;
         match result {
             Ok(mut waited) => {
                 waited.answer = self.clean(waited.answer);
                 cursor::plan(waited.at_least);
-                if let Some(reply) = waited.reply {
-                    self.keep_async(&call.id, &Entry::Replied { reply }).await;
-                }
                 let (value, found) = match &waited.answer {
                     Known::Value(value) => (value.clone(), wait.show(value)),
-                    Known::Unknown => (serde_json::Value::Null, String::new()),
+                    Known::Unknown => (Value::Null, String::new()),
                 };
                 let outcome = Outcome::Answered { value, text: found, grade: waited.grade };
                 let ending = Ending {
@@ -63,5 +70,158 @@ impl Kernel {
                 Err(error)
             }
         }
+    }
+
+    /// Waits for what was left of it. Answers also whether an intent is in the journal.
+    async fn wait_for(
+        &self,
+        call: &Call,
+        wait: &dyn AnyWait,
+        text: &str,
+        before: Option<Intent>,
+    ) -> (bool, Result<Waited, RunError>) {
+        let now = self.shared.clock.now();
+        let since = before.as_ref().map_or(now, |intent| intent.at);
+        let (looked, replies) = match before {
+            Some(_) => self.replay.take_wait(&call.id),
+            // Durable, so that a resumed run knows since when it waits.
+            None => match self.intend(call, None, None, text).await {
+                Ok(()) => (Looked::default(), Vec::new()),
+                Err(error) => return (false, Err(error)),
+            },
+        };
+        // A clock that was set back makes it wait longer, never shorter.
+        let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+        let until = wait.until();
+        let waited = match until {
+            // Time during which nobody looked counts for nothing.
+            Until::Polled { .. } => looked.waited,
+            Until::Elapsed(_) | Until::Answered(_) => passed,
+        };
+        let question = match until {
+            Until::Answered(question) => Some(question),
+            Until::Elapsed(_) | Until::Polled { .. } => None,
+        };
+        let waiting = self.waiting(call, waited, looked.memory, replies, question.is_some());
+        let work = async {
+            if let Some(question) = question {
+                let until = wait.deadline().and_then(|span| since.checked_add(span).ok());
+                self.announce(call, question, since, until).await?;
+            }
+            self.world.wait(call.on(), wait, waiting.as_waiting()).await.map_err(RunError::from)
+        };
+        let result = tokio::select! {
+            biased;
+            error = self.broken_off(call) => Err(error),
+            result = work => result,
+        };
+        let settled = result.as_ref().map_or_else(|error| !self.is_over(error), |_| true);
+        if waiting.desk.asked && settled && !self.is_plan() {
+            // What cannot be closed now is forgotten with the run.
+            let _ = self.journal.close(&call.id).await;
+        }
+        (true, result)
+    }
+
+    /// Lets others answer a question.
+    async fn announce(
+        &self,
+        call: &Call,
+        question: Question,
+        at: jiff::Timestamp,
+        until: Option<jiff::Timestamp>,
+    ) -> Result<(), RunError> {
+        if self.is_plan() {
+            return Ok(());
+        }
+        let run = self.run.to_string();
+        self.journal.ask(&Asked { run, id: call.id.clone(), question, at, until }).await
+    }
+
+    /// Asks people something about an effect, besides what the effect itself may wait for.
+    pub(super) async fn ask(&self, call: &Call, question: Question) -> Result<Vec<Reply>, RunError> {
+        let (_, replies) = self.replay.take_wait(&call.id);
+        let waiting = self.waiting(call, Duration::ZERO, None, replies, true);
+        self.announce(call, question.clone(), self.shared.clock.now(), None).await?;
+        let work = self.world.ask(call.on(), &question, waiting.as_waiting());
+        let result = tokio::select! {
+            biased;
+            error = self.broken_off(call) => Err(error),
+            replies = work => replies.map_err(RunError::from),
+        };
+        if result.is_ok() {
+            self.journal.close(&call.id).await?;
+        }
+        result
+    }
+
+    pub(super) fn waiting<'k>(
+        &'k self,
+        call: &'k Call,
+        waited: Duration,
+        memory: Option<Value>,
+        replies: Vec<Reply>,
+        asked: bool,
+    ) -> Before<'k> {
+        // Answers that were heard before are heard again, and do not count twice.
+        let seen = AtomicUsize::new(0);
+        Before { waited, memory, replies, desk: Front { kernel: self, call, asked, seen } }
+    }
+}
+
+/// What is known of a wait from before, with its way back to the kernel.
+pub(super) struct Before<'k> {
+    waited: Duration,
+    memory: Option<Value>,
+    replies: Vec<Reply>,
+    desk: Front<'k>,
+}
+
+impl Before<'_> {
+    pub(super) fn as_waiting(&self) -> Waiting<'_> {
+        Waiting {
+            waited: self.waited,
+            memory: self.memory.clone(),
+            replies: self.replies.clone(),
+            desk: &self.desk,
+        }
+    }
+}
+
+/// Where a wait tells how it goes, and gets answers from elsewhere.
+pub(super) struct Front<'k> {
+    kernel: &'k Kernel,
+    call: &'k Call,
+    asked: bool,
+    /// Answers in the store that were taken.
+    seen: AtomicUsize,
+}
+
+#[async_trait]
+impl Desk for Front<'_> {
+    async fn looked(&self, waited: Duration, memory: Value) {
+        let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        if self.kernel.journal.is_kept() {
+            self.kernel.keep_async(&self.call.id, &Entry::Looked { waited_ms, memory }).await;
+        }
+    }
+
+    async fn replied(&self, reply: &Reply) {
+        self.kernel.keep_async(&self.call.id, &Entry::Replied { reply: reply.clone() }).await;
+    }
+
+    fn is_open(&self) -> bool {
+        self.asked && self.kernel.journal.is_kept() && !self.kernel.is_plan()
+    }
+
+    async fn heard(&self) -> Option<Reply> {
+        if !self.is_open() {
+            return None;
+        }
+        // A store that cannot be read now is asked again: it may be restarting.
+        let answers = self.kernel.journal.answers(&self.call.id).await.unwrap_or_default();
+        let reply = answers.into_iter().nth(self.seen.load(Ordering::Relaxed))?;
+        self.seen.fetch_add(1, Ordering::Relaxed);
+        Some(reply)
     }
 }

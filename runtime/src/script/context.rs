@@ -1,13 +1,15 @@
 //! What a primitive's script function has at hand.
 
-use rhai::{Dynamic, EvalAltResult, Map, NativeCallContext};
+use std::sync::Arc;
+
+use rhai::{Dynamic, EvalAltResult, FnPtr, Map, NativeCallContext};
 use serde::de::DeserializeOwned;
 
 use super::convert;
 use crate::{
     effect::{Action, Change, Read, Wait},
     error::{RunError, codes},
-    kernel::Kernel,
+    kernel::{AnyWait, Kernel},
 };
 
 /// The error type of script functions.
@@ -66,6 +68,13 @@ pub trait ScriptContext {
     /// A timeout, a no, a failed condition.
     fn wait<E: Wait>(&self, effect: E) -> ScriptResult;
 
+    /// Calls `body` while each of `watches` is polled: a [`Wait`] that ends, or fails, stops the body at once, and its error is thrown
+    /// here. Within the body it cannot be caught.
+    ///
+    /// # Errors
+    /// What a watch found; the body's own.
+    fn guard(&self, watches: Vec<Arc<dyn AnyWait>>, body: &FnPtr) -> ScriptResult;
+
     /// An error at this call. `name` is the argument it is about.
     fn bad_argument(&self, name: &str, message: &str) -> ScriptError;
 
@@ -104,6 +113,10 @@ impl ScriptContext for NativeCallContext<'_> {
 
     fn wait<E: Wait>(&self, effect: E) -> ScriptResult {
         Kernel::of(self)?.wait(self, effect)
+    }
+
+    fn guard(&self, watches: Vec<Arc<dyn AnyWait>>, body: &FnPtr) -> ScriptResult {
+        Kernel::of(self)?.guard(self, watches, || body.call_within_context::<Dynamic>(self, ()))
     }
 
     fn bad_argument(&self, name: &str, message: &str) -> ScriptError {

@@ -5,14 +5,18 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::{Known, Waited, World};
+use super::{Known, Waited, Waiting, World};
 use crate::{
-    effect::{On, Polled, Progress, Question, Reply, Until},
+    crash,
+    effect::{On, Polled, Progress, Question, QuestionKind, Reply, Until},
     error::codes,
-    event::{Event, Grade, Mode},
+    event::{Event, Grade, Mode, NoteLevel},
     kernel::{AnyAction, AnyChange, AnyRead, AnyWait},
     provider::ProviderError,
 };
+
+/// How often answers from elsewhere are looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Who answers questions.
 #[async_trait]
@@ -35,7 +39,7 @@ impl People for NoPeople {
             codes::NO_ANSWER,
             format!("nobody is there to answer \"{}\"", question.text),
         )
-        .hint("run it in a terminal, or let --yes answer yes to every question"))
+        .hint("run it in a terminal, let --yes answer yes to every question, or --wait for an answer by `cutover approve`"))
     }
 }
 
@@ -48,8 +52,24 @@ pub struct YesToAll {
 
 #[async_trait]
 impl People for YesToAll {
+    async fn ask(&self, id: &str, question: &Question) -> Result<Reply, ProviderError> {
+        // Whether an effect happened is not known any better for saying yes.
+        if question.kind == QuestionKind::Doubt {
+            return NoPeople.ask(id, question).await;
+        }
+        let comment = Some("answered by --yes".to_owned());
+        Ok(Reply { comment, ..Reply::new(true, &*self.by) })
+    }
+}
+
+/// Nobody is here, but somebody elsewhere will answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Elsewhere;
+
+#[async_trait]
+impl People for Elsewhere {
     async fn ask(&self, _: &str, _: &Question) -> Result<Reply, ProviderError> {
-        Ok(Reply { yes: true, by: self.by.clone(), comment: Some("answered by --yes".to_owned()) })
+        std::future::pending().await
     }
 }
 
@@ -74,7 +94,7 @@ impl LiveWorld {
         &self,
         on: &On,
         wait: &dyn AnyWait,
-        waited: Duration,
+        waiting: Waiting<'_>,
     ) -> Result<Waited, ProviderError> {
         let clock = on.clock();
         let start = clock.monotonic();
@@ -82,27 +102,26 @@ impl LiveWorld {
             answer: Known::Value(answer),
             grade: Grade::Observed,
             at_least: Duration::ZERO,
-            reply: None,
         };
         match wait.until() {
             Until::Elapsed(span) => {
-                clock.sleep(span.saturating_sub(waited)).await;
-                wait.answer(None).map(known)
+                clock.sleep(span.saturating_sub(waiting.waited)).await;
+                wait.answer(&[]).map(known)
             }
             Until::Answered(question) => {
-                on.emit(Event::Asked { id: on.id().to_owned(), question: question.clone() });
-                let reply = self.people.ask(on.id(), &question).await?;
-                on.emit(Event::Replied { id: on.id().to_owned(), reply: reply.clone() });
-                wait.answer(Some(&reply)).map(|answer| Waited { reply: Some(reply), ..known(answer) })
+                let replies = self.ask(on, &question, waiting).await?;
+                wait.answer(&replies).map(known)
             }
             Until::Polled { every, .. } => {
-                let mut memory = wait.memory();
+                let Waiting { waited, memory, desk, .. } = waiting;
+                let mut memory = wait.memory(memory.as_ref());
                 loop {
                     let so_far = waited + clock.monotonic().saturating_sub(start);
                     match wait.poll(on, &mut memory, so_far).await? {
                         Polled::Over(answer) => return Ok(known(answer)),
                         Polled::Waiting(what) => on.progress(0, 0, what),
                     }
+                    desk.looked(so_far, wait.keep(&memory)).await;
                     clock.sleep(every).await;
                 }
             }
@@ -127,7 +146,10 @@ impl World for LiveWorld {
         from: &Value,
         to: &Value,
     ) -> Result<(), ProviderError> {
-        change.apply(on, from, to).await
+        crash::point("apply-before");
+        let done = change.apply(on, from, to).await;
+        crash::point("apply-after");
+        done
     }
 
     async fn settled(&self, on: &On, change: &dyn AnyChange, to: &Value) -> Result<Progress, ProviderError> {
@@ -146,28 +168,92 @@ impl World for LiveWorld {
     }
 
     async fn perform(&self, on: &On, action: &dyn AnyAction) -> Result<(Known, Grade), ProviderError> {
-        Ok((Known::Value(action.perform(on).await?), Grade::Observed))
+        crash::point("apply-before");
+        let done = action.perform(on).await;
+        crash::point("apply-after");
+        Ok((Known::Value(done?), Grade::Observed))
     }
 
     async fn take_back(&self, on: &On, action: &dyn AnyAction, output: &Value) -> Result<(), ProviderError> {
-        action.undo(on, output).await
+        crash::point("apply-before");
+        let done = action.undo(on, output).await;
+        crash::point("apply-after");
+        done
     }
 
     async fn read(&self, on: &On, read: &dyn AnyRead) -> Result<(Known, Grade), ProviderError> {
         Ok((Known::Value(read.read(on).await?), Grade::Observed))
     }
 
-    async fn wait(&self, on: &On, wait: &dyn AnyWait, waited: Duration) -> Result<Waited, ProviderError> {
-        let Some(deadline) = wait.deadline() else { return self.until_over(on, wait, waited).await };
+    async fn wait(&self, on: &On, wait: &dyn AnyWait, waiting: Waiting<'_>) -> Result<Waited, ProviderError> {
+        let Some(deadline) = wait.deadline() else { return self.until_over(on, wait, waiting).await };
+        let left = deadline.saturating_sub(waiting.waited);
         tokio::select! {
             biased;
-            over = self.until_over(on, wait, waited) => over,
-            () = on.clock().sleep(deadline.saturating_sub(waited)) => wait.on_timeout().map(|answer| Waited {
+            over = self.until_over(on, wait, waiting) => over,
+            () = on.clock().sleep(left) => wait.on_timeout().map(|answer| Waited {
                 answer: Known::Value(answer),
                 grade: Grade::Observed,
                 at_least: Duration::ZERO,
-                reply: None,
             }),
         }
+    }
+
+    async fn ask(
+        &self,
+        on: &On,
+        question: &Question,
+        waiting: Waiting<'_>,
+    ) -> Result<Vec<Reply>, ProviderError> {
+        let Waiting { mut replies, desk, .. } = waiting;
+        // Once the person here has answered, it is for others to add what is still missing.
+        let mut here = true;
+        if question.verdict(&replies).is_none() {
+            on.emit(Event::Asked { id: on.id().to_owned(), question: question.clone() });
+        }
+        while question.verdict(&replies).is_none() {
+            let elsewhere = async {
+                loop {
+                    on.clock().sleep(LOOK_EVERY).await;
+                    if let Some(reply) = desk.heard().await {
+                        return reply;
+                    }
+                }
+            };
+            let answered = match desk.heard().await {
+                Some(reply) => Ok(reply),
+                None => tokio::select! {
+                    biased;
+                    reply = self.people.ask(on.id(), question), if here => {
+                        here = false;
+                        reply
+                    }
+                    reply = elsewhere, if desk.is_open() || !here => Ok(reply),
+                },
+            };
+            let mut reply = match answered {
+                Ok(reply) => reply,
+                // An approval is waited for: it is others who give it.
+                Err(_) if question.kind == QuestionKind::Approve && desk.is_open() => continue,
+                Err(error) => return Err(error),
+            };
+            reply.at.get_or_insert_with(|| on.clock().now());
+            if let Err(why) = question.admits(&reply, &replies) {
+                if !here && !desk.is_open() {
+                    return Err(ProviderError::terminal(codes::DENIED, why));
+                }
+                on.emit(Event::Note {
+                    id: on.id().to_owned(),
+                    level: NoteLevel::Note,
+                    text: format!("an answer by {} does not count: {why}", reply.by),
+                    replayed: false,
+                });
+                continue;
+            }
+            desk.replied(&reply).await;
+            on.emit(Event::Replied { id: on.id().to_owned(), reply: reply.clone() });
+            replies.push(reply);
+        }
+        Ok(replies)
     }
 }

@@ -11,11 +11,11 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 pub use self::{
-    live::{LiveWorld, NoPeople, People, YesToAll},
+    live::{Elsewhere, LiveWorld, NoPeople, People, YesToAll},
     predicted::PredictedWorld,
 };
 use crate::{
-    effect::{On, Progress, Reply},
+    effect::{On, Progress, Question, Reply},
     event::{Grade, Mode},
     kernel::{AnyAction, AnyChange, AnyRead, AnyWait},
     provider::ProviderError,
@@ -39,8 +39,40 @@ pub struct Waited {
     pub grade: Grade,
     /// Shortest time it would take; in a live run, zero: the clock tells.
     pub at_least: Duration,
-    /// The person's reply, if one was asked.
-    pub reply: Option<Reply>,
+}
+
+/// What is known of a wait from before, and where it tells how it goes.
+pub struct Waiting<'w> {
+    /// Time that passed before this runner took the run over.
+    pub waited: Duration,
+    /// What a polled wait remembers from then.
+    pub memory: Option<Value>,
+    /// What people had answered by then.
+    pub replies: Vec<Reply>,
+    /// Where it tells.
+    pub desk: &'w dyn Desk,
+}
+
+impl std::fmt::Debug for Waiting<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waiting").field("waited", &self.waited).finish_non_exhaustive()
+    }
+}
+
+/// The kernel's side of a wait.
+#[async_trait]
+pub trait Desk: Send + Sync {
+    /// Keeps how far it is.
+    async fn looked(&self, waited: Duration, memory: Value);
+
+    /// Keeps an answer.
+    async fn replied(&self, reply: &Reply);
+
+    /// Whether answers can come from elsewhere.
+    fn is_open(&self) -> bool;
+
+    /// The next answer from elsewhere, if one is there.
+    async fn heard(&self) -> Option<Reply>;
 }
 
 /// Carries effects out, each in its own way.
@@ -83,6 +115,14 @@ pub trait World: Send + Sync {
     /// Looks.
     async fn read(&self, on: &On, read: &dyn AnyRead) -> Result<(Known, Grade), ProviderError>;
 
-    /// Waits. `waited` is the time that passed before a crash.
-    async fn wait(&self, on: &On, wait: &dyn AnyWait, waited: Duration) -> Result<Waited, ProviderError>;
+    /// Waits.
+    async fn wait(&self, on: &On, wait: &dyn AnyWait, waiting: Waiting<'_>) -> Result<Waited, ProviderError>;
+
+    /// Asks people something; answers with their replies once these come to a verdict.
+    async fn ask(
+        &self,
+        on: &On,
+        question: &Question,
+        waiting: Waiting<'_>,
+    ) -> Result<Vec<Reply>, ProviderError>;
 }

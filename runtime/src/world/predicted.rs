@@ -9,9 +9,9 @@ use std::{
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::{Known, Waited, World};
+use super::{Known, Waited, Waiting, World};
 use crate::{
-    effect::{On, Polled, Progress, Reply, Until},
+    effect::{On, Polled, Progress, Question, Reply, Until},
     event::{Event, Grade, Mode},
     kernel::{AnyAction, AnyChange, AnyRead, AnyWait},
     provider::ProviderError,
@@ -134,21 +134,20 @@ impl World for PredictedWorld {
         Ok((Known::Value(value), if touched { Grade::Stale } else { Grade::Observed }))
     }
 
-    async fn wait(&self, on: &On, wait: &dyn AnyWait, _: Duration) -> Result<Waited, ProviderError> {
-        let assumed = |answer, at_least| Waited { answer, grade: Grade::Assumed, at_least, reply: None };
+    async fn wait(&self, on: &On, wait: &dyn AnyWait, waiting: Waiting<'_>) -> Result<Waited, ProviderError> {
+        let assumed = |answer, at_least| Waited { answer, grade: Grade::Assumed, at_least };
         match wait.until() {
-            Until::Elapsed(span) => Ok(assumed(Known::Value(wait.answer(None)?), span)),
+            Until::Elapsed(span) => Ok(assumed(Known::Value(wait.answer(&[])?), span)),
             Until::Answered(question) => {
-                on.emit(Event::Asked { id: on.id().to_owned(), question });
-                let yes = Reply { yes: true, by: "assumed".to_owned(), comment: None };
-                Ok(assumed(Known::Value(wait.answer(Some(&yes))?), Duration::ZERO))
+                let replies = self.ask(on, &question, waiting).await?;
+                Ok(assumed(Known::Value(wait.answer(&replies)?), Duration::ZERO))
             }
             Until::Polled { at_least, .. } => {
                 if self.is_touched(&wait.depends_on()) {
                     return Ok(assumed(Known::Unknown, at_least));
                 }
                 // One look, so that a gate that could not even be asked is found now.
-                let mut memory = wait.memory();
+                let mut memory = wait.memory(None);
                 Ok(match wait.poll(on, &mut memory, Duration::ZERO).await? {
                     Polled::Over(answer) if at_least.is_zero() => {
                         Waited { grade: Grade::Observed, ..assumed(Known::Value(answer), at_least) }
@@ -157,5 +156,10 @@ impl World for PredictedWorld {
                 })
             }
         }
+    }
+
+    async fn ask(&self, on: &On, question: &Question, _: Waiting<'_>) -> Result<Vec<Reply>, ProviderError> {
+        on.emit(Event::Asked { id: on.id().to_owned(), question: question.clone() });
+        Ok(vec![Reply::new(true, "assumed")])
     }
 }

@@ -8,16 +8,15 @@ use std::{
 
 use async_trait::async_trait;
 use cutover_runtime::{
-    Bundle, Runtime,
-    effect::Reply,
+    Runtime,
     event::{Envelope, Event, RunOutcome},
-    journal::{
-        Asked, Beat, Holder, Lock, Request, Run, RunStatus, Sealed, SqliteStore, Store, StoreError,
-        record::verify,
-    },
+    journal::{RunStatus, Sealed, Store, StoreError, record::verify},
 };
 
-use crate::lab::{Fault, Lab};
+use crate::{
+    gate::{Gate, Gated},
+    lab::{Fault, Lab},
+};
 
 /// What is open at the end of a list of events.
 fn open(events: &[Envelope]) -> Vec<String> {
@@ -82,110 +81,28 @@ fn everything_that_starts_ends_when_the_journal_cannot_be_written() {
 
 /// A store that takes its time, or refuses.
 struct Slow {
-    inner: Arc<SqliteStore>,
     lazy: Duration,
     refuse: AtomicBool,
 }
 
 #[async_trait]
-impl Store for Slow {
-    async fn create(&self, run: &Run, bundle: &Bundle, holder: &Holder) -> Result<(), StoreError> {
-        self.inner.create(run, bundle, holder).await
-    }
-    async fn claim(&self, run: &str, epoch: i64, holder: &Holder) -> Result<bool, StoreError> {
-        self.inner.claim(run, epoch, holder).await
-    }
-    async fn beat(&self, run: &str, epoch: i64) -> Result<Beat, StoreError> {
-        self.inner.beat(run, epoch).await
-    }
-    async fn request(&self, run: &str, request: &Request) -> Result<(), StoreError> {
-        self.inner.request(run, request).await
-    }
-    async fn lock(
-        &self,
-        run: &str,
-        epoch: i64,
-        environment: &str,
-        target: &str,
-    ) -> Result<Option<Lock>, StoreError> {
-        self.inner.lock(run, epoch, environment, target).await
-    }
-    async fn locks(&self) -> Result<Vec<Lock>, StoreError> {
-        self.inner.locks().await
-    }
-    async fn ask(&self, epoch: i64, asked: &Asked) -> Result<(), StoreError> {
-        self.inner.ask(epoch, asked).await
-    }
-    async fn asked(&self, run: Option<&str>) -> Result<Vec<Asked>, StoreError> {
-        self.inner.asked(run).await
-    }
-    async fn answer(&self, run: &str, id: &str, reply: &Reply) -> Result<bool, StoreError> {
-        self.inner.answer(run, id, reply).await
-    }
-    async fn answers(&self, run: &str, id: &str) -> Result<Vec<Reply>, StoreError> {
-        self.inner.answers(run, id).await
-    }
-    async fn close(&self, run: &str, epoch: i64, id: &str) -> Result<(), StoreError> {
-        self.inner.close(run, epoch, id).await
-    }
-    async fn last(&self, run: &str) -> Result<Option<Sealed>, StoreError> {
-        self.inner.last(run).await
-    }
-    async fn prune(&self, before: jiff::Timestamp) -> Result<u64, StoreError> {
-        self.inner.prune(before).await
-    }
-    async fn check(&self) -> Result<Vec<String>, StoreError> {
-        self.inner.check().await
-    }
-    async fn append(
-        &self,
-        run: &str,
-        epoch: i64,
-        records: &[Sealed],
-        durable: bool,
-    ) -> Result<(), StoreError> {
+impl Gate for Slow {
+    async fn before(&self, _: &[Sealed], durable: bool) -> Result<(), StoreError> {
         if self.refuse.load(std::sync::atomic::Ordering::Relaxed) {
             return Err(StoreError::new("the disk is full"));
         }
         if !durable {
             tokio::time::sleep(self.lazy).await;
         }
-        self.inner.append(run, epoch, records, durable).await
-    }
-    async fn end(
-        &self,
-        run: &str,
-        epoch: i64,
-        status: RunStatus,
-        at: jiff::Timestamp,
-    ) -> Result<(), StoreError> {
-        self.inner.end(run, epoch, status, at).await
-    }
-    async fn runs(&self, limit: u32) -> Result<Vec<Run>, StoreError> {
-        self.inner.runs(limit).await
-    }
-    async fn find(&self, id: &str) -> Result<Vec<Run>, StoreError> {
-        self.inner.find(id).await
-    }
-    async fn page(&self, run: &str, after: u64) -> Result<Vec<Sealed>, StoreError> {
-        self.inner.page(run, after).await
-    }
-    async fn bundle(&self, hash: &str) -> Result<Option<Bundle>, StoreError> {
-        self.inner.bundle(hash).await
-    }
-    fn describe(&self) -> String {
-        self.inner.describe()
+        Ok(())
     }
 }
 
 #[test]
 fn records_on_their_way_to_a_slow_store_arrive_before_the_run_ends() {
     let lab = Lab::new();
-    let store = Arc::new(Slow {
-        inner: Arc::clone(&lab.store),
-        lazy: Duration::from_millis(1500),
-        refuse: AtomicBool::new(false),
-    });
+    let slow = Slow { lazy: Duration::from_millis(1500), refuse: AtomicBool::new(false) };
+    let store: Arc<dyn Store> = Arc::new(Gated { inner: Arc::clone(&lab.store), gate: slow });
     let runtime = Runtime::builder().store(store).build();
     // The records are handed over after 100 ms; the run ends while they are on their way.
     let bundle =

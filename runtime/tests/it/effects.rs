@@ -242,12 +242,13 @@ fn parallel_branches_keep_their_ids_and_cannot_see_each_other() {
 }
 
 #[test]
-fn parallel_takes_a_map_and_throws_the_first_failure_after_all_have_ended() {
+fn parallel_takes_a_map_and_can_let_all_branches_end_before_it_throws() {
     let lab = Lab::new();
     let report = lab.run(
         r#"let got = parallel(#{ one: || 1, two: || 2 });
         if got != #{ one: 1, two: 2 } { fail("no") }
-        parallel([|| { sleep("20ms"); lab::set("a", 1) }, || lab::set("nowhere", 1), || fail("later")]);"#,
+        parallel([|| { sleep("20ms"); lab::set("a", 1) }, || lab::set("nowhere", 1), || fail("later")],
+            #{ on_failure: "finish" });"#,
     );
     assert_eq!(report.outcome, RunOutcome::RolledBack);
     assert_eq!(report.error.unwrap().message, "no lamp named \"nowhere\"");

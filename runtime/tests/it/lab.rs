@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use cutover_runtime::{
     Bundle, Given, Report, Runtime, Stop,
-    effect::{Action, Change, Limits, On, Polled, Progress, Read, Reply, Undo, Until, Wait},
+    effect::{Action, Change, InDoubt, Limits, On, Polled, Progress, Read, Reply, Undo, Until, Wait},
     error::RunError,
     event::{EffectResult, Envelope, Event, Grade},
     journal::{SqliteStore, Store},
@@ -20,7 +20,7 @@ use cutover_runtime::{
     target::Target,
     world::People,
 };
-use rhai::{Map, Module, NativeCallContext, plugin::*};
+use rhai::{FnPtr, Map, Module, NativeCallContext, plugin::*};
 use serde::{Deserialize, Serialize};
 
 /// What the provider does with a request.
@@ -56,6 +56,12 @@ pub struct Board {
     /// Faults of the next `apply`s, by lamp.
     pub faults: BTreeMap<String, VecDeque<Fault>>,
     pub unsettled: bool,
+    /// When a guard first found something.
+    pub breached: Option<std::time::Instant>,
+    /// When the first apply after that was made.
+    pub reacted: Option<std::time::Instant>,
+    /// Called after each apply and each ring.
+    pub after: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 /// The provider of all lamps.
@@ -139,7 +145,13 @@ impl Change for Set {
     async fn apply(&self, on: &On, from: &Level, to: &Level) -> Result<(), ProviderError> {
         let lamps = lamps(on)?;
         let fault = lamps.board().faults.get_mut(&self.lamp).and_then(VecDeque::pop_front);
-        lamps.board().log.push(format!("{} {} -> {}", self.lamp, from.0, to.0));
+        {
+            let mut board = lamps.board();
+            board.log.push(format!("{} {} -> {}", self.lamp, from.0, to.0));
+            if board.breached.is_some() {
+                board.reacted.get_or_insert_with(std::time::Instant::now);
+            }
+        }
         let set = |level| lamps.board().lamps.insert(self.lamp.clone(), level);
         match fault {
             None | Some(Fault::None) => {}
@@ -167,6 +179,10 @@ impl Change for Set {
             }
         }
         set(to.0);
+        let after = lamps.board().after.clone();
+        if let Some(after) = after {
+            after();
+        }
         Ok(())
     }
 
@@ -217,7 +233,17 @@ impl Action for Ring {
         if self.text.contains("broken") {
             return Err(ProviderError::terminal("provider", "the bell is broken"));
         }
-        Ok(i64::try_from(board.rings.len()).unwrap())
+        let rings = i64::try_from(board.rings.len()).unwrap();
+        let after = board.after.clone();
+        drop(board);
+        if let Some(after) = after {
+            after();
+        }
+        Ok(rings)
+    }
+
+    fn in_doubt(&self) -> InDoubt {
+        if self.text.contains("ask") { InDoubt::Ask } else { InDoubt::Repeat }
     }
 
     fn undoable(&self) -> bool {
@@ -351,7 +377,7 @@ impl Wait for Await {
         Some(Duration::from_millis(50))
     }
 
-    fn answer(&self, _: Option<&Reply>) -> Result<i64, ProviderError> {
+    fn answer(&self, _: &[Reply]) -> Result<i64, ProviderError> {
         Ok(0)
     }
 
@@ -363,8 +389,51 @@ impl Wait for Await {
     }
 }
 
+/// Watches that a lamp is not brighter than it may be.
+#[derive(Serialize)]
+struct NotAbove {
+    lamp: String,
+    level: i64,
+}
+
+impl Wait for NotAbove {
+    const ID: &'static str = "lab.not_above";
+    type Answer = ();
+    type Memory = ();
+
+    fn describe(&self) -> String {
+        format!("{} not above {}", self.lamp, self.level)
+    }
+
+    fn until(&self) -> Until {
+        Until::Polled { every: Duration::from_millis(2), at_least: Duration::ZERO }
+    }
+
+    fn answer(&self, _: &[Reply]) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
+    async fn poll(&self, on: &On, (): &mut (), _: Duration) -> Result<Polled<()>, ProviderError> {
+        let lamps = lamps(on)?;
+        let mut board = lamps.board();
+        let level = board.lamps[&self.lamp];
+        if level > self.level {
+            board.breached.get_or_insert_with(std::time::Instant::now);
+            let text = format!("{} is {level}", self.lamp);
+            return Err(ProviderError::terminal("guard-breached", text));
+        }
+        Ok(Polled::Waiting(String::new()))
+    }
+}
+
 #[export_module]
 pub mod script {
+    /// Runs `body` while a lamp is watched.
+    #[rhai_fn(return_raw, volatile)]
+    pub fn guard(cx: NativeCallContext<'_>, lamp: &str, level: i64, body: FnPtr) -> ScriptResult {
+        cx.guard(vec![Arc::new(NotAbove { lamp: lamp.to_owned(), level })], &body)
+    }
+
     /// Sets a lamp.
     #[rhai_fn(return_raw, volatile)]
     pub fn set(cx: NativeCallContext<'_>, lamp: &str, to: i64) -> ScriptResult {
@@ -480,6 +549,11 @@ impl Lab {
     }
 
     pub fn runtime(&self) -> Runtime {
+        self.runtime_on(Arc::clone(&self.store) as Arc<dyn Store>)
+    }
+
+    /// A runtime with another store.
+    pub fn runtime_on(&self, store: Arc<dyn Store>) -> Runtime {
         let mut providers = Providers::new("lab");
         let lamps = Arc::new(self.lamps.clone());
         providers.bind::<dyn Light>("lamps", lamps.clone(), lamps);
@@ -489,8 +563,10 @@ impl Lab {
         let mut builder = Runtime::builder()
             .modules([("lab", Arc::new(module))])
             .providers(providers)
-            .store(Arc::clone(&self.store) as Arc<dyn Store>)
+            .store(store)
             .limits(self.limits)
+            .roles(crate::people::roles())
+            .started_by("starter@lab")
             .sink(Arc::new(move |event: &Envelope| events.lock().unwrap().push(event.clone())));
         if let Some(people) = &self.people {
             builder = builder.people(Arc::clone(people));

@@ -1,9 +1,11 @@
 //! Random small runbooks with random faults: what must hold for each of them.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use cutover_runtime::{
-    Report,
+    Report, Stop, Takeover,
+    effect::Reply,
+    error::RunError,
     event::{Event, RunOutcome},
     journal::{RunStatus, Store as _, record::verify},
 };
@@ -12,7 +14,10 @@ use proptest::{
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
 
-use crate::lab::{Fault, Lab};
+use crate::{
+    lab::{Fault, Lab},
+    resume::{Death, Kill, mortal},
+};
 
 const LAMPS: [&str; 3] = ["a", "b", "c"];
 
@@ -166,24 +171,26 @@ fn check(pieces: &[Piece], faults: &Faults) -> Result<(), TestCaseError> {
     let run = lab.tokio.block_on(lab.store.find(&report.run)).unwrap().remove(0);
     prop_assert_eq!(run.status, RunStatus::Ended(report.outcome));
 
-    // A run that was stopped in the middle of another branch's work says only that it was.
-    let stopped = report.error.as_ref().is_some_and(|e| !e.is_catchable());
-    if !stopped {
-        let before = (lab.log(), lab.lamps.board().rings.clone());
-        lab.lamps.board().lamps.clear();
-        let again = lab.tokio.block_on(lab.runtime().replay(&run)).unwrap();
-        prop_assert_eq!((again.outcome, &again.error), (report.outcome, &report.error), "replay differs");
-        prop_assert_eq!(again.changes, report.changes);
-        prop_assert_eq!((lab.log(), lab.lamps.board().rings.clone()), before, "a replay asked a provider");
-    }
+    let before = (lab.log(), lab.lamps.board().rings.clone());
+    lab.lamps.board().lamps.clear();
+    let again = lab.tokio.block_on(lab.runtime().replay(&run)).unwrap();
+    let told = |error: &Option<RunError>| error.as_ref().map(|e| (e.code.clone(), e.message.clone()));
+    prop_assert_eq!(
+        (again.outcome, told(&again.error)),
+        (report.outcome, told(&report.error)),
+        "replay differs"
+    );
+    prop_assert_eq!(again.changes, report.changes);
+    prop_assert_eq!((lab.log(), lab.lamps.board().rings.clone()), before, "a replay asked a provider");
     Ok(())
 }
 
 #[test]
 fn what_must_hold_holds_for_random_runbooks_and_faults() {
-    let config = Config { cases: 64, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: cases(64), failure_persistence: None, ..Config::default() };
     // The same cases each time: a failure here is a failure everywhere.
-    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]));
+    let mut runner =
+        TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[seed(7); 32]));
     let faults = || prop::collection::vec(fault(), 0..6);
     let cases = (prop::collection::vec(piece(), 1..6), [faults(), faults(), faults()]);
     if let Err(error) = runner.run(&cases, |(pieces, faults)| {
@@ -248,8 +255,9 @@ fn check_stopped(
 
 #[test]
 fn a_run_that_is_stopped_at_any_moment_leaves_nothing_that_it_does_not_name() {
-    let config = Config { cases: 24, failure_persistence: None, ..Config::default() };
-    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[3; 32]));
+    let config = Config { cases: cases(24), failure_persistence: None, ..Config::default() };
+    let mut runner =
+        TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[seed(3); 32]));
     let faults = || prop::collection::vec(fault(), 0..3);
     let cases = (
         prop::collection::vec(piece(), 1..6),
@@ -258,6 +266,114 @@ fn a_run_that_is_stopped_at_any_moment_leaves_nothing_that_it_does_not_name() {
     );
     if let Err(error) = runner.run(&cases, |(pieces, faults, (after, abort))| {
         check_stopped(&pieces, &faults, Duration::from_millis(after), abort)
+    }) {
+        panic!("{error}");
+    }
+}
+
+/// How many cases to try: as many as `CASES` says, else so many.
+fn cases(usual: u32) -> u32 {
+    std::env::var("CASES").map_or(usual, |n| n.parse().unwrap())
+}
+
+/// Which ones: those of `SEED`, else the same each time.
+fn seed(usual: u8) -> u8 {
+    std::env::var("SEED").map_or(usual, |n| n.parse().unwrap())
+}
+
+/// Lets the run die again and again, and takes it up each time.
+fn check_killed(pieces: &[Piece], faults: &Faults, deaths: &[Kill]) -> Result<(), TestCaseError> {
+    let mut script = String::new();
+    write(pieces, &mut script, 0);
+    let lab = Lab::new();
+    for (lamp, faults) in LAMPS.iter().zip(faults) {
+        let faults = faults.iter().map(|fault| fault.clone().unwrap_or(Fault::None));
+        lab.fault(lamp, faults);
+    }
+    let mut deaths = deaths.iter().copied();
+    let first = deaths.next().map_or_else(Death::default, Death::at);
+    let store = mortal(&lab, &first);
+    let begun = lab.tokio.block_on(lab.runtime_on(store).run(&Lab::bundle(&script), &BTreeMap::new()));
+    let mut report = begun.unwrap();
+    let mut struck = first.struck();
+    // A person that is asked whether something happened lets it fail.
+    let mut rounds = 0;
+    while struck || report.outcome == RunOutcome::Paused {
+        rounds += 1;
+        prop_assert!(rounds < 20, "it never ends: {:?}", report.error);
+        for asked in lab.tokio.block_on(lab.store.asked(Some(&report.run))).unwrap() {
+            let fail = Reply { choice: Some("fail".into()), ..Reply::new(true, "ana") };
+            lab.tokio.block_on(lab.store.answer(&report.run, &asked.id, &fail)).unwrap();
+        }
+        let death = deaths.next().map_or_else(Death::default, Death::at);
+        let runtime = lab.runtime_on(mortal(&lab, &death));
+        let run = lab.tokio.block_on(lab.store.find(&report.run)).unwrap().remove(0);
+        let how = Takeover { take_over: true, ..Takeover::default() };
+        report = match run.status {
+            RunStatus::Ended(RunOutcome::Paused) | RunStatus::Running => {
+                lab.tokio.block_on(runtime.resume(&run, how, &Stop::default())).unwrap()
+            }
+            // It died when all was written.
+            RunStatus::Ended(outcome) => {
+                report.outcome = outcome;
+                break;
+            }
+        };
+        struck = death.struck();
+    }
+    lab.lamps.board().after = None;
+    let levels = LAMPS.map(|lamp| lab.level(lamp));
+    match report.outcome {
+        RunOutcome::Succeeded => {}
+        RunOutcome::RolledBack | RunOutcome::Failed => {
+            prop_assert_eq!(levels, [0, 0, 0], "{} log: {:?}", report.outcome, lab.log());
+        }
+        RunOutcome::RollbackIncomplete => {
+            if !report.left.is_empty() {
+                named(&report, levels)?;
+            }
+        }
+        other => prop_assert!(false, "unexpected outcome: {other}: {:?}", report.error),
+    }
+    let records = lab.tokio.block_on(lab.store.records(&report.run)).unwrap();
+    prop_assert!(verify(&records).is_ok());
+    let mut moved: Vec<&str> = records
+        .iter()
+        .filter(|record| record.body.starts_with("{\"outcome\":") && record.body.contains("{\"changed\":"))
+        .map(|record| &*record.id)
+        .collect();
+    let all = moved.len();
+    moved.sort_unstable();
+    moved.dedup();
+    prop_assert_eq!(moved.len(), all, "an effect was performed twice");
+    Ok(())
+}
+
+#[test]
+fn a_run_that_dies_again_and_again_comes_to_an_end_that_holds_what_must_hold() {
+    let config = Config { cases: cases(96), failure_persistence: None, ..Config::default() };
+    let mut runner =
+        TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[seed(5); 32]));
+    let faults = || prop::collection::vec(fault(), 0..4);
+    let kill = (0..3_u8, 0..12_usize).prop_map(|(kind, n)| match kind {
+        0 => Kill::BeforeAppend(n),
+        1 => Kill::AfterAppend(n),
+        _ => Kill::AfterApply(n),
+    });
+    let cases = (
+        prop::collection::vec(piece(), 1..6),
+        [faults(), faults(), faults()],
+        prop::collection::vec(kill, 1..4),
+    );
+    if let Err(error) = runner.run(&cases, |(pieces, faults, deaths)| {
+        let mut script = String::new();
+        write(&pieces, &mut script, 0);
+        check_killed(&pieces, &faults, &deaths).map_err(|e| match e {
+            TestCaseError::Fail(why) => {
+                TestCaseError::fail(format!("{why}\n{deaths:?} {faults:?}\n{script}"))
+            }
+            reject => reject,
+        })
     }) {
         panic!("{error}");
     }

@@ -86,7 +86,7 @@ fn a_failing_undo_is_tried_again_and_then_names_what_is_left() {
     assert_eq!(lab.run(script).outcome, RunOutcome::RolledBack);
 
     let lab = Lab::new();
-    lab.fault("b", [Fault::LostAnswer, Fault::Terminal]);
+    lab.fault("b", [Fault::LostAnswer, Fault::Terminal, Fault::Terminal, Fault::Terminal]);
     let report = lab.run(script);
     assert_eq!(report.outcome, RunOutcome::RollbackIncomplete);
     let left: Vec<String> =

@@ -70,6 +70,7 @@ fn a_secret_that_is_also_a_word_of_the_record_hides_only_itself() {
         id: "1:note".into(),
         level: NoteLevel::Note,
         text: "it is hunter2-and-more".into(),
+        replayed: false,
     });
     let seen = seen.lock().unwrap();
     assert!(!seen[0].contains("hunter2-and-more"), "{seen:?}");

@@ -315,7 +315,10 @@ impl Read for Folder {
 
     fn show(&self, found: &Vec<Migration>) -> String {
         match found.last() {
-            Some(last) => format!("{} files, latest {}", found.len(), last.name),
+            Some(last) => {
+                let s = if found.len() == 1 { "" } else { "s" };
+                format!("{} file{s}, latest {}", found.len(), last.name)
+            }
             None => "no files".to_owned(),
         }
     }

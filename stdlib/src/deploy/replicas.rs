@@ -30,7 +30,7 @@ impl Read for ReadReplicas {
     type Value = Count;
 
     fn describe(&self) -> String {
-        format!("replicas of {}", self.pool)
+        self.pool.to_string()
     }
 
     fn depends_on(&self) -> Vec<Target> {

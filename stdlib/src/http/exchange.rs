@@ -15,6 +15,10 @@ use crate::net::{
     tls::{self, Link, Tls},
 };
 
+/// Headers that no other host may see, whatever is in them.
+static CREDENTIALS: [HeaderName; 4] =
+    [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION, header::HOST];
+
 /// A request as a script asks for it.
 #[derive(Debug, Clone, Copy)]
 pub struct Outgoing<'o> {
@@ -34,7 +38,7 @@ pub struct Prepared {
     link: Link,
     method: reqwest::Method,
     headers: HeaderMap,
-    /// Headers that no other host may see.
+    /// More headers that no other host may see, since they hold secrets.
     private: Vec<HeaderName>,
     body: Option<Bytes>,
     tls: Tls,
@@ -104,9 +108,9 @@ impl Prepared {
     /// # Errors
     /// A secret that was not read, a header that cannot be sent, TLS options that cannot be used.
     pub async fn new(on: &On, url: Url, out: Outgoing<'_>) -> Result<Self, ProviderError> {
-        let mut headers = HeaderMap::with_capacity(out.headers.len() + 1);
-        let mut private =
-            vec![header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION, header::HOST];
+        let typed = matches!(out.body, Some(Payload::Json(_)));
+        let mut headers = HeaderMap::with_capacity(out.headers.len() + usize::from(typed));
+        let mut private = Vec::new();
         for (name, text) in out.headers {
             let value = text.reveal(on.vault()).map_err(|e| {
                 ProviderError::terminal(codes::SECRET, format!("header `{}`: {e}", name.as_str()))
@@ -120,20 +124,18 @@ impl Prepared {
             })?;
             if matches!(text, Text::Secret(_)) {
                 value.set_sensitive(true);
-                private.push(name.name().clone());
+                if !CREDENTIALS.contains(name.name()) {
+                    private.push(name.name().clone());
+                }
             }
             headers.insert(name.name().clone(), value);
         }
+        if typed {
+            headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+        }
         let body = match out.body {
             None => None,
-            Some(payload) => {
-                if matches!(payload, Payload::Json(_)) {
-                    headers
-                        .entry(header::CONTENT_TYPE)
-                        .or_insert(HeaderValue::from_static("application/json"));
-                }
-                Some(Bytes::copy_from_slice(payload.reveal(on.vault())?.as_bytes()))
-            }
+            Some(payload) => Some(Bytes::copy_from_slice(payload.reveal(on.vault())?.as_bytes())),
         };
         let link = tls::link(out.tls, &url, on.vault()).await?;
         Ok(Self { url, link, method: out.method.into(), headers, private, body, tls: out.tls.clone() })
@@ -185,7 +187,7 @@ impl Prepared {
                         "{url} redirects the request with its body to another host, {next}"
                     )));
                 }
-                for name in &self.private {
+                for name in CREDENTIALS.iter().chain(&self.private) {
                     headers.remove(name);
                 }
             }

@@ -96,7 +96,8 @@ impl Read for Get {
     }
 
     fn show(&self, answer: &Answer) -> String {
-        format!("{}, {} bytes", answer.status, answer.body.len())
+        let s = if answer.body.len() == 1 { "" } else { "s" };
+        format!("{}, {} byte{s}", answer.status, answer.body.len())
     }
 
     fn limits(&self) -> Limits {

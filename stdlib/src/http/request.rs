@@ -175,7 +175,8 @@ impl Read for Query {
     }
 
     fn show(&self, answer: &Answer) -> String {
-        format!("{}, {} bytes", answer.status, answer.body.len())
+        let s = if answer.body.len() == 1 { "" } else { "s" };
+        format!("{}, {} byte{s}", answer.status, answer.body.len())
     }
 
     fn limits(&self) -> Limits {

@@ -230,7 +230,7 @@ impl Wait for Hold {
         Some(self.timeout() + self.every() + Duration::from_secs(30))
     }
 
-    fn answer(&self, _: Option<&Reply>) -> Result<Held, ProviderError> {
+    fn answer(&self, _: &[Reply]) -> Result<Held, ProviderError> {
         Err(ProviderError::terminal(error::codes::INTERNAL, "a gate was answered instead of polled"))
     }
 
@@ -279,7 +279,8 @@ impl Wait for Hold {
             let (min, max) = (bound.show(seen.min), bound.show(seen.max));
             Some(if min == max { format!("{metric} {min}") } else { format!("{metric} {min} to {max}") })
         });
-        format!("{} in {} looks", values.collect::<Vec<_>>().join(", "), held.polls)
+        let s = if held.polls == 1 { "" } else { "s" };
+        format!("{} in {} look{s}", values.collect::<Vec<_>>().join(", "), held.polls)
     }
 }
 

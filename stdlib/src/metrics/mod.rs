@@ -62,7 +62,7 @@ pub fn bind(entry: &Entry, into: &mut Providers) -> Result<(), ConfigError> {
 
 /// What readings of a source depend on: the source, the route of the same name (a shift of its traffic changes what is
 /// measured), and what the script names besides.
-fn depends_on(source: &str, more: &[Target]) -> Vec<Target> {
+pub(crate) fn depends_on(source: &str, more: &[Target]) -> Vec<Target> {
     let mut targets = vec![Target::new("metrics", source), Target::new("traffic", source)];
     targets.extend(more.iter().filter(|target| !targets.contains(target)).cloned().collect::<Vec<_>>());
     targets

@@ -10,7 +10,7 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use cutover_runtime::quantity::{Comparison, Span, Unit};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Reading;
 
@@ -52,7 +52,8 @@ pub enum Seen {
 }
 
 /// A verdict, with the reason where it is not a pass.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Every bound is kept, and there is enough data to say so.
     Pass,
@@ -77,7 +78,7 @@ impl Verdict {
 }
 
 /// A bound that is broken. Its `Display` fits behind "source: ".
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Breach {
     /// The metric.
     pub metric: String,
@@ -103,21 +104,32 @@ impl fmt::Display for Breach {
     }
 }
 
-/// A value in the unit of its bound; exact where rounding would make it look equal to a bound that it is not equal to.
+/// A value that breaks its bound, in the bound's unit: with as many digits as it takes to tell the two apart, and `exactly` where
+/// nothing does.
 fn show_against(bound: &Comparison, value: f64) -> String {
     let shown = bound.show(value);
-    if value == bound.bound || shown != bound.show(bound.bound) {
+    if value == bound.bound {
+        return format!("exactly {shown}");
+    }
+    if shown != bound.show(bound.bound) {
         return shown;
     }
-    match bound.unit {
-        Unit::Number => value.to_string(),
-        Unit::Percent => format!("{}%", value * 100.0),
-        Unit::Seconds => format!("{value}s"),
-    }
+    let (scale, unit) = match bound.unit {
+        Unit::Number => (1.0, ""),
+        Unit::Percent => (100.0, "%"),
+        Unit::Seconds if bound.bound >= 1.0 => (1.0, "s"),
+        Unit::Seconds => (1e3, "ms"),
+    };
+    (1..=17)
+        .map(|digits| [value, bound.bound].map(|number| format!("{:.digits$}{unit}", number * scale)))
+        .find_map(|[value, bound]| (value != bound).then_some(value))
+        // They differ by less than the scale can tell.
+        .unwrap_or_else(|| format!("{shown} but not exactly that"))
 }
 
 /// What one metric is at a look.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum State {
     Kept(f64),
     Broken(f64),
@@ -155,7 +167,7 @@ impl State {
 }
 
 /// What the values of one metric were, over the looks that had enough data, in base units (a share 0..1, seconds, a number).
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Summary {
     /// At the last look with data.
     pub last: f64,
@@ -185,7 +197,7 @@ impl Summary {
 }
 
 /// What is remembered of one metric.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Track {
     now: State,
     summary: Summary,
@@ -221,8 +233,8 @@ impl Track {
     }
 }
 
-/// The looks made so far.
-#[derive(Debug, Clone, Default)]
+/// The looks made so far. A resumed run goes on with them.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Watch {
     /// When the first look was made.
     start: Option<Duration>,
@@ -305,7 +317,10 @@ impl Watch {
             .filter_map(|(metric, track)| match &track.now {
                 State::Kept(_) | State::Broken(_) => None,
                 State::NoData => Some(format!("{metric} has no data")),
-                State::TooFew(Some(n)) => Some(format!("{metric} rests on {n} samples, want {min}")),
+                State::TooFew(Some(n)) => {
+                    let s = if *n == 1 { "" } else { "s" };
+                    Some(format!("{metric} rests on {n} sample{s}, want {min}"))
+                }
                 State::TooFew(None) => {
                     Some(format!("{metric} comes without a number of samples, want {min}"))
                 }

@@ -245,8 +245,14 @@ fn silence_does_not_end_a_breach_and_a_good_look_does() {
 fn a_value_just_past_its_bound_is_not_shown_as_equal_to_it() {
     let bound: Comparison = "< 0.1%".parse().expect("bound");
     assert_eq!(show_against(&bound, 0.023), "2.3%");
-    assert_eq!(show_against(&bound, 0.001), "0.1%");
-    assert!(show_against(&bound, 0.001_000_4).starts_with("0.10004"));
+    assert_eq!(show_against(&bound, 0.001), "exactly 0.1%");
+    assert_eq!(show_against(&bound, 0.001_000_4), "0.10004%");
     let bound: Comparison = "<= 200ms".parse().expect("bound");
-    assert_eq!(show_against(&bound, 0.200_2), "0.2002s");
+    assert_eq!(show_against(&bound, 0.200_000_04), "200.00004ms");
+    let bound: Comparison = "> 3".parse().expect("bound");
+    assert_eq!(show_against(&bound, 2.999_98), "2.99998");
+    // As near as a number can be.
+    let bound: Comparison = "< 1%".parse().expect("bound");
+    let next = f64::from_bits(bound.bound.to_bits() + 1);
+    assert_ne!(show_against(&bound, next), bound.show(bound.bound));
 }

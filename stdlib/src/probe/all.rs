@@ -1,7 +1,8 @@
 //! `probe::all` makes many probes at once, as one effect.
 
 use std::{
-    collections::HashSet,
+    borrow::Cow,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -17,9 +18,9 @@ use cutover_runtime::{
     target::Target,
 };
 use rhai::{Array, Map, NativeCallContext, plugin::*};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
+use tokio::{sync::OnceCell, task::JoinSet};
 
 use super::{
     attempts::{self, Attempt, millis},
@@ -29,7 +30,10 @@ use super::{
     tcp::TcpProbe,
     tls::TlsProbe,
 };
-use crate::{codes, http::message::Where};
+use crate::{
+    codes,
+    http::{exchange::Prepared, message::Where},
+};
 
 /// Options of `probe::all`.
 #[derive(Debug, Clone, Deserialize)]
@@ -54,7 +58,7 @@ const MOST_AT_ONCE: usize = 4096;
 #[serde(rename_all = "snake_case")]
 pub enum Entry {
     /// `#{ http: … }`, or plain text.
-    Http(Arc<HttpProbe>),
+    Http(Box<HttpProbe>),
     /// `#{ tcp: … }`.
     Tcp(Box<TcpProbe>),
     /// `#{ tls: … }`.
@@ -70,16 +74,16 @@ impl Entry {
     /// `argument`, with the place.
     fn read(index: usize, value: Value) -> Result<Self, RunError> {
         const KINDS: [&str; 4] = ["http", "tcp", "tls", "dns"];
-        let place = format!("entries[{index}]");
-        let bad = |message: &str| RunError::new(runtime_codes::ARGUMENT, format!("`{place}`: {message}"));
+        let bad =
+            |message: &str| RunError::new(runtime_codes::ARGUMENT, format!("`entries[{index}]`: {message}"));
         let (kind, target, options) = match value {
-            Value::String(_) => ("http", value, Value::Object(serde_json::Map::new())),
+            Value::String(_) => ("http", value, serde_json::Map::new()),
             Value::Object(mut map) => {
                 let mut given = KINDS.into_iter().filter(|kind| map.contains_key(*kind));
                 match (given.next(), given.next()) {
                     (Some(kind), None) => {
                         let target = map.remove(kind).unwrap_or_default();
-                        (kind, target, Value::Object(map))
+                        (kind, target, map)
                     }
                     (Some(one), Some(other)) => {
                         return Err(bad(&format!(
@@ -93,24 +97,27 @@ impl Entry {
             }
             _ => return Err(bad("want a URL, a route, or a map such as #{ tcp: \"db.example.com:5432\" }")),
         };
-        let target_place = format!("{place}.{kind}");
+        // A place takes longer to write than a target to read, so it is written only for an error.
+        let at_target =
+            |e: RunError| RunError { message: format!("`entries[{index}].{kind}`: {}", e.message), ..e };
         let option = |(name, why): (&str, &str)| bad(&format!("`{name}`: {why}"));
         Ok(match kind {
             "http" => {
-                let target: Where = decode_json(target, &target_place)?;
-                Self::Http(Arc::new(HttpProbe::new(target, decode_json(options, &place)?).map_err(option)?))
+                let target: Where = decode_json(target, "").map_err(at_target)?;
+                let probe = HttpProbe::new(target, read_options(index, options)?);
+                Self::Http(Box::new(probe.map_err(option)?))
             }
             "tcp" => {
-                let target: Endpoint = decode_json(target, &target_place)?;
-                Self::Tcp(Box::new(TcpProbe::new(target, decode_json(options, &place)?)))
+                let target: Endpoint = decode_json(target, "").map_err(at_target)?;
+                Self::Tcp(Box::new(TcpProbe::new(target, read_options(index, options)?)))
             }
             "tls" => {
-                let target: Endpoint = decode_json(target, &target_place)?;
-                Self::Tls(Box::new(TlsProbe::new(target, decode_json(options, &place)?)))
+                let target: Endpoint = decode_json(target, "").map_err(at_target)?;
+                Self::Tls(Box::new(TlsProbe::new(target, read_options(index, options)?)))
             }
             _ => {
-                let name: String = decode_json(target, &target_place)?;
-                let probe = DnsProbe::new(&name, decode_json(options, &place)?);
+                let name: String = decode_json(target, "").map_err(at_target)?;
+                let probe = DnsProbe::new(&name, read_options(index, options)?);
                 Self::Dns(Box::new(probe.map_err(|(name, why)| option((name, &why)))?))
             }
         })
@@ -142,12 +149,88 @@ impl Entry {
             Self::Dns(probe) => probe.tries().longest(),
         }
     }
+
+    /// Value and latency. `prepared` is what was looked up for it before, if anything was.
+    async fn run(
+        &self,
+        on: &On,
+        prepared: Option<&OnceCell<Prepared>>,
+    ) -> Result<(Value, f64), ProviderError> {
+        // What the value's own fields say is its attempt's; the count is known here only.
+        fn with_attempts(value: impl Serialize, attempts: u32) -> Value {
+            let mut value = serde_json::to_value(value).unwrap_or_default();
+            value["attempts"] = attempts.into();
+            value
+        }
+        match self {
+            Self::Http(probe) => {
+                let own = OnceCell::new();
+                let ready = Ready::new(probe, prepared.unwrap_or(&own));
+                let hit = attempts::repeat(on, &ready, |_, _| {}).await?;
+                let (raw, latency_ms) = hit.value;
+                let value = json!({
+                    "url": String::from(raw.url),
+                    "status": raw.status.as_u16(),
+                    "latency_ms": latency_ms,
+                    "attempts": hit.attempts,
+                });
+                Ok((value, latency_ms))
+            }
+            Self::Tcp(probe) => {
+                let hit = attempts::repeat(on, &**probe, |_, _| {}).await?;
+                let latency_ms = hit.value.latency_ms;
+                Ok((with_attempts(hit.value, hit.attempts), latency_ms))
+            }
+            Self::Tls(probe) => {
+                let hit = attempts::repeat(on, &**probe, |_, _| {}).await?;
+                let latency_ms = hit.value.latency_ms;
+                Ok((with_attempts(hit.value, hit.attempts), latency_ms))
+            }
+            Self::Dns(probe) => {
+                let hit = attempts::repeat(on, &**probe, |_, _| {}).await?;
+                let latency_ms = hit.value.latency_ms;
+                Ok((with_attempts(hit.value, hit.attempts), latency_ms))
+            }
+        }
+    }
+}
+
+fn read_options<T: DeserializeOwned + Default>(
+    index: usize,
+    options: serde_json::Map<String, Value>,
+) -> Result<T, RunError> {
+    if options.is_empty() {
+        return Ok(T::default());
+    }
+    decode_json(Value::Object(options), &format!("entries[{index}]"))
+}
+
+impl Entry {
+    /// One probe of any kind: plain text, or a map as in an entry of `probe::all`. `place` is the argument, for errors.
+    pub(crate) fn one(place: &str, value: Value) -> Result<Self, RunError> {
+        Self::read(0, value).map_err(|e| RunError { message: e.message.replace("entries[0]", place), ..e })
+    }
+
+    /// What is probed, for people.
+    pub(crate) fn subject(&self) -> String {
+        self.describe()
+    }
+
+    /// The targets that it depends on.
+    pub(crate) fn depends_on(&self) -> Vec<Target> {
+        self.targets()
+    }
+
+    /// Makes it, with all its attempts.
+    pub(crate) async fn probe(&self, on: &On) -> Result<(), ProviderError> {
+        self.run(on, None).await.map(drop)
+    }
 }
 
 /// Makes many probes at once.
 #[derive(Debug, Clone, Serialize)]
 pub struct All {
-    entries: Vec<Entry>,
+    entries: Arc<[Entry]>,
     limit: usize,
     allow_failures: usize,
     stop_on_fail: bool,
@@ -169,67 +252,11 @@ pub struct Outcome {
     pub latency_ms: f64,
 }
 
-/// An entry with everything ready.
-enum Job {
-    Http(Box<Ready>),
-    Tcp(TcpProbe),
-    Tls(TlsProbe),
-    Dns(DnsProbe),
-}
-
-impl Job {
-    fn new(entry: &Entry) -> Self {
-        match entry {
-            Entry::Http(probe) => Self::Http(Box::new(Ready::new(Arc::clone(probe)))),
-            Entry::Tcp(probe) => Self::Tcp((**probe).clone()),
-            Entry::Tls(probe) => Self::Tls((**probe).clone()),
-            Entry::Dns(probe) => Self::Dns((**probe).clone()),
-        }
-    }
-
-    /// Value and latency.
-    async fn run(&self, on: &On) -> Result<(Value, f64), ProviderError> {
-        // What the value's own fields say is its attempt's; the count is known here only.
-        fn with_attempts(value: impl Serialize, attempts: u32) -> Value {
-            let mut value = serde_json::to_value(value).unwrap_or_default();
-            value["attempts"] = attempts.into();
-            value
-        }
-        match self {
-            Self::Http(ready) => {
-                let hit = attempts::repeat(on, &**ready, |_, _| {}).await?;
-                let (raw, latency_ms) = hit.value;
-                let value = json!({
-                    "url": raw.url.as_str(),
-                    "status": raw.status.as_u16(),
-                    "latency_ms": latency_ms,
-                    "attempts": hit.attempts,
-                });
-                Ok((value, latency_ms))
-            }
-            Self::Tcp(probe) => {
-                let hit = attempts::repeat(on, probe, |_, _| {}).await?;
-                let latency_ms = hit.value.latency_ms;
-                Ok((with_attempts(hit.value, hit.attempts), latency_ms))
-            }
-            Self::Tls(probe) => {
-                let hit = attempts::repeat(on, probe, |_, _| {}).await?;
-                let latency_ms = hit.value.latency_ms;
-                Ok((with_attempts(hit.value, hit.attempts), latency_ms))
-            }
-            Self::Dns(probe) => {
-                let hit = attempts::repeat(on, probe, |_, _| {}).await?;
-                let latency_ms = hit.value.latency_ms;
-                Ok((with_attempts(hit.value, hit.attempts), latency_ms))
-            }
-        }
-    }
-}
-
 /// What the tasks share.
 struct Shared {
-    jobs: Vec<Job>,
-    names: Vec<String>,
+    entries: Arc<[Entry]>,
+    /// What was looked up before the first probe, by entry.
+    prepared: HashMap<usize, Box<OnceCell<Prepared>>>,
     next: AtomicUsize,
     done: AtomicUsize,
     failed: AtomicUsize,
@@ -242,16 +269,21 @@ impl Shared {
     /// Takes one entry after the other until there are none left.
     async fn work(&self, on: &On) -> Vec<(usize, Outcome)> {
         let mut outcomes = Vec::new();
-        let total = self.jobs.len();
+        let total = self.entries.len();
         // Twenty lines of progress tell as much as one for each probe.
         let step = (total / 20).max(1);
         while !self.stop.load(Ordering::Relaxed) {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
-            let (Some(job), Some(name)) = (self.jobs.get(index), self.names.get(index)) else { break };
+            let Some(entry) = self.entries.get(index) else { break };
             let start = on.clock().monotonic();
-            let outcome = match job.run(on).await {
+            let result = entry.run(on, self.prepared.get(&index).map(Box::as_ref)).await;
+            let mut probe = entry.describe();
+            if let Cow::Owned(clean) = on.vault().scrub(&probe) {
+                probe = clean;
+            }
+            let outcome = match result {
                 Ok((value, latency_ms)) => {
-                    Outcome { ok: true, probe: name.clone(), value, error: String::new(), latency_ms }
+                    Outcome { ok: true, probe, value, error: String::new(), latency_ms }
                 }
                 Err(error) => {
                     if self.failed.fetch_add(1, Ordering::Relaxed) + 1 >= self.stop_after {
@@ -259,7 +291,7 @@ impl Shared {
                     }
                     Outcome {
                         ok: false,
-                        probe: name.clone(),
+                        probe,
                         value: Value::Null,
                         error: error.message,
                         latency_ms: millis(on.clock().monotonic().saturating_sub(start)),
@@ -291,16 +323,20 @@ impl All {
         if entries.is_empty() {
             return Err(("entries", "there is nothing to probe, which is no pass".to_owned()));
         }
-        Ok(Self { entries, limit, allow_failures, stop_on_fail })
+        Ok(Self { entries: entries.into(), limit, allow_failures, stop_on_fail })
     }
 
     /// The outcomes by entry; `None` where none was made.
     async fn run(&self, on: &On) -> Result<Vec<Option<Outcome>>, ProviderError> {
-        let jobs: Vec<Job> = self.entries.iter().map(Job::new).collect();
-        for (index, job) in jobs.iter().enumerate() {
+        let mut prepared = HashMap::new();
+        for (index, entry) in self.entries.iter().enumerate() {
+            let Entry::Http(probe) = entry else { continue };
+            if probe.is_literal() {
+                continue;
+            }
             // A name that means nothing is no failure of a probe: it is said before the first one is made.
-            if let Job::Http(ready) = job
-                && let Err(error) = ready.prepare(on).await
+            let cell = prepared.entry(index).or_insert_with(Box::<OnceCell<Prepared>>::default);
+            if let Err(error) = Ready::new(probe, cell).prepare(on).await
                 && error.retry == Retry::Never
             {
                 return Err(ProviderError {
@@ -310,12 +346,8 @@ impl All {
             }
         }
         let shared = Arc::new(Shared {
-            names: self
-                .entries
-                .iter()
-                .map(|entry| on.vault().scrub(&entry.describe()).into_owned())
-                .collect(),
-            jobs,
+            entries: Arc::clone(&self.entries),
+            prepared,
             next: AtomicUsize::new(0),
             done: AtomicUsize::new(0),
             failed: AtomicUsize::new(0),
@@ -354,13 +386,14 @@ impl All {
             return Ok(outcomes.into_iter().flatten().collect());
         }
         const NAMED: usize = 10;
-        let mut message = format!("{} of {total} probes failed", failed.len());
+        let s = if total == 1 { "" } else { "s" };
+        let mut message = format!("{} of {total} probe{s} failed", failed.len());
         if self.allow_failures > 0 {
             message.push_str(&format!(", {} may", self.allow_failures));
         }
         let untried = outcomes.iter().filter(|outcome| outcome.is_none()).count();
         if untried > 0 {
-            message.push_str(&format!(", {untried} were not made"));
+            message.push_str(&format!(", {untried} {} not made", if untried == 1 { "was" } else { "were" }));
         }
         for (index, outcome) in failed.iter().take(NAMED) {
             message.push_str(&format!("\n  [{index}] {}", outcome.error));
@@ -387,7 +420,7 @@ impl Read for All {
     type Value = Vec<Outcome>;
 
     fn describe(&self) -> String {
-        match self.entries.as_slice() {
+        match &*self.entries {
             [one] => one.describe(),
             entries => format!("{} probes", entries.len()),
         }

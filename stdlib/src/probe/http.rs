@@ -1,6 +1,6 @@
 //! `probe::http` asks a server for something and checks what it answers.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use cutover_runtime::{
     effect::{Limits, On, Read},
@@ -209,7 +209,18 @@ impl HttpProbe {
     }
 
     pub(super) fn targets(&self) -> Vec<Target> {
-        [self.target.targets(), self.depends_on.clone()].concat()
+        let mut targets = self.target.targets();
+        targets.extend_from_slice(&self.depends_on);
+        targets
+    }
+
+    /// Whether it names nothing that has to be looked up, so that getting ready for it cannot fail.
+    pub(super) fn is_literal(&self) -> bool {
+        matches!(self.target, Where::Url(_))
+            && self.path.is_none()
+            && self.headers.is_empty()
+            && self.body.is_none()
+            && self.tls.is_default()
     }
 
     fn body_check(&self) -> BodyCheck<'_> {
@@ -243,25 +254,26 @@ impl HttpProbe {
 }
 
 /// An HTTP probe with its client and headers ready, so that a repetition costs a request and nothing else.
-pub(super) struct Ready {
-    probe: Arc<HttpProbe>,
-    prepared: OnceCell<Prepared>,
+pub(super) struct Ready<'p> {
+    probe: &'p HttpProbe,
+    prepared: &'p OnceCell<Prepared>,
     /// How much of a body is worth reading.
     read: usize,
 }
 
-impl Ready {
-    pub(super) fn new(probe: Arc<HttpProbe>) -> Self {
+impl<'p> Ready<'p> {
+    /// What is looked up is kept in `prepared`.
+    pub(super) fn new(probe: &'p HttpProbe, prepared: &'p OnceCell<Prepared>) -> Self {
         // More than the script gets is read only for checks.
         let read = if probe.body_check().is_empty() { BODY_RETURNED } else { BODY_CHECKED };
-        Self { probe, prepared: OnceCell::new(), read }
+        Self { probe, prepared, read }
     }
 
     /// Looks up address, client and secrets.
-    pub(super) async fn prepare(&self, on: &On) -> Result<&Prepared, ProviderError> {
+    pub(super) async fn prepare(&self, on: &On) -> Result<&'p Prepared, ProviderError> {
         self.prepared
             .get_or_try_init(|| async {
-                let probe = &self.probe;
+                let probe = self.probe;
                 let url = probe.target.url(on, probe.path.as_ref()).await?;
                 let out = Outgoing {
                     method: probe.method,
@@ -275,7 +287,7 @@ impl Ready {
     }
 }
 
-impl Attempt for Ready {
+impl Attempt for Ready<'_> {
     type Value = (Raw, f64);
 
     fn tries(&self) -> &Tries {
@@ -325,17 +337,18 @@ impl Read for HttpProbe {
     }
 
     async fn read(&self, on: &On) -> Result<Passed, ProviderError> {
-        let ready = Ready::new(Arc::new(self.clone()));
+        let prepared = OnceCell::new();
+        let ready = Ready::new(self, &prepared);
         let hit = attempts::repeat(on, &ready, attempts::progress(on, &self.tries)).await?;
         let (raw, latency_ms) = hit.value;
         let scrub = |text: String| on.vault().scrub(&text).into_owned();
         Ok(Passed {
-            url: raw.url.to_string(),
             status: raw.status.as_u16(),
             latency_ms,
             attempts: hit.attempts,
             headers: raw.header_texts().into_iter().map(|(name, value)| (name, scrub(value))).collect(),
             body: scrub(raw.text(BODY_RETURNED)),
+            url: raw.url.into(),
         })
     }
 

@@ -103,6 +103,7 @@ impl Sandbox {
     /// Binds its targets: traffic, deploy and metrics `web`, database `main`, notify `ops` and `oncall`, the secret
     /// `deploy-token`. The sandbox itself is kept as an extension.
     pub fn bind(self: &Arc<Self>, providers: &mut Providers) {
+        providers.live_in_this_process();
         let route = Arc::new(targets::Route(Arc::clone(self)));
         providers.bind::<dyn Traffic>("web", Arc::clone(&route) as _, route);
         let deployment = Arc::new(targets::Deployment(Arc::clone(self)));

@@ -31,6 +31,10 @@ impl Read for Get {
         vec![Target::new(<dyn Secrets>::NOUN, &self.name)]
     }
 
+    fn again_on_resume(&self) -> bool {
+        true
+    }
+
     async fn read(&self, on: &On) -> Result<SecretText, ProviderError> {
         let value = on.get::<dyn Secrets>(&self.name)?.value().await?;
         on.vault().keep(&self.name, value);

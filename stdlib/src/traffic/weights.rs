@@ -21,7 +21,7 @@ impl Read for ReadWeights {
     type Value = Weights;
 
     fn describe(&self) -> String {
-        format!("weights of {}", self.route)
+        self.route.clone()
     }
 
     fn depends_on(&self) -> Vec<Target> {

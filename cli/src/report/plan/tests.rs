@@ -118,3 +118,62 @@ fn a_change_at_the_top_is_its_own_point_of_no_return() {
         .end(RunOutcome::Succeeded, None, 0, 1);
     assert!(shown(&events).ends_with("Plan: 1 change. Point of no return: db.migrate main.\n"));
 }
+
+#[test]
+fn what_failed_has_no_grade_and_says_why_once() {
+    let why = RunError::new("probe-failed", "expected status 2xx, got 503");
+    let failed = EffectResult::Failed { error: why.clone() };
+    let events = Story::new(Mode::Plan)
+        .probe("1:probe.http", "200 in 12ms")
+        .begin(Kind::Read, "2:probe.http", None, "web/green/ready")
+        .finish(Kind::Read, "2:probe.http", None, (1, 0), failed)
+        .end(RunOutcome::Failed, Some(why), 12, 0);
+    assert_snapshot!(shown(&events), @"
+    Plan of blue-green 1.0.0 in sandbox
+      hold = 15s, service = web, to = green
+
+    ✓ probe.http web/green/health: 200 in 12ms  observed
+    ✗ probe.http web/green/ready: expected status 2xx, got 503
+
+    Plan stopped. Up to there: nothing to do.
+    ");
+}
+
+#[test]
+fn in_a_terminal_long_lines_are_folded_and_grades_stay_in_their_column() {
+    let buffer = Buffer::default();
+    let plan = PlanReport::new(Out::new(buffer.clone()), Theme { width: Some(60), ..Theme::PLAIN });
+    samples::plan().iter().for_each(|event| plan.event(event));
+    let text = buffer.text();
+    assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
+    assert_snapshot!(text, @r#"
+    Plan of blue-green 1.0.0 in sandbox
+      hold = 15s, service = web, to = green
+
+    ▸ preflight
+      ✓ probe.http web/green/health: 200 in 12ms      observed
+    ▸ warm
+      [0] ✓ probe.http web/blue/health: 200 in 8ms    observed
+      [1] ✓ probe.http web/green/health: 200 in 9ms   observed
+    ▸ migrate
+      ~ db.migrate main: 2 applied -> 3 applied       observed
+        · tried in a transaction that was rolled back
+        ! point of no return: 0003_x has no down file
+    ▸ shift 25%
+      ~ traffic.shift web: blue 100, green 0 -> blue  observed
+          75, green 25
+      … metrics.hold web 15s: error_rate 0.02% (<     assumed
+          0.1%) (at least 15s)
+      · probe.http web/green/health                   assumed
+      ✓ traffic.weights web: blue 100, green 0        stale
+      ~ traffic.shift web: blue 75, green 25 -> blue  assumed
+          0, green 100
+    ? core.confirm retire the old pool?               assumed
+    > exec.run ./retire.sh                            unknown
+    > notify.send ops: cutover to green done          observed
+
+    Plan: 3 changes, 2 actions, 1 question; at least 15m; 4
+        lines assumed, 1 stale, 1 unknown. Point of no return:
+        step "migrate".
+    "#);
+}

@@ -33,6 +33,7 @@ macro_rules! contracts {
             of_a_hundred_that_claim_a_run_at_the_same_time_one_gets_it,
             once_a_run_is_claimed_nothing_of_its_old_holder_arrives,
             a_holder_is_alive_as_long_as_it_beats,
+            other_scripts_take_the_place_of_the_first_for_whoever_holds_the_run,
             a_request_is_told_to_the_holder_and_forgotten_with_a_claim,
             a_run_that_ended_has_no_holder_and_one_that_paused_can_be_claimed,
             a_target_is_locked_for_one_run_and_freed_with_its_end,
@@ -276,6 +277,19 @@ pub(super) async fn a_holder_is_alive_as_long_as_it_beats(place: &Place) {
     assert!(found(&*store, "r").await.is_alive());
 }
 
+pub(super) async fn other_scripts_take_the_place_of_the_first_for_whoever_holds_the_run(place: &Place) {
+    let store = place.open().await;
+    let first = begin(&*store, "r").await;
+    let other = cutover_runtime::Bundle::single("other.rhai", "note(\"other\");");
+    store.rebind("r", 1, &other).await.unwrap();
+    store.rebind("r", 1, &other).await.unwrap();
+    assert_eq!(found(&*store, "r").await.bundle, other.hash());
+    assert_eq!(store.bundle(&other.hash()).await.unwrap().unwrap().files, other.files);
+    assert!(store.bundle(&first.bundle).await.unwrap().is_some(), "the first ones are kept");
+    assert_eq!(store.claim("r", 1, &Holder::this("ann@laptop")).await, Ok(true));
+    lost("scripts", store.rebind("r", 1, &other).await);
+}
+
 pub(super) async fn a_request_is_told_to_the_holder_and_forgotten_with_a_claim(place: &Place) {
     let (store, other) = (place.open().await, place.open().await);
     begin(&*store, "r").await;
@@ -408,14 +422,14 @@ fn question(run: &str, id: &str, until: Option<Timestamp>) -> Asked {
     Asked {
         run: run.to_owned(),
         id: id.to_owned(),
-        question: Question { kind: QuestionKind::Confirm, text: format!("go on with \"{id}\"?") },
+        question: Question::new(QuestionKind::Confirm, format!("go on with \"{id}\"?")),
         at: Timestamp::from_millisecond(Timestamp::now().as_millisecond()).unwrap(),
         until,
     }
 }
 
 fn reply(yes: bool, comment: Option<&str>) -> Reply {
-    Reply { yes, by: "bob@desk".to_owned(), comment: comment.map(str::to_owned) }
+    Reply { comment: comment.map(str::to_owned), ..Reply::new(yes, "bob@desk") }
 }
 
 fn near(a: Timestamp, b: Timestamp) -> bool {

@@ -473,17 +473,17 @@ async fn an_answer_that_was_lost_on_the_way_is_found_out_and_nothing_is_done_twi
     let asked = cutover_runtime::journal::Asked {
         run: "r".to_owned(),
         id: "w".to_owned(),
-        question: cutover_runtime::effect::Question {
-            kind: cutover_runtime::effect::QuestionKind::Confirm,
-            text: "go on?".to_owned(),
-        },
+        question: cutover_runtime::effect::Question::new(
+            cutover_runtime::effect::QuestionKind::Confirm,
+            "go on?".to_owned(),
+        ),
         at: Timestamp::now(),
         until: None,
     };
     break_next(1);
     store.ask(3, &asked).await.unwrap();
     broke("question");
-    let reply = cutover_runtime::effect::Reply { yes: true, by: "bob".to_owned(), comment: None };
+    let reply = cutover_runtime::effect::Reply::new(true, "bob");
     break_next(1);
     assert_eq!(store.answer("r", "w", &reply).await, Ok(true));
     broke("answer");

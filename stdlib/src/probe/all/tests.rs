@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::http::testing::{Reply, Server, detached};
+use crate::http::testing::{Reply, Server, detached, with_secret};
 
 fn all(entries: Value, options: Value) -> All {
     let Value::Array(entries) = entries else { panic!("an array") };
@@ -118,6 +118,31 @@ async fn an_unknown_route_is_said_before_anything_is_probed() {
     assert_eq!(error.code.as_str(), "unknown-target");
     assert!(error.message.starts_with("entries[1]: no traffic target named \"wbe\""), "{}", error.message);
     assert_eq!(server.hits(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_was_not_read_is_said_before_anything_is_probed() {
+    let server = Server::start(|_| Reply::ok("")).await;
+    let token = json!({ "$secret": [{ "name": "token" }] });
+    let secret = json!({ "http": server.url(), "headers": { "x-token": token } });
+    let entries = |last: Value| json!([server.url(), last]);
+    let error = all(entries(secret.clone()), json!({ "allow_failures": 2 }))
+        .read(&detached())
+        .await
+        .expect_err("not read");
+    assert!(error.message.starts_with("entries[1]: header `x-token`"), "{}", error.message);
+    assert_eq!(server.hits(), 0);
+    let on = with_secret("token", "s3cr3t-value");
+    all(entries(secret), json!({})).read(&on).await.expect("pass");
+    assert_eq!(server.hits(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_probes_show_no_secret() {
+    let server = Server::start(|_| Reply::ok("")).await;
+    let on = with_secret("token", "s3cr3t-value");
+    let outcomes = all(json!([format!("{}s3cr3t-value", server.url())]), json!({})).read(&on).await;
+    assert_eq!(outcomes.expect("pass")[0].probe, format!("GET {}<secret token>", server.url()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,114 @@
+//! The commands for a run that has begun: go on, undo, answer, stop, let go.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueHint};
+
+/// `cutover resume` and `cutover rollback`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TakeUp {
+    /// Id of the run, its beginning, its end, or `last`.
+    #[arg(value_name = "RUN")]
+    pub(crate) run: String,
+    /// Take it over from another runner that seems to work on it. That one can then no longer change anything.
+    #[arg(long)]
+    pub(crate) take_over: bool,
+    /// Answer yes to every question.
+    #[arg(short, long, conflicts_with = "wait")]
+    pub(crate) yes: bool,
+    /// Wait for answers that others give with `cutover approve`.
+    #[arg(short, long)]
+    pub(crate) wait: bool,
+}
+
+/// `cutover resume`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Resume {
+    /// Which run, and how.
+    #[command(flatten)]
+    pub(crate) take_up: TakeUp,
+    /// Go on with this script instead of the stored one. Refused unless it first does all that was done.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) from_new_script: Option<PathBuf>,
+}
+
+/// `cutover approve` and `cutover deny`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Answer {
+    /// Id of the run, its beginning, its end, or `last`.
+    #[arg(value_name = "RUN")]
+    pub(crate) run: String,
+    /// Id of the question, or the step it is in; needed where the run waits for more than one answer.
+    #[arg(value_name = "STEP")]
+    pub(crate) step: Option<String>,
+    /// In whose name [default: the user].
+    #[arg(long = "as", value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// What to keep with the answer.
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) comment: Option<String>,
+    /// The decision, where there is more to decide than yes or no.
+    #[arg(long, value_name = "WORD")]
+    pub(crate) choose: Option<String>,
+    /// An address that shows that it was done. May be given again for others.
+    #[arg(long = "link", value_name = "URL", value_hint = ValueHint::Url)]
+    pub(crate) links: Vec<String>,
+    /// A file that shows that it was done: its name, size and checksum are kept. May be given again for others.
+    #[arg(long = "file", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// `cutover pause` and `cutover abort`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Ask {
+    /// Id of the run, its beginning, its end, or `last`.
+    #[arg(value_name = "RUN")]
+    pub(crate) run: String,
+    /// Do not wait until it has stopped.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+/// `cutover abandon`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Abandon {
+    /// Id of the run, its beginning, its end, or `last`.
+    #[arg(value_name = "RUN")]
+    pub(crate) run: String,
+}
+
+pub(super) const RESUME_EXAMPLES: &str = "\
+Examples:
+  cutover resume last
+  cutover resume blue-green-k3fq7a --take-over
+  cutover resume last --from-new-script blue-green.rhai";
+
+pub(super) const ROLLBACK_EXAMPLES: &str = "\
+Examples:
+  cutover rollback last
+  cutover rollback blue-green-k3fq7a --output json";
+
+pub(super) const APPROVE_EXAMPLES: &str = "\
+Examples:
+  cutover approve last
+  cutover approve blue-green-k3fq7a retire --as ana --comment \"looked at the dashboards\"
+  cutover approve last --file screenshot.png --link https://wiki.example.com/changes/42
+  cutover approve last --choose again";
+
+pub(super) const DENY_EXAMPLES: &str = "\
+Examples:
+  cutover deny last --comment \"errors in the logs\"";
+
+pub(super) const PAUSE_EXAMPLES: &str = "\
+Examples:
+  cutover pause last
+  cutover pause blue-green-k3fq7a --no-wait";
+
+pub(super) const ABORT_EXAMPLES: &str = "\
+Examples:
+  cutover abort last
+  cutover abort last && cutover rollback last";
+
+pub(super) const ABANDON_EXAMPLES: &str = "\
+Examples:
+  cutover abandon blue-green-k3fq7a";

@@ -1,0 +1,34 @@
+//! `cutover abandon`: a run that nobody works on is given up; its targets are free again.
+
+use cutover_runtime::journal;
+
+use crate::{
+    args::{Exit, Global, Output, later::Abandon},
+    command::{Refused, print},
+    session::{Place, find_run, who},
+};
+
+pub(super) async fn execute(args: &Abandon, global: &Global) -> Result<Exit, Refused> {
+    let (store, run) = find_run(&Place::find(global)?, &args.run).await?;
+    let locks = store.locks().await.map_err(|e| Refused::failed(e.into()))?;
+    let freed: Vec<String> =
+        locks.into_iter().filter(|lock| lock.run == run.id).map(|lock| lock.target).collect();
+    journal::abandon(&*store, &run, &who()).await.map_err(Refused::failed)?;
+    match global.output {
+        Output::Json => {
+            print(&format!("{}\n", serde_json::json!({ "run": run.id, "state": "aborted", "freed": freed })));
+        }
+        Output::Human => {
+            let freed = if freed.is_empty() {
+                "it held no targets".to_owned()
+            } else {
+                format!("free again: {}", freed.join(", "))
+            };
+            print(&format!(
+                "run {} is abandoned; {freed}\nwhat it had done stays: cutover rollback {} undoes it\n",
+                run.id, run.id
+            ));
+        }
+    }
+    Ok(Exit::Success)
+}

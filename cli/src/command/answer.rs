@@ -1,0 +1,120 @@
+//! `cutover approve` and `cutover deny`: answers for a run that waits somewhere else.
+
+use std::{io::Read as _, path::Path};
+
+use cutover_runtime::{
+    effect::{Evidence, Reply},
+    error::{RunError, codes},
+    journal::{Asked, Run},
+};
+use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    args::{Exit, Global, Output, later::Answer},
+    command::{Refused, print},
+    render::Sources,
+    report::format::clean,
+    session::{Place, find_run, who},
+};
+
+pub(super) async fn execute(args: &Answer, yes: bool, global: &Global) -> Result<Exit, Refused> {
+    let (store, run) = find_run(&Place::find(global)?, &args.run).await?;
+    let failed = |e: cutover_runtime::journal::StoreError| Refused::failed(e.into());
+    let open = store.asked(Some(&run.id)).await.map_err(failed)?;
+    let asked = which(&run, open, args.step.as_deref())?;
+    let by = args.name.clone().unwrap_or_else(who);
+    let mut evidence: Vec<Evidence> = args.links.iter().cloned().map(Evidence::Link).collect();
+    for path in &args.files {
+        evidence.push(file(path)?);
+    }
+    let reply = Reply {
+        comment: args.comment.clone(),
+        choice: args.choose.clone(),
+        evidence,
+        at: Some(Timestamp::now()),
+        ..Reply::new(yes, by)
+    };
+    let before = store.answers(&run.id, &asked.id).await.map_err(failed)?;
+    // A no needs no choice.
+    let admitted = if yes || asked.question.choices.is_empty() {
+        asked.question.admits(&reply, &before)
+    } else {
+        Ok(())
+    };
+    if let Err(why) = admitted {
+        return Err(Refused::failed(RunError::new(codes::DENIED, why)));
+    }
+    if !store.answer(&run.id, &asked.id, &reply).await.map_err(failed)? {
+        let when = asked.until.map(|until| format!(" since {until}")).unwrap_or_default();
+        let error = RunError::new(codes::NO_ANSWER, format!("it can no longer be answered{when}"));
+        return Err(Refused::failed(error.hint(format!("see how it stands: cutover show {}", run.id))));
+    }
+    match global.output {
+        Output::Json => print(&format!(
+            "{}\n",
+            serde_json::json!({ "run": run.id, "id": asked.id, "reply": reply, "alive": run.is_alive() })
+        )),
+        Output::Human => {
+            let word = if yes { "yes" } else { "no" };
+            print(&format!("{word} to \"{}\", by {}\n", clean(&asked.question.text), clean(&reply.by)));
+            if !run.is_alive() {
+                print(&format!("nobody works on the run: go on with cutover resume {}\n", run.id));
+            }
+        }
+    }
+    Ok(Exit::Success)
+}
+
+/// The one question that is meant.
+fn which(run: &Run, open: Vec<Asked>, step: Option<&str>) -> Result<Asked, Refused> {
+    let meant = |asked: &Asked| {
+        step.is_none_or(|step| {
+            asked.id == step || asked.id.starts_with(&format!("{}/", step.trim_end_matches('/')))
+        })
+    };
+    let ids: Vec<String> = open.iter().map(|asked| asked.id.clone()).collect();
+    let mut meant: Vec<Asked> = open.into_iter().filter(|asked| meant(asked)).collect();
+    match meant.len() {
+        1 => Ok(meant.remove(0)),
+        0 => {
+            let error = match step {
+                Some(step) if !ids.is_empty() => RunError::new(
+                    codes::NO_ANSWER,
+                    format!("run {} waits for no answer in \"{step}\"", run.id),
+                )
+                .hint(format!("it waits for {}", ids.join(", "))),
+                _ => RunError::new(codes::NO_ANSWER, format!("run {} waits for no answer", run.id))
+                    .hint(format!("see how it stands: cutover show {}", run.id)),
+            };
+            Err(Refused::failed(error))
+        }
+        n => {
+            let error = RunError::new(codes::ARGUMENT, format!("run {} waits for {n} answers", run.id))
+                .hint(format!("say which: {}", ids.join(", ")));
+            Err(Refused::input(vec![error], Sources::new()))
+        }
+    }
+}
+
+/// A file by its name, size and checksum.
+fn file(path: &Path) -> Result<Evidence, Refused> {
+    let shown = path.display().to_string();
+    let read = |path: &Path| -> std::io::Result<(u64, String)> {
+        let mut file = std::fs::File::open(path)?;
+        let (mut hash, mut size, mut buffer) = (Sha256::new(), 0, vec![0; 64 << 10]);
+        loop {
+            let n = file.read(&mut buffer)?;
+            if n == 0 {
+                break;
+            }
+            hash.update(&buffer[..n]);
+            size += n as u64;
+        }
+        Ok((size, hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
+    };
+    let (size, sha256) = read(path).map_err(|e| {
+        Refused::input(vec![RunError::new(codes::ARGUMENT, format!("--file {shown}: {e}"))], Sources::new())
+    })?;
+    Ok(Evidence::File { path: shown, size, sha256 })
+}

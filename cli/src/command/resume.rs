@@ -1,0 +1,76 @@
+//! `cutover resume` and `cutover rollback`: a run is taken up again.
+
+use std::{io::stdout, sync::Arc};
+
+use cutover_runtime::{
+    Stop, Takeover,
+    error::codes,
+    event::{RunOutcome, Sink},
+};
+
+use crate::{
+    args::{
+        Exit, Global, Output,
+        later::{Resume, TakeUp},
+    },
+    command::{Refused, complain},
+    interrupt,
+    people::who_answers,
+    report::{Out, human::Human, json::JsonLines, theme::Theme},
+    session::{Place, Session, find_run, who},
+};
+
+pub(super) async fn execute(args: &Resume, global: &Global) -> Result<Exit, Refused> {
+    let new_script = args.from_new_script.as_deref().map(Session::bundle).transpose()?;
+    take_up(&args.take_up, new_script, false, global).await
+}
+
+pub(super) async fn roll_back(args: &TakeUp, global: &Global) -> Result<Exit, Refused> {
+    take_up(args, None, true, global).await
+}
+
+async fn take_up(
+    args: &TakeUp,
+    new_script: Option<cutover_runtime::Bundle>,
+    rollback: bool,
+    global: &Global,
+) -> Result<Exit, Refused> {
+    let (store, run) = find_run(&Place::find(global)?, &args.run).await?;
+    let session = Session::open(global, Some(&run.environment), &[])?;
+    // A run that was begun here may go on here, whatever the environment has become meanwhile; its state is what counts.
+    let known = store.bundle(&run.bundle).await.map_err(|e| Refused::failed(e.into()))?;
+    let bundle = new_script.clone().or(known);
+    let sink: Arc<dyn Sink> = match global.output {
+        Output::Human => Arc::new(Human::new(Out::stdout(), Theme::of(&stdout()))),
+        Output::Json => Arc::new(JsonLines::new(Out::stdout())),
+    };
+    let runtime = session
+        .runtime()
+        .sink(sink)
+        .people(who_answers(args.yes, args.wait, global))
+        .store(Arc::clone(&store))
+        .started_by(who())
+        .build();
+    let stop = Stop::default();
+    interrupt::watch(&stop);
+    let how = Takeover { take_over: args.take_over, new_script };
+    let report = if rollback {
+        runtime.roll_back(&run, how, &stop).await
+    } else {
+        runtime.resume(&run, how, &stop).await
+    };
+    let report = report.map_err(|errors| match (errors.0.as_slice(), &bundle) {
+        ([error], _) if error.is(codes::NOT_RESUMABLE) || error.is(codes::JOURNAL) => {
+            Refused::failed(error.clone())
+        }
+        (_, Some(bundle)) => session.refuse(errors.0, bundle),
+        (_, None) => Refused::input(errors.0, crate::render::Sources::new()),
+    })?;
+    // Whoever asked for the rollback wants to know whether it was done.
+    let done = rollback && report.outcome == RunOutcome::RolledBack;
+    let exit = if done { Exit::Success } else { Exit::from(report.outcome) };
+    let Some(error) = report.error.filter(|_| !done) else { return Ok(exit) };
+    let exit = if error.is(codes::INTERNAL) && exit == Exit::Failed { Exit::Internal } else { exit };
+    let files = bundle.map(|bundle| bundle.files).unwrap_or_default();
+    Ok(complain(&[error], &files, global, exit))
+}

@@ -1,0 +1,219 @@
+//! `approve` waits until those who may have said yes.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rhai::{Map, NativeCallContext, plugin::*};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::confirm::yes;
+use crate::{
+    effect::{Question, QuestionKind, Reply, Role, Rule, Until, Wait},
+    error::codes,
+    kernel::Kernel,
+    provider::ProviderError,
+    quantity::Span,
+    runtime::SANDBOX,
+    script::{ScriptContext as _, ScriptResult},
+};
+
+/// Options of `approve`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Options {
+    #[serde(deserialize_with = "one_or_many")]
+    by: Vec<String>,
+    at_least: u32,
+    timeout: Option<Span>,
+    on_timeout: OnTimeout,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { by: Vec::new(), at_least: 1, timeout: None, on_timeout: OnTimeout::Deny }
+    }
+}
+
+/// What it means when nobody answers in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum OnTimeout {
+    /// No.
+    Deny,
+    /// Yes.
+    Approve,
+}
+
+fn one_or_many<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "want a name or a list of names")]
+    enum Names {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match Names::deserialize(input)? {
+        Names::One(name) => vec![name],
+        Names::Many(names) => names,
+    })
+}
+
+/// A question that only some may answer.
+#[derive(Debug, Serialize)]
+pub(super) struct Approve {
+    text: String,
+    #[serde(flatten)]
+    options: Options,
+    /// Follows from the options and the configuration, which may have changed by the time a run is resumed.
+    #[serde(skip)]
+    rule: Rule,
+}
+
+/// Who approved.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Approved {
+    approved: bool,
+    by: Vec<String>,
+    comments: Vec<String>,
+}
+
+impl Approve {
+    /// The question for this run.
+    ///
+    /// # Errors
+    /// The option that cannot be used, and why.
+    pub(super) fn new(
+        text: &str,
+        options: Options,
+        roles: &BTreeMap<String, Role>,
+        started_by: &str,
+        environment: &str,
+    ) -> Result<Self, (&'static str, String)> {
+        if options.at_least == 0 {
+            return Err(("at_least", "want 1 or more".to_owned()));
+        }
+        if options.timeout.is_some_and(|timeout| timeout.0.is_zero()) {
+            return Err(("timeout", "want more than 0s".to_owned()));
+        }
+        // In the sandbox there is nobody but whoever tries it.
+        let rule = if environment == SANDBOX {
+            Rule { by: options.by.join(" or "), at_least: 1, ..Rule::default() }
+        } else {
+            Rule::new(&options.by, options.at_least, roles, started_by)
+        };
+        if let Some(among) = &rule.among
+            && among.len() < usize::try_from(options.at_least).unwrap_or(usize::MAX)
+        {
+            let why = match among.len() {
+                0 => "nobody may answer: the role has no members besides the person who started the run"
+                    .to_owned(),
+                few => format!("only {few} may answer, and {} have to", options.at_least),
+            };
+            return Err(("by", why));
+        }
+        Ok(Self { text: text.to_owned(), options, rule })
+    }
+}
+
+impl Wait for Approve {
+    const ID: &'static str = "approve";
+    type Answer = Approved;
+    type Memory = ();
+
+    fn describe(&self) -> String {
+        let mut text = self.text.clone();
+        let wanted = match (self.options.at_least, &*self.rule.by) {
+            (1, "") => String::new(),
+            (1, by) => format!("by {by}"),
+            (n, "") => format!("by {n} people"),
+            (n, by) => format!("by {n} of {by}"),
+        };
+        let within = self.options.timeout.map(|span| format!("within {span}")).unwrap_or_default();
+        let terms =
+            [wanted, within].into_iter().filter(|term| !term.is_empty()).collect::<Vec<_>>().join(", ");
+        if !terms.is_empty() {
+            text.push_str(&format!(" ({terms})"));
+        }
+        text
+    }
+
+    fn until(&self) -> Until {
+        let question = Question::new(QuestionKind::Approve, &*self.text);
+        Until::Answered(Question { rule: self.rule.clone(), ..question })
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        self.options.timeout.map(|timeout| timeout.0)
+    }
+
+    fn answer(&self, replies: &[Reply]) -> Result<Approved, ProviderError> {
+        yes(replies, |reply| format!("{} denied \"{}\"", reply.by, self.text))?;
+        Ok(Approved {
+            approved: true,
+            by: replies.iter().map(|reply| reply.by.clone()).collect(),
+            comments: replies.iter().filter_map(|reply| reply.comment.clone()).collect(),
+        })
+    }
+
+    fn on_timeout(&self) -> Result<Approved, ProviderError> {
+        match self.options.on_timeout {
+            OnTimeout::Approve => Ok(Approved { approved: false, by: Vec::new(), comments: Vec::new() }),
+            OnTimeout::Deny => {
+                let within = self.options.timeout.map(|span| format!(" within {span}")).unwrap_or_default();
+                Err(ProviderError::terminal(
+                    codes::DENIED,
+                    format!("nobody approved \"{}\"{within}", self.text),
+                ))
+            }
+        }
+    }
+
+    fn show(&self, answer: &Approved) -> String {
+        if !answer.approved {
+            return "nobody answered in time; going on as the script says".to_owned();
+        }
+        let comments: String = answer.comments.iter().map(|comment| format!(" ({comment})")).collect();
+        format!("approved by {}{comments}", answer.by.join(", "))
+    }
+}
+
+#[export_module]
+pub(super) mod script {
+    /// Waits until somebody approves; returns `#{ approved, by, comments }`. A no throws `denied`.
+    ///
+    /// It is answered in the terminal, by `cutover approve RUN` and `cutover deny RUN` from anywhere that reaches the store, or by
+    /// the embedding program. A run without a terminal waits.
+    ///
+    /// ```rhai
+    /// approve("retire the old pool?").approved
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn approve(cx: NativeCallContext<'_>, question: &str) -> ScriptResult {
+        super::ask(&cx, question, super::Options::default())
+    }
+
+    /// Waits until those who may have approved; returns `#{ approved, by, comments }`.
+    ///
+    /// Options:
+    /// - `by` (text or list): names of people, roles of `[roles]` in the configuration, or `"somebody-else"` for everybody but the
+    ///   person who started the run. In the sandbox everybody may.
+    /// - `at_least` (number, default 1): so many different people have to say yes; one no is enough for a no.
+    /// - `timeout` (duration): how long to wait.
+    /// - `on_timeout` ("deny" or "approve", default "deny"): what it means when the time is over. With "approve" the script goes on
+    ///   and `approved` is `false`.
+    ///
+    /// ```rhai
+    /// approve("retire the old pool?", #{ by: "release-manager", timeout: "30m" }).approved
+    /// ```
+    #[rhai_fn(name = "approve", return_raw, volatile)]
+    pub fn approve_with(cx: NativeCallContext<'_>, question: &str, options: Map) -> ScriptResult {
+        let options = cx.options(options)?;
+        super::ask(&cx, question, options)
+    }
+}
+
+fn ask(cx: &NativeCallContext<'_>, question: &str, options: Options) -> ScriptResult {
+    let kernel = Kernel::of(cx)?;
+    match Approve::new(question, options, &kernel.roles, &kernel.started_by, &kernel.environment) {
+        Ok(effect) => cx.wait(effect),
+        Err((option, why)) => Err(cx.bad_argument(option, &why)),
+    }
+}

@@ -1,0 +1,29 @@
+//! `point_of_no_return` says that nothing before it can be undone.
+
+use rhai::{NativeCallContext, plugin::*};
+
+use crate::{
+    journal::{Entry, replay::Mark},
+    kernel::{Kernel, Undoing, cursor},
+    script::ScriptResult,
+};
+
+#[export_module]
+pub(super) mod script {
+    /// Says that the script passes a point from which there is no way back, and why. A plan shows it. If the run fails later, what
+    /// was done since is undone; what was done before stays, and the run ends as `rollback_incomplete` with a list of it.
+    ///
+    /// ```rhai
+    /// point_of_no_return("the old database is gone");
+    /// true
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn point_of_no_return(cx: NativeCallContext<'_>, why: &str) -> ScriptResult<()> {
+        let kernel = Kernel::of(&cx)?;
+        let id = cursor::next("point_of_no_return");
+        kernel.no_return(&id, why);
+        let entry = Entry::NoReturn { why: why.to_owned() };
+        let what = format!("point of no return: {why}");
+        kernel.register(&cx, Mark::NoReturn, &entry, id, what, Undoing::NoReturn(why.to_owned()))
+    }
+}

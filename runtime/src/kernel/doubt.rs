@@ -1,0 +1,191 @@
+//! Effects of which the journal has the intent and not the outcome: whoever performed them died, and nobody knows whether they
+//! happened.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{
+    AnyAction, AnyChange, Call, Kernel,
+    change::NotMoved,
+    record::Ending,
+    retry::{GaveUp, Stop},
+};
+use crate::{
+    effect::{Choice, InDoubt, Question, QuestionKind},
+    error::{RunError, codes},
+    event::{Event, Grade},
+    journal::{Doubt, Entry, Outcome, record::Moved, replay::Intent},
+    world::Known,
+};
+
+/// Answers to a question about an effect in doubt.
+const AGAIN: &str = "again";
+const DONE: &str = "done";
+const FAIL: &str = "fail";
+
+impl Kernel {
+    /// Looks at the target: it has been moved, or not, or it is somewhere else and a person decides.
+    pub(super) async fn doubtful_change(
+        &self,
+        call: &Call,
+        change: Arc<dyn AnyChange>,
+        intent: Intent,
+    ) -> Result<Known, RunError> {
+        let target = change.target();
+        let Some(moved) = intent.moved else {
+            return Err(RunError::new(
+                codes::JOURNAL,
+                format!("the intent of {} says nothing of states", call.id),
+            ));
+        };
+        self.started(call, Some(&target), String::new());
+        let order = self.target_lock(&target);
+        let _turn = order.lock().await;
+        // Where nothing new may begin, what is found is only put on the undo stack.
+        let going = self.may_begin();
+        self.take_target(call, &target).await?;
+        let Moved { from, to } = &moved;
+        let limits = change.limits();
+        let looked = self
+            .attempt(call, &limits, Stop::WhenDone, async || self.world.observe(call.on(), &*change).await)
+            .await;
+        let going = going.and_then(|()| self.may_begin());
+        let now = match (looked, &going) {
+            (Ok(((now, _), _)), _) => now,
+            // It may have happened, so it is undone.
+            (Err(gave_up), Err(_)) if !self.is_over(&gave_up.error) => {
+                let moved_or_not = NotMoved { gave_up, happened: true, intended: true };
+                return self.conclude(call, change, moved, Err(moved_or_not), Grade::Observed, None).await;
+            }
+            (Err(GaveUp { error, .. }), _) => {
+                let message = format!("nobody knows whether {} was changed: {}", target, error.message);
+                let error = RunError::new(codes::IN_DOUBT, message)
+                    .hint(format!("make {target} reachable, then: cutover resume {}", self.run));
+                return Err(RunError { effect: Some(call.id.clone()), ..error });
+            }
+        };
+        let (is, was, wanted) = (change.show(&now), change.show(from), change.show(to));
+        if now == *to {
+            self.settled(call, Doubt::Happened, format!("{target} is at \"{is}\": it had happened")).await;
+            let done = match going {
+                Ok(()) => self.settle(call, &*change, &limits, to).await,
+                Err(_) => Ok(()),
+            };
+            let done =
+                done.map(|()| 1).map_err(|gave_up| NotMoved { gave_up, happened: true, intended: true });
+            return self.conclude(call, change, moved, done, Grade::Observed, None).await;
+        }
+        if now == *from {
+            let text = format!("{target} is at \"{is}\": it had not happened");
+            self.settled(call, Doubt::NotHappened, text).await;
+            going?;
+            let done = self.move_target(call, &*change, from, to, false).await;
+            return self.conclude(call, change, moved, done, Grade::Observed, None).await;
+        }
+        let text = format!(
+            "{target} is at \"{is}\"; the change from \"{was}\" to \"{wanted}\" was broken off, and nobody knows how far it got"
+        );
+        if let Err(why) = going {
+            self.settled(call, Doubt::DecidedFailed, text).await;
+            let gave_up = GaveUp { error: why, attempts: 1 };
+            let failed = NotMoved { gave_up, happened: true, intended: true };
+            return self.conclude(call, change, moved, Err(failed), Grade::Observed, None).await;
+        }
+        let choices = [
+            (AGAIN, format!("move it to \"{wanted}\" from where it is now")),
+            (DONE, format!("take it as it is for \"{wanted}\"")),
+            (FAIL, "let the change fail; it is undone".to_owned()),
+        ];
+        let (found, text) = self.decide(call, text, choices).await?;
+        self.settled(call, found, text.clone()).await;
+        let done = match found {
+            Doubt::DecidedAgain => self.move_target(call, &*change, &now, to, false).await,
+            Doubt::DecidedDone => Ok(1),
+            _ => Err(NotMoved {
+                gave_up: GaveUp {
+                    error: RunError { effect: Some(call.id.clone()), ..RunError::new(codes::FAILED, text) },
+                    attempts: 1,
+                },
+                happened: true,
+                intended: true,
+            }),
+        };
+        self.conclude(call, change, moved, done, Grade::Observed, None).await
+    }
+
+    /// Follows the rule of the action. `None`: it is to be performed again.
+    pub(super) async fn doubtful_action(
+        &self,
+        call: &Call,
+        action: &Arc<dyn AnyAction>,
+        text: &str,
+    ) -> Result<Option<Known>, RunError> {
+        self.may_begin()?;
+        if action.in_doubt() == InDoubt::Repeat {
+            let how = "it is sent again with the same key, or twice does no harm".to_owned();
+            self.settled(call, Doubt::Repeated, how).await;
+            return Ok(None);
+        }
+        let what = format!("\"{text}\" was broken off, and nobody knows whether it happened");
+        let choices = [
+            (AGAIN, "do it again".to_owned()),
+            (DONE, "take it as done".to_owned()),
+            (FAIL, "let it fail".to_owned()),
+        ];
+        let (found, how) = self.decide(call, what, choices).await?;
+        self.settled(call, found, how.clone()).await;
+        let (outcome, result) = match found {
+            Doubt::DecidedAgain => return Ok(None),
+            Doubt::DecidedDone => {
+                let outcome = Outcome::Performed { value: Value::Null, text: text.to_owned() };
+                (outcome, Ok(Some(Known::Value(Value::Null))))
+            }
+            _ => {
+                let error = RunError { effect: Some(call.id.clone()), ..RunError::new(codes::FAILED, how) };
+                (Outcome::Failed { error: error.clone(), happened: None }, Err(error))
+            }
+        };
+        self.ended(call, Ending { intended: true, about: text.to_owned(), ..Ending::new(outcome, 1) }).await;
+        result
+    }
+
+    /// Keeps and tells how a doubt was settled.
+    async fn settled(&self, call: &Call, found: Doubt, text: String) {
+        self.keep_async(&call.id, &Entry::Doubt { found, text: text.clone() }).await;
+        self.emit(Event::Settled { id: call.id.clone(), found, text });
+    }
+
+    /// Lets a person decide.
+    async fn decide(
+        &self,
+        call: &Call,
+        text: String,
+        choices: [(&str, String); 3],
+    ) -> Result<(Doubt, String), RunError> {
+        let choices = choices.map(|(name, text)| Choice { name: name.to_owned(), text });
+        let question =
+            Question { choices: choices.into(), ..Question::new(QuestionKind::Doubt, text.clone()) };
+        let replies = match self.ask(call, question).await {
+            Ok(replies) => replies,
+            Err(error) if error.is(codes::NO_ANSWER) => {
+                let error = RunError::new(codes::IN_DOUBT, text)
+                    .hint(format!(
+                        "decide: cutover approve {} {} --choose again|done|fail",
+                        self.run, call.id
+                    ))
+                    .hint(format!("then go on: cutover resume {}", self.run));
+                return Err(RunError { effect: Some(call.id.clone()), ..error });
+            }
+            Err(error) => return Err(error),
+        };
+        let Some(reply) = replies.last() else {
+            return Err(RunError::new(codes::INTERNAL, "a question was answered by nobody"));
+        };
+        Ok(match (reply.yes, reply.choice.as_deref()) {
+            (true, Some(AGAIN)) => (Doubt::DecidedAgain, format!("{} decided to do it again", reply.by)),
+            (true, Some(DONE)) => (Doubt::DecidedDone, format!("{} decided to take it as done", reply.by)),
+            _ => (Doubt::DecidedFailed, format!("{} decided that it failed", reply.by)),
+        })
+    }
+}

@@ -1,0 +1,154 @@
+//! Guards: something is watched while a part of the script runs, and stops it when it goes bad.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt as _;
+use rhai::NativeCallContext;
+use tokio_util::sync::CancellationToken;
+
+use super::{AnyWait, Call, Kernel, cursor, part::Part, run::defect};
+use crate::{
+    effect::{Polled, Until},
+    error::{RunError, codes},
+    event::{Event, Kind},
+    journal::{Entry, replay::Mark},
+    provider::ProviderError,
+    quantity::Span,
+    script::ScriptResult,
+    world::Known,
+};
+
+/// A look of a guard that takes longer has seen nothing.
+const LONGEST_LOOK: Duration = Duration::from_secs(30);
+
+impl Kernel {
+    /// Runs `body` while each of `watches` is polled. One that ends, or fails, stops the body with its error. What each watches is
+    /// told by its description.
+    pub(crate) fn guard(
+        self: &Arc<Self>,
+        cx: &NativeCallContext<'_>,
+        watches: Vec<Arc<dyn AnyWait>>,
+        body: impl FnOnce() -> ScriptResult,
+    ) -> ScriptResult {
+        self.stopped().map_err(|error| self.throw(cx, error))?;
+        let id = cursor::next("guard");
+        let watching: Vec<String> = watches.iter().map(|watch| watch.describe()).collect();
+        self.keep_once(&id, Mark::GuardStarted, &Entry::GuardStarted { watching: watching.clone() });
+        self.emit(Event::GuardStarted { id: id.clone(), watching });
+        self.within(cx, &id, |part| {
+            let over = CancellationToken::new();
+            let _over = over.clone().drop_guard();
+            for (n, watch) in watches.into_iter().enumerate() {
+                let call = self
+                    .call(Kind::Wait, watch.effect(), String::new(), format!("{id}[{n}]"))
+                    .map_err(|error| self.throw(cx, error))?;
+                if self.is_plan() {
+                    self.block_on(self.foresee(&call, &*watch)).map_err(|error| self.throw(cx, error))?;
+                } else if !self.replay_only {
+                    let (kernel, part, over) = (Arc::clone(self), Arc::clone(part), over.clone());
+                    self.handle.spawn(async move {
+                        tokio::select! {
+                            () = over.cancelled() => {}
+                            error = kernel.watch(&call, &*watch) => {
+                                kernel.stop_and_tell(&part, error);
+                            }
+                        }
+                    });
+                }
+            }
+            body()
+        })
+    }
+
+    /// Runs `body` for at most `span`, not counting the time when nobody worked on the run.
+    pub(crate) fn limited(
+        self: &Arc<Self>,
+        cx: &NativeCallContext<'_>,
+        id: &str,
+        what: &str,
+        span: Duration,
+        begun: Option<jiff::Timestamp>,
+        body: impl FnOnce() -> ScriptResult,
+    ) -> ScriptResult {
+        self.within(cx, id, |part| {
+            let over = CancellationToken::new();
+            let _over = over.clone().drop_guard();
+            if !self.is_plan() && !self.replay_only {
+                let (kernel, part, over) = (Arc::clone(self), Arc::clone(part), over.clone());
+                let late = RunError::new(codes::TIMEOUT, format!("{what} did not end within {}", Span(span)));
+                self.handle.spawn(async move {
+                    let work = async {
+                        kernel.goes_live().await;
+                        let passed =
+                            begun.zip(kernel.replay.last().ok()).map_or(Duration::ZERO, |(begun, last)| {
+                                Duration::try_from(last.duration_since(begun)).unwrap_or_default()
+                            });
+                        kernel.shared.clock.sleep(span.saturating_sub(passed)).await;
+                    };
+                    tokio::select! {
+                        () = over.cancelled() => {}
+                        () = work => kernel.stop_and_tell(&part, late),
+                    }
+                });
+            }
+            body()
+        })
+    }
+
+    /// Stops a part, unless it has ended, and tells so.
+    pub(crate) fn stop_and_tell(self: &Arc<Self>, part: &Arc<Part>, mut error: RunError) {
+        self.scrub(&mut error);
+        if self.stop_part(part, error.clone()) {
+            self.emit(Event::PartStopped { id: part.id.clone(), error });
+        } else if !self.replay_only && part.stopped().is_none() {
+            let (kernel, part) = (Arc::clone(self), Arc::clone(part));
+            self.handle.spawn(async move { kernel.stop_when_due(&part).await });
+        }
+    }
+
+    /// Completes once effects are no longer answered from the journal only.
+    pub(super) async fn goes_live(&self) {
+        if !self.replay.is_empty() || self.only_undo.is_some() {
+            self.live.cancelled().await;
+        }
+    }
+
+    /// A guard that could not even look is found in the plan.
+    async fn foresee(&self, call: &Call, watch: &dyn AnyWait) -> Result<Known, RunError> {
+        let nothing = self.waiting(call, Duration::ZERO, None, Vec::new(), false);
+        let waited = self.world.wait(call.on(), watch, nothing.as_waiting()).await;
+        waited.map(|waited| waited.answer).map_err(RunError::from)
+    }
+
+    /// Polls until there is a reason to stop.
+    async fn watch(&self, call: &Call, watch: &dyn AnyWait) -> RunError {
+        self.goes_live().await;
+        let clock = &self.shared.clock;
+        let every = match watch.until() {
+            Until::Polled { every, .. } => every,
+            Until::Elapsed(span) => span,
+            Until::Answered(_) => LONGEST_LOOK,
+        };
+        let mut memory = watch.memory(None);
+        let start = clock.monotonic();
+        loop {
+            let waited = clock.monotonic().saturating_sub(start);
+            let look = AssertUnwindSafe(watch.poll(call.on(), &mut memory, waited)).catch_unwind();
+            let seen = tokio::select! {
+                seen = look => seen.unwrap_or_else(|panic| Err(defect(&*panic).into())),
+                () = clock.sleep(LONGEST_LOOK) => {
+                    let text = format!("{}: no answer within {}", watch.describe(), Span(LONGEST_LOOK));
+                    Err(ProviderError::terminal(codes::TIMEOUT, text))
+                }
+            };
+            match seen {
+                Ok(Polled::Waiting(_)) => {}
+                Ok(Polled::Over(_)) => {
+                    return RunError::new(codes::GUARD_BREACHED, watch.describe());
+                }
+                Err(error) => return error.into(),
+            }
+            clock.sleep(every).await;
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Parts of a script that can be stopped on their own: what a guard watches, a step with a deadline, the branches of a `parallel`.
+//!
+//! **Invariant:** what stops a part is in the journal under the part's id. On replay the part stops at the first effect that has
+//! no outcome there, so it comes to the same end.
+
+use std::sync::{Arc, Mutex};
+
+use rhai::{EvalAltResult, NativeCallContext};
+use tokio_util::sync::CancellationToken;
+
+use super::{Kernel, cursor, lock};
+use crate::{
+    error::{RunError, codes},
+    journal::{Entry, replay::Mark},
+    script::{ScriptResult, innermost},
+};
+
+/// One part.
+pub(crate) struct Part {
+    pub(crate) id: String,
+    pub(crate) cancel: CancellationToken,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Its body has ended: it can no longer be stopped.
+    closed: bool,
+    stopped: Option<RunError>,
+    /// It is to be stopped as soon as the journal has been answered.
+    due: Option<RunError>,
+}
+
+impl Part {
+    /// Why it was stopped, if it was.
+    pub(crate) fn stopped(&self) -> Option<RunError> {
+        lock(&self.state).stopped.clone()
+    }
+}
+
+impl Kernel {
+    /// Runs `body` as a part of the script that [`Kernel::stop_part`] can stop. Then its error is thrown here, where the script may
+    /// catch it; within the part it cannot.
+    pub(crate) fn within(
+        &self,
+        cx: &NativeCallContext<'_>,
+        id: &str,
+        body: impl FnOnce(&Arc<Part>) -> ScriptResult,
+    ) -> ScriptResult {
+        let around = cursor::cancel();
+        let part =
+            Arc::new(Part { id: id.to_owned(), cancel: around.child_token(), state: Mutex::default() });
+        cursor::enter_part(&part);
+        let result = self.guarded(cx, || body(&part));
+        cursor::leave_part(around);
+        let stopped = {
+            let mut state = lock(&part.state);
+            state.closed = true;
+            state.stopped.clone()
+        };
+        let stopped = match stopped {
+            Some(error) => Some(error),
+            None => self.ended_part(&part, &result).map_err(|error| self.throw(cx, error))?,
+        };
+        match stopped {
+            // What stops more than this part counts more.
+            Some(_) if self.stop_around().is_some() => result,
+            Some(error) => Err(self.throw(cx, error)),
+            None => result,
+        }
+    }
+
+    /// Whether the journal says that a part was stopped which has come to its end by itself.
+    fn ended_part(&self, part: &Part, result: &ScriptResult) -> Result<Option<RunError>, RunError> {
+        let ended = match result {
+            Ok(_) => true,
+            Err(error) => !matches!(innermost(error), EvalAltResult::ErrorTerminated(..)),
+        };
+        if !self.replay.is_empty() {
+            if self.replay.take_mark(&part.id, Mark::Passed)?.is_some() {
+                return Ok(None);
+            }
+            if let Some(error) = self.replay.stopped(&part.id)? {
+                return Ok(Some(error));
+            }
+        }
+        let due = lock(&part.state).due.clone();
+        if let Some(error) = due {
+            self.record_stop(&mut lock(&part.state), part, error.clone());
+            return Ok(Some(error));
+        }
+        if ended {
+            self.keep(&part.id, &Entry::Passed {});
+        }
+        Ok(None)
+    }
+
+    /// Stops a part. `false`: it has ended or was stopped already.
+    pub(crate) fn stop_part(&self, part: &Part, error: RunError) -> bool {
+        let mut state = lock(&part.state);
+        if state.closed || state.stopped.is_some() {
+            return false;
+        }
+        if self.replay_only || !self.replay.is_answered() {
+            // Other branches are still being answered from the journal; they have to get as far as they got.
+            state.due.get_or_insert(error);
+            return false;
+        }
+        self.record_stop(&mut state, part, error);
+        true
+    }
+
+    /// Within the lock, so that the journal has it before the part can end.
+    fn record_stop(&self, state: &mut State, part: &Part, error: RunError) {
+        if state.stopped.is_none() {
+            if !self.replay_only {
+                let entry = Entry::Stopped { error: error.clone() };
+                self.journal.add(self.shared.clock.now(), &part.id, &entry);
+            }
+            state.stopped = Some(error);
+        }
+        part.cancel.cancel();
+    }
+
+    /// Stops a part that is due, once the journal has been answered.
+    pub(super) async fn stop_when_due(&self, part: &Part) {
+        while !self.replay.is_answered() {
+            self.shared.clock.sleep(std::time::Duration::from_millis(5)).await;
+        }
+        let mut state = lock(&part.state);
+        let due = state.due.clone();
+        if let Some(error) = due.filter(|_| !state.closed) {
+            self.record_stop(&mut state, part, error);
+        }
+    }
+
+    /// The error inside the outermost part around this place that was stopped.
+    pub(super) fn stop_around(&self) -> Option<RunError> {
+        cursor::parts().iter().find_map(|part| part.stopped()).map(|error| inside(&error))
+    }
+
+    /// Why nothing new may begin here, as far as the journal says so: undoing had begun, it is what this runner is there for, or
+    /// the part of the script had been stopped.
+    pub(super) fn may_begin(&self) -> Result<(), RunError> {
+        if self.is_rolling_back() {
+            return Ok(());
+        }
+        if !self.replay.is_empty() || self.only_undo.is_some() {
+            self.frontier()?;
+        }
+        if let Some(error) = lock(&self.state.fatal).clone() {
+            return Err(inside(&error));
+        }
+        if cursor::is_cancelled() || self.stop.is_aborted() {
+            return Err(self.why_stopped());
+        }
+        Ok(())
+    }
+
+    /// What the journal says about it, once it has been read to its end.
+    fn frontier(&self) -> Result<(), RunError> {
+        let aborted = if self.replay_only { self.replay.aborted()? } else { None };
+        let undoing = self.replay.undoing()?.or_else(|| self.only_undo.clone());
+        if let Some(error) = undoing.or(aborted) {
+            let told = inside(&error);
+            self.end_with(error);
+            return Err(told);
+        }
+        self.accept_new_script()?;
+        for part in cursor::parts() {
+            // Only this place stops: other branches may still be answered from the journal.
+            let due = lock(&part.state).due.clone();
+            if let Some(error) = self.replay.stopped(&part.id)?.or(due) {
+                return Err(inside(&error));
+            }
+        }
+        self.live.cancel();
+        Ok(())
+    }
+
+    /// Lets other scripts than those that made the journal go on, if they did all that is in it.
+    fn accept_new_script(&self) -> Result<(), RunError> {
+        if lock(&self.new_script).is_none() {
+            return Ok(());
+        }
+        if let Some((id, recorded)) = self.replay.left()? {
+            let message =
+                format!("the new script goes another way before {id}, which the journal says was done");
+            let error = RunError::new(codes::DIVERGED, message)
+                .hint(format!("journal: {} {}", recorded.effect, recorded.input))
+                .hint("a new script must first do all that was done, in the same steps");
+            return Err(error);
+        }
+        Ok(())
+    }
+}
+
+/// What the effects within a part are told that was stopped with that error.
+fn inside(error: &RunError) -> RunError {
+    RunError::new(codes::STOPPED, error.message.clone())
+}

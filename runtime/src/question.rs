@@ -1,0 +1,240 @@
+//! Questions to people, their answers, and who may give them.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// What a person is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// What kind of answer is wanted.
+    pub kind: QuestionKind,
+    /// The question, or what to do by hand.
+    pub text: String,
+    /// Points to tick off, for a checklist.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub items: Vec<String>,
+    /// What can be chosen, where yes and no are not enough.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<Choice>,
+    /// Who may answer.
+    #[serde(default)]
+    pub rule: Rule,
+}
+
+/// One thing to choose.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choice {
+    /// The word to answer with.
+    pub name: String,
+    /// What it means.
+    pub text: String,
+}
+
+/// Who may answer a question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    /// The role or the names that were asked for, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub by: String,
+    /// Names of those who may answer. `None`: everybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub among: Option<Vec<String>>,
+    /// Names of those who may not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not: Vec<String>,
+    /// How many different people have to say yes.
+    pub at_least: u32,
+}
+
+/// Those who have a role.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Role {
+    /// Their names, without machine.
+    pub members: Vec<String>,
+    /// Whether the person who started a run may answer in this role.
+    #[serde(default)]
+    pub may_be_starter: bool,
+}
+
+/// What `by` says for everybody but the person who started the run.
+pub const SOMEBODY_ELSE: &str = "somebody-else";
+
+impl Rule {
+    /// The rule for answers `by` roles or people.
+    pub fn new(
+        by: &[String],
+        at_least: u32,
+        roles: &std::collections::BTreeMap<String, Role>,
+        started_by: &str,
+    ) -> Self {
+        let mut rule = Self { by: by.join(" or "), at_least, ..Self::default() };
+        for one in by {
+            if one == SOMEBODY_ELSE {
+                rule.not = vec![started_by.to_owned()];
+                continue;
+            }
+            let among = rule.among.get_or_insert_default();
+            match roles.get(one) {
+                Some(role) => {
+                    let may = |member: &&String| role.may_be_starter || name(member) != name(started_by);
+                    among.extend(role.members.iter().filter(may).cloned());
+                }
+                None => among.push(one.clone()),
+            }
+        }
+        rule
+    }
+}
+
+impl Default for Rule {
+    fn default() -> Self {
+        Self { by: String::new(), among: None, not: Vec::new(), at_least: 1 }
+    }
+}
+
+/// What kind of answer a question wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QuestionKind {
+    /// Yes or no.
+    Confirm,
+    /// Yes or no, by those who may.
+    Approve,
+    /// Do something by hand, then say that it is done.
+    Manual,
+    /// Tick off a list of points.
+    Checklist,
+    /// Nobody knows whether an effect happened: decide.
+    Doubt,
+}
+
+/// A person's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// Yes, or done.
+    pub yes: bool,
+    /// Who answered.
+    pub by: String,
+    /// What they added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    /// What was chosen, where there is something to choose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choice: Option<String>,
+    /// What shows that it was done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<Evidence>,
+    /// When.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+}
+
+/// Something that shows that a thing was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Evidence {
+    /// Words.
+    Text(String),
+    /// An address to look at.
+    Link(String),
+    /// A file, by its name, size and content.
+    File {
+        /// Its path as it was given.
+        path: String,
+        /// Bytes.
+        size: u64,
+        /// SHA-256 of its content, in hex.
+        sha256: String,
+    },
+}
+
+impl Reply {
+    /// An answer without anything added.
+    pub fn new(yes: bool, by: impl Into<String>) -> Self {
+        Self { yes, by: by.into(), comment: None, choice: None, evidence: Vec::new(), at: None }
+    }
+}
+
+impl Question {
+    /// A question that anybody may answer.
+    pub fn new(kind: QuestionKind, text: impl Into<String>) -> Self {
+        Self { kind, text: text.into(), items: Vec::new(), choices: Vec::new(), rule: Rule::default() }
+    }
+
+    /// Whether a reply counts, given those before it.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admits(&self, reply: &Reply, before: &[Reply]) -> Result<(), String> {
+        let Rule { by, among, not, .. } = &self.rule;
+        let name = name(&reply.by);
+        if not.iter().any(|other| self::name(other) == name) {
+            return Err(format!("{name} began the run: somebody else has to answer"));
+        }
+        if let Some(among) = among
+            && !among.iter().any(|one| self::name(one) == name)
+        {
+            return Err(format!("{name} is not among those who may answer: {by}"));
+        }
+        if reply.yes && before.iter().any(|one| one.yes && self::name(&one.by) == name) {
+            return Err(format!(
+                "{name} has said yes already: {} different people have to",
+                self.rule.at_least
+            ));
+        }
+        if !self.choices.is_empty()
+            && !reply.choice.as_ref().is_some_and(|choice| self.choices.iter().any(|c| c.name == *choice))
+        {
+            let known: Vec<&str> = self.choices.iter().map(|choice| &*choice.name).collect();
+            return Err(format!("choose one of {}", known.join(", ")));
+        }
+        Ok(())
+    }
+
+    /// What the replies so far come to: yes, no, or `None` while more are wanted.
+    pub fn verdict(&self, replies: &[Reply]) -> Option<bool> {
+        if replies.iter().any(|reply| !reply.yes) {
+            return Some(false);
+        }
+        let wanted = usize::try_from(self.rule.at_least.max(1)).unwrap_or(usize::MAX);
+        (replies.len() >= wanted).then_some(true)
+    }
+}
+
+/// The person without the machine: `ana` of `ana@host`.
+fn name(who: &str) -> &str {
+    who.split_once('@').map_or(who, |(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn approval(rule: Rule) -> Question {
+        Question { rule, ..Question::new(QuestionKind::Approve, "go on?") }
+    }
+
+    #[test]
+    fn only_those_who_may_answer_are_heard() {
+        let question = approval(Rule {
+            by: "release-manager".into(),
+            among: Some(vec!["ana".into(), "bo".into()]),
+            not: vec!["bo@laptop".into()],
+            at_least: 1,
+        });
+        assert_eq!(question.admits(&Reply::new(true, "ana@desk"), &[]), Ok(()));
+        assert!(question.admits(&Reply::new(true, "bo"), &[]).unwrap_err().contains("began the run"));
+        assert!(question.admits(&Reply::new(true, "cy"), &[]).unwrap_err().contains("release-manager"));
+    }
+
+    #[test]
+    fn two_people_are_two_different_people_and_one_no_is_enough() {
+        let question = approval(Rule { at_least: 2, ..Rule::default() });
+        let ana = Reply::new(true, "ana");
+        assert_eq!(question.verdict(std::slice::from_ref(&ana)), None);
+        assert!(question.admits(&Reply::new(true, "ana@other"), std::slice::from_ref(&ana)).is_err());
+        assert_eq!(question.verdict(&[ana.clone(), Reply::new(true, "bo")]), Some(true));
+        assert_eq!(question.verdict(&[ana, Reply::new(false, "bo")]), Some(false));
+    }
+}

@@ -1,0 +1,120 @@
+//! Stopping a run from outside.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{RunError, codes};
+
+/// Stops a run from outside. What is asked first counts, except that more haste is always heard.
+#[derive(Debug, Clone)]
+pub struct Stop {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    cancel: CancellationToken,
+    abort: CancellationToken,
+    why: Mutex<Option<RunError>>,
+    held: watch::Sender<bool>,
+}
+
+impl Default for Stop {
+    fn default() -> Self {
+        let inner = Inner {
+            cancel: CancellationToken::new(),
+            abort: CancellationToken::new(),
+            why: Mutex::default(),
+            held: watch::Sender::new(false),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+}
+
+impl Stop {
+    fn because(&self, error: RunError) {
+        self.inner.why.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.inner.cancel.cancel();
+    }
+
+    /// Stops the script at the next safe point; what was done is then undone.
+    pub fn cancel(&self) {
+        self.because(cancelled());
+    }
+
+    /// Stops the script at the next safe point; what was done is then undone. `by` says who wants it.
+    pub fn cancel_by(&self, by: &str) {
+        self.because(RunError::new(codes::CANCELLED, format!("{by} told the run to stop and to be undone")));
+    }
+
+    /// Stops at the next safe point; the run can be resumed later.
+    pub fn pause(&self, by: &str) {
+        self.because(RunError::new(codes::PAUSED, format!("{by} paused the run")));
+    }
+
+    /// Breaks everything off now, undoing included; the run can be resumed later.
+    pub fn pause_now(&self, by: &str) {
+        self.pause(by);
+        self.inner.abort.cancel();
+    }
+
+    /// Ends the run at the next safe point; what was done stays.
+    pub fn end(&self, by: &str) {
+        self.because(RunError::new(codes::ABORTED, format!("{by} ended the run; what it had done stays")));
+    }
+
+    /// Stops everything now, undoing included.
+    pub fn abort(&self) {
+        self.cancel();
+        self.inner.abort.cancel();
+    }
+
+    /// Lets the script wait at its next safe point, or go on. What is under way goes on meanwhile.
+    pub fn hold(&self, hold: bool) {
+        self.inner.held.send_replace(hold);
+    }
+
+    /// Whether it was told to stop.
+    pub fn is_cancelled(&self) -> bool {
+        self.inner.cancel.is_cancelled()
+    }
+
+    /// Whether everything is to be broken off.
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.inner.abort.is_cancelled()
+    }
+
+    /// Completes when everything is to be broken off.
+    pub(crate) async fn aborted(&self) {
+        self.inner.abort.cancelled().await;
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        *self.inner.held.borrow()
+    }
+
+    /// Completes when the script may go on, or is to stop.
+    pub(crate) async fn let_go(&self) {
+        let mut held = self.inner.held.subscribe();
+        tokio::select! {
+            () = self.inner.cancel.cancelled() => {}
+            _ = held.wait_for(|held| !held) => {}
+        }
+    }
+
+    /// A token that fires when the script is to stop.
+    pub(crate) fn child(&self) -> CancellationToken {
+        self.inner.cancel.child_token()
+    }
+
+    /// Why the run is to stop.
+    pub(crate) fn why(&self) -> RunError {
+        self.inner.why.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_else(cancelled)
+    }
+}
+
+fn cancelled() -> RunError {
+    RunError::new(codes::CANCELLED, "the run was told to stop")
+}

@@ -1,0 +1,338 @@
+//! A run that died is taken up again and comes to the same end.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use cutover_runtime::{
+    Bundle, Report, Stop, Takeover,
+    event::RunOutcome,
+    journal::{Run, RunStatus, Sealed, Store, StoreError, record::verify},
+};
+
+use crate::{
+    gate::{Gate, Gated},
+    lab::{Fault, Lab},
+};
+
+/// Where a runner dies.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kill {
+    BeforeAppend(usize),
+    AfterAppend(usize),
+    AfterApply(usize),
+}
+
+/// Whether the runner is dead: nothing of it reaches the store any more.
+#[derive(Clone, Default)]
+pub struct Death {
+    dead: Arc<AtomicBool>,
+    appends: Arc<AtomicUsize>,
+    applies: Arc<AtomicUsize>,
+    at: Option<Kill>,
+}
+
+impl Death {
+    pub fn at(kill: Kill) -> Self {
+        Self { at: Some(kill), ..Self::default() }
+    }
+
+    fn strike(&self, reached: Kill) {
+        if self.at == Some(reached) {
+            self.dead.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub fn struck(&self) -> bool {
+        self.dead.load(Ordering::Relaxed)
+    }
+}
+
+#[async_trait]
+impl Gate for Death {
+    async fn before(&self, _: &[Sealed], _: bool) -> Result<(), StoreError> {
+        self.strike(Kill::BeforeAppend(self.appends.load(Ordering::Relaxed)));
+        self.open()
+    }
+
+    async fn after(&self) -> Result<(), StoreError> {
+        let n = self.appends.fetch_add(1, Ordering::Relaxed);
+        self.strike(Kill::AfterAppend(n));
+        self.open()
+    }
+
+    fn open(&self) -> Result<(), StoreError> {
+        if self.struck() { Err(StoreError::lost("the run")) } else { Ok(()) }
+    }
+}
+
+fn bundle(script: &str) -> Bundle {
+    Lab::bundle(script)
+}
+
+/// A store that is dead to a runner once that has died.
+pub fn mortal(lab: &Lab, death: &Death) -> Arc<dyn Store> {
+    let hook = death.clone();
+    lab.lamps.board().after = Some(Arc::new(move || {
+        let n = hook.applies.fetch_add(1, Ordering::Relaxed);
+        hook.strike(Kill::AfterApply(n));
+    }));
+    Arc::new(Gated { inner: Arc::clone(&lab.store), gate: death.clone() })
+}
+
+/// Runs until the runner dies. `None`: it came to its end before.
+fn run_and_die(lab: &Lab, script: &str, kill: Kill) -> Option<Run> {
+    let death = Death::at(kill);
+    let store = mortal(lab, &death);
+    let report = lab.tokio.block_on(lab.runtime_on(store).run(&bundle(script), &BTreeMap::new())).unwrap();
+    lab.lamps.board().after = None;
+    if !death.struck() {
+        return None;
+    }
+    let run = lab.tokio.block_on(lab.store.find(&report.run)).unwrap().remove(0);
+    Some(run)
+}
+
+fn again(lab: &Lab, run: &Run) -> Report {
+    // The dead runner was this very process.
+    let how = Takeover { take_over: true, ..Takeover::default() };
+    lab.tokio.block_on(lab.runtime().resume(run, how, &Stop::default())).unwrap()
+}
+
+fn found(lab: &Lab, run: &str) -> Run {
+    lab.tokio.block_on(lab.store.find(run)).unwrap().remove(0)
+}
+
+const STORY: &str = r#"
+let seen = lab::look("a");
+step("one", || { lab::set("a", seen + 1); lab::ring("first"); });
+on_rollback(|| lab::ring(`was ${seen}`));
+parallel([
+    || { lab::set("b", 2); lab::set("b", 3); },
+    || step("bell", || { lab::ring("second"); lab::look("a") }),
+    || { sleep("1ms"); lab::set("c", 4); },
+]);
+try { lab::expect("a", 77); } catch (e) { note(e.message); }
+for i in 0..3 { let i = i; step("again", || lab::set("a", 10 + i)); }
+lab::set("a", 12);
+lab::ring("last");
+"#;
+
+/// Levels, applies in any order, and rings by key.
+fn end(lab: &Lab) -> (BTreeMap<String, i64>, Vec<String>, BTreeSet<String>) {
+    let mut log = lab.log();
+    log.sort();
+    let board = lab.lamps.board();
+    (board.lamps.clone(), log, board.rings.iter().cloned().collect())
+}
+
+fn killed_everywhere(script: &str, outcome: RunOutcome, faults: &dyn Fn(&Lab)) {
+    let whole = Lab::new();
+    faults(&whole);
+    let report = whole.run(script);
+    assert_eq!(report.outcome, outcome, "{:?}", report.error);
+    let wanted = end(&whole);
+    let (mut points, mut n) = (0, 0);
+    loop {
+        let mut reached = false;
+        for kill in [Kill::BeforeAppend(n), Kill::AfterAppend(n), Kill::AfterApply(n)] {
+            let lab = Lab::new();
+            faults(&lab);
+            let Some(run) = run_and_die(&lab, script, kill) else { continue };
+            reached = true;
+            points += 1;
+            let report = again(&lab, &run);
+            assert_eq!(report.outcome, outcome, "{kill:?}: {:?}", report.error);
+            assert_eq!(end(&lab), wanted, "{kill:?}");
+            let records = lab.tokio.block_on(lab.store.records(&run.id)).unwrap();
+            verify(&records).unwrap();
+            assert_eq!(found(&lab, &run.id).status, RunStatus::Ended(outcome), "{kill:?}");
+        }
+        if !reached {
+            break;
+        }
+        n += 1;
+    }
+    assert!(points > 20, "only {points} places to die");
+}
+
+#[test]
+fn a_run_killed_anywhere_comes_to_the_same_end_and_applies_nothing_twice() {
+    killed_everywhere(STORY, RunOutcome::Succeeded, &|_| {});
+}
+
+#[test]
+fn a_rollback_killed_anywhere_undoes_everything_once() {
+    killed_everywhere(&format!("{STORY} fail(\"enough\");"), RunOutcome::RolledBack, &|_| {});
+}
+
+#[test]
+fn a_run_that_two_take_up_at_the_same_moment_goes_on_in_one() {
+    let lab = Lab::new();
+    let run = run_and_die(&lab, STORY, Kill::AfterApply(3)).unwrap();
+    let runtimes: Vec<_> = (0..8).map(|_| lab.runtime()).collect();
+    let reports = lab.tokio.block_on(async {
+        let tries = runtimes.iter().map(|runtime| {
+            let (runtime, run) = (runtime.clone(), run.clone());
+            tokio::spawn(async move {
+                let how = Takeover { take_over: true, ..Takeover::default() };
+                runtime.resume(&run, how, &Stop::default()).await
+            })
+        });
+        let mut reports = Vec::new();
+        for one in tries.collect::<Vec<_>>() {
+            reports.push(one.await.unwrap());
+        }
+        reports
+    });
+    let went_on: Vec<_> = reports.iter().flatten().collect();
+    assert_eq!(went_on.len(), 1, "{reports:?}");
+    assert_eq!(went_on[0].outcome, RunOutcome::Succeeded);
+    for refused in reports.iter().filter_map(|report| report.as_ref().err()) {
+        assert_eq!(refused.0[0].code.as_str(), "not-resumable", "{refused:?}");
+    }
+}
+
+#[test]
+fn a_runner_that_lost_its_run_can_neither_write_nor_apply() {
+    let lab = Lab::new();
+    let script = r#"lab::set("a", 1); lab::wait_for("b", 1); lab::set("c", 1);"#;
+    let report = std::thread::scope(|scope| {
+        let runner = scope.spawn(|| lab.run(script));
+        while lab.level("a") != 1 {
+            std::thread::yield_now();
+        }
+        let run = lab.tokio.block_on(lab.store.runs(1)).unwrap().remove(0);
+        let holder = cutover_runtime::journal::Holder::this("thief");
+        assert!(lab.tokio.block_on(lab.store.claim(&run.id, run.epoch, &holder)).unwrap());
+        lab.lamps.board().lamps.insert("b".into(), 1);
+        runner.join().unwrap()
+    });
+    assert_eq!(report.error.as_ref().map(|e| e.code.as_str()), Some("lost"), "{report:?}");
+    assert_eq!(lab.level("c"), 0);
+    assert_eq!(lab.level("a"), 1, "a runner that lost its run does not undo it either");
+}
+
+#[test]
+fn a_script_that_does_something_else_is_stopped_and_the_run_can_still_go_on() {
+    let lab = Lab::new();
+    let run = run_and_die(&lab, STORY, Kill::AfterApply(3)).unwrap();
+    let how = Takeover { take_over: true, new_script: Some(bundle(&STORY.replace("seen + 1", "seen + 2"))) };
+    let report = lab.tokio.block_on(lab.runtime().resume(&run, how, &Stop::default())).unwrap();
+    assert_eq!(report.outcome, RunOutcome::Paused);
+    let error = report.error.unwrap();
+    assert_eq!(error.code.as_str(), "diverged");
+    assert!(
+        error.hints.iter().any(|hint| hint.starts_with("journal:") && hint.contains("\"to\":1")),
+        "{error:?}"
+    );
+    assert!(
+        error.hints.iter().any(|hint| hint.starts_with("script:") && hint.contains("\"to\":2")),
+        "{error:?}"
+    );
+    let report = again(&lab, &found(&lab, &run.id));
+    assert_eq!(report.outcome, RunOutcome::Succeeded, "{:?}", report.error);
+}
+
+#[test]
+fn another_script_goes_on_only_if_it_first_did_all_that_was_done() {
+    let lab = Lab::new();
+    let script = r#"lab::set("a", 1); lab::set("b", 2); fail("a mistake in the script");"#;
+    let run = run_and_die(&lab, script, Kill::AfterApply(1)).unwrap();
+    let take = |text: &str| Takeover { take_over: true, new_script: Some(bundle(text)) };
+    let shorter = take(r#"lab::set("a", 1); lab::ring("too early"); lab::set("b", 2);"#);
+    let report = lab.tokio.block_on(lab.runtime().resume(&run, shorter, &Stop::default())).unwrap();
+    assert_eq!(report.error.map(|e| e.code.as_str().to_owned()), Some("diverged".into()));
+    assert!(lab.lamps.board().rings.is_empty());
+    let mended = take(r#"lab::set("a", 1); lab::set("b", 2); lab::set("c", 3);"#);
+    let run = found(&lab, &run.id);
+    let report = lab.tokio.block_on(lab.runtime().resume(&run, mended, &Stop::default())).unwrap();
+    assert_eq!(report.outcome, RunOutcome::Succeeded, "{:?}", report.error);
+    assert_ne!(found(&lab, &run.id).bundle, run.bundle, "from then on it is that script's run");
+}
+
+#[test]
+fn a_succeeded_run_is_rolled_back_later_in_reverse() {
+    let lab = Lab::new();
+    let report = lab.run(STORY);
+    assert_eq!(report.outcome, RunOutcome::Succeeded, "{:?}", report.error);
+    let run = found(&lab, &report.run);
+    let back =
+        lab.tokio.block_on(lab.runtime().roll_back(&run, Takeover::default(), &Stop::default())).unwrap();
+    assert_eq!(back.outcome, RunOutcome::RolledBack, "{back:?}");
+    assert_eq!(["a", "b", "c"].map(|lamp| lab.level(lamp)), [0, 0, 0]);
+    assert!(lab.lamps.board().rings.iter().any(|ring| ring.starts_with("was 0")));
+    let twice = lab
+        .tokio
+        .block_on(lab.runtime().roll_back(&found(&lab, &report.run), Takeover::default(), &Stop::default()))
+        .unwrap_err();
+    assert!(twice.0[0].message.contains("rolled back already"), "{twice:?}");
+}
+
+#[test]
+fn a_failed_undo_is_tried_again_and_rollback_goes_on_from_there_later() {
+    let lab = Lab::new();
+    lab.fault("a", [Fault::None, Fault::Terminal, Fault::Terminal, Fault::Terminal]);
+    let report = lab.run(r#"lab::set("b", 1); lab::set("a", 1); lab::set("c", 1); fail("no");"#);
+    assert_eq!(report.outcome, RunOutcome::RollbackIncomplete);
+    assert_eq!(["a", "b", "c"].map(|lamp| lab.level(lamp)), [1, 1, 0]);
+    assert_eq!(report.left.len(), 2, "{:?}", report.left);
+    let run = found(&lab, &report.run);
+    let back =
+        lab.tokio.block_on(lab.runtime().roll_back(&run, Takeover::default(), &Stop::default())).unwrap();
+    assert_eq!(back.outcome, RunOutcome::RolledBack, "{back:?}");
+    assert_eq!(["a", "b", "c"].map(|lamp| lab.level(lamp)), [0, 0, 0]);
+    assert_eq!(lab.log().iter().filter(|line| *line == "c 1 -> 0").count(), 1, "{:?}", lab.log());
+}
+
+#[test]
+fn an_action_that_may_have_happened_is_asked_about_and_decided_once() {
+    let lab = Lab::new();
+    let script = r#"lab::set("a", 1); lab::ring("ask me"); lab::set("b", 1);"#;
+    let run = run_and_die(&lab, script, Kill::AfterApply(1)).unwrap();
+    let report = again(&lab, &run);
+    assert_eq!(report.outcome, RunOutcome::Paused);
+    let error = report.error.unwrap();
+    assert_eq!(error.code.as_str(), "in-doubt");
+    assert!(error.hints[0].contains("cutover approve"), "{error:?}");
+    let asked = lab.tokio.block_on(lab.store.asked(Some(&run.id))).unwrap();
+    assert_eq!(asked.len(), 1);
+    let reply = cutover_runtime::effect::Reply {
+        choice: Some("done".into()),
+        ..cutover_runtime::effect::Reply::new(true, "ana")
+    };
+    assert!(lab.tokio.block_on(lab.store.answer(&run.id, &asked[0].id, &reply)).unwrap());
+    let report = again(&lab, &found(&lab, &run.id));
+    assert_eq!(report.outcome, RunOutcome::Succeeded, "{:?}", report.error);
+    assert_eq!(lab.lamps.board().rings.len(), 1);
+    assert_eq!(lab.level("b"), 1);
+}
+
+#[test]
+fn a_change_that_was_broken_off_half_way_is_decided_by_a_person() {
+    for (choice, outcome, level) in [
+        ("again", RunOutcome::Succeeded, 5),
+        ("done", RunOutcome::Succeeded, 3),
+        ("fail", RunOutcome::RolledBack, 0),
+    ] {
+        let lab = Lab::new();
+        let run = run_and_die(&lab, r#"lab::set("a", 5); lab::set("b", 1);"#, Kill::AfterApply(0)).unwrap();
+        lab.lamps.board().lamps.insert("a".into(), 3);
+        let report = again(&lab, &run);
+        assert_eq!(report.outcome, RunOutcome::Paused, "{report:?}");
+        assert!(report.error.unwrap().message.contains("is at \"level 3\""));
+        let reply = cutover_runtime::effect::Reply {
+            choice: Some(choice.into()),
+            ..cutover_runtime::effect::Reply::new(true, "ana")
+        };
+        assert!(lab.tokio.block_on(lab.store.answer(&run.id, "1:lab.set", &reply)).unwrap());
+        let report = again(&lab, &found(&lab, &run.id));
+        assert_eq!(report.outcome, outcome, "{choice}: {:?}", report.error);
+        assert_eq!(lab.level("a"), level, "{choice}");
+    }
+}
