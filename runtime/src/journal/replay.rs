@@ -103,6 +103,8 @@ struct Known {
     stopped: HashMap<String, RunError>,
     /// Why undoing began.
     undoing: Option<RunError>,
+    /// Undoing has come to an end before, and left something.
+    left_over: bool,
     /// Why a person ended the run, if it was not taken up again.
     aborted: Option<RunError>,
     /// When the last record was added.
@@ -281,6 +283,15 @@ impl Replay {
         self.at_the_end(|known| known.undoing.clone())
     }
 
+    /// Whether undoing has come to an end before and left something: what failed then is tried again. Blocks until everything was
+    /// read.
+    ///
+    /// # Errors
+    /// Why the journal cannot be read.
+    pub(crate) fn left_over(&self) -> Result<bool, RunError> {
+        self.at_the_end(|known| known.left_over)
+    }
+
     /// Why a person ended the run, if it stands like that. Blocks until everything was read.
     ///
     /// # Errors
@@ -412,8 +423,8 @@ impl Known {
             }
             Entry::RunEnded { outcome: RunOutcome::Aborted, error, .. } => self.aborted = error,
             Entry::Resumed { .. } => self.aborted = None,
+            Entry::RollbackEnded { left } => self.left_over = !left.is_empty(),
             Entry::Doubt { .. }
-            | Entry::RollbackEnded { .. }
             | Entry::RunEnded { .. }
             | Entry::Paused { .. } => {}
         }

@@ -77,6 +77,11 @@ impl Kernel {
             return Ok(Past::New);
         }
         match self.replay.take(&call.id, call.kind, call.effect, &call.print, &call.input)? {
+            Some(Recorded { outcome: Some(Ended { outcome: Outcome::Failed { .. }, .. }), .. })
+                if self.is_rolling_back() && !self.replay_only && self.replay.left_over()? =>
+            {
+                Ok(Past::New)
+            }
             Some(Recorded { outcome: Some(ended), .. }) => Ok(Past::Ended(ended)),
             Some(Recorded { intent: Some(intent), .. }) if !self.replay_only => Ok(Past::Doubt(intent)),
             _ => {
