@@ -299,8 +299,13 @@ pub trait Action: Serialize + Send + Sync + 'static {
         false
     }
 
-    /// Takes it back on rollback.
-    fn undo(&self, on: &On, output: &Self::Output) -> impl Future<Output = Result<(), ProviderError>> + Send {
+    /// Takes it back on rollback. Without an `output`, nobody saw what it answered: a person found out after a crash that it had
+    /// happened.
+    fn undo(
+        &self,
+        on: &On,
+        output: Option<&Self::Output>,
+    ) -> impl Future<Output = Result<(), ProviderError>> + Send {
         let _ = (on, output);
         async { Ok(()) }
     }

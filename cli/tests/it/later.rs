@@ -93,7 +93,7 @@ fn what_is_resumed_says_where_it_comes_from() {
     exit 0
     ----- stdout
     ▶ test 0 in sandbox, run test-[ID]
-    ▶ taken up to be rolled back by tester@[HOST], taken up 2 times
+    ▶ taken up to be rolled back by tester@[HOST], runner 2
     ▸ first
       ~ traffic.shift web: blue 100, green 0 -> blue 95, green 5 (from the journal)
     ✓ first
@@ -114,7 +114,7 @@ fn what_is_resumed_says_where_it_comes_from() {
     … sleep 10m
 
     paused after [TIME]: run test-[ID] can go on: tester@[HOST] paused the run
-    ▶ taken up to be rolled back by tester@[HOST], taken up 2 times
+    ▶ taken up to be rolled back by tester@[HOST], runner 2
 
     ↩ rolling back, 1 to undo: tester@[HOST] asked for the run to be rolled back
       ~ traffic.shift web: blue 95, green 5 -> blue 100, green 0

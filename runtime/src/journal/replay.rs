@@ -40,6 +40,8 @@ pub(crate) struct Recorded {
 /// What an effect was about to do.
 #[derive(Debug, Clone)]
 pub(crate) struct Intent {
+    /// Place of the record.
+    pub(crate) seq: u64,
     /// When.
     pub(crate) at: Timestamp,
     /// For a change, where it moves its target from and to.
@@ -370,7 +372,7 @@ impl Known {
         match entry {
             Entry::Intent { kind, effect, print, input, from, to, .. } => {
                 let moved = from.zip(to).map(|(from, to)| Moved { from, to });
-                let intent = Some(Intent { at, moved });
+                let intent = Some(Intent { seq, at, moved });
                 match self.effects.get_mut(&id) {
                     // An effect in doubt goes on with what it first intended.
                     Some(recorded) if recorded.outcome.is_none() => {}

@@ -27,8 +27,8 @@ impl Kernel {
                     _ => Err(unfit(call)),
                 };
             }
-            Past::Doubt(_) => {
-                if let Some(known) = self.doubtful_action(call, &action, &text).await? {
+            Past::Doubt(intent) => {
+                if let Some(known) = self.doubtful_action(call, &action, &text, intent.seq).await? {
                     return Ok(known);
                 }
             }
@@ -84,6 +84,18 @@ impl Kernel {
     }
 
     pub(super) fn performed(&self, call: &Call, action: &Arc<dyn AnyAction>, output: &Value, seq: u64) {
+        self.to_be_undone(call, action, output, seq, false);
+    }
+
+    /// Puts an action on the undo stack. `doubtful`: nobody knows whether it happened.
+    pub(super) fn to_be_undone(
+        &self,
+        call: &Call,
+        action: &Arc<dyn AnyAction>,
+        output: &Value,
+        seq: u64,
+        doubtful: bool,
+    ) {
         if action.undoable() {
             self.push_undo(UndoEntry {
                 seq,
@@ -93,6 +105,7 @@ impl Kernel {
                     action: Arc::clone(action),
                     input: call.input.clone(),
                     output: output.clone(),
+                    doubtful,
                 },
             });
         }

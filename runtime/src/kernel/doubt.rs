@@ -97,7 +97,7 @@ impl Kernel {
             (DONE, format!("take it as it is for \"{wanted}\"")),
             (FAIL, "let the change fail; it is undone".to_owned()),
         ];
-        let (found, text) = self.decide(call, text, choices).await?;
+        let (found, text) = self.decide(call, text, choices.into()).await?;
         self.settled(call, found, text.clone()).await;
         let done = match found {
             Doubt::DecidedAgain => self.move_target(call, &*change, &now, to, false).await,
@@ -120,8 +120,12 @@ impl Kernel {
         call: &Call,
         action: &Arc<dyn AnyAction>,
         text: &str,
+        intended: u64,
     ) -> Result<Option<Known>, RunError> {
-        self.may_begin()?;
+        if let Err(why) = self.may_begin() {
+            self.to_be_undone(call, action, &Value::Null, intended, true);
+            return Err(why);
+        }
         if action.in_doubt() == InDoubt::Repeat {
             let how = "it is sent again with the same key, or twice does no harm".to_owned();
             self.settled(call, Doubt::Repeated, how).await;
@@ -133,7 +137,7 @@ impl Kernel {
             (DONE, "take it as done".to_owned()),
             (FAIL, "let it fail".to_owned()),
         ];
-        let (found, how) = self.decide(call, what, choices).await?;
+        let (found, how) = self.decide(call, what, choices.into()).await?;
         self.settled(call, found, how.clone()).await;
         let (outcome, result) = match found {
             Doubt::DecidedAgain => return Ok(None),
@@ -146,8 +150,38 @@ impl Kernel {
                 (Outcome::Failed { error: error.clone(), happened: None }, Err(error))
             }
         };
-        self.ended(call, Ending { intended: true, about: text.to_owned(), ..Ending::new(outcome, 1) }).await;
+        let seq = self
+            .ended(call, Ending { intended: true, about: text.to_owned(), ..Ending::new(outcome, 1) })
+            .await;
+        if found == Doubt::DecidedDone {
+            self.performed(call, action, &Value::Null, seq);
+        }
         result
+    }
+
+    /// Whether an action that is to be undone has happened. What can be done again can be undone in any case.
+    pub(super) async fn has_happened(
+        &self,
+        call: &Call,
+        action: &Arc<dyn AnyAction>,
+    ) -> Result<bool, RunError> {
+        if action.in_doubt() == InDoubt::Repeat {
+            return Ok(true);
+        }
+        let text = action.describe();
+        let what = format!("\"{text}\" was broken off, and nobody knows whether it has to be taken back");
+        let choices = [
+            (DONE, "it had happened: take it back".to_owned()),
+            (FAIL, "it had not happened: there is nothing to take back".to_owned()),
+        ];
+        let (found, how) = self.decide(call, what, choices.into()).await?;
+        self.settled(call, found, how.clone()).await;
+        if found == Doubt::DecidedDone {
+            return Ok(true);
+        }
+        let outcome = Outcome::Performed { value: Value::Null, text: how };
+        self.ended(call, Ending { about: text, ..Ending::new(outcome, 1) }).await;
+        Ok(false)
     }
 
     /// Keeps and tells how a doubt was settled.
@@ -161,19 +195,17 @@ impl Kernel {
         &self,
         call: &Call,
         text: String,
-        choices: [(&str, String); 3],
+        choices: Vec<(&str, String)>,
     ) -> Result<(Doubt, String), RunError> {
-        let choices = choices.map(|(name, text)| Choice { name: name.to_owned(), text });
+        let names = choices.iter().map(|(name, _)| *name).collect::<Vec<_>>().join("|");
+        let choices = choices.into_iter().map(|(name, text)| Choice { name: name.to_owned(), text });
         let question =
-            Question { choices: choices.into(), ..Question::new(QuestionKind::Doubt, text.clone()) };
+            Question { choices: choices.collect(), ..Question::new(QuestionKind::Doubt, text.clone()) };
         let replies = match self.ask(call, question).await {
             Ok(replies) => replies,
             Err(error) if error.is(codes::NO_ANSWER) => {
                 let error = RunError::new(codes::IN_DOUBT, text)
-                    .hint(format!(
-                        "decide: cutover approve {} {} --choose again|done|fail",
-                        self.run, call.id
-                    ))
+                    .hint(format!("decide: cutover approve {} {} --choose {names}", self.run, call.id))
                     .hint(format!("then go on: cutover resume {}", self.run));
                 return Err(RunError { effect: Some(call.id.clone()), ..error });
             }

@@ -169,7 +169,14 @@ impl<E: Action> AnyAction for E {
         Action::undoable(self)
     }
     fn undo<'a>(&'a self, on: &'a On, output: &'a Value) -> BoxFuture<'a, Result<(), ProviderError>> {
-        Box::pin(async move { Action::undo(self, on, &decode(output)?).await })
+        Box::pin(async move {
+            let output = match decode(output) {
+                Ok(output) => Some(output),
+                Err(_) if output.is_null() => None,
+                Err(error) => return Err(error),
+            };
+            Action::undo(self, on, output.as_ref()).await
+        })
     }
 }
 

@@ -33,8 +33,9 @@ impl Kernel {
         self.stopped().map_err(|error| self.throw(cx, error))?;
         let id = cursor::next("guard");
         let watching: Vec<String> = watches.iter().map(|watch| watch.describe()).collect();
-        self.keep_once(&id, Mark::GuardStarted, &Entry::GuardStarted { watching: watching.clone() });
-        self.emit(Event::GuardStarted { id: id.clone(), watching });
+        let entry = Entry::GuardStarted { watching: watching.clone() };
+        let replayed = self.keep_once(&id, Mark::GuardStarted, &entry).replayed;
+        self.emit(Event::GuardStarted { id: id.clone(), watching, replayed });
         self.within(cx, &id, |part| {
             let over = CancellationToken::new();
             let _over = over.clone().drop_guard();

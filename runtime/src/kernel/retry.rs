@@ -101,6 +101,16 @@ impl Kernel {
         }
     }
 
+    /// The error of work that broke itself off: it tells that it was stopped, and not whether the run is paused, undone, or goes on
+    /// without this part of the script.
+    fn broken_off_by(&self, call: &Call, error: ProviderError) -> ProviderError {
+        if error.code.as_str() != codes::CANCELLED || !call.on().cancel.is_cancelled() {
+            return error;
+        }
+        let why = self.why_stopped();
+        if why.is(codes::CANCELLED) { error } else { why.into() }
+    }
+
     /// One try, with its deadline.
     async fn once<T>(
         &self,
@@ -121,7 +131,7 @@ impl Kernel {
         };
         tokio::select! {
             biased;
-            result = work => result,
+            result = work => result.map_err(|error| self.broken_off_by(call, error)),
             () = stopped => Err(self.why_stopped().into()),
             () = self.stop.aborted() => Err(self.why_stopped().into()),
             () = self.shared.clock.sleep(timeout) => {

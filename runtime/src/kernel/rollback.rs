@@ -50,7 +50,13 @@ pub(crate) enum Undoing {
         failed: bool,
     },
     /// Let the action take itself back.
-    Action { action: Arc<dyn AnyAction>, input: String, output: Value },
+    Action {
+        action: Arc<dyn AnyAction>,
+        input: String,
+        output: Value,
+        /// Nobody knows whether it happened.
+        doubtful: bool,
+    },
     /// Call a closure of the script.
     Closure {
         body: FnPtr,
@@ -163,9 +169,9 @@ impl Kernel {
                 let call = self.call(Kind::Change, change.effect(), input.clone(), id)?;
                 self.block_on(self.undo_change(&call, change, from, to, *failed))
             }
-            Undoing::Action { action, input, output } => {
+            Undoing::Action { action, input, output, doubtful } => {
                 let call = self.call(Kind::Action, action.effect(), input.clone(), id)?;
-                self.block_on(self.undo_action(&call, action, output))
+                self.block_on(self.undo_action(&call, action, output, *doubtful))
             }
             Undoing::Closure { body, context } => {
                 let place = cursor::Cursor::new(&id, cursor::frames(), cursor::cancel());
@@ -273,6 +279,7 @@ impl Kernel {
         call: &Call,
         action: &Arc<dyn AnyAction>,
         output: &Value,
+        doubtful: bool,
     ) -> Result<(), RunError> {
         if let Past::Ended(ended) = self.past(call)? {
             match &ended.outcome {
@@ -284,6 +291,9 @@ impl Kernel {
                 Outcome::Failed { .. } => {}
                 _ => return Err(unfit(call)),
             }
+        }
+        if doubtful && !self.has_happened(call, action).await? {
+            return Ok(());
         }
         let text = format!("take back {}", action.describe());
         self.started(call, None, text.clone());

@@ -250,8 +250,9 @@ impl Action for Ring {
         self.undoable
     }
 
-    async fn undo(&self, on: &On, output: &i64) -> Result<(), ProviderError> {
-        lamps(on)?.board().log.push(format!("unring {output}"));
+    async fn undo(&self, on: &On, output: Option<&i64>) -> Result<(), ProviderError> {
+        let which = output.map_or("unseen".to_owned(), i64::to_string);
+        lamps(on)?.board().log.push(format!("unring {which}"));
         Ok(())
     }
 }

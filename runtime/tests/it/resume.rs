@@ -336,3 +336,46 @@ fn a_change_that_was_broken_off_half_way_is_decided_by_a_person() {
         assert_eq!(lab.level("a"), level, "{choice}");
     }
 }
+
+#[test]
+fn an_action_that_a_person_says_has_happened_is_undone_with_the_rest() {
+    let lab = Lab::new();
+    let script = r#"lab::ring("ask me", #{ undoable: true }); lab::set("a", 1); fail("no");"#;
+    let run = run_and_die(&lab, script, Kill::AfterAppend(0)).unwrap();
+    again(&lab, &run);
+    let reply = cutover_runtime::effect::Reply {
+        choice: Some("done".into()),
+        ..cutover_runtime::effect::Reply::new(true, "ana")
+    };
+    assert!(lab.tokio.block_on(lab.store.answer(&run.id, "1:lab.ring", &reply)).unwrap());
+    let report = again(&lab, &found(&lab, &run.id));
+    assert_eq!(report.outcome, RunOutcome::RolledBack, "{:?}", report.error);
+    assert!(lab.log().iter().any(|line| line == "unring unseen"), "{:?}", lab.log());
+}
+
+#[test]
+fn an_action_in_doubt_is_undone_with_the_rest_once_a_person_says_that_it_happened() {
+    for (choice, undone) in [("done", true), ("fail", false)] {
+        let lab = Lab::new();
+        let script = r#"lab::set("a", 1); lab::ring("ask me", #{ undoable: true });"#;
+        let run = run_and_die(&lab, script, Kill::AfterAppend(1)).unwrap();
+        let back = |run: &Run| {
+            let how = Takeover { take_over: true, ..Takeover::default() };
+            lab.tokio.block_on(lab.runtime().roll_back(run, how, &Stop::default())).unwrap()
+        };
+        let report = back(&run);
+        assert_eq!(report.outcome, RunOutcome::Paused, "{report:?}");
+        assert_eq!(lab.level("a"), 1, "what came before it may be what it stands on");
+        let id = "rollback/2:lab.ring";
+        assert!(report.error.unwrap().hints[0].ends_with("rollback/2:lab.ring --choose done|fail"));
+        let reply = cutover_runtime::effect::Reply {
+            choice: Some(choice.into()),
+            ..cutover_runtime::effect::Reply::new(true, "ana")
+        };
+        assert!(lab.tokio.block_on(lab.store.answer(&run.id, id, &reply)).unwrap());
+        let report = back(&found(&lab, &run.id));
+        assert_eq!(report.outcome, RunOutcome::RolledBack, "{report:?}");
+        assert_eq!(lab.level("a"), 0);
+        assert_eq!(lab.log().iter().any(|line| line == "unring unseen"), undone, "{:?}", lab.log());
+    }
+}

@@ -161,7 +161,7 @@ impl Action for Run {
         !self.undo.is_empty()
     }
 
-    async fn undo(&self, on: &On, _: &Output) -> Result<(), ProviderError> {
+    async fn undo(&self, on: &On, _: Option<&Output>) -> Result<(), ProviderError> {
         match self.undo_command() {
             Some(undo) => undo.run(on).await.map(drop),
             None => Ok(()),

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{BufRead as _, BufReader},
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
@@ -11,6 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 
 use super::eventually;
@@ -40,6 +45,7 @@ pub(crate) fn exchanged(mut text: String, pairs: &[(&str, &str)]) -> String {
 }
 
 /// The binary, with a configuration and variables.
+#[derive(Clone)]
 pub(crate) struct Cutover {
     pub(crate) folder: PathBuf,
     variables: BTreeMap<String, String>,
@@ -48,6 +54,7 @@ pub(crate) struct Cutover {
 /// What a command came to.
 #[derive(Debug)]
 pub(crate) struct Done {
+    /// The exit code; 128 and the signal if one ended it.
     pub(crate) code: i32,
     pub(crate) out: String,
     pub(crate) err: String,
@@ -156,6 +163,12 @@ impl Running {
         self.child.try_wait().expect("a child").is_none()
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"));
+        kill(pid, signal).expect("it is there");
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
         drop(self.child.kill());
@@ -177,7 +190,8 @@ impl Running {
         let mut err = String::new();
         std::io::Read::read_to_string(&mut File::open(&self.errors).expect("a file"), &mut err)
             .expect("UTF-8");
-        Done { code: status.code().unwrap_or(-1), out: self.text(), err }
+        let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
+        Done { code, out: self.text(), err }
     }
 }
 

@@ -31,7 +31,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    fn start(answer: impl Fn(Request) -> Answer + Send + Sync + 'static) -> Self {
+    /// Starts it on a free port.
+    pub(crate) fn start(answer: impl Fn(Request) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         let (stop, answer) = (Arc::new(AtomicBool::new(false)), Arc::new(answer));
