@@ -116,3 +116,34 @@ fn a_run_goes_on_when_the_server_has_ended_its_connections() {
     running.end().exits(0);
     cutover.run(&["verify", "last"]).exits(0);
 }
+
+#[test]
+fn a_run_that_died_on_one_machine_goes_on_and_is_approved_on_another() {
+    let Some(database) = Database::create() else { return };
+    let ((_here, here), (_there, there)) = (cutover(&database), cutover(&database));
+    here.write(
+        "web.rhai",
+        "const RUNBOOK = #{ name: \"web\" };\ntraffic::shift(\"web\", \"green\", 5);\nsleep(\"2s\");\n\
+         traffic::shift(\"web\", \"green\", 50);\napprove(\"all of it?\");\ntraffic::shift(\"web\", \"green\", 100);\n",
+    );
+    let mut running = here.start(&["run", "web.rhai", "--output", "json"]);
+    running.wait_for("the sleep", |event| event["event"] == "effect_started" && event["effect"] == "sleep");
+    there.run(&["runs"]).exits(0).says(&["running"]);
+    running.kill();
+
+    // The scripts come from the store: there is no file of that name there.
+    let mut resumed = there.start(&["resume", "last", "--output", "json"]);
+    eventually("the question", Duration::from_secs(30), || {
+        (database.ask("SELECT count(*) FROM cutover.questions") == "1").then_some(())
+    });
+    database.ask(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+         WHERE application_name = 'cutover' AND datname = current_database()",
+    );
+    here.run(&["approve", "last"]).exits(0).says(&["yes to \"all of it?\""]);
+    resumed.wait_for("the end", |event| event["event"] == "run_ended");
+    resumed.end().exits(0);
+    here.run(&["show", "last"]).exits(0).says(&["blue 50, green 50 -> blue 0, green 100"]);
+    here.run(&["verify", "last"]).exits(0);
+    assert_eq!(database.ask("SELECT epoch || ' ' || status FROM cutover.runs"), "2 succeeded");
+}
