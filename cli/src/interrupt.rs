@@ -51,12 +51,12 @@ pub(crate) fn watch(stop: &Stop) {
 
 fn pause(stop: &Stop, why: &str) {
     tell(&format!("{why}: pausing at the next safe point; once more to break off"));
-    stop.pause(&format!("{} ({why})", who()));
+    stop.pause(&who());
 }
 
 fn now(stop: &Stop) {
-    tell("breaking off now; `cutover show last` tells how it stands, `cutover resume last` goes on");
-    stop.pause_now(&format!("{} (Ctrl-C)", who()));
+    tell("breaking off now; `cutover show last` tells how it stands and how to go on");
+    stop.pause_now(&who());
 }
 
 /// Asks the person at the terminal. Answers whether the run simply goes on.

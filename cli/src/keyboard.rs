@@ -52,11 +52,14 @@ fn read() {
         while !hand_over(&line) {
             std::thread::sleep(PATIENCE);
         }
-        while over {
-            // Whoever asks from now on is told the same.
-            hand_over(&None);
-            std::thread::sleep(PATIENCE);
+        if over {
+            break;
         }
+    }
+    loop {
+        // Whoever asks from now on is told the same.
+        hand_over(&None);
+        std::thread::sleep(PATIENCE);
     }
 }
 

@@ -69,6 +69,7 @@ impl Rule {
         started_by: &str,
     ) -> Self {
         let mut rule = Self { by: by.join(" or "), at_least, ..Self::default() };
+        let mut starter_too = true;
         for one in by {
             if one == SOMEBODY_ELSE {
                 rule.not = vec![started_by.to_owned()];
@@ -78,10 +79,15 @@ impl Rule {
             match roles.get(one) {
                 Some(role) => {
                     let may = |member: &&String| role.may_be_starter || name(member) != name(started_by);
+                    starter_too &= role.may_be_starter;
                     among.extend(role.members.iter().filter(may).cloned());
                 }
                 None => among.push(one.clone()),
             }
+        }
+        let named = |among: &Vec<String>| among.iter().any(|one| name(one) == name(started_by));
+        if !starter_too && !rule.among.as_ref().is_some_and(named) {
+            rule.not = vec![started_by.to_owned()];
         }
         rule
     }

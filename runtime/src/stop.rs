@@ -1,13 +1,13 @@
 //! Stopping a run from outside.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{RunError, codes};
 
-/// Stops a run from outside. What is asked first counts, except that more haste is always heard.
+/// Stops a run from outside. What is asked first counts, except that a pause and more haste are always heard.
 #[derive(Debug, Clone)]
 pub struct Stop {
     inner: Arc<Inner>,
@@ -18,6 +18,8 @@ struct Inner {
     cancel: CancellationToken,
     abort: CancellationToken,
     why: Mutex<Option<RunError>>,
+    /// A pause counts also behind something else: undoing is paused as well.
+    pause: Mutex<Option<RunError>>,
     held: watch::Sender<bool>,
 }
 
@@ -27,6 +29,7 @@ impl Default for Stop {
             cancel: CancellationToken::new(),
             abort: CancellationToken::new(),
             why: Mutex::default(),
+            pause: Mutex::default(),
             held: watch::Sender::new(false),
         };
         Self { inner: Arc::new(inner) }
@@ -35,7 +38,7 @@ impl Default for Stop {
 
 impl Stop {
     fn because(&self, error: RunError) {
-        self.inner.why.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        lock(&self.inner.why).get_or_insert(error);
         self.inner.cancel.cancel();
     }
 
@@ -51,7 +54,14 @@ impl Stop {
 
     /// Stops at the next safe point; the run can be resumed later.
     pub fn pause(&self, by: &str) {
-        self.because(RunError::new(codes::PAUSED, format!("{by} paused the run")));
+        let paused = RunError::new(codes::PAUSED, format!("{by} paused the run"));
+        lock(&self.inner.pause).get_or_insert(paused.clone());
+        self.because(paused);
+    }
+
+    /// Why the run is to be paused, if it is.
+    pub(crate) fn pausing(&self) -> Option<RunError> {
+        lock(&self.inner.pause).clone()
     }
 
     /// Breaks everything off now, undoing included; the run can be resumed later.
@@ -111,8 +121,12 @@ impl Stop {
 
     /// Why the run is to stop.
     pub(crate) fn why(&self) -> RunError {
-        self.inner.why.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_else(cancelled)
+        self.pausing().or_else(|| lock(&self.inner.why).clone()).unwrap_or_else(cancelled)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn cancelled() -> RunError {

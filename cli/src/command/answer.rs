@@ -42,6 +42,11 @@ pub(super) async fn execute(args: &Answer, yes: bool, global: &Global) -> Result
     } else {
         Ok(())
     };
+    if let (Err(why), [_, ..], None) = (&admitted, asked.question.choices.as_slice(), &args.choose) {
+        let names: Vec<&str> = asked.question.choices.iter().map(|choice| &*choice.name).collect();
+        let error = RunError::new(codes::ARGUMENT, why.clone()).hint(format!("--choose {}", names.join("|")));
+        return Err(Refused::input(vec![error], Sources::new()));
+    }
     if let Err(why) = admitted {
         return Err(Refused::failed(RunError::new(codes::DENIED, why)));
     }
@@ -70,7 +75,10 @@ pub(super) async fn execute(args: &Answer, yes: bool, global: &Global) -> Result
 fn which(run: &Run, open: Vec<Asked>, step: Option<&str>) -> Result<Asked, Refused> {
     let meant = |asked: &Asked| {
         step.is_none_or(|step| {
-            asked.id == step || asked.id.starts_with(&format!("{}/", step.trim_end_matches('/')))
+            let step = step.trim_end_matches('/');
+            asked.id == step
+                || asked.id.starts_with(&format!("{step}/"))
+                || asked.id.split('/').any(|part| part == step)
         })
     };
     let ids: Vec<String> = open.iter().map(|asked| asked.id.clone()).collect();

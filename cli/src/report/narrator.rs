@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use cutover_runtime::{
     effect::{QuestionKind, Reply},
-    error::RunError,
+    error::{RunError, codes},
     event::{EffectResult, Envelope, Event, Kind, LeftOver, Mode, NoteLevel, RunOutcome},
 };
 
@@ -27,6 +27,8 @@ pub(crate) struct Narrator {
     /// Why effects failed, as far as it was said: once is enough.
     said: HashSet<String>,
     shelf: Shelf,
+    /// The run stops without an end.
+    pausing: bool,
 }
 
 /// Lines that only tell what the journal had already, when a run is taken up again: the last of them are shown.
@@ -70,6 +72,7 @@ impl Narrator {
             left: Vec::new(),
             said: HashSet::default(),
             shelf: Shelf::default(),
+            pausing: false,
         }
     }
 
@@ -100,13 +103,13 @@ impl Narrator {
             self.shelf.put(told);
             return Vec::new();
         }
-        let mut lines = self.from_the_shelf();
+        let mut lines = self.clear_shelf();
         lines.extend(self.told(envelope));
         lines
     }
 
     /// What the journal had, as far as it is shown.
-    fn from_the_shelf(&mut self) -> Vec<String> {
+    fn clear_shelf(&mut self) -> Vec<String> {
         let Shelf { last, all } = std::mem::take(&mut self.shelf);
         let mut lines = Vec::new();
         let more = all - last.len();
@@ -173,7 +176,12 @@ impl Narrator {
             }
             Event::StepEnded { id, name, ok, elapsed_ms, .. } => {
                 self.places.close(id);
-                let (tone, sign) = if *ok { (Tone::Good, symbol::PASS) } else { (Tone::Bad, symbol::FAIL) };
+                let (tone, sign) = match ok {
+                    true => (Tone::Good, symbol::PASS),
+                    // It has not failed: it goes on when the run does.
+                    false if self.pausing => (Tone::Warn, symbol::WAIT),
+                    false => (Tone::Bad, symbol::FAIL),
+                };
                 let line = Line::new(tone, sign).and(Tone::Strong, name).remarks(&[span(*elapsed_ms)]);
                 vec![line.paint(self.theme, &self.margin(id))]
             }
@@ -276,10 +284,18 @@ impl Narrator {
             // Everything is, in a replay.
             *replayed = false;
         }
+        let margin = self.margin(id);
         if let Event::EffectEnded { result: EffectResult::Failed { error }, .. } = &event {
             self.said.insert(error.message.clone());
+            if error.is(codes::PAUSED) {
+                self.pausing = true;
+                let label = begun.map_or_else(|| id.clone(), |begun| begun.label);
+                let line = Line::new(Tone::Warn, symbol::WAIT)
+                    .and(Tone::Plain, label)
+                    .and(Tone::Dim, format!(": {}", error.message));
+                return vec![line.paint(self.theme, &margin)];
+            }
         }
-        let margin = self.margin(id);
         effect::ended(&event, begun.as_ref(), answer.as_deref(), false)
             .iter()
             .map(|line| line.paint(self.theme, &margin))

@@ -7,8 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::confirm::yes;
 use crate::{
-    effect::{Question, QuestionKind, Reply, Role, Rule, Until, Wait},
-    error::codes,
+    effect::{Question, QuestionKind, Reply, Role, Rule, SOMEBODY_ELSE, Until, Wait},
+    error::{codes, did_you_mean},
     kernel::Kernel,
     provider::ProviderError,
     quantity::Span,
@@ -92,6 +92,17 @@ impl Approve {
         }
         if options.timeout.is_some_and(|timeout| timeout.0.is_zero()) {
             return Err(("timeout", "want more than 0s".to_owned()));
+        }
+        let known = |one: &&String| {
+            *one == SOMEBODY_ELSE
+                || roles.contains_key(*one)
+                || roles.values().any(|role| role.members.contains(one))
+        };
+        if let Some(unknown) = options.by.iter().find(|one| !roles.is_empty() && !known(one)) {
+            let names = roles.keys().map(String::as_str);
+            let meant = did_you_mean(unknown, names)
+                .map_or_else(String::new, |close| format!(": did you mean \"{close}\"?"));
+            return Err(("by", format!("\"{unknown}\" is neither a role nor a member of one{meant}")));
         }
         // In the sandbox there is nobody but whoever tries it.
         let rule = if environment == SANDBOX {

@@ -98,9 +98,7 @@ impl Kernel {
     /// Stops a part, unless it has ended, and tells so.
     pub(crate) fn stop_and_tell(self: &Arc<Self>, part: &Arc<Part>, mut error: RunError) {
         self.scrub(&mut error);
-        if self.stop_part(part, error.clone()) {
-            self.emit(Event::PartStopped { id: part.id.clone(), error });
-        } else if !self.replay_only && part.stopped().is_none() {
+        if !self.stop_part(part, error) && !self.replay_only && part.stopped().is_none() {
             let (kernel, part) = (Arc::clone(self), Arc::clone(part));
             self.handle.spawn(async move { kernel.stop_when_due(&part).await });
         }

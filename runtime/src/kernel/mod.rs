@@ -393,7 +393,9 @@ impl Kernel {
     pub(super) fn why_stopped(&self) -> RunError {
         let fatal = lock(&self.state.fatal).clone();
         let outside = || self.stop.is_cancelled().then(|| self.stop.why());
-        fatal.or_else(outside).or_else(|| self.stop_around()).unwrap_or_else(|| self.stop.why())
+        let why = fatal.or_else(outside).or_else(|| self.stop_around()).unwrap_or_else(|| self.stop.why());
+        // The place is that of whoever met it first.
+        RunError { frames: Vec::new(), effect: None, ..why }
     }
 
     fn block_on<T>(&self, work: impl Future<Output = T>) -> T {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Kernel, cursor, lock};
 use crate::{
     error::{RunError, codes},
+    event::Event,
     journal::{Entry, replay::Mark},
     script::{ScriptResult, innermost},
 };
@@ -116,6 +117,8 @@ impl Kernel {
             if !self.replay_only {
                 let entry = Entry::Stopped { error: error.clone() };
                 self.journal.add(self.shared.clock.now(), &part.id, &entry);
+                // Told before it takes effect, so that what follows from it is told later.
+                self.emit(Event::PartStopped { id: part.id.clone(), error: error.clone() });
             }
             state.stopped = Some(error);
         }

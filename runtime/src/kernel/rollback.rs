@@ -92,7 +92,7 @@ impl Kernel {
         }
         let mut left = Vec::new();
         while let Some(entry) = entries.pop() {
-            let undone = if self.stop.is_aborted() {
+            let undone = if self.stop.is_aborted() || self.stop.pausing().is_some() {
                 Err(self.stop.why())
             } else {
                 self.undo_or_try_again(engine, &entry)
@@ -101,7 +101,8 @@ impl Kernel {
             self.scrub(&mut error);
             if self.is_over(&error) {
                 // Whoever goes on with the run goes on here.
-                self.end_with(error.clone());
+                self.end_with(error);
+                break;
             }
             // What came before may be what this one stands on, so nothing more is undone.
             left.push(entry.left(error.message));

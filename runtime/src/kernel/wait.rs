@@ -49,6 +49,8 @@ impl Kernel {
                 waited.answer = self.clean(waited.answer);
                 cursor::plan(waited.at_least);
                 let (value, found) = match &waited.answer {
+                    // A plan has nobody who answered.
+                    Known::Value(value) if self.is_plan() => (value.clone(), String::new()),
                     Known::Value(value) => (value.clone(), wait.show(value)),
                     Known::Unknown => (Value::Null, String::new()),
                 };

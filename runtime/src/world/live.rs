@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::{Known, Waited, Waiting, World};
+use super::{Desk, Known, Waited, Waiting, World};
 use crate::{
     crash,
     effect::{On, Polled, Progress, Question, QuestionKind, Reply, Until},
@@ -26,6 +26,11 @@ pub trait People: Send + Sync {
     /// # Errors
     /// Nobody can be asked, with a hint how to answer.
     async fn ask(&self, id: &str, question: &Question) -> Result<Reply, ProviderError>;
+
+    /// Whether nobody else is to be waited for, should this answer not be enough.
+    fn speaks_for_all(&self) -> bool {
+        false
+    }
 }
 
 /// Nobody is there: every question fails the run.
@@ -60,6 +65,10 @@ impl People for YesToAll {
         let comment = Some("answered by --yes".to_owned());
         Ok(Reply { comment, ..Reply::new(true, &*self.by) })
     }
+
+    fn speaks_for_all(&self) -> bool {
+        true
+    }
 }
 
 /// Nobody is here, but somebody elsewhere will answer.
@@ -90,11 +99,91 @@ impl LiveWorld {
         Self { people }
     }
 
+    /// Asks until the replies come to a verdict.
+    async fn hear_out(
+        &self,
+        on: &On,
+        question: &Question,
+        desk: &dyn Desk,
+        replies: &mut Vec<Reply>,
+    ) -> Result<(), ProviderError> {
+        // Once the person here has answered, it is for others to add what is still missing.
+        let mut here = true;
+        if question.verdict(replies).is_none() {
+            on.emit(Event::Asked { id: on.id().to_owned(), question: question.clone() });
+        }
+        while question.verdict(replies).is_none() {
+            let elsewhere = async {
+                loop {
+                    on.clock().sleep(LOOK_EVERY).await;
+                    if let Some(reply) = desk.heard().await {
+                        return reply;
+                    }
+                }
+            };
+            let answered = match desk.heard().await {
+                Some(reply) => Ok(reply),
+                None => tokio::select! {
+                    biased;
+                    reply = self.people.ask(on.id(), question), if here => {
+                        here = false;
+                        reply
+                    }
+                    reply = elsewhere, if desk.is_open() || !here => Ok(reply),
+                },
+            };
+            let reply = match answered {
+                Ok(reply) => reply,
+                // An approval is waited for: it is others who give it.
+                Err(_) if question.kind == QuestionKind::Approve && desk.is_open() => continue,
+                Err(error) => return Err(error),
+            };
+            let refused = self.count(on, question, desk, replies, reply).await;
+            if !here
+                && question.verdict(replies).is_none()
+                && (!desk.is_open() || self.people.speaks_for_all())
+            {
+                let why = refused.unwrap_or_else(|| {
+                    format!("{} different people have to say yes", question.rule.at_least)
+                });
+                return Err(ProviderError::terminal(codes::DENIED, why)
+                    .hint("let others answer with `cutover approve`: run it with --wait"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps a reply, if it counts. Answers why it does not.
+    async fn count(
+        &self,
+        on: &On,
+        question: &Question,
+        desk: &dyn Desk,
+        replies: &mut Vec<Reply>,
+        mut reply: Reply,
+    ) -> Option<String> {
+        reply.at.get_or_insert_with(|| on.clock().now());
+        if let Err(why) = question.admits(&reply, replies) {
+            on.emit(Event::Note {
+                id: on.id().to_owned(),
+                level: NoteLevel::Note,
+                text: format!("an answer by {} does not count: {why}", reply.by),
+                replayed: false,
+            });
+            return Some(why);
+        }
+        desk.replied(&reply).await;
+        on.emit(Event::Replied { id: on.id().to_owned(), reply: reply.clone() });
+        replies.push(reply);
+        None
+    }
+
     async fn until_over(
         &self,
         on: &On,
         wait: &dyn AnyWait,
-        waiting: Waiting<'_>,
+        waiting: &Waiting<'_>,
+        replies: &mut Vec<Reply>,
     ) -> Result<Waited, ProviderError> {
         let clock = on.clock();
         let start = clock.monotonic();
@@ -109,14 +198,14 @@ impl LiveWorld {
                 wait.answer(&[]).map(known)
             }
             Until::Answered(question) => {
-                let replies = self.ask(on, &question, waiting).await?;
-                wait.answer(&replies).map(known)
+                self.hear_out(on, &question, waiting.desk, replies).await?;
+                wait.answer(replies).map(known)
             }
             Until::Polled { every, .. } => {
                 let Waiting { waited, memory, desk, .. } = waiting;
                 let mut memory = wait.memory(memory.as_ref());
                 loop {
-                    let so_far = waited + clock.monotonic().saturating_sub(start);
+                    let so_far = *waited + clock.monotonic().saturating_sub(start);
                     match wait.poll(on, &mut memory, so_far).await? {
                         Polled::Over(answer) => return Ok(known(answer)),
                         Polled::Waiting(what) => on.progress(0, 0, what),
@@ -186,17 +275,27 @@ impl World for LiveWorld {
     }
 
     async fn wait(&self, on: &On, wait: &dyn AnyWait, waiting: Waiting<'_>) -> Result<Waited, ProviderError> {
-        let Some(deadline) = wait.deadline() else { return self.until_over(on, wait, waiting).await };
+        let mut waiting = waiting;
+        let mut replies = std::mem::take(&mut waiting.replies);
+        let Some(deadline) = wait.deadline() else {
+            return self.until_over(on, wait, &waiting, &mut replies).await;
+        };
         let left = deadline.saturating_sub(waiting.waited);
         tokio::select! {
             biased;
-            over = self.until_over(on, wait, waiting) => over,
-            () = on.clock().sleep(left) => wait.on_timeout().map(|answer| Waited {
-                answer: Known::Value(answer),
-                grade: Grade::Observed,
-                at_least: Duration::ZERO,
-            }),
+            over = self.until_over(on, wait, &waiting, &mut replies) => return over,
+            () = on.clock().sleep(left) => {}
         }
+        let mut answer = None;
+        if let Until::Answered(question) = wait.until() {
+            // What was answered in time counts, even if nobody was there to hear it.
+            while let Some(reply) = waiting.desk.heard().await {
+                self.count(on, &question, waiting.desk, &mut replies, reply).await;
+            }
+            answer = question.verdict(&replies).map(|_| wait.answer(&replies));
+        }
+        let answer = answer.unwrap_or_else(|| wait.on_timeout())?;
+        Ok(Waited { answer: Known::Value(answer), grade: Grade::Observed, at_least: Duration::ZERO })
     }
 
     async fn ask(
@@ -206,54 +305,7 @@ impl World for LiveWorld {
         waiting: Waiting<'_>,
     ) -> Result<Vec<Reply>, ProviderError> {
         let Waiting { mut replies, desk, .. } = waiting;
-        // Once the person here has answered, it is for others to add what is still missing.
-        let mut here = true;
-        if question.verdict(&replies).is_none() {
-            on.emit(Event::Asked { id: on.id().to_owned(), question: question.clone() });
-        }
-        while question.verdict(&replies).is_none() {
-            let elsewhere = async {
-                loop {
-                    on.clock().sleep(LOOK_EVERY).await;
-                    if let Some(reply) = desk.heard().await {
-                        return reply;
-                    }
-                }
-            };
-            let answered = match desk.heard().await {
-                Some(reply) => Ok(reply),
-                None => tokio::select! {
-                    biased;
-                    reply = self.people.ask(on.id(), question), if here => {
-                        here = false;
-                        reply
-                    }
-                    reply = elsewhere, if desk.is_open() || !here => Ok(reply),
-                },
-            };
-            let mut reply = match answered {
-                Ok(reply) => reply,
-                // An approval is waited for: it is others who give it.
-                Err(_) if question.kind == QuestionKind::Approve && desk.is_open() => continue,
-                Err(error) => return Err(error),
-            };
-            reply.at.get_or_insert_with(|| on.clock().now());
-            if let Err(why) = question.admits(&reply, &replies) {
-                if !here && !desk.is_open() {
-                    return Err(ProviderError::terminal(codes::DENIED, why));
-                }
-                on.emit(Event::Note {
-                    id: on.id().to_owned(),
-                    level: NoteLevel::Note,
-                    text: format!("an answer by {} does not count: {why}", reply.by),
-                    replayed: false,
-                });
-                continue;
-            }
-            desk.replied(&reply).await;
-            on.emit(Event::Replied { id: on.id().to_owned(), reply: reply.clone() });
-            replies.push(reply);
-        }
+        self.hear_out(on, question, desk, &mut replies).await?;
         Ok(replies)
     }
 }
