@@ -213,7 +213,12 @@ mod tests {
             started_by: paused.started_by.clone(),
             since: paused.started_at,
         };
-        insta::assert_snapshot!(how_on(&paused, &[asked], &[lock], Theme::PLAIN), @"");
+        insta::assert_snapshot!(how_on(&paused, &[asked], &[lock], Theme::PLAIN), @"
+        ? waits for an answer: retire the old pool?
+          cutover approve web-k3fq7a retire/1:confirm
+        no other run can move traffic/web meanwhile
+        go on: cutover resume web-k3fq7a; undo: cutover rollback web-k3fq7a; give it up: cutover abandon web-k3fq7a
+        ");
         let over = run(RunStatus::Ended(RunOutcome::RolledBack));
         assert_eq!(how_on(&over, &[], &[], Theme::PLAIN), "");
     }

@@ -32,7 +32,8 @@ fn a_killed_run_leaves_a_journal_that_verifies_and_says_what_was_in_progress() {
     ▸ hold
       … sleep 10m
 
-    no end is recorded: it is still at work, or its process ended at or after [WHEN]
+    its process died at or after [WHEN]
+    go on: cutover resume test-[ID]; undo: cutover rollback test-[ID]; give it up: cutover abandon test-[ID]
     ");
     // The next run is not held up by it.
     lab.runbook("note(\"next\");");

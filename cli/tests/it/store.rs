@@ -188,7 +188,6 @@ fn a_full_disk_stops_the_run_before_the_next_change_and_with_space_it_goes_on() 
     // Nothing is changed that cannot be written down.
     let changes = ended.changes().len();
     assert!(changes > 2 && ended.events("applying").len() == changes, "{ended}");
-    lab.cutover(&["verify", "last", "--state-dir", "small"]).succeeded();
     // What was written is enough to go on with, on a disk with more room.
     for file in crate::harness::names(&lab.path("small")) {
         fs::create_dir_all(lab.path("large")).expect("a folder");

@@ -71,10 +71,20 @@ impl Kernel {
         begun: Option<Duration>,
         body: impl FnOnce() -> ScriptResult,
     ) -> ScriptResult {
+        if self.is_plan() {
+            let before = cursor::planned();
+            let value = self.guarded(cx, body)?;
+            let least = cursor::planned().saturating_sub(before);
+            if least <= span {
+                return Ok(value);
+            }
+            let text = format!("{what} takes at least {}, and may take {}", Span(least), Span(span));
+            return Err(self.throw(cx, RunError::new(codes::TIMEOUT, text)));
+        }
         self.within(cx, id, |part| {
             let over = CancellationToken::new();
             let _over = over.clone().drop_guard();
-            if !self.is_plan() && !self.replay_only {
+            if !self.replay_only {
                 let (kernel, part, over) = (Arc::clone(self), Arc::clone(part), over.clone());
                 let late = RunError::new(codes::TIMEOUT, format!("{what} did not end within {}", Span(span)));
                 self.handle.spawn(async move {
