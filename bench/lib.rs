@@ -5,13 +5,13 @@ use std::{
     fmt,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicI64, Ordering},
     },
 };
 
 use cutover_runtime::{
-    Bundle, Report, Runtime,
+    Bundle, Report, Runtime, Stop, Takeover,
     effect::{Change, On, Read},
     event::RunOutcome,
     journal::{SqliteStore, Store},
@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 /// A counter that changes move and reads look at.
 #[derive(Default)]
-struct Counter(AtomicI64);
+struct Counter(AtomicI64, Mutex<Option<Stop>>);
 
 #[derive(Serialize, Deserialize)]
 #[serde(transparent)]
@@ -84,7 +84,13 @@ impl Read for Look {
         vec![Target::new("bench", "counter")]
     }
 
-    async fn read(&self, _: &On) -> Result<i64, ProviderError> {
+    async fn read(&self, on: &On) -> Result<i64, ProviderError> {
+        if self.n < 0
+            && let Ok(mut stop) = counter(on)?.1.lock()
+            && let Some(stop) = stop.take()
+        {
+            stop.pause("the benchmark");
+        }
         Ok(self.n)
     }
 }
@@ -108,6 +114,7 @@ mod script {
 pub struct Bench {
     runtime: Runtime,
     tokio: tokio::runtime::Runtime,
+    counter: Arc<Counter>,
     /// The store.
     pub store: Arc<SqliteStore>,
 }
@@ -128,7 +135,8 @@ impl Bench {
         let tokio = tokio::runtime::Runtime::new().unwrap();
         let store = Arc::new(tokio.block_on(SqliteStore::open(folder)).unwrap());
         let mut providers = Providers::new("bench");
-        providers.extend(Arc::new(Counter::default()));
+        let counter = Arc::new(Counter::default());
+        providers.extend(Arc::clone(&counter));
         let mut module = Module::new();
         rhai::combine_with_exported_module!(&mut module, "bench", script);
         let runtime = Runtime::builder()
@@ -137,7 +145,7 @@ impl Bench {
             .limits(ScriptLimits { max_operations: u64::MAX, ..ScriptLimits::default() })
             .store(Arc::clone(&store) as Arc<dyn Store>)
             .build();
-        Self { runtime, tokio, store }
+        Self { runtime, tokio, counter, store }
     }
 
     /// Runs a script to its end.
@@ -151,6 +159,42 @@ impl Bench {
         let report = self.tokio.block_on(self.runtime.run(&bundle, &BTreeMap::new())).unwrap();
         assert_eq!(report.outcome, RunOutcome::Succeeded, "{:?}", report.error);
         report
+    }
+
+    /// Begins a run that is paused at its first `bench::look(-1)`.
+    ///
+    /// # Panics
+    /// It was not paused.
+    #[expect(clippy::unwrap_used, reason = "see above")]
+    pub fn begin(&self, script: &str) -> Report {
+        let bundle =
+            Bundle::single("bench.rhai", format!("const RUNBOOK = #{{ name: \"bench\" }};\n{script}"));
+        let stop = self.pausing();
+        let report = self.tokio.block_on(self.runtime.run_until(&bundle, &BTreeMap::new(), &stop)).unwrap();
+        assert_eq!(report.outcome, RunOutcome::Paused, "{:?}", report.error);
+        report
+    }
+
+    /// Takes up a paused run, up to the first effect that is not in its journal, where it is paused again.
+    ///
+    /// # Panics
+    /// It was not paused.
+    #[expect(clippy::unwrap_used, reason = "see above")]
+    pub fn resume(&self, run: &str) -> Report {
+        let stop = self.pausing();
+        self.tokio.block_on(async {
+            let run = self.store.find(run).await.unwrap().remove(0);
+            let report = self.runtime.resume(&run, Takeover::default(), &stop).await.unwrap();
+            assert_eq!(report.outcome, RunOutcome::Paused, "{:?}", report.error);
+            report
+        })
+    }
+
+    #[expect(clippy::unwrap_used, reason = "see above")]
+    fn pausing(&self) -> Stop {
+        let stop = Stop::default();
+        *self.counter.1.lock().unwrap() = Some(stop.clone());
+        stop
     }
 
     /// Answers a finished run from its journal again.

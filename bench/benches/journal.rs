@@ -65,5 +65,16 @@ fn replay(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, durable, reads, replay);
+fn resume(c: &mut Criterion) {
+    let folder = folder();
+    let bench = Bench::new(folder.path());
+    // What lies behind the last look is never reached: each time the run is paused there.
+    let run = bench.begin("for i in 0..100000 { bench::look(i); } for i in 1..1000 { bench::look(-i); }").run;
+    let mut group = c.benchmark_group("resume");
+    group.sample_size(10).throughput(Throughput::Elements(100_000));
+    group.bench_function("to the first effect behind 100,000", |b| b.iter(|| bench.resume(&run)));
+    group.finish();
+}
+
+criterion_group!(benches, durable, reads, replay, resume);
 criterion_main!(benches);

@@ -340,6 +340,9 @@ pub enum Event {
         id: String,
         /// Why.
         why: String,
+        /// Whether the journal had it already.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        replayed: bool,
     },
     /// A guard began to watch.
     GuardStarted {
@@ -347,6 +350,9 @@ pub enum Event {
         id: String,
         /// What it watches, for people.
         watching: Vec<String>,
+        /// Whether the journal had it already.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        replayed: bool,
     },
     /// A part of the script was stopped: by a guard, a deadline or a branch that failed.
     PartStopped {

@@ -390,7 +390,7 @@ impl Runtime {
             new_script: Mutex::new(new_script),
             handle: tokio::runtime::Handle::current(),
             policies: self.inner.policies.clone(),
-            budget: Budget::new(self.inner.limits),
+            budget: Budget::new(self.inner.limits, prepared.header.deadline.map(|span| span.0)),
             // Its own, so that an error can stop all branches.
             cancel: stop.child(),
             stop: stop.clone(),

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, io::stdout};
 
 use cutover_runtime::{
-    event::{Kind, Sink},
-    journal::{Entry, Record, history},
+    event::{Kind, RunOutcome, Sink},
+    journal::{Asked, Entry, Holder, Lock, Record, Run, RunStatus, history},
 };
 
 use crate::{
@@ -60,15 +60,20 @@ pub(super) async fn execute(args: &Show, global: &Global) -> Result<Exit, Refuse
         sink.event(event);
     }
     if !for_programs {
-        print(&open_end(&records, Theme::of(&stdout())));
+        let asked = store.asked(Some(&run.id)).await.map_err(failed)?;
+        let locks = store.locks().await.map_err(failed)?;
+        let theme = Theme::of(&stdout());
+        print(&open_end(&run, &records, theme));
+        print(&how_on(&run, &asked, &locks, theme));
     }
     Ok(Exit::Success)
 }
 
 /// What a person must know of a run without an end: that it has none, and what was being done when the journal stops.
-fn open_end(records: &[Record], theme: Theme) -> String {
-    let ended = |record: &Record| matches!(record.entry, Entry::RunEnded { .. });
-    let Some(last) = records.last().filter(|_| !records.iter().any(ended)) else { return String::new() };
+fn open_end(run: &Run, records: &[Record], theme: Theme) -> String {
+    let Some(last) = records.last().filter(|_| run.status == RunStatus::Running) else {
+        return String::new();
+    };
     let outcome = |record: &Record| matches!(record.entry, Entry::Outcome { .. });
     let over: BTreeSet<&str> = records.iter().filter(|record| outcome(record)).map(|r| &*r.id).collect();
     let begun = records.iter().filter(|record| !over.contains(&*record.id)).filter_map(|record| {
@@ -82,14 +87,56 @@ fn open_end(records: &[Record], theme: Theme) -> String {
         let doubt = format!("begun at {}: done, half done or not done", record.at);
         Some(format!("{mark} {what} ({doubt})\n"))
     });
-    let heading =
-        format!("no end is recorded: it is still at work, or its process ended at or after {}", last.at);
+    let heading = match &run.held {
+        Some(held) if run.is_alive() => {
+            let Holder { who, host, pid } = &held.by;
+            format!("at work: {who}, process {pid} on {host}")
+        }
+        _ => format!("its process died at or after {}", last.at),
+    };
     format!("\n{}\n{}", theme.paint(Tone::Warn, heading), begun.collect::<String>())
+}
+
+/// What a run waits for, what it holds, and how to go on with it.
+fn how_on(run: &Run, asked: &[Asked], locks: &[Lock], theme: Theme) -> String {
+    let mut lines = Vec::new();
+    for Asked { id, question, until, .. } in asked {
+        let mark = theme.paint(Tone::Active, symbol::ASK);
+        let by =
+            if question.rule.by.is_empty() { String::new() } else { format!(" by {}", question.rule.by) };
+        let until = until.map(|until| format!(", until {until}")).unwrap_or_default();
+        lines.push(format!("{mark} waits for an answer{by}{until}: {}", clean(&question.text)));
+        let choose = if question.choices.is_empty() {
+            String::new()
+        } else {
+            let names: Vec<&str> = question.choices.iter().map(|choice| &*choice.name).collect();
+            format!(" --choose {}", names.join("|"))
+        };
+        lines.push(format!("  cutover approve {} {id}{choose}", run.id));
+    }
+    if !run.status.can_go_on() || run.is_alive() {
+        return lines.iter().map(|line| format!("{line}\n")).collect();
+    }
+    let held: Vec<&str> = locks.iter().filter(|lock| lock.run == run.id).map(|lock| &*lock.target).collect();
+    if !held.is_empty() {
+        lines.push(format!("no other run can move {} meanwhile", held.join(", ")));
+    }
+    let id = &run.id;
+    let ways = match run.status {
+        RunStatus::Ended(RunOutcome::RollbackIncomplete) => {
+            format!("go on undoing: cutover rollback {id}; give it up: cutover abandon {id}")
+        }
+        _ => format!(
+            "go on: cutover resume {id}; undo: cutover rollback {id}; give it up: cutover abandon {id}"
+        ),
+    };
+    lines.push(theme.paint(Tone::Active, &ways).to_string());
+    lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use cutover_runtime::{event::RunOutcome, target::Target};
+    use cutover_runtime::target::Target;
 
     use super::*;
 
@@ -115,17 +162,59 @@ mod tests {
         record(id, serde_json::from_value(outcome).expect("an outcome"))
     }
 
+    fn run(status: RunStatus) -> Run {
+        Run {
+            id: "web-k3fq7a".into(),
+            runbook: "web".into(),
+            version: "1".into(),
+            environment: "production".into(),
+            params: serde_json::json!({}),
+            bundle: String::new(),
+            status,
+            epoch: 1,
+            started_by: "ana@desk".into(),
+            started_at: "2026-03-01T12:00:00Z".parse().expect("a time"),
+            ended_at: None,
+            held: None,
+        }
+    }
+
     #[test]
     fn a_change_without_an_outcome_is_shown_as_one_in_doubt() {
-        let mut records =
+        let records =
             vec![intent("a", "blue 100 -> blue 95"), outcome("a"), intent("b", "blue 95 -> blue 75")];
         assert_eq!(
-            open_end(&records, Theme::PLAIN),
-            "\nno end is recorded: it is still at work, or its process ended at or after 2026-03-01T12:00:00Z\n\
+            open_end(&run(RunStatus::Running), &records, Theme::PLAIN),
+            "\nits process died at or after 2026-03-01T12:00:00Z\n\
              ! traffic.shift web: blue 95 -> blue 75 (begun at 2026-03-01T12:00:00Z: done, half done or not done)\n"
         );
-        records
-            .push(record("", Entry::RunEnded { outcome: RunOutcome::Succeeded, error: None, elapsed_ms: 1 }));
-        assert_eq!(open_end(&records, Theme::PLAIN), "");
+        let ended = run(RunStatus::Ended(RunOutcome::Succeeded));
+        assert_eq!(open_end(&ended, &records, Theme::PLAIN), "");
+    }
+
+    #[test]
+    fn a_run_that_can_go_on_says_how_what_it_waits_for_and_what_it_holds() {
+        let paused = run(RunStatus::Ended(RunOutcome::Paused));
+        let question = cutover_runtime::effect::Question::new(
+            cutover_runtime::effect::QuestionKind::Confirm,
+            "retire the old pool?",
+        );
+        let asked = Asked {
+            run: paused.id.clone(),
+            id: "retire/1:confirm".into(),
+            question,
+            at: paused.started_at,
+            until: None,
+        };
+        let lock = Lock {
+            environment: "production".into(),
+            target: "traffic/web".into(),
+            run: paused.id.clone(),
+            started_by: paused.started_by.clone(),
+            since: paused.started_at,
+        };
+        insta::assert_snapshot!(how_on(&paused, &[asked], &[lock], Theme::PLAIN), @"");
+        let over = run(RunStatus::Ended(RunOutcome::RolledBack));
+        assert_eq!(how_on(&over, &[], &[], Theme::PLAIN), "");
     }
 }

@@ -3,7 +3,7 @@
 use std::{io::stdout, sync::Arc};
 
 use cutover_runtime::journal::{
-    Run, RunStatus, Store as Runs,
+    Run, RunStatus, Store as Runs, StoreError,
     record::{Broken, Chain},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -40,20 +40,24 @@ async fn migrate(place: &Place, global: &Global) -> Result<Exit, Refused> {
 }
 
 async fn check(place: &Place, global: &Global) -> Result<Exit, Refused> {
-    let (mut found, mut runs, mut records) = (Vec::new(), 0_usize, 0_u64);
+    let (mut found, mut runs, mut records) = (Vec::new(), 0_u64, 0_u64);
     if let Some(store) = place.look().await? {
         found = store.check().await.map_err(failed)?;
         for run in store.runs(u32::MAX).await.map_err(failed)? {
             runs += 1;
-            match verified(&*store, &run.id).await? {
-                Ok(n) => records += n,
-                Err(broken) => found.push(format!("{}: record {}: {}", run.id, broken.seq, broken.why)),
+            // One run that cannot be read is no reason not to look at the others.
+            match verified(&*store, &run.id).await {
+                Ok(Ok(n)) => records += n,
+                Ok(Err(broken)) => found.push(format!("{}: record {}: {}", run.id, broken.seq, broken.why)),
+                Err(error) => found.push(format!("{}: {error}", run.id)),
             }
-            // Whether it is there at all was looked at before.
-            if let Ok(Some(bundle)) = store.bundle(&run.bundle).await
-                && bundle.hash() != run.bundle
-            {
-                found.push(format!("{}: its scripts are not the ones that were run", run.id));
+            match store.bundle(&run.bundle).await {
+                Ok(Some(bundle)) if bundle.hash() != run.bundle => {
+                    found.push(format!("{}: its scripts are not the ones that were run", run.id));
+                }
+                // Whether it is there at all was looked at before.
+                Ok(_) => {}
+                Err(error) => found.push(format!("{}: {error}", run.id)),
             }
         }
     }
@@ -64,7 +68,8 @@ async fn check(place: &Place, global: &Global) -> Result<Exit, Refused> {
             json!({ "store": shown, "ok": ok, "runs": runs, "records": records, "found": found })
         )),
         Output::Human if ok => {
-            print(&format!("ok: nothing is damaged in {shown} ({runs} runs, {records} records)\n"))
+            let (runs, records) = (counted(runs, "run"), counted(records, "record"));
+            print(&format!("ok: nothing is damaged in {shown} ({runs}, {records})\n"));
         }
         Output::Human => {
             for line in &found {
@@ -77,10 +82,10 @@ async fn check(place: &Place, global: &Global) -> Result<Exit, Refused> {
 }
 
 /// Recomputes the chain of a run, page by page. Answers how many records it has.
-async fn verified(store: &dyn Runs, run: &str) -> Result<Result<u64, Broken>, Refused> {
+async fn verified(store: &dyn Runs, run: &str) -> Result<Result<u64, Broken>, StoreError> {
     let mut chain = Chain::default();
     loop {
-        let page = store.page(run, chain.seq).await.map_err(failed)?;
+        let page = store.page(run, chain.seq).await?;
         if page.is_empty() {
             return Ok(Ok(chain.seq));
         }
@@ -104,7 +109,7 @@ async fn prune(place: &Place, args: &Prune, global: &Global) -> Result<Exit, Ref
             Output::Human if rows.is_empty() => print("nothing would be removed\n"),
             Output::Human => {
                 print(&table::columns(&rows, Timestamp::now(), Theme::of(&stdout())));
-                print(&format!("{} would be removed\n", counted(rows.len() as u64)));
+                print(&format!("{} would be removed\n", counted(rows.len() as u64, "run")));
             }
         }
         return Ok(Exit::Success);
@@ -115,7 +120,9 @@ async fn prune(place: &Place, args: &Prune, global: &Global) -> Result<Exit, Ref
     };
     match global.output {
         Output::Json => print(&format!("{}\n", json!({ "store": place.describe(), "removed": removed }))),
-        Output::Human => print(&format!("ok: {} removed from {}\n", counted(removed), place.describe())),
+        Output::Human => {
+            print(&format!("ok: {} removed from {}\n", counted(removed, "run"), place.describe()))
+        }
     }
     Ok(Exit::Success)
 }
@@ -131,6 +138,6 @@ async fn old(store: &Arc<dyn Runs>, before: Timestamp) -> Result<Vec<RunRow>, Re
     Ok(runs.into_iter().filter(is_old).map(|run| RunRow::new(run, &[])).collect())
 }
 
-fn counted(runs: u64) -> String {
-    if runs == 1 { "1 run".to_owned() } else { format!("{runs} runs") }
+fn counted(n: u64, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }

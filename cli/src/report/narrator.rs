@@ -1,6 +1,6 @@
 //! The text of a run: which lines each event leaves behind.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use cutover_runtime::{
     effect::{QuestionKind, Reply},
@@ -26,6 +26,35 @@ pub(crate) struct Narrator {
     left: Vec<LeftOver>,
     /// Why effects failed, as far as it was said: once is enough.
     said: HashSet<String>,
+    shelf: Shelf,
+}
+
+/// Lines that only tell what the journal had already, when a run is taken up again: the last of them are shown.
+#[derive(Default)]
+struct Shelf {
+    last: VecDeque<Told>,
+    /// How many were put there.
+    all: usize,
+}
+
+/// A line that may not be needed.
+enum Told {
+    Lines(Vec<String>),
+    /// The end of an effect, with what its line begins with: most are never shown.
+    Effect(String, Box<Event>),
+}
+
+/// Lines of a shelf that are shown.
+const SHOWN: usize = 12;
+
+impl Shelf {
+    fn put(&mut self, told: Told) {
+        self.all += 1;
+        if self.last.len() == SHOWN {
+            self.last.pop_front();
+        }
+        self.last.push_back(told);
+    }
 }
 
 impl Narrator {
@@ -40,6 +69,7 @@ impl Narrator {
             undoing: None,
             left: Vec::new(),
             said: HashSet::default(),
+            shelf: Shelf::default(),
         }
     }
 
@@ -60,6 +90,46 @@ impl Narrator {
 
     /// The lines that an event leaves behind, painted, without line ends.
     pub(crate) fn event(&mut self, envelope: &Envelope) -> Vec<String> {
+        if !self.replaying && is_replayed(&envelope.event) {
+            let told = match &envelope.event {
+                event @ Event::EffectEnded { id, .. } => {
+                    Told::Effect(self.margin(id), Box::new(event.clone()))
+                }
+                _ => Told::Lines(self.told(envelope)),
+            };
+            self.shelf.put(told);
+            return Vec::new();
+        }
+        let mut lines = self.from_the_shelf();
+        lines.extend(self.told(envelope));
+        lines
+    }
+
+    /// What the journal had, as far as it is shown.
+    fn from_the_shelf(&mut self) -> Vec<String> {
+        let Shelf { last, all } = std::mem::take(&mut self.shelf);
+        let mut lines = Vec::new();
+        let more = all - last.len();
+        if more > 0 {
+            let text = format!("  {} more from the journal", count(more, "line"));
+            lines.push(
+                Line::default().and(Tone::Dim, symbol::OUTPUT).and(Tone::Dim, text).paint(self.theme, ""),
+            );
+        }
+        for told in last {
+            match told {
+                Told::Lines(told) => lines.extend(told),
+                Told::Effect(margin, event) => lines.extend(
+                    effect::ended(&event, None, None, false)
+                        .iter()
+                        .map(|line| line.paint(self.theme, &margin)),
+                ),
+            }
+        }
+        lines
+    }
+
+    fn told(&mut self, envelope: &Envelope) -> Vec<String> {
         match &envelope.event {
             Event::RunStarted { runbook, version, environment, mode, params } => {
                 *self = Self { replaying: *mode == Mode::Replay, ..Self::new(self.theme) };
@@ -71,20 +141,20 @@ impl Narrator {
                 let line = Line::new(Tone::Active, symbol::RUN)
                     .and(Tone::Strong, what)
                     .and(Tone::Plain, format!(" by {by}"))
-                    .and(Tone::Dim, format!(", taken up {epoch} times"));
+                    .and(Tone::Dim, format!(", runner {epoch}"));
                 vec![line.paint(self.theme, "")]
             }
             Event::Settled { id, text, .. } => {
                 let line = Line::new(Tone::Warn, symbol::WARN).and(Tone::Plain, format!("in doubt: {text}"));
                 vec![line.paint(self.theme, &self.margin(id))]
             }
-            Event::NoReturn { id, why } => {
+            Event::NoReturn { id, why, .. } => {
                 let line = Line::new(Tone::Warn, symbol::WARN)
                     .and(Tone::Strong, "point of no return")
                     .and(Tone::Plain, format!(": {why}"));
                 vec![line.paint(self.theme, &self.margin(id))]
             }
-            Event::GuardStarted { id, watching } => {
+            Event::GuardStarted { id, watching, .. } => {
                 let line = Line::new(Tone::Active, symbol::STEP)
                     .and(Tone::Strong, "guard")
                     .and(Tone::Plain, format!(" {}", watching.join("; ")));
@@ -302,6 +372,19 @@ impl Narrator {
         }
         lines
     }
+}
+
+/// Whether an event only tells what the journal had already.
+fn is_replayed(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::StepStarted { replayed: true, .. }
+            | Event::StepEnded { replayed: true, .. }
+            | Event::EffectEnded { replayed: true, .. }
+            | Event::Note { replayed: true, .. }
+            | Event::NoReturn { replayed: true, .. }
+            | Event::GuardStarted { replayed: true, .. }
+    )
 }
 
 /// A reply in words: `yes, by alice: looks good`.

@@ -153,13 +153,13 @@ impl Draft {
                 };
                 self.line(id, line, None);
             }
-            Event::NoReturn { id, why } => {
+            Event::NoReturn { id, why, .. } => {
                 let line = Line::new(Tone::Warn, symbol::WARN)
                     .and(Tone::Strong, "point of no return")
                     .and(Tone::Plain, format!(": {why}"));
                 self.line(id, line, None);
             }
-            Event::GuardStarted { id, watching } => {
+            Event::GuardStarted { id, watching, .. } => {
                 let line = Line::new(Tone::Active, symbol::STEP)
                     .and(Tone::Strong, "guard")
                     .and(Tone::Plain, format!(" {}", watching.join("; ")));

@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn programs_get_one_object_a_line() {
         let rows = [run("01K3A", "blue-green 1.0.0", "succeeded", None)];
-        assert_snapshot!(json(&rows), @r#"{"run":"01K3A","runbook":"blue-green 1.0.0","environment":"sandbox","state":"succeeded","started":"2026-03-01T11:48:00Z","elapsed_ms":null,"started_by":"ana@ops1"}"#);
+        assert_snapshot!(json(&rows), @r#"{"run":"01K3A","runbook":"blue-green 1.0.0","environment":"sandbox","state":"succeeded","alive":true,"waits_for":[],"started":"2026-03-01T11:48:00Z","elapsed_ms":null,"started_by":"ana@ops1"}"#);
         assert_eq!(json(&[target("db/main", None)]).matches("check").count(), 0);
     }
 }

@@ -8,6 +8,7 @@ mod harness;
 mod hostile;
 mod input;
 mod interrupt;
+mod later;
 mod migrations;
 mod outside;
 mod params;

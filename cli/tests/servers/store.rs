@@ -47,10 +47,17 @@ fn a_run_is_kept_in_a_database_and_shown_verified_and_removed_from_there() {
     let checked = one(&cutover.run(&["store", "check", "--output", "json"]).exits(0));
     assert_eq!((&checked["ok"], &checked["runs"]), (&true.into(), &1.into()));
 
+    let backup = cutover.folder.join("runs.dump");
+    database.dump("cutover", &backup);
+    let restored = database.another();
+    restored.restore(&backup);
+
     database.ask("UPDATE cutover.records SET body = body || ' ' WHERE seq = 9");
     cutover.run(&["verify", &run]).exits(1).says(&["record 9: its hash does not match"]);
     cutover.run(&["store", "check"]).exits(1).says(&["damaged: ", "record 9: its hash does not match"]);
     cutover.run(&["show", "last"]).exits(0);
+    cutover.run(&["verify", "last", "--store", &restored.url()]).exits(0);
+    cutover.run(&["store", "check", "--store", &restored.url()]).exits(0).says(&["(1 run, "]);
 
     thread::sleep(Duration::from_millis(1100));
     cutover

@@ -21,7 +21,6 @@ pub(super) mod script {
     pub fn point_of_no_return(cx: NativeCallContext<'_>, why: &str) -> ScriptResult<()> {
         let kernel = Kernel::of(&cx)?;
         let id = cursor::next("point_of_no_return");
-        kernel.no_return(&id, why);
         let entry = Entry::NoReturn { why: why.to_owned() };
         let what = format!("point of no return: {why}");
         kernel.register(&cx, Mark::NoReturn, &entry, id, what, Undoing::NoReturn(why.to_owned()))

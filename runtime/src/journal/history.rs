@@ -86,8 +86,8 @@ fn event(record: &Record, changes: usize) -> Option<Event> {
         }
         Entry::Resumed { by, epoch, rollback } => Event::Resumed { by, epoch, rollback },
         Entry::Doubt { found, text } => Event::Settled { id, found, text },
-        Entry::NoReturn { why } => Event::NoReturn { id, why },
-        Entry::GuardStarted { watching } => Event::GuardStarted { id, watching },
+        Entry::NoReturn { why } => Event::NoReturn { id, why, replayed: false },
+        Entry::GuardStarted { watching } => Event::GuardStarted { id, watching, replayed: false },
         Entry::Stopped { error } => Event::PartStopped { id, error },
         Entry::Registered { .. } | Entry::Passed {} | Entry::Looked { .. } => return None,
     })

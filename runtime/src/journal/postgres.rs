@@ -102,11 +102,8 @@ impl PostgresStore {
     /// The URL is wrong, the server cannot be reached or refuses, or the store was written by a newer version.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
         let store = Self::at(url)?;
-        if store.version().await? < schema::VERSION {
-            tried!(store.link.first_tries(Work::Long), |connection, _| schema::migrate(connection).await)
-                .await?;
-        }
-        Ok(store)
+        let version = store.version().await?;
+        store.brought_on(version).await
     }
 
     /// The store at a URL, for looking only. `None`: there is none yet.
@@ -114,8 +111,20 @@ impl PostgresStore {
     /// # Errors
     /// As [`PostgresStore::connect`].
     pub async fn look(url: &str) -> Result<Option<Self>, StoreError> {
-        let there = Self::at(url)?.version().await? > 0;
-        if there { Self::connect(url).await.map(Some) } else { Ok(None) }
+        let store = Self::at(url)?;
+        match store.version().await? {
+            0 => Ok(None),
+            version => store.brought_on(version).await.map(Some),
+        }
+    }
+
+    /// The same, with tables of this version.
+    async fn brought_on(self, version: i64) -> Result<Self, StoreError> {
+        if version < schema::VERSION {
+            let tries = self.link.first_tries(Work::Long);
+            tried!(tries, |connection, _| schema::migrate(connection).await).await?;
+        }
+        Ok(self)
     }
 
     /// Which database a URL means, for people: without user and password.

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     effect::Reply,
     error::{RunError, codes},
-    event::Kind,
+    event::{Kind, RunOutcome},
 };
 
 /// What the journal knows about one effect.
@@ -96,15 +96,21 @@ struct Known {
     effects: HashMap<String, Recorded>,
     /// How many of them do not belong to a rollback.
     open: usize,
-    marks: HashMap<String, Vec<(Mark, u64, Timestamp)>>,
+    marks: HashMap<String, Vec<(Mark, u64, Duration)>>,
     replies: HashMap<String, Vec<Reply>>,
     looked: HashMap<String, Looked>,
     /// What stopped parts of the script.
     stopped: HashMap<String, RunError>,
     /// Why undoing began.
     undoing: Option<RunError>,
+    /// Undoing has come to an end before, and left something.
+    left_over: bool,
+    /// Why a person ended the run, if it was not taken up again.
+    aborted: Option<RunError>,
     /// When the last record was added.
-    last: Timestamp,
+    last: Option<Timestamp>,
+    /// For how long the run had been worked on by then.
+    worked: Duration,
     /// Whether records may still arrive.
     reading: bool,
     failed: Option<RunError>,
@@ -245,19 +251,19 @@ impl Replay {
             .hint("a script must do the same between effects each time it runs: no input but parameters and effects"))
     }
 
-    /// Takes a mark: its place, and when it was made. Blocks until it has arrived, or all have.
+    /// Takes a mark: its place, and for how long the run had been worked on then. Blocks until it has arrived, or all have.
     ///
     /// # Errors
     /// Why the journal cannot be read.
-    pub(crate) fn take_mark(&self, id: &str, mark: Mark) -> Result<Option<(u64, Timestamp)>, RunError> {
+    pub(crate) fn take_mark(&self, id: &str, mark: Mark) -> Result<Option<(u64, Duration)>, RunError> {
         self.until(|known| {
             let marks = known.marks.get_mut(id)?;
             let found = marks.iter().position(|(made, ..)| *made == mark)?;
-            let (_, seq, at) = marks.remove(found);
+            let (_, seq, worked) = marks.remove(found);
             if marks.is_empty() {
                 known.marks.remove(id);
             }
-            Some((seq, at))
+            Some((seq, worked))
         })
     }
 
@@ -277,12 +283,29 @@ impl Replay {
         self.at_the_end(|known| known.undoing.clone())
     }
 
-    /// When the last record was added. Blocks until everything was read.
+    /// Whether undoing has come to an end before and left something: what failed then is tried again. Blocks until everything was
+    /// read.
     ///
     /// # Errors
     /// Why the journal cannot be read.
-    pub(crate) fn last(&self) -> Result<Timestamp, RunError> {
-        self.at_the_end(|known| known.last)
+    pub(crate) fn left_over(&self) -> Result<bool, RunError> {
+        self.at_the_end(|known| known.left_over)
+    }
+
+    /// Why a person ended the run, if it stands like that. Blocks until everything was read.
+    ///
+    /// # Errors
+    /// Why the journal cannot be read.
+    pub(crate) fn aborted(&self) -> Result<Option<RunError>, RunError> {
+        self.at_the_end(|known| known.aborted.clone())
+    }
+
+    /// For how long the run has been worked on, not counting the time when nobody did. Blocks until everything was read.
+    ///
+    /// # Errors
+    /// Why the journal cannot be read.
+    pub(crate) fn worked(&self) -> Result<Duration, RunError> {
+        self.at_the_end(|known| known.worked)
     }
 
     /// Takes how far a wait got, and what people answered. To be asked once its intent is known to have no outcome.
@@ -350,8 +373,13 @@ impl Known {
     }
 
     fn add(&mut self, Read { seq, at, id, entry }: Read) {
-        self.last = at;
-        let mut mark = |id, mark| self.marks.entry(id).or_default().push((mark, seq, at));
+        // Before it was taken up, nobody worked on it; and a clock may have been set back.
+        if let Some(last) = self.last.filter(|_| !matches!(entry, Entry::Resumed { .. })) {
+            self.worked += Duration::try_from(at.duration_since(last)).unwrap_or_default();
+        }
+        self.last = Some(at);
+        let worked = self.worked;
+        let mut mark = |id, mark| self.marks.entry(id).or_default().push((mark, seq, worked));
         match entry {
             Entry::Intent { kind, effect, print, input, from, to, .. } => {
                 let moved = from.zip(to).map(|(from, to)| Moved { from, to });
@@ -393,11 +421,12 @@ impl Known {
             Entry::RollbackStarted { error, .. } => {
                 self.undoing.get_or_insert(error);
             }
+            Entry::RunEnded { outcome: RunOutcome::Aborted, error, .. } => self.aborted = error,
+            Entry::Resumed { .. } => self.aborted = None,
+            Entry::RollbackEnded { left } => self.left_over = !left.is_empty(),
             Entry::Doubt { .. }
-            | Entry::RollbackEnded { .. }
             | Entry::RunEnded { .. }
-            | Entry::Paused { .. }
-            | Entry::Resumed { .. } => {}
+            | Entry::Paused { .. } => {}
         }
     }
 }

@@ -268,7 +268,8 @@ pub trait Store: Send + Sync {
     async fn request(&self, run: &str, request: &Request) -> Result<(), StoreError>;
 
     /// Appends records that follow the last one of the run. With `durable`, they and all before them survive a power failure
-    /// once this returns. Refused if the run's epoch is not `epoch`: another runner has taken it over.
+    /// once this returns, also where there are no records. Refused if the run's epoch is not `epoch`: another runner has taken it
+    /// over.
     async fn append(
         &self,
         run: &str,

@@ -304,7 +304,7 @@ impl Kernel {
 
     /// Whether this runner has no more business with an effect that broke off with that error.
     pub(super) fn is_over(&self, error: &RunError) -> bool {
-        error.is_pause() || error.is(codes::LOST)
+        error.is_pause() || error.is(codes::LOST) || error.is(codes::ABORTED)
     }
 
     pub(super) async fn look_again(

@@ -33,8 +33,9 @@ impl Kernel {
         self.stopped().map_err(|error| self.throw(cx, error))?;
         let id = cursor::next("guard");
         let watching: Vec<String> = watches.iter().map(|watch| watch.describe()).collect();
-        self.keep_once(&id, Mark::GuardStarted, &Entry::GuardStarted { watching: watching.clone() });
-        self.emit(Event::GuardStarted { id: id.clone(), watching });
+        let entry = Entry::GuardStarted { watching: watching.clone() };
+        let replayed = self.keep_once(&id, Mark::GuardStarted, &entry).replayed;
+        self.emit(Event::GuardStarted { id: id.clone(), watching, replayed });
         self.within(cx, &id, |part| {
             let over = CancellationToken::new();
             let _over = over.clone().drop_guard();
@@ -67,7 +68,7 @@ impl Kernel {
         id: &str,
         what: &str,
         span: Duration,
-        begun: Option<jiff::Timestamp>,
+        begun: Option<Duration>,
         body: impl FnOnce() -> ScriptResult,
     ) -> ScriptResult {
         self.within(cx, id, |part| {
@@ -79,10 +80,9 @@ impl Kernel {
                 self.handle.spawn(async move {
                     let work = async {
                         kernel.goes_live().await;
-                        let passed =
-                            begun.zip(kernel.replay.last().ok()).map_or(Duration::ZERO, |(begun, last)| {
-                                Duration::try_from(last.duration_since(begun)).unwrap_or_default()
-                            });
+                        let passed = begun
+                            .zip(kernel.replay.worked().ok())
+                            .map_or(Duration::ZERO, |(begun, worked)| worked.saturating_sub(begun));
                         kernel.shared.clock.sleep(span.saturating_sub(passed)).await;
                     };
                     tokio::select! {

@@ -256,11 +256,6 @@ impl Kernel {
         self.emit(Event::Note { id, level, text: text.to_owned(), replayed });
     }
 
-    /// Tells of a point of no return.
-    pub(crate) fn no_return(&self, id: &str, why: &str) {
-        self.emit(Event::NoReturn { id: id.to_owned(), why: why.to_owned() });
-    }
-
     /// Puts something on the undo stack, unless undoing has begun.
     pub(crate) fn push_undo(&self, entry: UndoEntry) {
         if !self.is_rolling_back() {
@@ -279,14 +274,21 @@ impl Kernel {
         doing: Undoing,
     ) -> ScriptResult<()> {
         self.stopped().map_err(|error| self.throw(cx, error))?;
+        let mut replayed = false;
         let seq = match self.replay.take_mark(&id, mark) {
-            Ok(Some((seq, _))) => seq,
+            Ok(Some((seq, _))) => {
+                replayed = true;
+                seq
+            }
             Ok(None) => {
                 self.may_begin().map_err(|error| self.throw(cx, error))?;
                 self.keep(&id, entry)
             }
             Err(error) => return Err(self.throw(cx, error)),
         };
+        if let Undoing::NoReturn(why) = &doing {
+            self.emit(Event::NoReturn { id: id.clone(), why: why.clone(), replayed });
+        }
         self.push_undo(UndoEntry { seq, id, what, doing });
         Ok(())
     }

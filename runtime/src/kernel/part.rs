@@ -159,7 +159,9 @@ impl Kernel {
 
     /// What the journal says about it, once it has been read to its end.
     fn frontier(&self) -> Result<(), RunError> {
-        if let Some(error) = self.replay.undoing()?.or_else(|| self.only_undo.clone()) {
+        let aborted = if self.replay_only { self.replay.aborted()? } else { None };
+        let undoing = self.replay.undoing()?.or_else(|| self.only_undo.clone());
+        if let Some(error) = undoing.or(aborted) {
             let told = inside(&error);
             self.end_with(error);
             return Err(told);
@@ -172,7 +174,10 @@ impl Kernel {
                 return Err(inside(&error));
             }
         }
-        self.live.cancel();
+        if !self.live.is_cancelled() {
+            self.budget.worked_before(self.replay.worked()?);
+            self.live.cancel();
+        }
         Ok(())
     }
 

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::{Call, Kernel, lock};
 use crate::{
     error::{RunError, codes},
@@ -29,8 +27,8 @@ pub(super) enum Past {
 pub(crate) struct Kept {
     /// It was in the journal already.
     pub(crate) replayed: bool,
-    /// Since when.
-    pub(crate) at: Option<Timestamp>,
+    /// For how long the run had been worked on then.
+    pub(crate) at: Option<Duration>,
 }
 
 impl Kernel {
@@ -79,6 +77,11 @@ impl Kernel {
             return Ok(Past::New);
         }
         match self.replay.take(&call.id, call.kind, call.effect, &call.print, &call.input)? {
+            Some(Recorded { outcome: Some(Ended { outcome: Outcome::Failed { .. }, .. }), .. })
+                if self.is_rolling_back() && !self.replay_only && self.replay.left_over()? =>
+            {
+                Ok(Past::New)
+            }
             Some(Recorded { outcome: Some(ended), .. }) => Ok(Past::Ended(ended)),
             Some(Recorded { intent: Some(intent), .. }) if !self.replay_only => Ok(Past::Doubt(intent)),
             _ => {
@@ -239,6 +242,7 @@ fn leaves_open(kind: Kind, outcome: &Outcome) -> bool {
     let Outcome::Failed { error, happened } = outcome else { return false };
     error.is_pause()
         || error.is(codes::LOST)
+        || error.is(codes::ABORTED)
         || (error.is(codes::STOPPED) && happened.is_none() && matches!(kind, Kind::Read | Kind::Wait))
 }
 

@@ -24,6 +24,9 @@ pub struct Header {
     /// Whom to ask.
     #[serde(default)]
     pub owner: Option<String>,
+    /// Longest time that a run may take, not counting the time when nobody works on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Span>,
     /// Parameters by name.
     #[serde(default)]
     pub params: BTreeMap<String, Param>,

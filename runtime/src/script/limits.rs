@@ -2,7 +2,10 @@
 
 use std::{
     cell::Cell,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -75,10 +78,14 @@ pub(crate) struct Budget {
     /// What was done is being undone, which takes the time it takes.
     undoing: AtomicBool,
     started: std::time::Instant,
+    /// The run's own deadline.
+    deadline: Option<Duration>,
+    /// For how long other runners worked on the run before.
+    earlier: OnceLock<Duration>,
 }
 
 impl Budget {
-    pub(crate) fn new(limits: ScriptLimits) -> Self {
+    pub(crate) fn new(limits: ScriptLimits, deadline: Option<Duration>) -> Self {
         let base_memory = limits.memory.map_or(0, |memory| memory());
         Self {
             limits,
@@ -86,7 +93,18 @@ impl Budget {
             base_memory: AtomicU64::new(base_memory),
             undoing: AtomicBool::new(false),
             started: std::time::Instant::now(),
+            deadline,
+            earlier: OnceLock::new(),
         }
+    }
+
+    /// Counts what other runners took, once that is known.
+    pub(crate) fn worked_before(&self, span: Duration) {
+        let _ = self.earlier.set(span);
+    }
+
+    fn longest(&self) -> Duration {
+        self.deadline.map_or(self.limits.max_wall_time, |deadline| deadline.min(self.limits.max_wall_time))
     }
 
     /// Gives the closures of a rollback as much again.
@@ -132,15 +150,23 @@ impl Budget {
 
     /// The error for a run that has taken too long.
     pub(crate) fn out_of_time(&self) -> RunError {
-        let max = crate::quantity::Span(self.limits.max_wall_time);
-        RunError::new(codes::LIMIT, format!("the run took longer than {max}"))
-            .hint("raise limits.max_wall_time")
+        let longest = self.longest();
+        let error = RunError::new(
+            codes::LIMIT,
+            format!("the run took longer than {}", crate::quantity::Span(longest)),
+        );
+        if longest < self.limits.max_wall_time {
+            error.hint("that is the `deadline` in the header of the script")
+        } else {
+            error.hint("raise limits.max_wall_time")
+        }
     }
 
     /// How long the run may still take; nothing while it is being undone.
     pub(crate) fn time_left(&self) -> Option<Duration> {
         let undoing = self.undoing.load(Ordering::Relaxed);
-        (!undoing).then(|| self.limits.max_wall_time.saturating_sub(self.started.elapsed()))
+        let taken = || self.started.elapsed() + self.earlier.get().copied().unwrap_or_default();
+        (!undoing).then(|| self.longest().saturating_sub(taken()))
     }
 
     /// The error for a run that has taken too long, if it has.

@@ -196,3 +196,38 @@ fn two_runs_cannot_move_one_target_until_the_first_is_over_or_abandoned() {
     let report = other.run(r#"lab::set("a", 2);"#);
     assert_eq!(report.outcome, RunOutcome::Succeeded, "{:?}", report.error);
 }
+
+#[test]
+fn a_run_ends_at_the_deadline_of_its_header_and_is_undone() {
+    let lab = Lab::new();
+    let bundle = cutover_runtime::Bundle::single(
+        "lab.rhai",
+        r#"const RUNBOOK = #{ name: "lab", deadline: "50ms" }; lab::set("a", 1); sleep("1m");"#,
+    );
+    let report = lab.tokio.block_on(lab.runtime().run(&bundle, &std::collections::BTreeMap::new())).unwrap();
+    assert_eq!(report.outcome, RunOutcome::RolledBack, "{report:?}");
+    let error = report.error.unwrap();
+    assert_eq!((error.code.as_str(), &*error.message), ("limit", "the run took longer than 50ms"));
+    assert!(error.hints[0].contains("deadline"), "{error:?}");
+    assert_eq!(lab.level("a"), 0);
+}
+
+#[test]
+fn time_in_which_nobody_worked_on_a_run_does_not_count_for_its_steps() {
+    let lab = Lab::new();
+    let stop = lab.stop.clone();
+    let script = r#"step("soak", #{ timeout: "400ms" }, || { lab::set("a", 1); lab::look("b"); sleep("250ms"); lab::set("b", 1); });"#;
+    let report = thread::scope(|scope| {
+        scope.spawn(move || {
+            thread::sleep(Duration::from_millis(100));
+            stop.pause("ana");
+        });
+        lab.run(script)
+    });
+    assert_eq!(report.outcome, RunOutcome::Paused, "{report:?}");
+    thread::sleep(Duration::from_millis(500));
+    let run = lab.tokio.block_on(lab.store.find(&report.run)).unwrap().remove(0);
+    let report =
+        lab.tokio.block_on(lab.runtime().resume(&run, Takeover::default(), &Stop::default())).unwrap();
+    assert_eq!(report.outcome, RunOutcome::Succeeded, "{:?}", report.error);
+}

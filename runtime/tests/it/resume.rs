@@ -379,3 +379,18 @@ fn an_action_in_doubt_is_undone_with_the_rest_once_a_person_says_that_it_happene
         assert_eq!(lab.log().iter().any(|line| line == "unring unseen"), undone, "{:?}", lab.log());
     }
 }
+
+#[test]
+fn a_closure_that_failed_is_called_again_by_the_next_rollback() {
+    let lab = Lab::new();
+    lab.fault("c", [Fault::None, Fault::Terminal]);
+    let report =
+        lab.run(r#"lab::set("a", 1); lab::set("c", 5); on_rollback(|| { lab::ring("undo"); lab::set("c", 2); }); fail("no");"#);
+    assert_eq!(report.outcome, RunOutcome::RollbackIncomplete);
+    let run = found(&lab, &report.run);
+    let back =
+        lab.tokio.block_on(lab.runtime().roll_back(&run, Takeover::default(), &Stop::default())).unwrap();
+    assert_eq!(back.outcome, RunOutcome::RolledBack, "{back:?}");
+    assert_eq!(lab.lamps.board().rings.len(), 1, "what it did before is not done again");
+    assert_eq!(["a", "c"].map(|lamp| lab.level(lamp)), [0, 0]);
+}

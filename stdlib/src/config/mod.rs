@@ -13,6 +13,7 @@ use std::{
 };
 
 use cutover_runtime::{
+    effect::Role,
     error::{Frame, RunError, did_you_mean},
     provider::Providers,
     quantity::{Size, Span},
@@ -104,6 +105,7 @@ pub struct Config {
     store: Option<Store>,
     state_dir: Option<PathBuf>,
     limits: Limits,
+    roles: BTreeMap<String, Role>,
 }
 
 /// Where runs are kept, or where to find out.
@@ -174,6 +176,7 @@ impl Config {
             store: None,
             state_dir: None,
             limits: Limits::default(),
+            roles: BTreeMap::new(),
         }
     }
 
@@ -234,6 +237,11 @@ impl Config {
     /// Limits on one run.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Who has which role, for approvals.
+    pub fn roles(&self) -> &BTreeMap<String, Role> {
+        &self.roles
     }
 
     /// All environments in the order of the file; `sandbox` is always among them.

@@ -1,8 +1,11 @@
 //! From the tree of the file to a [`Config`]: which keys there are, and what they hold.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use cutover_runtime::error::{RunError, did_you_mean};
+use cutover_runtime::{
+    effect::Role,
+    error::{RunError, did_you_mean},
+};
 use serde_json::{Number, Value as Json};
 use toml_edit::{Item, Key, Table, TableLike, Value};
 
@@ -27,7 +30,7 @@ struct Reader<'e> {
 
 impl Reader<'_> {
     fn config(&mut self, root: &Table) -> Config {
-        const KEYS: [&str; 5] = ["default_env", "store", "state_dir", "limits", "env"];
+        const KEYS: [&str; 6] = ["default_env", "store", "state_dir", "limits", "roles", "env"];
         let mut config = Config { file: Arc::clone(&self.file), default_env: None, ..Config::sandbox() };
         let mut default_at = None;
         config.environments.clear();
@@ -41,6 +44,7 @@ impl Reader<'_> {
                 "store" => config.store = self.store(key, item),
                 "state_dir" => config.state_dir = self.text(&path, item).map(|text| self.beside(&text)),
                 "limits" => config.limits = self.limits(key, item),
+                "roles" => config.roles = self.roles(item),
                 "env" => config.environments = self.environments(item),
                 noun if NOUNS.iter().any(|(known, _)| *known == noun) => {
                     let error =
@@ -108,6 +112,26 @@ impl Reader<'_> {
                 Limits::default()
             }
         }
+    }
+
+    fn roles(&mut self, item: &Item) -> BTreeMap<String, Role> {
+        let Some(table) = item.as_table_like() else {
+            self.wrong(&["roles"], item, "a table of roles, such as [roles.release-manager]");
+            return BTreeMap::new();
+        };
+        let mut roles = BTreeMap::new();
+        for (key, item) in pairs(table) {
+            let path = ["roles", key.get()];
+            let Some(table) = self.table(&path, key, item) else { continue };
+            let home = Home { path: path.map(str::to_owned).into(), offset: start(key) };
+            match decode::<Role>(&self.file, &home, &copied(table, None)) {
+                Ok(role) => {
+                    roles.insert(key.get().to_owned(), role);
+                }
+                Err(error) => self.errors.push(error),
+            }
+        }
+        roles
     }
 
     fn environments(&mut self, item: &Item) -> Vec<Environment> {

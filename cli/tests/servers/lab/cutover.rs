@@ -171,7 +171,9 @@ impl Running {
 
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
-        drop(self.child.kill());
+        if self.is_running() {
+            self.signal(Signal::SIGKILL);
+        }
         drop(self.child.wait());
         drop(self.reading.take().map(JoinHandle::join));
     }

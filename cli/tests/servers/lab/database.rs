@@ -84,6 +84,13 @@ impl Database {
         )
     }
 
+    /// Writes a schema into a file, as the guide says.
+    pub(crate) fn dump(&self, schema: &str, file: &Path) {
+        let mut dump = program("pg_dump");
+        dump.args(["--format", "custom", "--schema", schema, "-d", &self.url(), "--file"]).arg(file);
+        checked("pg_dump", dump.output());
+    }
+
     /// Restores a backup into this database.
     pub(crate) fn restore(&self, file: &Path) {
         let mut restore = program("pg_restore");

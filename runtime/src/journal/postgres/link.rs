@@ -273,8 +273,7 @@ fn remedy(failure: &Failure) -> Remedy {
         return match error {
             // A certificate that is not trusted arrives as data that is not valid; a name may be looked up in vain for a while.
             sqlx::Error::Io(e) if e.kind() == std::io::ErrorKind::InvalidData => Remedy::None,
-            sqlx::Error::Io(_) => Remedy::Reconnect,
-            sqlx::Error::Protocol(_) if !connecting => Remedy::Reconnect,
+            sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => Remedy::Reconnect,
             _ => Remedy::None,
         };
     };

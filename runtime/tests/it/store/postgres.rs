@@ -26,6 +26,9 @@ use super::{
     server::{Server, number, shared, sql},
 };
 
+/// The page of the guide that says which rights a user needs.
+const GUIDE: &str = include_str!("../../../../docs/src/guide/stores.md");
+
 /// A database that is dropped with this.
 pub(super) struct Scratch {
     server: String,
@@ -171,11 +174,10 @@ async fn a_user_with_the_rights_that_the_guide_lists_can_run_and_one_without_is_
     let error = refused(&scratch.url_as(&runner)).await;
     assert!(error.message.contains("permission denied") && error.hints.len() == 1, "{error:?}");
     // … and needs no more than this to run.
-    let grants = format!(
-        "GRANT USAGE ON SCHEMA cutover TO {runner}, {viewer};
-         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA cutover TO {runner};
-         GRANT SELECT ON ALL TABLES IN SCHEMA cutover TO {viewer}"
-    );
+    let blocks = GUIDE.split("\n```sql\n").skip(1).filter_map(|rest| rest.split_once("\n```\n"));
+    let grants: String = blocks.map(|(block, _)| block).filter(|block| block.starts_with("GRANT")).collect();
+    assert!(grants.contains("cutover_runner") && grants.contains("cutover_viewer"));
+    let grants = grants.replace("cutover_runner", &runner).replace("cutover_viewer", &viewer);
     sql(&scratch.url(), &grants).await;
     let store = PostgresStore::connect(&scratch.url_as(&runner)).await.unwrap();
     begin(&store, "r").await;
@@ -188,6 +190,8 @@ async fn a_user_with_the_rights_that_the_guide_lists_can_run_and_one_without_is_
     begin(&store, "s").await;
     let looking = PostgresStore::look(&scratch.url_as(&viewer)).await.unwrap().unwrap();
     assert_eq!(looking.runs(5).await.unwrap().len(), 1);
+    assert_eq!(looking.check().await, Ok(vec![]));
+    assert_eq!(looking.records("s").await, Ok(vec![]));
     let error = looking.append("s", 1, &chain(1, 1), true).await.unwrap_err();
     assert!(error.message.contains("permission denied"), "{error}");
     sql(&scratch.url(), &format!("DROP OWNED BY {runner}; DROP OWNED BY {viewer}")).await;

@@ -126,3 +126,13 @@ fn a_key_can_be_asked_for_its_place() {
     assert_eq!(place(&["env", "production", "params", "hold"]), Some((variable, 0, 0)));
     assert_eq!(place(&["env", "production", "params", "nope"]), None);
 }
+
+#[test]
+fn roles_have_members_and_say_whether_the_starter_may_answer() {
+    let config = parse(
+        "[roles.release-manager]\nmembers = [\"ana\", \"bo\"]\n[roles.ops]\nmembers = [\"cy\"]\nmay_be_starter = true",
+    );
+    let roles = config.roles();
+    assert_eq!(roles["release-manager"].members, ["ana", "bo"]);
+    assert!(!roles["release-manager"].may_be_starter && roles["ops"].may_be_starter);
+}

@@ -10,7 +10,7 @@ fn unknown_keys_are_named_with_the_closest_known_one() {
     check("defualt_env = \"a\"", "1:1 defualt_env: unknown key `defualt_env` (did you mean `default_env`?)");
     check(
         "\n  zzz = 1",
-        "2:3 zzz: unknown key `zzz` (keys here: default_env, store, state_dir, limits, env)",
+        "2:3 zzz: unknown key `zzz` (keys here: default_env, store, state_dir, limits, roles, env)",
     );
     check(
         "[env.a]\nprotectd = true",
@@ -19,6 +19,10 @@ fn unknown_keys_are_named_with_the_closest_known_one() {
     check(
         "[limits]\nmax_memry = \"1MiB\"",
         "2:1 limits.max_memry: unknown key `max_memry` (did you mean `max_memory`?)",
+    );
+    check(
+        "[roles.ops]\nmember = [\"ana\"]",
+        "2:1 roles.ops.member: unknown key `member` (did you mean `members`?)",
     );
 }
 

@@ -370,9 +370,9 @@ async fn undo_runs_the_other_command() {
     assert!(effect.undoable());
     let output = effect.perform(&on).await.expect("allowed");
     assert!(Path::new(&file).exists());
-    effect.undo(&on, &output).await.expect("undone");
+    effect.undo(&on, Some(&output)).await.expect("undone");
     assert!(!Path::new(&file).exists());
-    let error = effect.undo(&on, &output).await.expect_err("nothing there any more");
+    let error = effect.undo(&on, Some(&output)).await.expect_err("nothing there any more");
     assert!(error.message.contains("exited with 1"), "{error}");
 }
 

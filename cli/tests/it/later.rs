@@ -1,0 +1,211 @@
+//! Runs that are taken up again, answered, stopped and given up from another shell.
+
+use std::time::Duration;
+
+use insta::assert_snapshot;
+use nix::sys::signal::Signal;
+
+use crate::harness::{Lab, Running};
+
+const STORY: &str = r#"
+    step("first", || { traffic::shift("web", "green", 5); db::migrate("main"); });
+    let seen = traffic::weights("web").green;
+    on_rollback(|| note(`green had ${seen}`));
+    guard(#{ metric: "web.error_rate", above: "50%", every: "200ms" }, || {
+        step("soak", || sleep("3s"));
+        step("more", || traffic::shift("web", "green", 50));
+    });
+    approve("retire the old pool?", #{ by: "ops", timeout: "30m" });
+    traffic::shift("web", "green", 100);
+"#;
+
+fn killed_in_the_soak(lab: &Lab) {
+    let running = lab.start(&mut lab.command(&["run", "run.rhai", "--output", "json"]));
+    running.wait_for("\"effect\":\"sleep\"");
+    std::thread::sleep(Duration::from_millis(300));
+    running.signal(Signal::SIGKILL);
+    assert_eq!(running.wait().code, 128 + 9);
+}
+
+fn waits_for_an_answer(lab: &Lab) {
+    loop {
+        let runs = lab.runs();
+        let waits = runs.first().and_then(|run| run["waits_for"].as_array());
+        if waits.is_some_and(|waits| !waits.is_empty()) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_run_that_was_killed_is_shown_as_died_resumed_approved_and_rolled_back() {
+    let lab = Lab::with(STORY);
+    killed_in_the_soak(&lab);
+    assert_eq!((&lab.runs()[0]["state"], &lab.runs()[0]["alive"]), (&"running".into(), &false.into()));
+    let shown = lab.cutover(&["runs"]).succeeded().stdout;
+    assert!(shown.contains("died"), "{shown}");
+    let shown = lab.cutover(&["show", "last"]).succeeded().stdout;
+    assert!(shown.contains("its process died") && shown.contains("go on: cutover resume test-"), "{shown}");
+
+    let resumed: Running = lab.start(&mut lab.command(&["resume", "last", "--output", "json"]));
+    waits_for_an_answer(&lab);
+    let shown = lab.cutover(&["runs"]).succeeded().stdout;
+    assert!(shown.contains("retire the old pool? (by ops, 30m left)") || shown.contains("29m"), "{shown}");
+    lab.cutover(&["approve", "last", "nowhere"]).exits_with(1).complains("no-answer");
+    let said = lab.cutover(&["approve", "last", "--as", "ana", "--comment", "fine"]).succeeded().stdout;
+    assert_eq!(said, "yes to \"retire the old pool?\", by ana\n");
+    let ended = resumed.wait().succeeded();
+    assert_eq!(
+        ended.changes(),
+        [
+            "traffic.shift blue 100, green 0 -> blue 95, green 5",
+            "db.migrate no migrations -> 0001, 0002, 0003",
+            "traffic.shift blue 95, green 5 -> blue 50, green 50",
+            "traffic.shift blue 50, green 50 -> blue 0, green 100",
+        ]
+    );
+    assert!(ended.took < Duration::from_secs(20), "it waited for what was left");
+    lab.cutover(&["verify", "last"]).succeeded();
+    lab.cutover(&["resume", "last"]).exits_with(1).complains("not-resumable");
+
+    let back = lab.cutover(&["rollback", "last"]).succeeded();
+    for line in [
+        "green had 5",
+        "db.migrate main: 0001, 0002, 0003 -> no migrations",
+        "blue 95, green 5 -> blue 100, green 0",
+    ] {
+        assert!(back.stdout.contains(line), "{line}: {back}");
+    }
+    assert_eq!(lab.runs()[0]["state"], "rolled_back");
+    lab.cutover(&["rollback", "last"]).exits_with(1).complains("not-resumable");
+}
+
+#[test]
+fn what_is_resumed_says_where_it_comes_from() {
+    let lab =
+        Lab::with(r#"step("first", || traffic::shift("web", "green", 5)); sleep("10m"); note("never");"#);
+    let running = lab.start(&mut lab.command(&["run", "run.rhai", "--output", "json"]));
+    running.wait_for("\"effect\":\"sleep\"");
+    lab.cutover(&["pause", "last"]).succeeded();
+    running.wait().exits_with(5);
+    assert_snapshot!(lab.cutover(&["rollback", "last"]), @"
+    exit 0
+    ----- stdout
+    ▶ test 0 in sandbox, run test-[ID]
+    ▶ taken up to be rolled back by tester@[HOST], runner 2
+    ▸ first
+      ~ traffic.shift web: blue 100, green 0 -> blue 95, green 5 (from the journal)
+    ✓ first
+
+    ↩ rolling back, 1 to undo: tester@[HOST] asked for the run to be rolled back
+      ~ traffic.shift web: blue 95, green 5 -> blue 100, green 0
+
+    rolled back after [TIME], 1 undone
+    ");
+    assert_snapshot!(lab.cutover(&["show", "last"]), @"
+    exit 0
+    ----- stdout
+    test-[ID]  test 0  sandbox  by tester@[HOST]  [WHEN]
+    ▶ test 0 in sandbox, run test-[ID]
+    ▸ first
+      ~ traffic.shift web: blue 100, green 0 -> blue 95, green 5
+    ✓ first
+    … sleep 10m
+
+    paused after [TIME]: run test-[ID] can go on: tester@[HOST] paused the run
+    ▶ taken up to be rolled back by tester@[HOST], runner 2
+
+    ↩ rolling back, 1 to undo: tester@[HOST] asked for the run to be rolled back
+      ~ traffic.shift web: blue 95, green 5 -> blue 100, green 0
+
+    rolled back after [TIME], 1 undone
+    ");
+}
+
+#[test]
+fn an_approval_that_is_denied_elsewhere_rolls_back() {
+    let lab = Lab::with(r#"traffic::shift("web", "green", 5); approve("go on?");"#);
+    let running = lab.start(&mut lab.command(&["run", "run.rhai", "--output", "json"]));
+    waits_for_an_answer(&lab);
+    lab.cutover(&["deny", "last", "--as", "bo", "--comment", "errors in the logs"]).succeeded();
+    let ended = running.wait().exits_with(3).complains("denied");
+    assert!(ended.stderr.contains("bo denied \\\"go on?\\\": errors in the logs"), "{ended}");
+    lab.cutover(&["approve", "last"]).exits_with(1).complains("no-answer");
+}
+
+#[test]
+fn a_step_by_hand_is_answered_with_evidence() {
+    let lab = Lab::with(
+        r#"let done = manual("silence the pager"); note(`${done.evidence.len()} things by ${done.by}`);"#,
+    );
+    let running = lab.start(&mut lab.command(&["run", "run.rhai", "--wait", "--output", "json"]));
+    waits_for_an_answer(&lab);
+    let picture = lab.path("picture.png");
+    std::fs::write(&picture, "pixels").expect("written");
+    let link = "https://wiki.example.com/changes/42";
+    lab.cutover(&["approve", "last", "--as", "ana", "--link", link, "--file", "picture.png"]).succeeded();
+    let ended = running.wait().succeeded();
+    assert!(ended.stdout.contains("2 things by ana"), "{ended}");
+    let shown = lab.cutover(&["show", "last"]).succeeded().stdout;
+    assert!(shown.contains(link) && shown.contains("picture.png (sha256 "), "{shown}");
+    lab.cutover(&["approve", "last", "--file", "nowhere.png"]).exits_with(1);
+}
+
+#[test]
+fn a_run_is_paused_aborted_and_abandoned_from_another_shell() {
+    let lab = Lab::with(r#"traffic::shift("web", "green", 5); sleep("10m");"#);
+    for (word, code, state) in [("pause", 5, "paused"), ("abort", 6, "aborted")] {
+        let running = lab.start(&mut lab.command(&["run", "run.rhai", "--output", "json"]));
+        running.wait_for("\"effect\":\"sleep\"");
+        lab.cutover(&["resume", "last"]).exits_with(1).complains("not-resumable").says("take-over");
+        lab.cutover(&["abandon", "last"]).exits_with(1).complains("not-resumable");
+        let said = lab.cutover(&[word, "last"]).succeeded().stdout;
+        assert!(said.ends_with(&format!(": {state}\n")), "{said}");
+        let ended = running.wait().exits_with(code);
+        assert_eq!(ended.changes().len(), 1, "nothing is undone");
+        assert_eq!(lab.runs()[0]["state"], state);
+        lab.cutover(&[word, "last"]).exits_with(1).complains("not-resumable");
+    }
+    lab.cutover(&["rollback", "last"]).succeeded();
+    let lab = Lab::with(STORY);
+    killed_in_the_soak(&lab);
+    let said = lab.cutover(&["abandon", "last"]).succeeded().stdout;
+    assert!(said.contains("is abandoned"), "{said}");
+    assert_eq!(lab.runs()[0]["state"], "aborted");
+    lab.cutover(&["abandon", "last"]).exits_with(1).complains("not-resumable");
+    lab.cutover(&["verify", "last"]).succeeded();
+}
+
+#[test]
+fn another_script_goes_on_only_where_it_agrees_with_what_was_done() {
+    let lab = Lab::with(r#"traffic::shift("web", "green", 5); sleep("10m"); fail("a mistake");"#);
+    let running = lab.start(&mut lab.command(&["run", "run.rhai", "--output", "json"]));
+    running.wait_for("\"effect\":\"sleep\"");
+    lab.cutover(&["pause", "last"]).succeeded();
+    running.wait().exits_with(5);
+    lab.write("other.rhai", r#"const RUNBOOK = #{ name: "test" }; traffic::shift("web", "green", 7);"#);
+    let refused = lab
+        .cutover(&["resume", "last", "--from-new-script", "other.rhai"])
+        .exits_with(5)
+        .complains("diverged");
+    assert!(refused.stderr.contains("journal:") && refused.stderr.contains("script:"), "{refused}");
+    lab.write("mended.rhai", r#"const RUNBOOK = #{ name: "test" }; traffic::shift("web", "green", 5); traffic::shift("web", "green", 100);"#);
+    let ended = lab.cutover(&["resume", "last", "--from-new-script", "mended.rhai"]);
+    ended.complains("diverged");
+    lab.write(
+        "mended.rhai",
+        r#"const RUNBOOK = #{ name: "test" }; traffic::shift("web", "green", 5); sleep("10m");"#,
+    );
+    let resumed = lab.start(&mut lab.command(&[
+        "resume",
+        "last",
+        "--from-new-script",
+        "mended.rhai",
+        "--output",
+        "json",
+    ]));
+    resumed.wait_for("\"effect\":\"sleep\"");
+    lab.cutover(&["pause", "last"]).succeeded();
+    resumed.wait().exits_with(5);
+}
