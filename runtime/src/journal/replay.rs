@@ -424,9 +424,7 @@ impl Known {
             Entry::RunEnded { outcome: RunOutcome::Aborted, error, .. } => self.aborted = error,
             Entry::Resumed { .. } => self.aborted = None,
             Entry::RollbackEnded { left } => self.left_over = !left.is_empty(),
-            Entry::Doubt { .. }
-            | Entry::RunEnded { .. }
-            | Entry::Paused { .. } => {}
+            Entry::Doubt { .. } | Entry::RunEnded { .. } | Entry::Paused { .. } => {}
         }
     }
 }
