@@ -125,12 +125,18 @@ impl Plot {
         if self.exit == 3 || self.later {
             assert_eq!(wanted.weights, Balancer::first());
         }
+        let undoing = if self.exit == 3 { undoing_begins(&first.records()) } else { [0; 2] };
         drop(first);
-        self.with_worlds(|world, place, n| self.die(world, place, n, &wanted));
+        self.with_worlds(undoing, |world, place, n| self.die(world, place, n, &wanted));
     }
 
-    /// Lets `die` die at each place, for `n` = 1, 2, 3 …, until it comes to its end before.
-    fn with_worlds(&self, die: impl Fn(&World, &str, u32) -> Option<(Decisions, u32)> + Sync) {
+    /// Lets `die` die at each place, for `n` = 1, 2, 3 …, until it comes to its end before. Before the number in `undoing`, for
+    /// writes and for applies, only now and then: runs that succeed die there as well.
+    fn with_worlds(
+        &self,
+        undoing: [u32; 2],
+        die: impl Fn(&World, &str, u32) -> Option<(Decisions, u32)> + Sync,
+    ) {
         let begun = Instant::now();
         let worlds: Vec<World> = (0..WORLDS).map_while(|_| World::start(self.store)).collect();
         if worlds.is_empty() {
@@ -144,7 +150,8 @@ impl Plot {
             while !over.iter().all(|over| over.load(Ordering::Relaxed)) {
                 let turn = turn.fetch_add(1, Ordering::Relaxed);
                 let (place, n) = (turn as usize % PLACES.len(), (turn / 4 + 1) * self.each);
-                if over[place].load(Ordering::Relaxed) {
+                let seldom = n < undoing[place / 2] && !(n / self.each).is_multiple_of(4);
+                if seldom || over[place].load(Ordering::Relaxed) {
                     continue;
                 }
                 match catch_unwind(AssertUnwindSafe(|| die(world, PLACES[place], n))) {
@@ -163,6 +170,15 @@ impl Plot {
         });
         tally.tell(self, begun);
     }
+}
+
+/// How many writes, at the least, and how many applies there are before a run begins to undo what it did.
+fn undoing_begins(records: &[Value]) -> [u32; 2] {
+    let forward = records.iter().take_while(|record| !record["entry"]["rollback_started"].is_object());
+    let intents: Vec<&Value> =
+        forward.map(|record| &record["entry"]["intent"]).filter(|intent| intent.is_object()).collect();
+    let applies = intents.iter().filter(|intent| intent["kind"] != "wait");
+    [intents.len(), applies.count()].map(|n| u32::try_from(n).expect("a small number"))
 }
 
 #[derive(Default)]
@@ -205,7 +221,7 @@ impl Tally {
         drop(std::io::stderr().write_all(line.as_bytes()));
         let shown: Vec<&str> = failures.iter().take(3).map(String::as_str).collect();
         assert!(failures.is_empty(), "{} of {points} failed:\n{}", failures.len(), shown.join("\n\n"));
-        assert!(points > 80 / plot.each, "only {points} places to die");
+        assert!(points > 50 / plot.each, "only {points} places to die");
     }
 }
 
@@ -233,7 +249,7 @@ fn a_run_that_a_guard_stops_killed_anywhere_is_undone_as_if_nobody_had_died() {
 
 #[test]
 fn a_run_that_a_branch_stops_killed_anywhere_is_undone_as_if_nobody_had_died() {
-    Plot { name: "a run that a branch stops", end: "branch", exit: 3, each: 2, ..RUN }.everywhere();
+    Plot { name: "a run that a branch stops", end: "branch", exit: 3, each: 3, ..RUN }.everywhere();
 }
 
 #[test]
@@ -245,7 +261,7 @@ fn a_later_rollback_killed_anywhere_is_gone_on_with_by_another() {
 #[test]
 fn a_dead_run_can_be_rolled_back_from_wherever_it_died() {
     let plot = Plot { name: "a dead run, rolled back", each: 2, ..RUN };
-    plot.with_worlds(|world, place, n| {
+    plot.with_worlds([0; 2], |world, place, n| {
         plot.begin(world);
         let done = plot.act(&dying(&world.cutover, place, n));
         if done.code != KILLED {
@@ -274,7 +290,7 @@ fn an_approval_is_given_once_whoever_dies_around_it() {
     let Some(first) = World::start(plot.store) else { return };
     let wanted = plot.undisturbed(&first);
     drop(first);
-    plot.with_worlds(|world, place, n| {
+    plot.with_worlds([0; 2], |world, place, n| {
         plot.begin(world);
         let mut bob = Approver::default();
         let done = bob.attend(world, &dying(&world.cutover, place, n), &["run", "story.rhai"]);

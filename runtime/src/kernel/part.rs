@@ -151,6 +151,7 @@ impl Kernel {
         if !self.replay.is_empty() || self.only_undo.is_some() {
             self.frontier()?;
         }
+        self.go_live()?;
         if let Some(error) = lock(&self.state.fatal).clone() {
             return Err(inside(&error));
         }
@@ -177,6 +178,11 @@ impl Kernel {
                 return Err(inside(&error));
             }
         }
+        Ok(())
+    }
+
+    /// From now on there is something new: guards watch, deadlines count.
+    pub(super) fn go_live(&self) -> Result<(), RunError> {
         if !self.live.is_cancelled() {
             self.budget.worked_before(self.replay.worked()?);
             self.live.cancel();

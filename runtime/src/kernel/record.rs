@@ -74,6 +74,7 @@ impl Kernel {
     pub(super) fn past(&self, call: &Call) -> Result<Past, RunError> {
         if self.replay.is_empty() && !self.replay_only && self.only_undo.is_none() {
             // Whether it may begin was asked a moment ago.
+            self.go_live()?;
             return Ok(Past::New);
         }
         match self.replay.take(&call.id, call.kind, call.effect, &call.print, &call.input)? {

@@ -394,3 +394,20 @@ fn a_closure_that_failed_is_called_again_by_the_next_rollback() {
     assert_eq!(lab.lamps.board().rings.len(), 1, "what it did before is not done again");
     assert_eq!(["a", "c"].map(|lamp| lab.level(lamp)), [0, 0]);
 }
+
+#[test]
+fn a_guard_watches_again_where_a_run_died_in_a_sleep() {
+    let lab = Lab::new();
+    let script = r#"
+        lab::set("a", 1);
+        lab::guard("c", 3, || { for i in 0..50 { lab::look("a"); } sleep("1m"); });
+    "#;
+    let run = run_and_die(&lab, script, Kill::AfterAppend(1)).unwrap();
+    lab.lamps.board().lamps.insert("c".into(), 9);
+    let begun = std::time::Instant::now();
+    let report = again(&lab, &run);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(10), "nobody watched");
+    assert_eq!(report.outcome, RunOutcome::RolledBack, "{report:?}");
+    assert_eq!(report.error.map(|error| error.code.as_str().to_owned()), Some("guard-breached".into()));
+    assert_eq!(lab.level("a"), 0);
+}
