@@ -87,6 +87,8 @@ pub struct Replay {
 struct Shared {
     known: Mutex<Known>,
     arrived: Condvar,
+    /// Somebody waits for what has not arrived.
+    asked: Condvar,
     /// Everything has been read and answered: asking is in vain.
     over: AtomicBool,
 }
@@ -113,8 +115,19 @@ struct Known {
     worked: Duration,
     /// Whether records may still arrive.
     reading: bool,
+    /// How many threads wait for some.
+    waiting: usize,
     failed: Option<RunError>,
 }
+
+/// Pages that are read before they are decoded.
+const PAGES: usize = 4;
+
+/// Effects that are read before anybody asked for them, so that a long journal does not fill the memory.
+const AHEAD: usize = 20_000;
+
+/// How often a reader that is far ahead looks whether it still is.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 impl Shared {
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -135,7 +148,7 @@ impl Replay {
     pub(crate) fn read(store: Arc<dyn Store>, run: &str, last: u64) -> Self {
         let replay = Self::default();
         replay.shared.known().reading = true;
-        let (send, receive) = std::sync::mpsc::channel::<Result<Vec<Sealed>, RunError>>();
+        let (send, mut receive) = tokio::sync::mpsc::channel::<Result<Vec<Sealed>, RunError>>(PAGES);
         let run = run.to_owned();
         tokio::spawn(async move {
             let mut after = 0;
@@ -147,26 +160,31 @@ impl Replay {
                 }
                 let end = page.as_ref().ok().and_then(|page| page.last()).map(|record| record.seq);
                 // Nobody receives any more: something wrong was found.
-                let heard = send.send(page.map_err(RunError::from)).is_ok();
+                let heard = send.send(page.map_err(RunError::from)).await.is_ok();
                 let Some(end) = end.filter(|_| heard) else { return };
                 after = end;
             }
-            let _ = send.send(Ok(Vec::new()));
+            let _ = send.send(Ok(Vec::new())).await;
         });
         let shared = Arc::clone(&replay.shared);
         // Decoding on a thread of its own, while the store reads the next page.
         std::thread::spawn(move || {
             let mut chain = Chain::default();
             let mut complete = false;
-            let read = receive.into_iter().try_for_each(|page| {
+            let mut pages = std::iter::from_fn(|| receive.blocking_recv());
+            let read = pages.try_for_each(|page| {
                 let page = page?;
                 // The end is told: a reader that was broken off must not pass for it.
                 complete = page.is_empty();
                 let records = decode(page, &mut chain)?;
                 let mut known = shared.known();
                 records.into_iter().for_each(|record| known.add(record));
-                drop(known);
                 shared.arrived.notify_all();
+                // Far enough ahead of the script, unless it waits for something that comes later.
+                while known.effects.len() > AHEAD && known.waiting == 0 && Arc::strong_count(&shared) > 1 {
+                    (known, _) =
+                        shared.asked.wait_timeout(known, LOOK_AGAIN).unwrap_or_else(PoisonError::into_inner);
+                }
                 Ok(())
             });
             let read = read.and_then(|()| {
@@ -210,7 +228,10 @@ impl Replay {
             if !known.reading {
                 return known.failed.clone().map_or(Ok(None), Err);
             }
+            known.waiting += 1;
+            self.shared.asked.notify_one();
             known = self.shared.arrived.wait(known).unwrap_or_else(PoisonError::into_inner);
+            known.waiting -= 1;
         }
     }
 

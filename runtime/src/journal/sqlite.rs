@@ -21,9 +21,9 @@ use super::{
 };
 use crate::{effect::Reply, script::Bundle};
 
-const SCHEMA_VERSION: i64 = 1;
-
-const SCHEMA: &str = "
+/// What each version of the schema adds to the one before. Written once, never changed: files of every version are around.
+const SCHEMA: [&str; 2] = [
+    "
 CREATE TABLE bundles (
     hash  TEXT PRIMARY KEY,
     files TEXT NOT NULL
@@ -39,12 +39,23 @@ CREATE TABLE runs (
     epoch       INTEGER NOT NULL,
     started_by  TEXT NOT NULL,
     started_ms  INTEGER NOT NULL,
-    ended_ms    INTEGER,
-    holder      TEXT,
-    beat_ms     INTEGER NOT NULL,
-    request     TEXT
+    ended_ms    INTEGER
 ) WITHOUT ROWID;
 CREATE INDEX runs_by_start ON runs (started_ms);
+CREATE TABLE records (
+    run   TEXT NOT NULL,
+    seq   INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    id    TEXT NOT NULL,
+    body  TEXT NOT NULL,
+    hash  BLOB NOT NULL,
+    PRIMARY KEY (run, seq)
+) WITHOUT ROWID;
+",
+    "
+ALTER TABLE runs ADD COLUMN holder TEXT;
+ALTER TABLE runs ADD COLUMN beat_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE runs ADD COLUMN request TEXT;
 CREATE TABLE locks (
     environment TEXT NOT NULL,
     target      TEXT NOT NULL,
@@ -67,16 +78,8 @@ CREATE TABLE answers (
     reply TEXT NOT NULL,
     PRIMARY KEY (run, id, n)
 ) WITHOUT ROWID;
-CREATE TABLE records (
-    run   TEXT NOT NULL,
-    seq   INTEGER NOT NULL,
-    at_ms INTEGER NOT NULL,
-    id    TEXT NOT NULL,
-    body  TEXT NOT NULL,
-    hash  BLOB NOT NULL,
-    PRIMARY KEY (run, seq)
-) WITHOUT ROWID;
-";
+",
+];
 
 /// Most records in one statement; each takes six parameters of SQLite's 32,766.
 const BATCH: usize = 1000;
@@ -166,15 +169,16 @@ impl SqliteStore {
             .fetch_one(&mut connection)
             .await
             .map_err(|e| self.broken(&e))?;
-        if version > SCHEMA_VERSION {
+        let newest = i64::try_from(SCHEMA.len()).unwrap_or(i64::MAX);
+        if version > newest {
             return Err(StoreError::new(format!(
                 "{} was written by a newer version of Cutover",
                 self.path.display()
             ))
             .hint("use that version, or another state directory"));
         }
-        if version == 0 {
-            if look {
+        if version < newest {
+            if look && version == 0 {
                 // Somebody is just creating it, or the file is empty: no runs yet either way.
                 tracing::debug!(path = %self.path.display(), "store has no schema yet");
             }
@@ -184,9 +188,10 @@ impl SqliteStore {
                 .fetch_one(&mut *transaction)
                 .await
                 .map_err(|e| self.broken(&e))?;
-            if now == 0 {
-                sqlx::raw_sql(SCHEMA).execute(&mut *transaction).await.map_err(|e| self.broken(&e))?;
-                sqlx::raw_sql("PRAGMA user_version = 1")
+            // Somebody else may have done it meanwhile.
+            for (step, to) in SCHEMA.iter().zip(1..).skip(usize::try_from(now).unwrap_or(usize::MAX)) {
+                sqlx::raw_sql(*step).execute(&mut *transaction).await.map_err(|e| self.broken(&e))?;
+                sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PRAGMA user_version = {to}")))
                     .execute(&mut *transaction)
                     .await
                     .map_err(|e| self.broken(&e))?;
