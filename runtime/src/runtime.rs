@@ -66,6 +66,7 @@ struct Inner {
     limits: ScriptLimits,
     params: BTreeMap<String, Value>,
     roles: Arc<BTreeMap<String, Role>>,
+    clock: Arc<dyn Clock>,
     started_by: String,
 }
 
@@ -123,6 +124,7 @@ impl Runtime {
                 limits: ScriptLimits::default(),
                 params: BTreeMap::new(),
                 roles: Arc::default(),
+                clock: Arc::new(SystemClock::default()),
                 started_by: "unknown".to_owned(),
             },
         }
@@ -206,7 +208,7 @@ impl Runtime {
                 status: RunStatus::Running,
                 epoch: 1,
                 started_by: self.inner.started_by.clone(),
-                started_at: jiff::Timestamp::now(),
+                started_at: self.inner.clock.now(),
                 ended_at: None,
                 held: None,
             };
@@ -353,7 +355,7 @@ impl Runtime {
             new_script,
             started_by,
         } = part;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let clock = Arc::clone(&self.inner.clock);
         let vault = Arc::<Vault>::default();
         let emitter =
             Emitter::new(&run, Arc::clone(&self.inner.sinks), Arc::clone(&clock), Arc::clone(&vault));
@@ -650,6 +652,13 @@ impl Builder {
     #[must_use]
     pub fn roles(mut self, roles: BTreeMap<String, Role>) -> Self {
         self.inner.roles = Arc::new(roles);
+        self
+    }
+
+    /// Sets where the time of runs comes from. Without, it is the machine's.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.inner.clock = clock;
         self
     }
 

@@ -231,3 +231,31 @@ fn time_in_which_nobody_worked_on_a_run_does_not_count_for_its_steps() {
         lab.tokio.block_on(lab.runtime().resume(&run, Takeover::default(), &Stop::default())).unwrap();
     assert_eq!(report.outcome, RunOutcome::Succeeded, "{:?}", report.error);
 }
+
+#[test]
+fn a_clock_that_was_set_back_or_forth_makes_nothing_happen_twice_and_no_wait_shorter_than_it_is() {
+    for (off, at_least) in [(-3600, 300), (3600, 0)] {
+        let lab = Lab::new();
+        let stop = lab.stop.clone();
+        let script =
+            r#"lab::set("a", 1); step("soak", #{ timeout: "10s" }, || sleep("300ms")); lab::set("b", 1);"#;
+        let report = thread::scope(|scope| {
+            scope.spawn(move || {
+                thread::sleep(Duration::from_millis(150));
+                stop.pause("ana");
+            });
+            lab.run(script)
+        });
+        assert_eq!(report.outcome, RunOutcome::Paused, "{report:?}");
+        lab.off.store(off, std::sync::atomic::Ordering::Relaxed);
+        let run = lab.tokio.block_on(lab.store.find(&report.run)).unwrap().remove(0);
+        let begun = std::time::Instant::now();
+        let report =
+            lab.tokio.block_on(lab.runtime().resume(&run, Takeover::default(), &Stop::default())).unwrap();
+        assert_eq!(report.outcome, RunOutcome::Succeeded, "{off}: {:?}", report.error);
+        assert!(begun.elapsed() >= Duration::from_millis(at_least), "{off}: {:?}", begun.elapsed());
+        assert_eq!(lab.log(), ["a 0 -> 1", "b 0 -> 1"]);
+        let records = lab.tokio.block_on(lab.store.records(&report.run)).unwrap();
+        cutover_runtime::journal::record::verify(&records).unwrap();
+    }
+}

@@ -519,6 +519,29 @@ pub struct Lab {
     pub policy: Option<Arc<dyn Policy>>,
     pub limits: cutover_runtime::script::ScriptLimits,
     pub stop: Stop,
+    /// How far the wall clock is off, in seconds.
+    pub off: Arc<std::sync::atomic::AtomicI64>,
+}
+
+/// The machine's clock, set wrong.
+struct Wrong {
+    inner: cutover_runtime::clock::SystemClock,
+    off: Arc<std::sync::atomic::AtomicI64>,
+}
+
+impl cutover_runtime::clock::Clock for Wrong {
+    fn now(&self) -> jiff::Timestamp {
+        let off = self.off.load(std::sync::atomic::Ordering::Relaxed);
+        self.inner.now() + jiff::SignedDuration::from_secs(off)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.inner.monotonic()
+    }
+
+    fn sleep(&self, span: Duration) -> cutover_runtime::clock::BoxFuture<'_, ()> {
+        self.inner.sleep(span)
+    }
 }
 
 pub const HEADER: &str = "const RUNBOOK = #{ name: \"lab\" };\n";
@@ -546,6 +569,7 @@ impl Lab {
             policy: None,
             limits,
             stop: Stop::default(),
+            off: Arc::default(),
         }
     }
 
@@ -566,6 +590,10 @@ impl Lab {
             .providers(providers)
             .store(store)
             .limits(self.limits)
+            .clock(Arc::new(Wrong {
+                inner: cutover_runtime::clock::SystemClock::default(),
+                off: Arc::clone(&self.off),
+            }))
             .roles(crate::people::roles())
             .started_by("starter@lab")
             .sink(Arc::new(move |event: &Envelope| events.lock().unwrap().push(event.clone())));
