@@ -52,7 +52,8 @@ fn without_haproxy_a_run_says_exactly_what_is_left_and_how_to_undo_it() {
     // What it says is so: the schema is still the new one, and traffic may be anywhere.
     assert_eq!(world.database.tables(), "_cutover_migrations customers orders");
     world.haproxy.restart();
-    // What it says to do can be done, in that order, and brings back what was.
+    // What it says to do can be done, in that order, and brings back what was; once the run is given up, which has the targets.
+    world.cutover.run(&["abandon", "last"]).exits(0);
     world.cutover.write(
         "by-hand.rhai",
         "const RUNBOOK = #{ name: \"by-hand\" };\n\
@@ -95,6 +96,7 @@ fn after_kill_9_between_changes_the_journal_is_whole_and_says_what_haproxy_says(
         world.cutover.run(&["verify", "last"]).exits(0).says(&["unaltered"]);
         assert_eq!(world.haproxy.green(), weight);
         assert_eq!(shown(&world), (Some(weights(weight)), None));
+        world.cutover.run(&["abandon", "last"]).exits(0);
         world.back();
     }
 }
@@ -121,9 +123,11 @@ fn after_kill_9_in_a_change_the_journal_says_that_it_had_begun_and_not_that_it_e
         assert_eq!(world.haproxy.weights() == before, done == 0, "{before:?} {:?}", world.haproxy.weights());
         // The next thing a person asks.
         world.cutover.run(&["show", "last"]).exits(0).says(&[
-            "no end is recorded",
+            "its process died",
             "! traffic.shift web: blue 95, green 5 -> blue 75, green 25 (begun at",
+            "no other run can move db/main, traffic/web meanwhile",
         ]);
+        world.cutover.run(&["abandon", "last"]).exits(0);
         world.back();
     }
 }
