@@ -142,6 +142,10 @@ impl Kernel {
         if error.is(codes::ABORTED) {
             return (RunOutcome::Aborted, self.left_over("a person ended the run"), Some(error));
         }
+        if nothing && self.only_undo.is_some() {
+            // Whoever asked for it to be undone has what they wanted.
+            return (RunOutcome::RolledBack, Vec::new(), Some(error));
+        }
         if nothing {
             let stopped = error.is(codes::CANCELLED);
             let outcome = if stopped { RunOutcome::Aborted } else { RunOutcome::Failed };

@@ -411,3 +411,15 @@ fn a_guard_watches_again_where_a_run_died_in_a_sleep() {
     assert_eq!(report.error.map(|error| error.code.as_str().to_owned()), Some("guard-breached".into()));
     assert_eq!(lab.level("a"), 0);
 }
+
+#[test]
+fn a_run_that_did_nothing_is_rolled_back_with_nothing_to_undo() {
+    let lab = Lab::new();
+    let report = lab.run(r#"lab::look("a"); fail("no");"#);
+    assert_eq!(report.outcome, RunOutcome::Failed);
+    let run = found(&lab, &report.run);
+    let back =
+        lab.tokio.block_on(lab.runtime().roll_back(&run, Takeover::default(), &Stop::default())).unwrap();
+    assert_eq!((back.outcome, back.left.len()), (RunOutcome::RolledBack, 0));
+    assert_eq!(found(&lab, &run.id).status, RunStatus::Ended(RunOutcome::RolledBack));
+}
