@@ -77,6 +77,13 @@ pub(crate) enum Mark {
     Passed,
 }
 
+impl Mark {
+    /// Whether it stands for something to undo, like an effect.
+    fn is_undone(self) -> bool {
+        matches!(self, Self::Registered | Self::NoReturn)
+    }
+}
+
 /// The effects of a run by id.
 #[derive(Debug, Default)]
 pub struct Replay {
@@ -96,7 +103,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Known {
     effects: HashMap<String, Recorded>,
-    /// How many of them do not belong to a rollback.
+    /// How many of them, and of what was registered to be undone, do not belong to a rollback and were not asked for yet.
     open: usize,
     marks: HashMap<String, Vec<(Mark, u64, Duration)>>,
     replies: HashMap<String, Vec<Reply>>,
@@ -284,6 +291,7 @@ impl Replay {
             if marks.is_empty() {
                 known.marks.remove(id);
             }
+            known.open -= usize::from(mark.is_undone() && !is_undoing(id));
             Some((seq, worked))
         })
     }
@@ -400,7 +408,11 @@ impl Known {
         }
         self.last = Some(at);
         let worked = self.worked;
-        let mut mark = |id, mark| self.marks.entry(id).or_default().push((mark, seq, worked));
+        let (marks, open) = (&mut self.marks, &mut self.open);
+        let mut mark = |id: String, mark: Mark| {
+            *open += usize::from(mark.is_undone() && !is_undoing(&id));
+            marks.entry(id).or_default().push((mark, seq, worked));
+        };
         match entry {
             Entry::Intent { kind, effect, print, input, from, to, .. } => {
                 let moved = from.zip(to).map(|(from, to)| Moved { from, to });

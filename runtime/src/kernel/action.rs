@@ -98,7 +98,7 @@ impl Kernel {
     ) {
         if action.undoable() {
             self.push_undo(UndoEntry {
-                seq,
+                seq: call.place(seq),
                 id: call.id.clone(),
                 what: format!("{} {}", action.effect(), action.describe()),
                 doing: Undoing::Action {

@@ -169,7 +169,7 @@ impl Kernel {
         let undo = change.undo(&from, &to);
         let (from_text, to_text) = (change.show(&from), change.show(&to));
         self.push_undo(UndoEntry {
-            seq,
+            seq: call.place(seq),
             id: call.id.clone(),
             what: format!("{} {}: {from_text} -> {to_text}", change.effect(), change.target()),
             doing: Undoing::Change {

@@ -124,9 +124,17 @@ struct Call {
     /// Made when the effect first needs it: one that is answered from the journal never does.
     on: OnceLock<On>,
     started: Duration,
+    /// Place of its first intent in the journal. Intents on one target come in the order in which it was moved; what became of
+    /// them may be found out in another.
+    place: OnceLock<u64>,
 }
 
 impl Call {
+    /// Its place among what is undone: that of its intent, else that of its outcome.
+    fn place(&self, ended: u64) -> u64 {
+        self.place.get().copied().unwrap_or(ended)
+    }
+
     /// What the effect has at hand.
     fn on(&self) -> &On {
         self.on.get_or_init(|| On {
@@ -460,6 +468,7 @@ impl Kernel {
             cancel: cursor::cancel(),
             on: OnceLock::new(),
             started: self.now(),
+            place: OnceLock::new(),
         })
     }
 

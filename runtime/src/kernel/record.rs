@@ -77,7 +77,11 @@ impl Kernel {
             self.go_live()?;
             return Ok(Past::New);
         }
-        match self.replay.take(&call.id, call.kind, call.effect, &call.print, &call.input)? {
+        let recorded = self.replay.take(&call.id, call.kind, call.effect, &call.print, &call.input)?;
+        if let Some(Recorded { intent: Some(intent), .. }) = &recorded {
+            let _ = call.place.set(intent.seq);
+        }
+        match recorded {
             Some(Recorded { outcome: Some(Ended { outcome: Outcome::Failed { .. }, .. }), .. })
                 if self.is_rolling_back() && !self.replay_only && self.replay.left_over()? =>
             {
@@ -140,7 +144,8 @@ impl Kernel {
             to: states.map(|(_, to)| to.clone()),
             text: text.to_owned(),
         };
-        self.journal.add(self.shared.clock.now(), &call.id, &entry);
+        let added = self.journal.add(self.shared.clock.now(), &call.id, &entry);
+        let _ = call.place.set(added.seq);
         self.journal.barrier().await
     }
 

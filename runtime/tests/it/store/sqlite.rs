@@ -147,8 +147,13 @@ impl Small {
 
     fn remount(&self, options: &str) {
         let options = format!("remount,{options}");
-        let done = Command::new("mount").args(["-o", &options]).arg(self.0.path()).status().unwrap();
-        assert!(done.success(), "{options}");
+        let done = || Command::new("mount").args(["-o", &options]).arg(self.0.path()).status().unwrap();
+        // A connection that was dropped is closed a moment later; until then it is busy.
+        let begun = std::time::Instant::now();
+        while !done().success() {
+            assert!(begun.elapsed().as_secs() < 20, "{options}");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
     }
 }
 
