@@ -504,6 +504,8 @@ async fn a_server_that_stays_away_is_an_error_after_a_while() {
     let place = tokio::net::TcpSocket::new_v4().unwrap();
     place.set_reuseaddr(true).unwrap();
     place.bind(([127, 0, 0, 1], server.port).into()).unwrap();
+    // The process behind an open connection outlives its server by a moment.
+    tokio::time::sleep(Duration::from_secs(5)).await;
     let begun = Instant::now();
     let error = store.append("r", 1, &chain(1, 1), true).await.unwrap_err();
     drop(place);
