@@ -180,8 +180,11 @@ pub(crate) enum Command {
     #[command(after_help = later::RESUME_EXAMPLES)]
     Resume(later::Resume),
     /// Undo what a run has done.
+    ///
+    /// Where another process works on the run, that one is asked to stop at its next safe point and to undo, and the command waits
+    /// until it has. Any other run is taken up here.
     #[command(after_help = later::ROLLBACK_EXAMPLES)]
-    Rollback(later::TakeUp),
+    Rollback(later::Rollback),
     /// Say yes to what a run asks.
     #[command(after_help = later::APPROVE_EXAMPLES)]
     Approve(later::Answer),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
-/// `cutover resume` and `cutover rollback`.
+/// How `cutover resume` and `cutover rollback` take a run up.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct TakeUp {
     /// Id of the run, its beginning, its end, or `last`.
@@ -30,6 +30,17 @@ pub(crate) struct Resume {
     /// Go on with this script instead of the stored one. Refused unless it first does all that was done.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) from_new_script: Option<PathBuf>,
+}
+
+/// `cutover rollback`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Rollback {
+    /// Which run, and how.
+    #[command(flatten)]
+    pub(crate) take_up: TakeUp,
+    /// Where another process works on the run: ask that one, and do not wait until it has undone.
+    #[arg(long, conflicts_with = "take_over")]
+    pub(crate) no_wait: bool,
 }
 
 /// `cutover approve` and `cutover deny`.
@@ -86,7 +97,8 @@ Examples:
 pub(super) const ROLLBACK_EXAMPLES: &str = "\
 Examples:
   cutover rollback last
-  cutover rollback blue-green-k3fq7a --output json";
+  cutover rollback blue-green-k3fq7a --no-wait
+  cutover rollback last --output json";
 
 pub(super) const APPROVE_EXAMPLES: &str = "\
 Examples:
@@ -107,7 +119,7 @@ Examples:
 pub(super) const ABORT_EXAMPLES: &str = "\
 Examples:
   cutover abort last
-  cutover abort last && cutover rollback last";
+  cutover abort blue-green-k3fq7a --no-wait";
 
 pub(super) const ABANDON_EXAMPLES: &str = "\
 Examples:

@@ -5,21 +5,33 @@ use std::time::Duration;
 use cutover_runtime::{
     error::{RunError, codes},
     event::RunOutcome,
-    journal::{Request, RequestKind, RunStatus},
+    journal::{Request, RequestKind, Run, RunStatus, Store},
 };
 
 use crate::{
     args::{Exit, Global, Output, later::Ask},
     command::{Refused, print},
-    session::{Place, find_run, who},
+    session::{Place, failed, find_run, who},
 };
 
 /// How often to look whether it has stopped.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
-pub(super) async fn execute(args: &Ask, kind: RequestKind, global: &Global) -> Result<Exit, Refused> {
-    let (store, mut run) = find_run(&Place::find(global)?, &args.run).await?;
-    let failed = |e: cutover_runtime::journal::StoreError| Refused::failed(e.into());
+pub(super) async fn pause(args: &Ask, global: &Global) -> Result<Exit, Refused> {
+    execute(args, RequestKind::Pause, RunOutcome::Paused, global).await
+}
+
+pub(super) async fn abort(args: &Ask, global: &Global) -> Result<Exit, Refused> {
+    execute(args, RequestKind::Abort, RunOutcome::Aborted, global).await
+}
+
+async fn execute(
+    args: &Ask,
+    kind: RequestKind,
+    wanted: RunOutcome,
+    global: &Global,
+) -> Result<Exit, Refused> {
+    let (store, run) = find_run(&Place::find(global)?, &args.run).await?;
     if !run.is_alive() {
         let (id, stands) = (&run.id, run.status.as_str().replace('_', " "));
         let error = match run.status {
@@ -37,25 +49,39 @@ pub(super) async fn execute(args: &Ask, kind: RequestKind, global: &Global) -> R
         };
         return Err(Refused::failed(error));
     }
+    let run = ask(&*store, run, kind, !args.no_wait).await?;
+    tell(&run, global);
+    let met = run.is_alive() || run.status == RunStatus::Ended(wanted);
+    Ok(if met { Exit::Success } else { Exit::Failed })
+}
+
+/// Asks something of a run that is at work. With `wait`, returns when nobody works on it any more; answers how it stands.
+pub(super) async fn ask(
+    store: &dyn Store,
+    mut run: Run,
+    kind: RequestKind,
+    wait: bool,
+) -> Result<Run, Refused> {
     store.request(&run.id, &Request { kind, by: who() }).await.map_err(failed)?;
-    while !args.no_wait && run.is_alive() {
+    while wait && run.is_alive() {
         tokio::time::sleep(LOOK_EVERY).await;
         let found = store.find(&run.id).await.map_err(failed)?;
-        run = found.into_iter().next().unwrap_or(run);
+        run = found.into_iter().find(|found| found.id == run.id).unwrap_or(run);
     }
+    Ok(run)
+}
+
+/// Prints how a run stands that was asked something.
+pub(super) fn tell(run: &Run, global: &Global) {
     let stands = run.status.as_str();
     match global.output {
         Output::Json => print(&format!("{}\n", serde_json::json!({ "run": run.id, "state": stands }))),
         Output::Human if run.is_alive() => {
             print(&format!("asked: run {} stops at its next safe point\n", run.id));
         }
+        Output::Human if run.status == RunStatus::Ended(RunOutcome::RollbackIncomplete) => {
+            print(&format!("run {}: rollback incomplete; what is left: cutover show {}\n", run.id, run.id));
+        }
         Output::Human => print(&format!("run {}: {}\n", run.id, stands.replace('_', " "))),
     }
-    let wanted = match kind {
-        RequestKind::Pause => RunOutcome::Paused,
-        RequestKind::Abort => RunOutcome::Aborted,
-        RequestKind::Rollback => RunOutcome::RolledBack,
-    };
-    let met = run.is_alive() || run.status == RunStatus::Ended(wanted);
-    Ok(if met { Exit::Success } else { Exit::Failed })
 }

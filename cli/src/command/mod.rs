@@ -17,10 +17,7 @@ mod verify;
 
 use std::io::{Write as _, stderr, stdout};
 
-use cutover_runtime::{
-    error::{RunError, codes},
-    journal::RequestKind,
-};
+use cutover_runtime::error::{RunError, codes};
 
 use crate::{
     args::{Cli, Command, Exit, Global},
@@ -57,8 +54,8 @@ pub(crate) async fn execute(cli: Cli) -> Exit {
         Command::Rollback(args) => resume::roll_back(&args, &global).await,
         Command::Approve(args) => answer::execute(&args, true, &global).await,
         Command::Deny(args) => answer::execute(&args, false, &global).await,
-        Command::Pause(args) => ask::execute(&args, RequestKind::Pause, &global).await,
-        Command::Abort(args) => ask::execute(&args, RequestKind::Abort, &global).await,
+        Command::Pause(args) => ask::pause(&args, &global).await,
+        Command::Abort(args) => ask::abort(&args, &global).await,
         Command::Abandon(args) => abandon::execute(&args, &global).await,
         Command::Runs(args) => runs::execute(&args, &global).await,
         Command::Show(args) => show::execute(&args, &global).await,

@@ -1,4 +1,4 @@
-//! `cutover resume` and `cutover rollback`: a run is taken up again.
+//! `cutover resume` and `cutover rollback`: a run is taken up again. One that is at work is asked to undo itself.
 
 use std::{io::stdout, sync::Arc};
 
@@ -6,14 +6,15 @@ use cutover_runtime::{
     Stop, Takeover,
     error::codes,
     event::{RunOutcome, Sink},
+    journal::{RequestKind, Run, RunStatus, Store},
 };
 
 use crate::{
     args::{
         Exit, Global, Output,
-        later::{Resume, TakeUp},
+        later::{Resume, Rollback, TakeUp},
     },
-    command::{Refused, complain},
+    command::{Refused, ask, complain},
     interrupt,
     people::who_answers,
     report::{Out, human::Human, json::JsonLines, theme::Theme},
@@ -21,21 +22,41 @@ use crate::{
 };
 
 pub(super) async fn execute(args: &Resume, global: &Global) -> Result<Exit, Refused> {
+    let (store, run) = find_run(&Place::find(global)?, &args.take_up.run).await?;
     let new_script = args.from_new_script.as_deref().map(Session::bundle).transpose()?;
-    take_up(&args.take_up, new_script, false, global).await
+    take_up(store, run, &args.take_up, new_script, false, global).await
 }
 
-pub(super) async fn roll_back(args: &TakeUp, global: &Global) -> Result<Exit, Refused> {
-    take_up(args, None, true, global).await
+pub(super) async fn roll_back(args: &Rollback, global: &Global) -> Result<Exit, Refused> {
+    let (store, mut run) = find_run(&Place::find(global)?, &args.take_up.run).await?;
+    if run.is_alive() && !args.take_up.take_over {
+        run = ask::ask(&*store, run, RequestKind::Rollback, !args.no_wait).await?;
+        let exit = match run.status {
+            RunStatus::Running if run.is_alive() => Some(Exit::Success),
+            RunStatus::Ended(RunOutcome::RolledBack) => Some(Exit::Success),
+            // It tried, or somebody stopped it meanwhile: whoever asked decides.
+            RunStatus::Ended(outcome @ (RunOutcome::RollbackIncomplete | RunOutcome::Paused)) => {
+                Some(Exit::from(outcome))
+            }
+            // It died or came to another end before it heard.
+            RunStatus::Running | RunStatus::Ended(_) => None,
+        };
+        if let Some(exit) = exit {
+            ask::tell(&run, global);
+            return Ok(exit);
+        }
+    }
+    take_up(store, run, &args.take_up, None, true, global).await
 }
 
 async fn take_up(
+    store: Arc<dyn Store>,
+    run: Run,
     args: &TakeUp,
     new_script: Option<cutover_runtime::Bundle>,
     rollback: bool,
     global: &Global,
 ) -> Result<Exit, Refused> {
-    let (store, run) = find_run(&Place::find(global)?, &args.run).await?;
     let session = Session::open(global, Some(&run.environment), &[])?;
     // A run that was begun here may go on here, whatever the environment has become meanwhile; its state is what counts.
     let known = store.bundle(&run.bundle).await.map_err(|e| Refused::failed(e.into()))?;

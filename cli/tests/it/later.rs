@@ -178,6 +178,51 @@ fn a_run_is_paused_aborted_and_abandoned_from_another_shell() {
 }
 
 #[test]
+fn a_run_that_is_at_work_undoes_itself_when_another_shell_asks_for_it() {
+    let lab = Lab::with(r#"traffic::shift("web", "green", 5); sleep("10m");"#);
+    let running = lab.start(&mut lab.command(&["run", "run.rhai", "--output", "json"]));
+    running.wait_for("\"effect\":\"sleep\"");
+    let said = lab.cutover(&["rollback", "last", "--no-wait"]).succeeded().stdout;
+    assert!(said.starts_with("asked: run test-"), "{said}");
+    let ended = running.wait().exits_with(3).complains("cancelled");
+    assert!(ended.stderr.contains("told the run to stop and to be undone"), "{ended}");
+    assert_eq!(ended.changes().len(), 2, "it is undone where it was done: {ended}");
+
+    let running = lab.start(&mut lab.command(&["run", "run.rhai", "--output", "json"]));
+    running.wait_for("\"effect\":\"sleep\"");
+    let asked = lab.cutover(&["rollback", "last", "--output", "json"]).succeeded();
+    assert_eq!(asked.json()[0]["state"], "rolled_back");
+    assert_eq!(asked.json().len(), 1, "nothing is undone here");
+    running.wait().exits_with(3);
+    lab.cutover(&["rollback", "last"]).exits_with(1).complains("not-resumable");
+}
+
+#[test]
+fn whoever_asks_a_run_to_undo_itself_learns_that_it_could_not() {
+    let lab = Lab::with(
+        r#"traffic::shift("web", "green", 5); on_rollback(|| fail("the key is lost")); sleep("10m");"#,
+    );
+    let running = lab.start(&mut lab.command(&["run", "run.rhai", "--output", "json"]));
+    running.wait_for("\"effect\":\"sleep\"");
+    assert_snapshot!(lab.cutover(&["rollback", "last"]), @"
+    exit 4
+    ----- stdout
+    run test-[ID]: rollback incomplete; what is left: cutover show test-[ID]
+    ");
+    running.wait().exits_with(4);
+}
+
+#[test]
+fn a_run_that_had_done_nothing_when_it_is_asked_to_undo_itself_is_rolled_back_too() {
+    let lab = Lab::with(r#"sleep("10m");"#);
+    let running = lab.start(&mut lab.command(&["run", "run.rhai", "--output", "json"]));
+    running.wait_for("\"effect\":\"sleep\"");
+    lab.cutover(&["rollback", "last"]).succeeded();
+    running.wait().exits_with(6);
+    assert_eq!(lab.runs()[0]["state"], "rolled_back");
+}
+
+#[test]
 fn another_script_goes_on_only_where_it_agrees_with_what_was_done() {
     let lab = Lab::with(r#"traffic::shift("web", "green", 5); sleep("10m"); fail("a mistake");"#);
     let running = lab.start(&mut lab.command(&["run", "run.rhai", "--output", "json"]));

@@ -215,7 +215,7 @@ impl Journal {
         }
     }
 
-    /// Shows a question to whoever can answer it from elsewhere, and gives the answers as they come.
+    /// Shows a question to whoever can answer it from elsewhere. [`Journal::answers`] has what they said so far.
     pub(crate) async fn ask(&self, asked: &Asked) -> Result<(), RunError> {
         match &self.store {
             Some(store) => store.ask(self.epoch, asked).await.map_err(RunError::from),

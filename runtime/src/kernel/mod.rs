@@ -222,7 +222,7 @@ impl Kernel {
         let id = cursor::open(name, frame);
         let started = self.now();
         let planned = cursor::planned();
-        let Kept { replayed, at: begun } =
+        let Kept { replayed, worked: begun } =
             self.keep_once(&id, Mark::StepStarted, &Entry::StepStarted { name: name.to_owned() });
         self.emit(Event::StepStarted { id: id.clone(), name: name.to_owned(), replayed });
         let result = match timeout {

@@ -29,7 +29,7 @@ pub(crate) struct Kept {
     /// It was in the journal already.
     pub(crate) replayed: bool,
     /// For how long the run had been worked on then.
-    pub(crate) at: Option<Duration>,
+    pub(crate) worked: Option<Duration>,
 }
 
 impl Kernel {
@@ -49,14 +49,14 @@ impl Kernel {
     /// As [`Kernel::keep`], unless the journal has it.
     pub(super) fn keep_once(&self, id: &str, mark: Mark, entry: &Entry) -> Kept {
         // Should the journal not be readable, the next effect says so.
-        let at = match self.replay.is_empty() {
+        let worked = match self.replay.is_empty() {
             true => None,
-            false => self.replay.take_mark(id, mark).ok().flatten().map(|(_, at)| at),
+            false => self.replay.take_mark(id, mark).ok().flatten().map(|(_, worked)| worked),
         };
-        if at.is_none() {
+        if worked.is_none() {
             self.keep(id, entry);
         }
-        Kept { replayed: at.is_some(), at }
+        Kept { replayed: worked.is_some(), worked }
     }
 
     /// As [`Kernel::keep`], from async code.

@@ -1,0 +1,231 @@
+//! The entrance for programs: build a [`Runtime`], then check, plan and run bundles.
+//!
+//! ```
+//! use std::{collections::BTreeMap, sync::Arc};
+//! use cutover_runtime::{Bundle, Runtime, event::RunOutcome};
+//!
+//! let tokio = tokio::runtime::Runtime::new()?;
+//! let runtime = Runtime::builder().build();
+//! let bundle = Bundle::single("hello.rhai", r#"const RUNBOOK = #{ name: "hello" }; note("hello");"#);
+//! let report = tokio.block_on(runtime.plan(&bundle, &BTreeMap::new()))?;
+//! assert_eq!(report.outcome, RunOutcome::Succeeded);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod builder;
+mod execution;
+mod takeover;
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use serde::Serialize;
+use serde_json::Value;
+
+pub use self::{builder::Builder, takeover::Takeover};
+use self::{
+    execution::{Execution, Prepared},
+    takeover::given,
+};
+use crate::{
+    clock::Clock,
+    effect::Role,
+    error::{RunError, codes},
+    event::{LeftOver, RunOutcome, Sink},
+    journal::{Holder, Replay, Run, RunStatus, Store},
+    kernel::Policy,
+    provider::Providers,
+    script::{self, Bundle, Given, Header, Library, ScriptLimits},
+    stop::Stop,
+    world::{LiveWorld, NoPeople, People, PredictedWorld},
+};
+
+/// The name of the built-in environment, for which parameters may have values of their own.
+pub const SANDBOX: &str = "sandbox";
+
+/// Runs runbooks against the targets of one environment.
+#[derive(Clone)]
+pub struct Runtime {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    library: Library,
+    providers: Arc<Providers>,
+    store: Option<Arc<dyn Store>>,
+    people: Arc<dyn People>,
+    policies: Vec<Arc<dyn Policy>>,
+    sinks: Arc<[Arc<dyn Sink>]>,
+    limits: ScriptLimits,
+    params: BTreeMap<String, Value>,
+    roles: Arc<BTreeMap<String, Role>>,
+    clock: Arc<dyn Clock>,
+    started_by: String,
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("providers", &self.inner.providers).finish_non_exhaustive()
+    }
+}
+
+/// How a run or a plan ended.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Id of the run.
+    pub run: String,
+    /// How it ended.
+    pub outcome: RunOutcome,
+    /// Why, unless it succeeded.
+    pub error: Option<RunError>,
+    /// What a rollback could not undo.
+    pub left: Vec<LeftOver>,
+    /// How many targets were changed, or would be.
+    pub changes: usize,
+    /// How long it took; for a plan, how long a run would take at least.
+    pub elapsed_ms: u64,
+}
+
+impl Runtime {
+    /// Everything that scripts can call.
+    pub fn library(&self) -> &Library {
+        &self.inner.library
+    }
+
+    /// The targets.
+    pub fn providers(&self) -> &Providers {
+        &self.inner.providers
+    }
+
+    /// Checks a bundle without running anything.
+    ///
+    /// # Errors
+    /// Everything that is wrong, each with its place.
+    pub fn check(&self, bundle: &Bundle) -> Result<Header, LoadErrors> {
+        script::check(bundle, &self.inner.library).map_err(LoadErrors)
+    }
+
+    /// Predicts what a run would do. Reads are real; nothing is changed.
+    ///
+    /// # Errors
+    /// The bundle does not load or a parameter is wrong. A plan that fails is a [`Report`].
+    pub async fn plan(
+        &self,
+        bundle: &Bundle,
+        params: &BTreeMap<String, Given>,
+    ) -> Result<Report, LoadErrors> {
+        self.plan_until(bundle, params, &Stop::default()).await
+    }
+
+    /// [`Runtime::plan`], to be stopped from outside.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn plan_until(
+        &self,
+        bundle: &Bundle,
+        params: &BTreeMap<String, Given>,
+        stop: &Stop,
+    ) -> Result<Report, LoadErrors> {
+        let prepared = self.prepare(bundle, params)?;
+        let world = Arc::new(PredictedWorld::default());
+        let execution = Execution::new(new_id(&prepared.header.name));
+        Ok(self.execute(prepared, world, execution, stop).await)
+    }
+
+    /// Runs a bundle.
+    ///
+    /// # Errors
+    /// The bundle does not load, a parameter is wrong, or the store cannot keep the run. A run that fails is a [`Report`].
+    pub async fn run(&self, bundle: &Bundle, params: &BTreeMap<String, Given>) -> Result<Report, LoadErrors> {
+        self.run_until(bundle, params, &Stop::default()).await
+    }
+
+    /// [`Runtime::run`], to be stopped from outside.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn run_until(
+        &self,
+        bundle: &Bundle,
+        params: &BTreeMap<String, Given>,
+        stop: &Stop,
+    ) -> Result<Report, LoadErrors> {
+        let prepared = self.prepare(bundle, params)?;
+        let world = Arc::new(LiveWorld::new(Arc::clone(&self.inner.people)));
+        let run = new_id(&prepared.header.name);
+        if let Some(store) = &self.inner.store {
+            let row = Run {
+                id: run.clone(),
+                runbook: prepared.header.name.clone(),
+                version: prepared.header.version.clone(),
+                environment: self.inner.providers.environment().to_owned(),
+                params: serde_json::to_value(&prepared.params).unwrap_or_default(),
+                bundle: bundle.hash(),
+                status: RunStatus::Running,
+                epoch: 1,
+                started_by: self.inner.started_by.clone(),
+                started_at: self.inner.clock.now(),
+                ended_at: None,
+                held: None,
+            };
+            let holder = Holder::this(&self.inner.started_by);
+            store.create(&row, bundle, &holder).await.map_err(|e| LoadErrors(vec![e.into()]))?;
+        }
+        let execution = Execution { store: self.inner.store.clone(), ..Execution::new(run) };
+        Ok(self.execute(prepared, world, execution, stop).await)
+    }
+
+    /// Runs the stored scripts of a run again and answers every effect from its journal: no provider is touched. Shows that the
+    /// journal holds all that a run depends on.
+    ///
+    /// # Errors
+    /// The store has no such run, its journal does not verify, or its scripts do not load.
+    pub async fn replay(&self, run: &Run) -> Result<Report, LoadErrors> {
+        let store = self.store()?;
+        let bundle = self.stored(&*store, run).await?;
+        let prepared = self.prepare(&bundle, &given(run))?;
+        let last = store.last(&run.id).await.map_err(RunError::from)?.map_or(0, |last| last.seq);
+        let world = Arc::new(LiveWorld::new(Arc::new(NoPeople)));
+        let execution = Execution {
+            replay: Replay::read(store, &run.id, last),
+            replay_only: true,
+            ..Execution::new(run.id.clone())
+        };
+        Ok(self.execute(prepared, world, execution, &Stop::default()).await)
+    }
+
+    fn store(&self) -> Result<Arc<dyn Store>, RunError> {
+        self.inner.store.clone().ok_or_else(|| RunError::new(codes::JOURNAL, "there is no store"))
+    }
+
+    async fn stored(&self, store: &dyn Store, run: &Run) -> Result<Bundle, RunError> {
+        store.bundle(&run.bundle).await?.ok_or_else(|| {
+            RunError::new(codes::JOURNAL, format!("the scripts of {} are not in the store", run.id))
+        })
+    }
+
+    fn prepare(&self, bundle: &Bundle, given: &BTreeMap<String, Given>) -> Result<Prepared, LoadErrors> {
+        let (header, loaded) = script::load(bundle, &self.inner.library).map_err(LoadErrors)?;
+        let sandbox = self.inner.providers.environment() == SANDBOX;
+        let params = header.params(given, &self.inner.params, sandbox).map_err(|e| LoadErrors(vec![e]))?;
+        Ok(Prepared { header, loaded, params, bundle: Arc::new(bundle.clone()) })
+    }
+}
+
+/// An id that people can type: the runbook's name and six letters.
+fn new_id(name: &str) -> String {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let tail: String = (0..6).map(|_| char::from(LETTERS[fastrand::usize(..LETTERS.len())])).collect();
+    format!("{name}-{tail}")
+}
+
+/// Why a bundle cannot be run at all: everything that is wrong with it.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct LoadErrors(pub Vec<RunError>);
+
+impl From<RunError> for LoadErrors {
+    fn from(error: RunError) -> Self {
+        Self(vec![error])
+    }
+}
