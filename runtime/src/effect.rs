@@ -316,6 +316,22 @@ pub trait Action: Serialize + Send + Sync + 'static {
     }
 }
 
+/// A way in which a check or a gate can go wrong, for rehearsals.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Its name in the matrix, one or two words joined by `-`: `fails`, `no-data`.
+    pub name: &'static str,
+    /// What the script is told.
+    pub error: ProviderError,
+}
+
+impl Verdict {
+    /// A verdict of that name with its error.
+    pub fn new(name: &'static str, error: ProviderError) -> Self {
+        Self { name, error }
+    }
+}
+
 /// Looks, and changes nothing.
 pub trait Read: Serialize + Send + Sync + 'static {
     /// Name in the journal, `noun.verb`. Never renamed.
@@ -359,6 +375,21 @@ pub trait Read: Serialize + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<Self::Value>, ProviderError>> + Send {
         let _ = (on, state);
         async { Ok(None) }
+    }
+
+    /// What it answers in a rehearsal in which nothing else is known and all is well. `None`: a script that needs it has to be told
+    /// by the scenario.
+    fn assumed(&self) -> Option<Self::Value> {
+        None
+    }
+
+    /// How looking can come to something bad, which a rehearsal tries. Not being able to look is tried in any case.
+    fn verdicts(&self) -> Vec<Verdict> {
+        if self.is_check() {
+            let text = format!("{}: the check does not pass", self.describe());
+            return vec![Verdict::new("fails", ProviderError::terminal(crate::error::codes::PROVIDER, text))];
+        }
+        Vec::new()
     }
 
     /// One line about what it found, for people. Empty: nothing to say.
@@ -442,6 +473,16 @@ pub trait Wait: Serialize + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Polled<Self::Answer>, ProviderError>> + Send {
         let _ = (on, memory, waited);
         async { Ok(Polled::Waiting(String::new())) }
+    }
+
+    /// What a polled wait answers in a rehearsal in which all is well. `None`: a script that needs it has to be told by the scenario.
+    fn assumed(&self) -> Option<Self::Answer> {
+        None
+    }
+
+    /// How a polled wait can come to something bad, which a rehearsal tries.
+    fn verdicts(&self) -> Vec<Verdict> {
+        Vec::new()
     }
 
     /// What passing the deadline means.

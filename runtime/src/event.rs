@@ -42,6 +42,8 @@ pub enum Mode {
     Live,
     /// Nothing is changed; states are carried forward in an overlay.
     Plan,
+    /// Nothing is touched and time is simulated; a scenario says what goes wrong.
+    Rehearsal,
     /// Every effect is answered from a journal; no provider is touched.
     Replay,
 }

@@ -138,20 +138,55 @@ fn all(
     let results: Vec<Mutex<Option<(ScriptResult, std::time::Duration)>>> =
         bodies.iter().map(|_| Mutex::default()).collect();
     let turn = AtomicUsize::new(0);
+    let branch = |i: usize| {
+        let Some(place) = taken(&places[i]) else { return };
+        let body = &bodies[i];
+        let done =
+            cursor::enter(place, || kernel.guarded(cx, || body.call_within_context::<Dynamic>(cx, ())));
+        if let Err(error) = &done.0 {
+            failed(error);
+        }
+        *results[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
+    };
     let work = || {
         loop {
             let i = turn.fetch_add(1, Ordering::Relaxed);
-            let Some(body) = bodies.get(i) else { return };
-            let Some(place) = taken(&places[i]) else { return };
-            let done =
-                cursor::enter(place, || kernel.guarded(cx, || body.call_within_context::<Dynamic>(cx, ())));
-            if let Err(error) = &done.0 {
-                failed(error);
+            if i >= bodies.len() {
+                return;
             }
-            *results[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
+            branch(i);
         }
     };
-    let workers = bodies.len().min(WIDTH);
+    if let Some(in_turn) = kernel.pace.in_turn() {
+        in_turn.run(bodies.len(), branch);
+    } else {
+        on_threads(kernel, bodies.len(), &work);
+    }
+    let mut values = Array::with_capacity(results.len());
+    let mut first: Option<ScriptError> = None;
+    let mut longest = std::time::Duration::ZERO;
+    for result in results {
+        let Some((result, planned)) = taken(&result) else {
+            let error = RunError::new(codes::INTERNAL, "a branch ended without a result");
+            return Err(cx.throw(error));
+        };
+        longest = longest.max(planned);
+        match result {
+            Ok(value) => values.push(value),
+            Err(error) => {
+                if first.as_ref().is_none_or(|first| weight(&error) > weight(first)) {
+                    first = Some(error);
+                }
+            }
+        }
+    }
+    cursor::plan(longest);
+    first.map_or(Ok(values), Err)
+}
+
+/// Calls `work` on as many threads as there may be, and waits for all.
+fn on_threads(kernel: &Kernel, branches: usize, work: &(impl Fn() + Sync)) {
+    let workers = branches.min(WIDTH);
     let branching = kernel.branching(workers);
     std::thread::scope(|scope| {
         let on_its_thread = || {
@@ -173,26 +208,6 @@ fn all(
             work();
         }
     });
-    let mut values = Array::with_capacity(results.len());
-    let mut first: Option<ScriptError> = None;
-    let mut longest = std::time::Duration::ZERO;
-    for result in results {
-        let Some((result, planned)) = taken(&result) else {
-            let error = RunError::new(codes::INTERNAL, "a branch ended without a result");
-            return Err(cx.throw(error));
-        };
-        longest = longest.max(planned);
-        match result {
-            Ok(value) => values.push(value),
-            Err(error) => {
-                if first.as_ref().is_none_or(|first| weight(&error) > weight(first)) {
-                    first = Some(error);
-                }
-            }
-        }
-    }
-    cursor::plan(longest);
-    first.map_or(Ok(values), Err)
 }
 
 /// What stops the whole run counts more than what one branch threw, and that more than a branch that ended the script well.

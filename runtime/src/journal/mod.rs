@@ -12,6 +12,7 @@ pub mod record;
 pub mod replay;
 pub mod sqlite;
 pub mod store;
+mod tape;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,6 +20,7 @@ use jiff::Timestamp;
 
 #[cfg(feature = "postgres")]
 pub use self::postgres::PostgresStore;
+pub(crate) use self::tape::Tape;
 pub use self::{
     history::history,
     record::{Doubt, Entry, Outcome, Record, Sealed},
@@ -38,10 +40,18 @@ use crate::{
 /// Buffered records at which the thread that adds one writes them out itself.
 const FULL: usize = 512;
 
+/// Where records go.
+pub(crate) enum Keeper {
+    /// Nothing is kept (a plan).
+    Nobody,
+    Store(Arc<dyn Store>),
+    /// Memory, as long as a rehearsal lasts.
+    Tape(Arc<Tape>),
+}
+
 /// Writes the journal of one run.
 pub(crate) struct Journal {
-    /// `None`: nothing is kept (a plan).
-    store: Option<Arc<dyn Store>>,
+    keeper: Keeper,
     run: String,
     epoch: i64,
     vault: Arc<Vault>,
@@ -71,7 +81,7 @@ pub(crate) struct Added {
 impl Journal {
     /// A journal that goes on after record `seq` with hash `hash`.
     pub(crate) fn new(
-        store: Option<Arc<dyn Store>>,
+        keeper: Keeper,
         run: &str,
         epoch: i64,
         seq: u64,
@@ -80,7 +90,7 @@ impl Journal {
     ) -> Self {
         let tail = Tail { seq, hash, buffer: Vec::new(), failed: None, acted: false };
         Self {
-            store,
+            keeper,
             run: run.to_owned(),
             epoch,
             vault,
@@ -100,14 +110,17 @@ impl Journal {
 
     /// Whether anything is kept.
     pub(crate) fn is_kept(&self) -> bool {
-        self.store.is_some()
+        !matches!(self.keeper, Keeper::Nobody)
     }
 
     /// Adds a record. It is not durable yet.
     pub(crate) fn add(&self, at: Timestamp, id: &str, entry: &Entry) -> Added {
-        if self.store.is_none() {
+        if !matches!(self.keeper, Keeper::Store(_)) {
             let mut tail = self.tail();
             tail.seq += 1;
+            if let Keeper::Tape(tape) = &self.keeper {
+                tape.add(tail.seq, at, id, entry);
+            }
             return Added { seq: tail.seq, full: false };
         }
         let body = match self.text_of(entry) {
@@ -141,11 +154,12 @@ impl Journal {
     /// Returns once every record added so far is durable.
     pub(crate) async fn barrier(&self) -> Result<(), RunError> {
         self.tail().acted = true;
+        self.alive()?;
         self.write(true).await
     }
 
     async fn write(&self, durable: bool) -> Result<(), RunError> {
-        let Some(store) = &self.store else { return Ok(()) };
+        let Keeper::Store(store) = &self.keeper else { return Ok(()) };
         let _turn = self.writing.lock().await;
         let batch = {
             let mut tail = self.tail();
@@ -175,25 +189,35 @@ impl Journal {
     /// Writes what is left and marks the run as ended.
     pub(crate) async fn end(&self, status: RunStatus, at: Timestamp, durable: bool) -> Result<(), RunError> {
         self.write(durable).await?;
-        match &self.store {
-            Some(store) => store.end(&self.run, self.epoch, status, at).await.map_err(RunError::from),
-            None => Ok(()),
+        match &self.keeper {
+            Keeper::Store(store) => {
+                store.end(&self.run, self.epoch, status, at).await.map_err(RunError::from)
+            }
+            Keeper::Nobody | Keeper::Tape(_) => Ok(()),
+        }
+    }
+
+    /// Whether the process that writes it still lives: in a rehearsal it dies where the scenario says so.
+    pub(crate) fn alive(&self) -> Result<(), RunError> {
+        match &self.keeper {
+            Keeper::Tape(tape) if tape.is_cut() => Err(StoreError::lost(&self.run).into()),
+            _ => Ok(()),
         }
     }
 
     /// Exchanges the scripts of the run.
     pub(crate) async fn rebind(&self, bundle: &Bundle) -> Result<(), RunError> {
-        match &self.store {
-            Some(store) => store.rebind(&self.run, self.epoch, bundle).await.map_err(RunError::from),
-            None => Ok(()),
+        match &self.keeper {
+            Keeper::Store(store) => store.rebind(&self.run, self.epoch, bundle).await.map_err(RunError::from),
+            Keeper::Nobody | Keeper::Tape(_) => Ok(()),
         }
     }
 
     /// Gives a sign of life; answers what was asked of the run meanwhile.
     pub(crate) async fn beat(&self) -> Result<Beat, RunError> {
-        match &self.store {
-            Some(store) => store.beat(&self.run, self.epoch).await.map_err(RunError::from),
-            None => Ok(Beat::Held(None)),
+        match &self.keeper {
+            Keeper::Store(store) => store.beat(&self.run, self.epoch).await.map_err(RunError::from),
+            Keeper::Nobody | Keeper::Tape(_) => self.alive().map(|()| Beat::Held(None)),
         }
     }
 
@@ -207,33 +231,33 @@ impl Journal {
 
     /// Takes a target for this run. Answers who has it, if that is another.
     pub(crate) async fn lock(&self, environment: &str, target: &str) -> Result<Option<Lock>, RunError> {
-        match &self.store {
-            Some(store) => {
+        match &self.keeper {
+            Keeper::Store(store) => {
                 store.lock(&self.run, self.epoch, environment, target).await.map_err(RunError::from)
             }
-            None => Ok(None),
+            Keeper::Nobody | Keeper::Tape(_) => Ok(None),
         }
     }
 
     /// Shows a question to whoever can answer it from elsewhere. [`Journal::answers`] has what they said so far.
     pub(crate) async fn ask(&self, asked: &Asked) -> Result<(), RunError> {
-        match &self.store {
-            Some(store) => store.ask(self.epoch, asked).await.map_err(RunError::from),
-            None => Ok(()),
+        match &self.keeper {
+            Keeper::Store(store) => store.ask(self.epoch, asked).await.map_err(RunError::from),
+            Keeper::Nobody | Keeper::Tape(_) => Ok(()),
         }
     }
 
     /// The answers to a question so far.
     pub(crate) async fn answers(&self, id: &str) -> Result<Vec<Reply>, RunError> {
-        match &self.store {
-            Some(store) => store.answers(&self.run, id).await.map_err(RunError::from),
-            None => Ok(Vec::new()),
+        match &self.keeper {
+            Keeper::Store(store) => store.answers(&self.run, id).await.map_err(RunError::from),
+            Keeper::Nobody | Keeper::Tape(_) => Ok(Vec::new()),
         }
     }
 
     /// Closes a question, once its answers are in the journal.
     pub(crate) async fn close(&self, id: &str) -> Result<(), RunError> {
-        let Some(store) = &self.store else { return Ok(()) };
+        let Keeper::Store(store) = &self.keeper else { return Ok(()) };
         self.flush().await?;
         store.close(&self.run, self.epoch, id).await.map_err(RunError::from)
     }

@@ -203,6 +203,15 @@ impl Replay {
         replay
     }
 
+    /// Records that are all there.
+    pub(crate) fn of(records: impl IntoIterator<Item = Read>) -> Self {
+        let replay = Self::default();
+        let mut known = replay.shared.known();
+        records.into_iter().for_each(|record| known.add(record));
+        drop(known);
+        replay
+    }
+
     /// Whether nothing is recorded, or all of it has been answered.
     pub fn is_empty(&self) -> bool {
         self.shared.over.load(Ordering::Relaxed) || {
@@ -371,11 +380,12 @@ impl Replay {
 }
 
 /// A record that was read.
-struct Read {
-    seq: u64,
-    at: Timestamp,
-    id: String,
-    entry: Entry,
+#[derive(Debug, Clone)]
+pub(crate) struct Read {
+    pub(crate) seq: u64,
+    pub(crate) at: Timestamp,
+    pub(crate) id: String,
+    pub(crate) entry: Entry,
 }
 
 /// Verifies a page and decodes what is needed of it.

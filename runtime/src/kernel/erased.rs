@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use crate::{
     clock::BoxFuture,
-    effect::{Action, Change, InDoubt, Limits, On, Polled, Progress, Read, Reply, Undo, Until, Wait},
+    effect::{
+        Action, Change, InDoubt, Limits, On, Polled, Progress, Read, Reply, Undo, Until, Verdict, Wait,
+    },
     error::codes,
     provider::ProviderError,
     target::Target,
@@ -204,6 +206,12 @@ pub trait AnyRead: Send + Sync {
         on: &'a On,
         state: &'a Value,
     ) -> BoxFuture<'a, Result<Option<Value>, ProviderError>>;
+    /// The canonical input, as the journal keeps it.
+    fn input(&self) -> String;
+    /// [`Read::assumed`].
+    fn assumed(&self) -> Option<Value>;
+    /// [`Read::verdicts`].
+    fn verdicts(&self) -> Vec<Verdict>;
     /// [`Read::show`].
     fn show(&self, value: &Value) -> String;
 }
@@ -242,6 +250,15 @@ impl<E: Read> AnyRead for E {
             async move { Read::read_after(self, on, state).await?.map(|value| encode(&value)).transpose() },
         )
     }
+    fn input(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+    fn assumed(&self) -> Option<Value> {
+        Read::assumed(self).and_then(|value| encode(&value).ok())
+    }
+    fn verdicts(&self) -> Vec<Verdict> {
+        Read::verdicts(self)
+    }
     fn show(&self, value: &Value) -> String {
         decode::<E::Value>(value).map_or_else(|_| String::new(), |value| Read::show(self, &value))
     }
@@ -278,6 +295,12 @@ pub trait AnyWait: Send + Sync {
         memory: &'a mut AnyMemory,
         waited: Duration,
     ) -> BoxFuture<'a, Result<Polled<Value>, ProviderError>>;
+    /// The canonical input, as the journal keeps it.
+    fn input(&self) -> String;
+    /// [`Wait::assumed`].
+    fn assumed(&self) -> Option<Value>;
+    /// [`Wait::verdicts`].
+    fn verdicts(&self) -> Vec<Verdict>;
     /// [`Wait::on_timeout`].
     ///
     /// # Errors
@@ -333,6 +356,15 @@ impl<E: Wait> AnyWait for E {
                 Polled::Waiting(what) => Polled::Waiting(what),
             })
         })
+    }
+    fn input(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+    fn assumed(&self) -> Option<Value> {
+        Wait::assumed(self).and_then(|answer| encode(&answer).ok())
+    }
+    fn verdicts(&self) -> Vec<Verdict> {
+        Wait::verdicts(self)
     }
     fn on_timeout(&self) -> Result<Value, ProviderError> {
         encode(&Wait::on_timeout(self)?)

@@ -1,25 +1,19 @@
 //! Guards: something is watched while a part of the script runs, and stops it when it goes bad.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::FutureExt as _;
 use rhai::NativeCallContext;
 use tokio_util::sync::CancellationToken;
 
-use super::{AnyWait, Call, Kernel, cursor, part::Part, run::defect};
+use super::{AnyWait, Call, Kernel, cursor, part::Part};
 use crate::{
-    effect::{Polled, Until},
     error::{RunError, codes},
     event::{Event, Kind},
     journal::{Entry, replay::Mark},
-    provider::ProviderError,
     quantity::Span,
     script::ScriptResult,
     world::Known,
 };
-
-/// A look of a guard that takes longer has seen nothing.
-const LONGEST_LOOK: Duration = Duration::from_secs(30);
 
 impl Kernel {
     /// Runs `body` while each of `watches` is polled. One that ends, or fails, stops the body with its error. What each watches is
@@ -47,7 +41,7 @@ impl Kernel {
                     self.block_on(self.foresee(&call, &*watch)).map_err(|error| self.throw(cx, error))?;
                 } else if !self.replay_only {
                     let (kernel, part, over) = (Arc::clone(self), Arc::clone(part), over.clone());
-                    self.handle.spawn(async move {
+                    self.pace.spawn(async move {
                         tokio::select! {
                             () = over.cancelled() => {}
                             error = kernel.watch(&call, &*watch) => {
@@ -87,7 +81,7 @@ impl Kernel {
             if !self.replay_only {
                 let (kernel, part, over) = (Arc::clone(self), Arc::clone(part), over.clone());
                 let late = RunError::new(codes::TIMEOUT, format!("{what} did not end within {}", Span(span)));
-                self.handle.spawn(async move {
+                self.pace.spawn(async move {
                     let work = async {
                         kernel.goes_live().await;
                         let passed = begun
@@ -110,7 +104,7 @@ impl Kernel {
         self.scrub(&mut error);
         if !self.stop_part(part, error) && !self.replay_only && part.stopped().is_none() {
             let (kernel, part) = (Arc::clone(self), Arc::clone(part));
-            self.handle.spawn(async move { kernel.stop_when_due(&part).await });
+            self.pace.spawn(async move { kernel.stop_when_due(&part).await });
         }
     }
 
@@ -128,35 +122,9 @@ impl Kernel {
         waited.map(|waited| waited.answer).map_err(RunError::from)
     }
 
-    /// Polls until there is a reason to stop.
+    /// Watches until there is a reason to stop.
     async fn watch(&self, call: &Call, watch: &dyn AnyWait) -> RunError {
         self.goes_live().await;
-        let clock = &self.shared.clock;
-        let every = match watch.until() {
-            Until::Polled { every, .. } => every,
-            Until::Elapsed(span) => span,
-            Until::Answered(_) => LONGEST_LOOK,
-        };
-        let mut memory = watch.memory(None);
-        let start = clock.monotonic();
-        loop {
-            let waited = clock.monotonic().saturating_sub(start);
-            let look = AssertUnwindSafe(watch.poll(call.on(), &mut memory, waited)).catch_unwind();
-            let seen = tokio::select! {
-                seen = look => seen.unwrap_or_else(|panic| Err(defect(&*panic).into())),
-                () = clock.sleep(LONGEST_LOOK) => {
-                    let text = format!("{}: no answer within {}", watch.describe(), Span(LONGEST_LOOK));
-                    Err(ProviderError::terminal(codes::TIMEOUT, text))
-                }
-            };
-            match seen {
-                Ok(Polled::Waiting(_)) => {}
-                Ok(Polled::Over(_)) => {
-                    return RunError::new(codes::GUARD_BREACHED, watch.describe());
-                }
-                Err(error) => return error.into(),
-            }
-            clock.sleep(every).await;
-        }
+        self.world.watch(call.on(), watch).await.into()
     }
 }

@@ -43,13 +43,14 @@ pub use self::{
 };
 pub(crate) use self::{
     rollback::{UndoEntry, Undoing},
-    run::Ended,
+    run::{Ended, defect},
 };
 use crate::{
     effect::{Action, Change, On, Read, Role, Shared, Wait},
     error::{Frame, RunError, codes},
     event::{Event, Kind, NoteLevel, scrub},
     journal::{Entry, Journal, Outcome, Replay, replay::Mark},
+    pace::Pace,
     script::{
         Budget, Bundle, Places, ScriptError, ScriptResult, convert, convert::Unknown, innermost, is_exit,
         terminated, thrown,
@@ -75,7 +76,7 @@ pub struct Kernel {
     pub(crate) only_undo: Option<RunError>,
     /// Other scripts than those that made the journal: they must do all that is in it before they go on.
     pub(crate) new_script: Mutex<Option<Bundle>>,
-    pub(crate) handle: tokio::runtime::Handle,
+    pub(crate) pace: Pace,
     pub(crate) policies: Vec<Arc<dyn Policy>>,
     pub(crate) budget: Budget,
     /// Asks the script to stop at the next safe point.
@@ -411,7 +412,7 @@ impl Kernel {
     }
 
     fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
-        self.handle.block_on(work)
+        self.pace.block_on(&self.stop, work)
     }
 
     fn now(&self) -> Duration {
@@ -433,6 +434,7 @@ impl Kernel {
 
     /// Whether the script must stop before its next effect.
     fn stopped(&self) -> Result<(), RunError> {
+        self.journal.alive()?;
         if !self.replay.is_answered() && !self.stop.is_aborted() {
             return Ok(());
         }

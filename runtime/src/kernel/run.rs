@@ -241,7 +241,7 @@ impl Kernel {
 }
 
 /// The error for a panic.
-pub(super) fn defect(panic: &(dyn std::any::Any + Send)) -> RunError {
+pub(crate) fn defect(panic: &(dyn std::any::Any + Send)) -> RunError {
     let what = panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())

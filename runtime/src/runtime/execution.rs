@@ -17,10 +17,11 @@ use crate::{
     error::{RunError, codes},
     event::{Emitter, Event, Mode, RunOutcome},
     journal::{
-        Beat, Entry, Journal, Replay, Request, RequestKind, RunStatus, Store, StoreError, record::GENESIS,
-        store,
+        Beat, Entry, Journal, Keeper, Replay, Request, RequestKind, RunStatus, Store, StoreError,
+        record::GENESIS, store,
     },
     kernel::{Ended, Kernel, State},
+    pace::Pace,
     script::{self, Budget, Bundle, Header, Loaded},
     secret::Vault,
     stop::Stop,
@@ -151,7 +152,14 @@ impl Runtime {
             mode: if replay_only { Mode::Replay } else { world.mode() },
             params: serde_json::to_value(&prepared.params).unwrap_or_default(),
         });
-        let journal = Arc::new(Journal::new(store, &run, epoch, seq, hash, Arc::clone(&vault)));
+        let journal = Arc::new(Journal::new(
+            store.map_or(Keeper::Nobody, Keeper::Store),
+            &run,
+            epoch,
+            seq,
+            hash,
+            Arc::clone(&vault),
+        ));
         if epoch > 1 {
             let (by, rollback) = (self.inner.started_by.clone(), only_undo.is_some());
             journal.add(clock.now(), "run", &Entry::Resumed { by: by.clone(), epoch, rollback });
@@ -169,7 +177,7 @@ impl Runtime {
             replay_only,
             only_undo,
             new_script: Mutex::new(new_script),
-            handle: Handle::current(),
+            pace: Pace::Real(Handle::current()),
             policies: self.inner.policies.clone(),
             budget: Budget::new(self.inner.limits, prepared.header.deadline.map(|span| span.0)),
             // Its own, so that an error can stop all branches.

@@ -1,8 +1,9 @@
 //! The live world: does it.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
 use serde_json::Value;
 
 use super::{Desk, Known, Waited, Waiting, World};
@@ -11,12 +12,16 @@ use crate::{
     effect::{On, Polled, Progress, Question, QuestionKind, Reply, Until},
     error::codes,
     event::{Event, Grade, Mode, NoteLevel},
-    kernel::{AnyAction, AnyChange, AnyRead, AnyWait},
+    kernel::{AnyAction, AnyChange, AnyRead, AnyWait, defect},
     provider::ProviderError,
+    quantity::Span,
 };
 
 /// How often answers from elsewhere are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// A look of a guard that takes longer has seen nothing.
+const LONGEST_LOOK: Duration = Duration::from_secs(30);
 
 /// Who answers questions.
 #[async_trait]
@@ -296,6 +301,36 @@ impl World for LiveWorld {
         }
         let answer = answer.unwrap_or_else(|| wait.on_timeout())?;
         Ok(Waited { answer: Known::Value(answer), grade: Grade::Observed, at_least: Duration::ZERO })
+    }
+
+    async fn watch(&self, on: &On, watch: &dyn AnyWait) -> ProviderError {
+        let clock = on.clock();
+        let every = match watch.until() {
+            Until::Polled { every, .. } => every,
+            Until::Elapsed(span) => span,
+            Until::Answered(_) => LONGEST_LOOK,
+        };
+        let mut memory = watch.memory(None);
+        let start = clock.monotonic();
+        loop {
+            let waited = clock.monotonic().saturating_sub(start);
+            let look = AssertUnwindSafe(watch.poll(on, &mut memory, waited)).catch_unwind();
+            let seen = tokio::select! {
+                seen = look => seen.unwrap_or_else(|panic| Err(defect(&*panic).into())),
+                () = clock.sleep(LONGEST_LOOK) => {
+                    let text = format!("{}: no answer within {}", watch.describe(), Span(LONGEST_LOOK));
+                    Err(ProviderError::terminal(codes::TIMEOUT, text))
+                }
+            };
+            match seen {
+                Ok(Polled::Waiting(_)) => {}
+                Ok(Polled::Over(_)) => {
+                    return ProviderError::terminal(codes::GUARD_BREACHED, watch.describe());
+                }
+                Err(error) => return error,
+            }
+            clock.sleep(every).await;
+        }
     }
 
     async fn ask(

@@ -118,6 +118,9 @@ pub trait World: Send + Sync {
     /// Waits.
     async fn wait(&self, on: &On, wait: &dyn AnyWait, waiting: Waiting<'_>) -> Result<Waited, ProviderError>;
 
+    /// Watches for a guard, and completes once there is a reason to stop what it guards.
+    async fn watch(&self, on: &On, watch: &dyn AnyWait) -> ProviderError;
+
     /// Asks people something; answers with their replies once these come to a verdict.
     async fn ask(
         &self,

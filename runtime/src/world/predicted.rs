@@ -158,6 +158,11 @@ impl World for PredictedWorld {
         }
     }
 
+    async fn watch(&self, _: &On, _: &dyn AnyWait) -> ProviderError {
+        // A plan looks once, where the guard begins.
+        std::future::pending().await
+    }
+
     async fn ask(&self, on: &On, question: &Question, _: Waiting<'_>) -> Result<Vec<Reply>, ProviderError> {
         on.emit(Event::Asked { id: on.id().to_owned(), question: question.clone() });
         Ok(vec![Reply::new(true, "assumed")])

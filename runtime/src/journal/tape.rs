@@ -1,0 +1,73 @@
+//! Records in memory, of a rehearsed run: it may be cut off anywhere, as when a process dies.
+
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use jiff::Timestamp;
+
+use super::{Entry, replay::Read};
+
+/// What a rehearsed run has recorded.
+#[derive(Default)]
+pub(crate) struct Tape {
+    records: Mutex<Vec<Read>>,
+    /// How many records there are when the process dies.
+    ends_at: Option<usize>,
+    cut: AtomicBool,
+    /// Whether records are needed at all: they are if the process dies.
+    forgets: bool,
+}
+
+impl Tape {
+    /// For a run that does not die: nobody will ask for its records.
+    pub(crate) fn forgetful() -> Self {
+        Self { forgets: true, ..Self::default() }
+    }
+
+    /// For a run that dies once it has that many records.
+    pub(crate) fn ending_at(records: usize) -> Self {
+        Self { ends_at: Some(records), ..Self::default() }
+    }
+
+    /// Goes on after records that were made before.
+    pub(crate) fn after(records: Vec<Read>) -> Self {
+        Self { records: Mutex::new(records), ..Self::default() }
+    }
+
+    fn records(&self) -> MutexGuard<'_, Vec<Read>> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn add(&self, seq: u64, at: Timestamp, id: &str, entry: &Entry) {
+        if self.forgets || self.is_cut() {
+            return;
+        }
+        let mut records = self.records();
+        records.push(Read { seq, at, id: id.to_owned(), entry: entry.clone() });
+        if self.ends_at == Some(records.len()) {
+            self.cut();
+        }
+    }
+
+    /// The process dies now: nothing is recorded any more.
+    pub(crate) fn cut(&self) {
+        self.cut.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the process has died.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
+    }
+
+    /// All records, which are given away.
+    pub(crate) fn take(&self) -> Vec<Read> {
+        std::mem::take(&mut self.records())
+    }
+
+    /// How many records there are.
+    pub(crate) fn len(&self) -> usize {
+        self.records().len()
+    }
+}

@@ -1,0 +1,3 @@
+//! Rehearsals.
+
+pub(crate) mod clock;

@@ -1,0 +1,77 @@
+//! What is outside of a rehearsed run: the states of targets, in memory. It outlives the process of the run.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use crate::target::Target;
+
+/// States by key, see [`super::scene::key`].
+pub type States = BTreeMap<String, Value>;
+
+/// A state that was set.
+#[derive(Debug, Clone)]
+pub(crate) struct Moment {
+    /// When, since the beginning.
+    pub(crate) at: Duration,
+    /// The effect that set it.
+    pub(crate) id: String,
+    pub(crate) key: String,
+    pub(crate) from: Value,
+    pub(crate) to: Value,
+}
+
+/// Everything that the run can change.
+#[derive(Default)]
+pub(crate) struct Outside {
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+pub(crate) struct Held {
+    pub(crate) states: States,
+    /// How targets stood before anything was done.
+    pub(crate) first: States,
+    /// Targets of which it is no longer known what they would answer.
+    pub(crate) touched: BTreeSet<Target>,
+    pub(crate) moments: Vec<Moment>,
+    /// Actions that were performed, by idempotency key, and how often.
+    pub(crate) performed: BTreeMap<String, u32>,
+    /// Actions that were taken back.
+    pub(crate) taken_back: BTreeSet<String>,
+}
+
+impl Outside {
+    pub(crate) fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    /// A target was looked at for the first time.
+    pub(crate) fn found(&mut self, key: &str, state: &Value) {
+        self.states.entry(key.to_owned()).or_insert_with(|| state.clone());
+        self.first.entry(key.to_owned()).or_insert_with(|| state.clone());
+    }
+
+    /// A target was moved.
+    pub(crate) fn set(&mut self, at: Duration, id: &str, key: &str, to: &Value) {
+        let from = self.states.insert(key.to_owned(), to.clone()).unwrap_or_default();
+        self.moments.push(Moment { at, id: id.to_owned(), key: key.to_owned(), from, to: to.clone() });
+    }
+
+    /// The states after each move, beginning with that before the first, each with what led to it.
+    pub(crate) fn timeline(&self) -> impl Iterator<Item = (Option<&Moment>, States)> {
+        // What was looked at only later stood there all the time.
+        let mut states = self.first.clone();
+        let before = std::iter::once((None, states.clone()));
+        before.chain(self.moments.iter().map(move |moment| {
+            states.insert(moment.key.clone(), moment.to.clone());
+            (Some(moment), states.clone())
+        }))
+    }
+}

@@ -1,0 +1,496 @@
+//! The rehearsed world: nothing outside is touched, states are kept in memory, and a scenario says what goes wrong.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use rhai::Dynamic;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    outside::Outside,
+    scenario::{Fault, Scenario},
+    scene::{self, Scene, Told},
+};
+use crate::{
+    effect::{On, Progress, Question, QuestionKind, Reply, Until},
+    error::codes,
+    event::{Event, Grade, Kind, Mode},
+    journal::Tape,
+    kernel::{AnyAction, AnyChange, AnyRead, AnyWait, cursor},
+    provider::ProviderError,
+    world::{Known, Waited, Waiting, World},
+};
+
+/// An effect that a rehearsed run came to, and how it can go wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Site {
+    pub(crate) id: String,
+    pub(crate) kind: Kind,
+    pub(crate) effect: &'static str,
+    /// What it is about.
+    pub(crate) what: String,
+    pub(crate) faults: Vec<Fault>,
+}
+
+/// One process of a rehearsed run.
+pub(crate) struct RehearsedWorld {
+    pub(crate) outside: Arc<Outside>,
+    pub(crate) scene: Arc<Scene>,
+    pub(crate) tape: Arc<Tape>,
+    faults: Vec<Planned>,
+    /// Where each guard waits to be breached.
+    guards: Mutex<BTreeMap<String, CancellationToken>>,
+    /// The effects that the run came to, in order; `None`: nobody wants to know.
+    sites: Option<Mutex<Vec<Site>>>,
+    /// Ids of changes that never come into effect.
+    unsettled: Mutex<BTreeSet<String>>,
+}
+
+/// A fault that has not struck yet, or has.
+struct Planned {
+    id: String,
+    fault: Fault,
+    struck: AtomicBool,
+}
+
+/// How soon others notice something.
+const MOMENT: Duration = Duration::from_millis(1);
+
+impl RehearsedWorld {
+    /// A world in which that goes wrong. `watched`: the effects that the run comes to are wanted.
+    pub(crate) fn new(
+        scenario: &Scenario,
+        scene: Arc<Scene>,
+        outside: Arc<Outside>,
+        tape: Arc<Tape>,
+        watched: bool,
+    ) -> Self {
+        let planned = |(id, fault): &(String, Fault)| Planned {
+            id: id.clone(),
+            fault: fault.clone(),
+            struck: AtomicBool::new(false),
+        };
+        Self {
+            outside,
+            scene,
+            tape,
+            faults: scenario.faults.iter().map(planned).collect(),
+            guards: Mutex::default(),
+            sites: watched.then(Mutex::default),
+            unsettled: Mutex::default(),
+        }
+    }
+
+    /// The same world for the process that goes on after this one died: what has struck does not strike again.
+    pub(crate) fn after_death(&self, tape: Arc<Tape>) -> Self {
+        let left = |planned: &Planned| Planned {
+            id: planned.id.clone(),
+            fault: planned.fault.clone(),
+            struck: AtomicBool::new(planned.struck.load(Ordering::Relaxed)),
+        };
+        Self {
+            outside: Arc::clone(&self.outside),
+            scene: Arc::clone(&self.scene),
+            tape,
+            faults: self.faults.iter().map(left).collect(),
+            guards: Mutex::default(),
+            sites: self.sites.as_ref().map(|sites| Mutex::new(lock(sites).clone())),
+            unsettled: Mutex::new(lock(&self.unsettled).clone()),
+        }
+    }
+
+    /// The effects that the run came to.
+    pub(crate) fn sites(&self) -> Vec<Site> {
+        self.sites.as_ref().map(|sites| lock(sites).clone()).unwrap_or_default()
+    }
+
+    /// Whether all that was to go wrong did.
+    pub(crate) fn all_struck(&self) -> bool {
+        self.faults.iter().all(|planned| planned.struck.load(Ordering::Relaxed))
+    }
+
+    /// Notes how an effect can go wrong at the point it has come to. Answers how it does.
+    fn at(&self, on: &On, kind: Kind, effect: &'static str, what: impl Fn() -> String, faults: impl Fn() -> Vec<Fault>) -> Option<&Fault> {
+        if let Some(sites) = &self.sites {
+            let mut sites = lock(sites);
+            let mut possible = faults();
+            match sites.iter_mut().rev().find(|site| site.id == on.id()) {
+                Some(site) => {
+                    possible.retain(|fault| !site.faults.contains(fault));
+                    site.faults.append(&mut possible);
+                }
+                None => sites.push(Site { id: on.id().to_owned(), kind, effect, what: what(), faults: possible }),
+            }
+        }
+        let planned = self.faults.iter().find(|planned| {
+            planned.id == on.id() && !planned.struck.load(Ordering::Relaxed) && faults().contains(&planned.fault)
+        })?;
+        planned.struck.store(true, Ordering::Relaxed);
+        on.emit(Event::Note {
+            id: on.id().to_owned(),
+            level: crate::event::NoteLevel::Note,
+            text: format!("rehearsed here: {}", planned.fault.describe()),
+            replayed: false,
+        });
+        Some(&planned.fault)
+    }
+
+    /// The guards around this place that can be breached.
+    fn breaches(on: &On) -> impl Iterator<Item = Fault> {
+        // What is undone is not guarded.
+        let undoing = on.id().starts_with("rollback/");
+        let parts = if undoing { Vec::new() } else { cursor::parts() };
+        parts.into_iter().filter(|part| is_guard(&part.id)).map(|part| Fault::Breach(part.id.clone()))
+    }
+
+    fn token(&self, guard: &str) -> CancellationToken {
+        lock(&self.guards).entry(guard.to_owned()).or_default().clone()
+    }
+
+    /// A guard finds something, and whoever it guards has a moment to notice.
+    async fn breach(&self, on: &On, guard: &str) {
+        self.token(guard).cancel();
+        on.clock().sleep(MOMENT).await;
+    }
+
+    /// The process dies.
+    fn die(&self) -> ProviderError {
+        self.tape.cut();
+        ProviderError::terminal(codes::LOST, "the process dies here")
+    }
+
+    fn set(&self, on: &On, change: &dyn AnyChange, to: &Value) {
+        let mut held = self.outside.held();
+        held.set(on.clock().monotonic(), on.id(), &scene::key(change), to);
+        held.touched.insert(change.target());
+        held.touched.extend(change.touches());
+    }
+
+    fn view(&self) -> Dynamic {
+        scene::view(&self.outside.held().states)
+    }
+
+    fn is_touched(&self, targets: &[crate::target::Target]) -> bool {
+        let held = self.outside.held();
+        targets.iter().any(|target| held.touched.contains(target))
+    }
+
+    /// The answers of as many people as must say yes.
+    fn yes(question: &Question) -> Vec<Reply> {
+        let people = question.rule.at_least.max(1);
+        (1..=people).map(|n| Reply::new(true, format!("person-{n}"))).collect()
+    }
+}
+
+fn refused(on: &On) -> ProviderError {
+    ProviderError::terminal(codes::PROVIDER, format!("rehearsed: {} is refused", on.id()))
+}
+
+fn unreachable(on: &On) -> ProviderError {
+    ProviderError::terminal(codes::UNREACHABLE, format!("rehearsed: nothing answers {}", on.id()))
+}
+
+fn lost(on: &On) -> ProviderError {
+    ProviderError::terminal(codes::UNREACHABLE, format!("rehearsed: the answer to {} is lost", on.id()))
+}
+
+fn is_guard(id: &str) -> bool {
+    id.ends_with(":guard")
+}
+
+#[async_trait]
+impl World for RehearsedWorld {
+    fn mode(&self) -> Mode {
+        Mode::Rehearsal
+    }
+
+    async fn observe(&self, on: &On, change: &dyn AnyChange) -> Result<(Value, Grade), ProviderError> {
+        let what = || change.target().to_string();
+        if self.at(on, Kind::Change, change.effect(), what, || vec![Fault::Unreachable]).is_some() {
+            return Err(unreachable(on));
+        }
+        let key = scene::key(change);
+        if let Some(state) = self.outside.held().states.get(&key) {
+            return Ok((state.clone(), Grade::Observed));
+        }
+        let state = self.scene.state(change, &key)?;
+        self.outside.held().found(&key, &state);
+        Ok((state, Grade::Observed))
+    }
+
+    async fn apply(
+        &self,
+        on: &On,
+        change: &dyn AnyChange,
+        _: &Value,
+        to: &Value,
+    ) -> Result<(), ProviderError> {
+        let faults = || {
+            let always = [Fault::Refused, Fault::LostAnswer, Fault::TimesOut, Fault::NeverSettles, Fault::Killed];
+            always.into_iter().chain(Self::breaches(on)).collect()
+        };
+        match self.at(on, Kind::Change, change.effect(), || change.target().to_string(), faults) {
+            Some(Fault::Refused) => return Err(refused(on)),
+            Some(Fault::TimesOut) => std::future::pending().await,
+            Some(Fault::LostAnswer) => {
+                self.set(on, change, to);
+                return Err(lost(on));
+            }
+            Some(Fault::Killed) => {
+                self.set(on, change, to);
+                return Err(self.die());
+            }
+            Some(Fault::NeverSettles) => {
+                lock(&self.unsettled).insert(on.id().to_owned());
+                self.set(on, change, to);
+            }
+            Some(Fault::Breach(guard)) => {
+                self.set(on, change, to);
+                self.token(guard).cancel();
+            }
+            _ => self.set(on, change, to),
+        }
+        Ok(())
+    }
+
+    async fn settled(&self, on: &On, _: &dyn AnyChange, _: &Value) -> Result<Progress, ProviderError> {
+        let breached = lock(&self.guards).values().any(CancellationToken::is_cancelled);
+        if breached {
+            on.clock().sleep(MOMENT).await;
+        }
+        if lock(&self.unsettled).contains(on.id()) {
+            return Ok(Progress::Waiting { done: 0, total: 0, message: "rehearsed: it never does".to_owned() });
+        }
+        Ok(Progress::Settled)
+    }
+
+    async fn foresee(
+        &self,
+        _: &On,
+        _: &dyn AnyChange,
+        _: Grade,
+        _: &Value,
+        _: &Value,
+    ) -> Result<Option<String>, ProviderError> {
+        Ok(None)
+    }
+
+    async fn perform(&self, on: &On, action: &dyn AnyAction) -> Result<(Known, Grade), ProviderError> {
+        let faults = || {
+            let always = [Fault::Refused, Fault::LostAnswer, Fault::TimesOut, Fault::Killed];
+            always.into_iter().chain(Self::breaches(on)).collect()
+        };
+        let done = || {
+            let mut held = self.outside.held();
+            *held.performed.entry(on.idempotency_key().to_owned()).or_default() += 1;
+            held.touched.extend(action.touches());
+        };
+        match self.at(on, Kind::Action, action.effect(), || action.describe(), faults) {
+            Some(Fault::Refused) => return Err(refused(on)),
+            Some(Fault::TimesOut) => std::future::pending().await,
+            Some(Fault::LostAnswer) => {
+                done();
+                return Err(lost(on));
+            }
+            Some(Fault::Killed) => {
+                done();
+                return Err(self.die());
+            }
+            Some(Fault::Breach(guard)) => self.breach(on, guard).await,
+            _ => {}
+        }
+        done();
+        let told = self.scene.told(action.effect(), &action.describe(), String::new, || self.view())?;
+        Ok(match told {
+            Some(Told::Value(value)) => (Known::Value(value), Grade::Observed),
+            Some(Told::Fails(why)) => return Err(ProviderError::terminal(codes::PROVIDER, why)),
+            Some(Told::Passes) | None => match action.planned() {
+                Some(value) => (Known::Value(value), Grade::Assumed),
+                None => (Known::Unknown, Grade::Unknown),
+            },
+        })
+    }
+
+    async fn take_back(&self, on: &On, action: &dyn AnyAction, _: &Value) -> Result<(), ProviderError> {
+        let faults = || vec![Fault::Refused, Fault::LostAnswer, Fault::TimesOut, Fault::Killed];
+        match self.at(on, Kind::Action, action.effect(), || action.describe(), faults) {
+            Some(Fault::Refused) => return Err(refused(on)),
+            Some(Fault::TimesOut) => std::future::pending().await,
+            Some(Fault::LostAnswer) => {
+                self.outside.held().taken_back.insert(on.id().to_owned());
+                return Err(lost(on));
+            }
+            Some(Fault::Killed) => {
+                self.outside.held().taken_back.insert(on.id().to_owned());
+                return Err(self.die());
+            }
+            _ => {}
+        }
+        self.outside.held().taken_back.insert(on.id().to_owned());
+        Ok(())
+    }
+
+    async fn read(&self, on: &On, read: &dyn AnyRead) -> Result<(Known, Grade), ProviderError> {
+        let verdicts = read.verdicts();
+        let faults = || {
+            let bad = verdicts.iter().map(|verdict| Fault::Verdict(verdict.name.to_owned()));
+            std::iter::once(Fault::Unreachable).chain(bad).chain(Self::breaches(on)).collect()
+        };
+        let what = || read.describe();
+        match self.at(on, Kind::Read, read.effect(), what, faults) {
+            Some(Fault::Unreachable) => return Err(unreachable(on)),
+            Some(Fault::Verdict(name)) => {
+                let verdict = verdicts.into_iter().find(|verdict| verdict.name == *name);
+                return Err(verdict.map_or_else(|| refused(on), |verdict| verdict.error));
+            }
+            Some(Fault::Breach(guard)) => self.breach(on, guard).await,
+            _ => {}
+        }
+        let fails = |why: String| {
+            let verdict = read.verdicts().into_iter().next().map(|verdict| verdict.error);
+            let error = verdict.unwrap_or_else(|| refused(on));
+            ProviderError { message: format!("{}: {why}", read.describe()), ..error }
+        };
+        let well = || match read.assumed() {
+            Some(value) => (Known::Value(value), Grade::Assumed),
+            None => (Known::Unknown, Grade::Assumed),
+        };
+        match self.scene.told(read.effect(), &read.describe(), || read.input(), || self.view())? {
+            Some(Told::Value(value)) => return Ok((Known::Value(value), Grade::Observed)),
+            Some(Told::Passes) => return Ok(well()),
+            Some(Told::Fails(why)) => return Err(fails(why)),
+            None => {}
+        }
+        let touched = self.is_touched(&read.depends_on());
+        if touched && read.is_check() {
+            return Ok(well());
+        }
+        if let Some(target) = read.depends_on().into_iter().next() {
+            let key = scene::read_key(&target, read);
+            let state = self.outside.held().states.get(&key).cloned();
+            if let Some(state) = state
+                && let Ok(Some(value)) = read.read_after(on, &state).await
+            {
+                return Ok((Known::Value(value), Grade::Observed));
+            }
+        }
+        Ok(match self.scene.answer(read)? {
+            Some(value) => (Known::Value(value), if touched { Grade::Stale } else { Grade::Observed }),
+            None => well(),
+        })
+    }
+
+    async fn wait(&self, on: &On, wait: &dyn AnyWait, waiting: Waiting<'_>) -> Result<Waited, ProviderError> {
+        let until = wait.until();
+        let verdicts = wait.verdicts();
+        let faults = || {
+            let own: Vec<Fault> = match &until {
+                Until::Elapsed(_) => Vec::new(),
+                Until::Answered(_) => vec![Fault::Denied, Fault::NoAnswer],
+                Until::Polled { .. } => {
+                    let bad = verdicts.iter().map(|verdict| Fault::Verdict(verdict.name.to_owned()));
+                    let late = wait.deadline().map(|_| Fault::TimesOut);
+                    std::iter::once(Fault::Unreachable).chain(bad).chain(late).collect()
+                }
+            };
+            own.into_iter().chain(Self::breaches(on)).collect()
+        };
+        let clock = on.clock();
+        let known = |answer| Waited { answer, grade: Grade::Observed, at_least: Duration::ZERO };
+        let left = |span: Duration| span.saturating_sub(waiting.waited);
+        let fault = self.at(on, Kind::Wait, wait.effect(), || wait.describe(), faults);
+        match (&until, fault) {
+            (_, Some(Fault::Breach(guard))) => {
+                if let Until::Elapsed(span) | Until::Polled { at_least: span, .. } = &until {
+                    clock.sleep(left(*span) / 2).await;
+                }
+                self.breach(on, guard).await;
+            }
+            (_, Some(Fault::Unreachable)) => return Err(unreachable(on)),
+            (Until::Polled { at_least, .. }, Some(Fault::Verdict(name))) => {
+                clock.sleep(left(*at_least) / 2).await;
+                let verdict = verdicts.into_iter().find(|verdict| verdict.name == *name);
+                return Err(verdict.map_or_else(|| refused(on), |verdict| verdict.error));
+            }
+            (_, Some(Fault::NoAnswer | Fault::TimesOut)) => {
+                return match wait.deadline() {
+                    Some(deadline) => {
+                        clock.sleep(left(deadline)).await;
+                        wait.on_timeout().map(|answer| known(Known::Value(answer)))
+                    }
+                    None => std::future::pending().await,
+                };
+            }
+            (Until::Answered(question), Some(Fault::Denied)) => {
+                let replies = vec![Reply::new(false, "person-1")];
+                on.emit(Event::Asked { id: on.id().to_owned(), question: question.clone() });
+                waiting.desk.replied(&replies[0]).await;
+                return wait.answer(&replies).map(|answer| known(Known::Value(answer)));
+            }
+            _ => {}
+        }
+        match until {
+            Until::Elapsed(span) => {
+                clock.sleep(left(span)).await;
+                wait.answer(&[]).map(|answer| known(Known::Value(answer)))
+            }
+            Until::Answered(question) => {
+                let replies = self.ask(on, &question, waiting).await?;
+                wait.answer(&replies).map(|answer| known(Known::Value(answer)))
+            }
+            Until::Polled { at_least, .. } => {
+                if !self.is_touched(&wait.depends_on()) {
+                    self.scene.polled(wait)?;
+                }
+                let told = self.scene.told(wait.effect(), &wait.describe(), || wait.input(), || self.view())?;
+                clock.sleep(left(at_least)).await;
+                Ok(match told {
+                    Some(Told::Value(value)) => known(Known::Value(value)),
+                    Some(Told::Fails(why)) => {
+                        let error = verdicts.into_iter().next().map_or_else(|| refused(on), |v| v.error);
+                        return Err(ProviderError { message: format!("{}: {why}", wait.describe()), ..error });
+                    }
+                    Some(Told::Passes) | None => known(wait.assumed().map_or(Known::Unknown, Known::Value)),
+                })
+            }
+        }
+    }
+
+    async fn watch(&self, on: &On, watch: &dyn AnyWait) -> ProviderError {
+        // Each guard can watch several things; which of them finds something makes no difference.
+        let guard = on.id().rsplit_once('[').map_or(on.id(), |(guard, _)| guard);
+        self.token(guard).cancelled().await;
+        ProviderError::terminal(codes::GUARD_BREACHED, format!("rehearsed: {}", watch.describe()))
+    }
+
+    async fn ask(&self, on: &On, question: &Question, waiting: Waiting<'_>) -> Result<Vec<Reply>, ProviderError> {
+        on.emit(Event::Asked { id: on.id().to_owned(), question: question.clone() });
+        let mut replies = Self::yes(question);
+        if question.kind == QuestionKind::Doubt {
+            // Whoever is asked has found out what is true.
+            let held = self.outside.held();
+            let happened = held.performed.contains_key(on.idempotency_key()) || held.taken_back.contains(on.id());
+            drop(held);
+            let names: Vec<&str> = question.choices.iter().map(|choice| &*choice.name).collect();
+            let not = if names.contains(&"again") { "again" } else { "fail" };
+            replies[0].choice = Some(if happened { "done" } else { not }.to_owned());
+        }
+        for reply in &replies {
+            waiting.desk.replied(reply).await;
+            on.emit(Event::Replied { id: on.id().to_owned(), reply: reply.clone() });
+        }
+        Ok(replies)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
