@@ -1,6 +1,7 @@
 //! `cutover abandon`: a run that nobody works on is given up; its targets are free again.
 
 use cutover_runtime::journal;
+use jiff::Timestamp;
 
 use crate::{
     args::{Exit, Global, Output, later::Abandon},
@@ -13,7 +14,7 @@ pub(super) async fn execute(args: &Abandon, global: &Global) -> Result<Exit, Ref
     let locks = store.locks().await.map_err(|e| Refused::failed(e.into()))?;
     let freed: Vec<String> =
         locks.into_iter().filter(|lock| lock.run == run.id).map(|lock| lock.target).collect();
-    journal::abandon(&*store, &run, &who()).await.map_err(Refused::failed)?;
+    journal::abandon(&*store, &run, &who(), Timestamp::now()).await.map_err(Refused::failed)?;
     match global.output {
         Output::Json => {
             print(&format!("{}\n", serde_json::json!({ "run": run.id, "state": "aborted", "freed": freed })));

@@ -12,12 +12,7 @@ fn a_killed_run_leaves_a_journal_that_verifies_and_says_what_was_in_progress() {
         step("hold", || sleep("10m"));
         "#,
     );
-    let running = lab.start(&mut lab.command(&["run", "run.rhai", "--output", "json"]));
-    running.wait_for("\"effect\":\"sleep\"");
-    // Longer than records are held back.
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    running.signal(Signal::SIGKILL);
-    running.wait().exits_with(128 + 9);
+    lab.asleep().dies();
     lab.cutover(&["verify", "last"]).succeeded();
     assert_eq!(lab.runs()[0]["state"], "running");
     assert_eq!(lab.runs()[0]["elapsed_ms"], serde_json::Value::Null);
@@ -46,7 +41,7 @@ fn a_run_killed_at_any_moment_has_a_journal_that_verifies() {
     let lab =
         Lab::with(r#"for i in 0..100000 { traffic::shift("web", "green", i % 100 + 1); note("n" + i); }"#);
     for pause in [0, 7, 40, 110, 230] {
-        let running = lab.start(&mut lab.command(&["run", "run.rhai", "--output", "json"]));
+        let running = lab.begin();
         running.wait_for("effect_ended");
         std::thread::sleep(std::time::Duration::from_millis(pause));
         running.signal(Signal::SIGKILL);

@@ -115,6 +115,18 @@ impl Lab {
         self.start(command).wait()
     }
 
+    /// Starts `run.rhai`, with output for programs.
+    pub(crate) fn begin(&self) -> Running {
+        self.start(&mut self.command(&["run", "run.rhai", "--output", "json"]))
+    }
+
+    /// Starts `run.rhai`; returns when it sleeps.
+    pub(crate) fn asleep(&self) -> Running {
+        let running = self.begin();
+        running.sleeps();
+        running
+    }
+
     /// Starts a command.
     pub(crate) fn start(&self, command: &mut Command) -> Running {
         let started = Instant::now();
@@ -276,8 +288,21 @@ impl Running {
         }
     }
 
+    /// Waits for the next sleep of a run.
+    pub(crate) fn sleeps(&self) {
+        self.wait_for("\"effect\":\"sleep\"");
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill(self.pid, signal).expect("it is there");
+    }
+
+    /// Ends the process without a word, once what it has done so far is in the journal.
+    pub(crate) fn dies(self) {
+        // Longer than records are held back.
+        thread::sleep(Duration::from_millis(300));
+        self.signal(Signal::SIGKILL);
+        self.wait().exits_with(128 + 9);
     }
 
     pub(crate) fn wait(mut self) -> Ended {

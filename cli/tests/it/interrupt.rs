@@ -6,13 +6,7 @@ use nix::sys::signal::Signal;
 
 use crate::harness::{Lab, Running};
 
-/// A run that has moved traffic and then waits for long.
-fn waiting(lab: &Lab) -> Running {
-    let running = lab.start(&mut lab.command(&["run", "run.rhai", "--output", "json"]));
-    running.wait_for("\"effect\":\"sleep\"");
-    running
-}
-
+/// Moves traffic and then waits for long.
 const HOLD: &str = r#"
     step("shift", || traffic::shift("web", "green", 5));
     step("hold", || sleep("10m"));
@@ -23,7 +17,7 @@ const HOLD: &str = r#"
 fn one_signal_without_a_terminal_pauses_within_two_seconds_and_undoes_nothing() {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let lab = Lab::with(HOLD);
-        let running = waiting(&lab);
+        let running = lab.asleep();
         let sent = Instant::now();
         running.signal(signal);
         let ended = running.wait().exits_with(5).complains("paused");
@@ -83,7 +77,7 @@ fn a_second_ctrl_c_pauses_at_once() {
 #[test]
 fn a_busy_script_is_stopped_as_well() {
     let lab = Lab::with("note(\"begin\"); let n = 0; loop { try { n += 1; } catch { } }");
-    let running = lab.start(&mut lab.command(&["run", "run.rhai", "--output", "json"]));
+    let running = lab.begin();
     running.wait_for("begin");
     let sent = Instant::now();
     running.signal(Signal::SIGINT);
@@ -110,7 +104,7 @@ const SLOW_UNDO: &str = r#"
 "#;
 
 fn undoing(lab: &Lab) -> Running {
-    let running = lab.start(&mut lab.command(&["run", "run.rhai", "--output", "json"]));
+    let running = lab.begin();
     running.wait_for("undoing");
     running
 }

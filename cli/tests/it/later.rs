@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use insta::assert_snapshot;
-use nix::sys::signal::Signal;
 
 use crate::harness::{Lab, Running};
 
@@ -19,14 +18,6 @@ const STORY: &str = r#"
     traffic::shift("web", "green", 100);
 "#;
 
-fn killed_in_the_soak(lab: &Lab) {
-    let running = lab.start(&mut lab.command(&["run", "run.rhai", "--output", "json"]));
-    running.wait_for("\"effect\":\"sleep\"");
-    std::thread::sleep(Duration::from_millis(300));
-    running.signal(Signal::SIGKILL);
-    assert_eq!(running.wait().code, 128 + 9);
-}
-
 fn waits_for_an_answer(lab: &Lab) {
     loop {
         let runs = lab.runs();
@@ -41,7 +32,7 @@ fn waits_for_an_answer(lab: &Lab) {
 #[test]
 fn a_run_that_was_killed_is_shown_as_died_resumed_approved_and_rolled_back() {
     let lab = Lab::with(STORY);
-    killed_in_the_soak(&lab);
+    lab.asleep().dies();
     assert_eq!((&lab.runs()[0]["state"], &lab.runs()[0]["alive"]), (&"running".into(), &false.into()));
     let shown = lab.cutover(&["runs"]).succeeded().stdout;
     assert!(shown.contains("died"), "{shown}");
@@ -85,8 +76,7 @@ fn a_run_that_was_killed_is_shown_as_died_resumed_approved_and_rolled_back() {
 fn what_is_resumed_says_where_it_comes_from() {
     let lab =
         Lab::with(r#"step("first", || traffic::shift("web", "green", 5)); sleep("10m"); note("never");"#);
-    let running = lab.start(&mut lab.command(&["run", "run.rhai", "--output", "json"]));
-    running.wait_for("\"effect\":\"sleep\"");
+    let running = lab.asleep();
     lab.cutover(&["pause", "last"]).succeeded();
     running.wait().exits_with(5);
     assert_snapshot!(lab.cutover(&["rollback", "last"]), @"
@@ -126,7 +116,7 @@ fn what_is_resumed_says_where_it_comes_from() {
 #[test]
 fn an_approval_that_is_denied_elsewhere_rolls_back() {
     let lab = Lab::with(r#"traffic::shift("web", "green", 5); approve("go on?");"#);
-    let running = lab.start(&mut lab.command(&["run", "run.rhai", "--output", "json"]));
+    let running = lab.begin();
     waits_for_an_answer(&lab);
     lab.cutover(&["deny", "last", "--as", "bo", "--comment", "errors in the logs"]).succeeded();
     let ended = running.wait().exits_with(3).complains("denied");
@@ -156,8 +146,7 @@ fn a_step_by_hand_is_answered_with_evidence() {
 fn a_run_is_paused_aborted_and_abandoned_from_another_shell() {
     let lab = Lab::with(r#"traffic::shift("web", "green", 5); sleep("10m");"#);
     for (word, code, state) in [("pause", 5, "paused"), ("abort", 6, "aborted")] {
-        let running = lab.start(&mut lab.command(&["run", "run.rhai", "--output", "json"]));
-        running.wait_for("\"effect\":\"sleep\"");
+        let running = lab.asleep();
         lab.cutover(&["resume", "last"]).exits_with(1).complains("not-resumable").says("take-over");
         lab.cutover(&["abandon", "last"]).exits_with(1).complains("not-resumable");
         let said = lab.cutover(&[word, "last"]).succeeded().stdout;
@@ -169,7 +158,7 @@ fn a_run_is_paused_aborted_and_abandoned_from_another_shell() {
     }
     lab.cutover(&["rollback", "last"]).succeeded();
     let lab = Lab::with(STORY);
-    killed_in_the_soak(&lab);
+    lab.asleep().dies();
     let said = lab.cutover(&["abandon", "last"]).succeeded().stdout;
     assert!(said.contains("is abandoned"), "{said}");
     assert_eq!(lab.runs()[0]["state"], "aborted");
@@ -180,16 +169,14 @@ fn a_run_is_paused_aborted_and_abandoned_from_another_shell() {
 #[test]
 fn a_run_that_is_at_work_undoes_itself_when_another_shell_asks_for_it() {
     let lab = Lab::with(r#"traffic::shift("web", "green", 5); sleep("10m");"#);
-    let running = lab.start(&mut lab.command(&["run", "run.rhai", "--output", "json"]));
-    running.wait_for("\"effect\":\"sleep\"");
+    let running = lab.asleep();
     let said = lab.cutover(&["rollback", "last", "--no-wait"]).succeeded().stdout;
     assert!(said.starts_with("asked: run test-"), "{said}");
     let ended = running.wait().exits_with(3).complains("cancelled");
     assert!(ended.stderr.contains("told the run to stop and to be undone"), "{ended}");
     assert_eq!(ended.changes().len(), 2, "it is undone where it was done: {ended}");
 
-    let running = lab.start(&mut lab.command(&["run", "run.rhai", "--output", "json"]));
-    running.wait_for("\"effect\":\"sleep\"");
+    let running = lab.asleep();
     let asked = lab.cutover(&["rollback", "last", "--output", "json"]).succeeded();
     assert_eq!(asked.json()[0]["state"], "rolled_back");
     assert_eq!(asked.json().len(), 1, "nothing is undone here");
@@ -202,8 +189,7 @@ fn whoever_asks_a_run_to_undo_itself_learns_that_it_could_not() {
     let lab = Lab::with(
         r#"traffic::shift("web", "green", 5); on_rollback(|| fail("the key is lost")); sleep("10m");"#,
     );
-    let running = lab.start(&mut lab.command(&["run", "run.rhai", "--output", "json"]));
-    running.wait_for("\"effect\":\"sleep\"");
+    let running = lab.asleep();
     assert_snapshot!(lab.cutover(&["rollback", "last"]), @"
     exit 4
     ----- stdout
@@ -215,8 +201,7 @@ fn whoever_asks_a_run_to_undo_itself_learns_that_it_could_not() {
 #[test]
 fn a_run_that_had_done_nothing_when_it_is_asked_to_undo_itself_is_rolled_back_too() {
     let lab = Lab::with(r#"sleep("10m");"#);
-    let running = lab.start(&mut lab.command(&["run", "run.rhai", "--output", "json"]));
-    running.wait_for("\"effect\":\"sleep\"");
+    let running = lab.asleep();
     lab.cutover(&["rollback", "last"]).succeeded();
     running.wait().exits_with(6);
     assert_eq!(lab.runs()[0]["state"], "rolled_back");
@@ -225,8 +210,7 @@ fn a_run_that_had_done_nothing_when_it_is_asked_to_undo_itself_is_rolled_back_to
 #[test]
 fn another_script_goes_on_only_where_it_agrees_with_what_was_done() {
     let lab = Lab::with(r#"traffic::shift("web", "green", 5); sleep("10m"); fail("a mistake");"#);
-    let running = lab.start(&mut lab.command(&["run", "run.rhai", "--output", "json"]));
-    running.wait_for("\"effect\":\"sleep\"");
+    let running = lab.asleep();
     lab.cutover(&["pause", "last"]).succeeded();
     running.wait().exits_with(5);
     lab.write("other.rhai", r#"const RUNBOOK = #{ name: "test" }; traffic::shift("web", "green", 7);"#);
@@ -250,7 +234,7 @@ fn another_script_goes_on_only_where_it_agrees_with_what_was_done() {
         "--output",
         "json",
     ]));
-    resumed.wait_for("\"effect\":\"sleep\"");
+    resumed.sleeps();
     lab.cutover(&["pause", "last"]).succeeded();
     resumed.wait().exits_with(5);
 }

@@ -130,8 +130,7 @@ fn a_store_that_was_cut_off_is_an_error_and_no_crash() {
 fn two_runs_at_once_share_a_state_directory() {
     let lab =
         Lab::with(r#"for i in 1..20 { traffic::shift("web", "green", i); sleep("20ms"); note("n" + i); }"#);
-    let running: Vec<_> =
-        (0..3).map(|_| lab.start(&mut lab.command(&["run", "run.rhai", "--output", "json"]))).collect();
+    let running: Vec<_> = (0..3).map(|_| lab.begin()).collect();
     for run in running {
         run.wait().succeeded();
     }

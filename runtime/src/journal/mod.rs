@@ -263,11 +263,12 @@ impl Journal {
     }
 }
 
-/// Gives up a run that nobody works on: it is aborted, and its targets are free again. What it has done stays.
+/// Gives up a run that nobody works on: it is aborted, and its targets are free again. What it has done stays. `at` is the time now,
+/// by the clock of whoever gives it up.
 ///
 /// # Errors
 /// Somebody works on it, or it has ended; the store cannot be written.
-pub async fn abandon(store: &dyn Store, run: &Run, by: &str) -> Result<(), RunError> {
+pub async fn abandon(store: &dyn Store, run: &Run, by: &str, at: Timestamp) -> Result<(), RunError> {
     let refuse = |why: &str| RunError::new(codes::NOT_RESUMABLE, format!("run {} {why}", run.id));
     if let Some(held) = run.held.as_ref().filter(|_| run.is_alive()) {
         let Holder { who, host, pid } = &held.by;
@@ -280,14 +281,14 @@ pub async fn abandon(store: &dyn Store, run: &Run, by: &str) -> Result<(), RunEr
     if !store.claim(&run.id, run.epoch, &Holder::this(by)).await? {
         return Err(refuse("was taken over by another runner just now"));
     }
-    let (now, epoch) = (Timestamp::now(), run.epoch + 1);
+    let epoch = run.epoch + 1;
     let (seq, hash) = store.last(&run.id).await?.map_or((0, record::GENESIS), |last| (last.seq, last.hash));
     let error = RunError::new(codes::ABORTED, format!("{by} abandoned the run; what it had done stays"));
     let entry = Entry::RunEnded { outcome: RunOutcome::Aborted, error: Some(error), elapsed_ms: 0 };
     let body = serde_json::to_string(&entry)
         .map_err(|e| RunError::new(codes::INTERNAL, format!("a record has no JSON form: {e}")))?;
-    store.append(&run.id, epoch, &[Sealed::seal(seq + 1, now, "run", body, &hash)], true).await?;
-    store.end(&run.id, epoch, RunStatus::Ended(RunOutcome::Aborted), now).await?;
+    store.append(&run.id, epoch, &[Sealed::seal(seq + 1, at, "run", body, &hash)], true).await?;
+    store.end(&run.id, epoch, RunStatus::Ended(RunOutcome::Aborted), at).await?;
     Ok(())
 }
 

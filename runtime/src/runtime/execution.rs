@@ -165,6 +165,8 @@ impl Runtime {
             journal.add(clock.now(), "run", &Entry::Resumed { by: by.clone(), epoch, rollback });
             emitter.emit(Event::Resumed { by, epoch, rollback });
         }
+        let deadline = prepared.header.deadline.map(|span| span.0);
+        let budget = Budget::new(self.inner.limits, deadline, Arc::clone(&clock));
         Kernel {
             run: Arc::from(run),
             environment,
@@ -179,7 +181,7 @@ impl Runtime {
             new_script: Mutex::new(new_script),
             pace: Pace::Real(Handle::current()),
             policies: self.inner.policies.clone(),
-            budget: Budget::new(self.inner.limits, prepared.header.deadline.map(|span| span.0)),
+            budget,
             // Its own, so that an error can stop all branches.
             cancel: stop.child(),
             stop: stop.clone(),
@@ -202,7 +204,7 @@ async fn on_a_thread(kernel: Arc<Kernel>, inner: Arc<Inner>, prepared: Prepared)
     receive.await.ok()
 }
 
-/// Hands buffered records to the store now and then.
+/// Hands buffered records to the store now and then. Others look at them in real time, whatever the clock of the run says.
 async fn flush(journal: Arc<Journal>, over: CancellationToken) {
     loop {
         tokio::select! {
@@ -216,7 +218,7 @@ async fn flush(journal: Arc<Journal>, over: CancellationToken) {
     }
 }
 
-/// Gives signs of life, and does what others ask of the run.
+/// Gives signs of life, and does what others ask of the run. In real time: the store compares the signs with a clock of its own.
 async fn beat(journal: Arc<Journal>, kernel: Arc<Kernel>, over: CancellationToken) {
     loop {
         tokio::select! {

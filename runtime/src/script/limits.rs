@@ -3,7 +3,7 @@
 use std::{
     cell::Cell,
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -11,7 +11,10 @@ use std::{
 
 use rhai::{Dynamic, Engine};
 
-use crate::error::{RunError, codes};
+use crate::{
+    clock::Clock,
+    error::{RunError, codes},
+};
 
 /// Bounds on what one run's script may use up by itself. Waiting for effects does not count as operations.
 #[derive(Debug, Clone, Copy)]
@@ -77,7 +80,8 @@ pub(crate) struct Budget {
     base_memory: AtomicU64,
     /// What was done is being undone, which takes the time it takes.
     undoing: AtomicBool,
-    started: std::time::Instant,
+    clock: Arc<dyn Clock>,
+    started: Duration,
     /// The run's own deadline.
     deadline: Option<Duration>,
     /// For how long other runners worked on the run before.
@@ -85,14 +89,15 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    pub(crate) fn new(limits: ScriptLimits, deadline: Option<Duration>) -> Self {
+    pub(crate) fn new(limits: ScriptLimits, deadline: Option<Duration>, clock: Arc<dyn Clock>) -> Self {
         let base_memory = limits.memory.map_or(0, |memory| memory());
         Self {
             limits,
             operations: AtomicU64::new(0),
             base_memory: AtomicU64::new(base_memory),
             undoing: AtomicBool::new(false),
-            started: std::time::Instant::now(),
+            started: clock.monotonic(),
+            clock,
             deadline,
             earlier: OnceLock::new(),
         }
@@ -165,7 +170,10 @@ impl Budget {
     /// How long the run may still take; nothing while it is being undone.
     pub(crate) fn time_left(&self) -> Option<Duration> {
         let undoing = self.undoing.load(Ordering::Relaxed);
-        let taken = || self.started.elapsed() + self.earlier.get().copied().unwrap_or_default();
+        let taken = || {
+            let here = self.clock.monotonic().saturating_sub(self.started);
+            here + self.earlier.get().copied().unwrap_or_default()
+        };
         (!undoing).then(|| self.longest().saturating_sub(taken()))
     }
 

@@ -192,7 +192,10 @@ fn two_runs_cannot_move_one_target_until_the_first_is_over_or_abandoned() {
     assert_eq!(error.code.as_str(), "locked");
     assert!(error.message.contains(&first.run) && error.message.contains("since"), "{error}");
     let run = other.tokio.block_on(other.store.find(&first.run)).unwrap().remove(0);
-    other.tokio.block_on(cutover_runtime::journal::abandon(&*other.store, &run, "ana")).unwrap();
+    other
+        .tokio
+        .block_on(cutover_runtime::journal::abandon(&*other.store, &run, "ana", jiff::Timestamp::now()))
+        .unwrap();
     let report = other.run(r#"lab::set("a", 2);"#);
     assert_eq!(report.outcome, RunOutcome::Succeeded, "{:?}", report.error);
 }

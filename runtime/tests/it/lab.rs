@@ -571,7 +571,9 @@ pub struct Lab {
     pub policy: Option<Arc<dyn Policy>>,
     pub limits: cutover_runtime::script::ScriptLimits,
     pub stop: Stop,
-    /// How far the wall clock is off, in seconds.
+    /// Where time comes from, if that is not the machine.
+    pub clock: Option<Arc<dyn cutover_runtime::clock::Clock>>,
+    /// How far the machine's clock is off, in seconds.
     pub off: Arc<std::sync::atomic::AtomicI64>,
 }
 
@@ -621,6 +623,7 @@ impl Lab {
             policy: None,
             limits,
             stop: Stop::default(),
+            clock: None,
             off: Arc::default(),
         }
     }
@@ -637,15 +640,18 @@ impl Lab {
         let mut module = Module::new();
         rhai::combine_with_exported_module!(&mut module, "lab", script);
         let events = Arc::clone(&self.events);
+        let clock = self.clock.clone().unwrap_or_else(|| {
+            Arc::new(Wrong {
+                inner: cutover_runtime::clock::SystemClock::default(),
+                off: Arc::clone(&self.off),
+            })
+        });
         let mut builder = Runtime::builder()
             .modules([("lab", Arc::new(module))])
             .providers(providers)
             .store(store)
             .limits(self.limits)
-            .clock(Arc::new(Wrong {
-                inner: cutover_runtime::clock::SystemClock::default(),
-                off: Arc::clone(&self.off),
-            }))
+            .clock(clock)
             .roles(crate::people::roles())
             .started_by("starter@lab")
             .sink(Arc::new(move |event: &Envelope| events.lock().unwrap().push(event.clone())));

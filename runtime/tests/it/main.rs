@@ -4,6 +4,7 @@
 #![expect(unreachable_pub, reason = "rhai registers only the functions of a module that are `pub`")]
 
 mod check;
+mod clock;
 mod completeness;
 mod determinism;
 mod effects;
