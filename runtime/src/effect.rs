@@ -58,6 +58,13 @@ impl On {
         Self { shared, id: "detached".into(), key: "detached".into(), cancel: CancellationToken::new() }
     }
 
+    /// What looks for a rehearsal have at hand.
+    pub(crate) fn looking(providers: Arc<Providers>, clock: Arc<dyn Clock>, vault: Arc<Vault>) -> Self {
+        let emitter = Emitter::new("rehearsal", [], Arc::clone(&clock), Arc::clone(&vault));
+        let shared = Arc::new(Shared { providers, clock, vault, emitter });
+        Self { shared, id: "rehearsal".into(), key: "rehearsal".into(), cancel: CancellationToken::new() }
+    }
+
     /// The same, with somebody who listens to its events.
     #[must_use]
     pub fn heard_by(mut self, sink: Arc<dyn crate::event::Sink>) -> Self {

@@ -6,6 +6,7 @@ mod approve;
 mod checklist;
 mod confirm;
 mod fail;
+mod invariant;
 mod manual;
 mod no_return;
 mod note;
@@ -30,5 +31,6 @@ pub(crate) fn module() -> Module {
     combine_with_exported_module!(&mut m, "sleep", sleep::script);
     combine_with_exported_module!(&mut m, "note", note::script);
     combine_with_exported_module!(&mut m, "fail", fail::script);
+    combine_with_exported_module!(&mut m, "invariant", invariant::script);
     m
 }

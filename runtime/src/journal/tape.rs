@@ -66,6 +66,11 @@ impl Tape {
         std::mem::take(&mut self.records())
     }
 
+    /// How many records there were when undoing began.
+    pub(crate) fn undoing_since(&self) -> Option<usize> {
+        self.records().iter().position(|record| matches!(record.entry, Entry::RollbackStarted { .. }))
+    }
+
     /// How many records there are.
     pub(crate) fn len(&self) -> usize {
         self.records().len()

@@ -5,6 +5,7 @@
 
 mod action;
 mod change;
+mod claim;
 pub(crate) mod cursor;
 mod doubt;
 mod erased;
@@ -51,6 +52,7 @@ use crate::{
     event::{Event, Kind, NoteLevel, scrub},
     journal::{Entry, Journal, Outcome, Replay, replay::Mark},
     pace::Pace,
+    rehearsal::Claim,
     script::{
         Budget, Bundle, Places, ScriptError, ScriptResult, convert, convert::Unknown, innermost, is_exit,
         terminated, thrown,
@@ -104,6 +106,10 @@ pub(crate) struct State {
     trace: Mutex<Vec<(String, Vec<Frame>)>>,
     rolling_back: AtomicBool,
     changes: AtomicUsize,
+    /// What the runbook says must hold, in a rehearsal.
+    claims: Mutex<Vec<Claim>>,
+    /// Claims are being judged: no effect may be performed.
+    judging: AtomicBool,
     /// Threads on which the script is running besides the first, each branch of a `parallel` one; not those that wait for others.
     branches: AtomicUsize,
     /// How many of them are where the journal ends, with another script than the one that made it.
@@ -299,6 +305,9 @@ impl Kernel {
             }
             Err(error) => return Err(self.throw(cx, error)),
         };
+        if let (Undoing::NoReturn(_), Some(world)) = (&doing, self.world.rehearsed()) {
+            world.outside.held().no_return.push(id.clone());
+        }
         if let Undoing::NoReturn(why) = &doing {
             self.emit(Event::NoReturn { id: id.clone(), why: why.clone(), replayed });
         }
@@ -396,6 +405,11 @@ impl Kernel {
         self.world.mode() == crate::event::Mode::Plan
     }
 
+    /// Whether there are values that only a real run can tell.
+    pub(crate) fn is_foreseen(&self) -> bool {
+        self.is_plan() || self.world.rehearsed().is_some()
+    }
+
     /// Whether this thread's part of the run was told to stop, or the whole run to end itself.
     fn is_stopped(&self) -> bool {
         // What is in the journal is answered first, in all branches: it has to be known in order to be undone.
@@ -452,6 +466,12 @@ impl Kernel {
 
     fn begin<E: Serialize>(&self, kind: Kind, effect: &'static str, input: &E) -> Result<Call, RunError> {
         self.stopped()?;
+        if self.state.judging.load(Ordering::Relaxed) {
+            return Err(RunError::new(
+                codes::ARGUMENT,
+                format!("an invariant only looks at its world: {effect} is an effect"),
+            ));
+        }
         let input = serde_json::to_string(input).map_err(|e| {
             RunError::new(codes::INTERNAL, format!("the input of {effect} has no JSON form: {e}"))
         })?;

@@ -13,7 +13,7 @@ use crate::{
     error::{RunError, codes},
     event::{Event, LeftOver, Mode, NoteLevel, RunOutcome},
     journal::Entry,
-    script::{Library, Loaded, ScriptLimits, build, innermost, is_exit},
+    script::{Loaded, innermost, is_exit},
 };
 
 /// How a run ended.
@@ -27,15 +27,10 @@ pub(crate) struct Ended {
 
 impl Kernel {
     /// Runs the script on this thread, which must not be one that drives async work.
-    pub(crate) fn execute(
-        self: &Arc<Self>,
-        library: &Library,
-        limits: &ScriptLimits,
-        loaded: &Loaded,
-        params: Dynamic,
-    ) -> Ended {
+    pub(crate) fn execute(self: &Arc<Self>, engine: &mut Engine, loaded: &Loaded, params: Dynamic) -> Ended {
         let started = self.now();
-        let engine = self.engine(library, limits, loaded);
+        self.hook(engine);
+        let engine = &*engine;
         let mut scope = Scope::new();
         scope.push_constant_dynamic("params", params);
         let place = cursor::Cursor::new("", Vec::new(), self.cancel.clone());
@@ -51,7 +46,7 @@ impl Kernel {
         let error = error.or_else(|| self.unasked());
         let (outcome, left, error) = match error {
             None => (RunOutcome::Succeeded, Vec::new(), None),
-            Some(error) => self.give_up(&engine, error),
+            Some(error) => self.give_up(engine, error),
         };
         let elapsed =
             if self.world.mode() == Mode::Plan { planned } else { self.now().saturating_sub(started) };
@@ -70,9 +65,8 @@ impl Kernel {
         Ended { outcome, error, left, changes, elapsed_ms }
     }
 
-    /// The interpreter with this run's hooks.
-    fn engine(self: &Arc<Self>, library: &Library, limits: &ScriptLimits, loaded: &Loaded) -> Engine {
-        let mut engine = build(library, limits, Arc::clone(&loaded.imports));
+    /// Makes an interpreter that of this run.
+    fn hook(self: &Arc<Self>, engine: &mut Engine) {
         engine.set_default_tag(Dynamic::from(KernelTag(Arc::clone(self))));
         let kernel = Arc::clone(self);
         engine.on_progress(move |_| kernel.progress());
@@ -80,7 +74,6 @@ impl Kernel {
         engine.on_print(move |text| kernel.note(NoteLevel::Log, text));
         let kernel = Arc::clone(self);
         engine.on_debug(move |text, _, _| kernel.note(NoteLevel::Log, text));
-        engine
     }
 
     /// Why a script ended early.

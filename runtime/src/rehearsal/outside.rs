@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use serde_json::Value;
@@ -16,12 +15,9 @@ pub type States = BTreeMap<String, Value>;
 /// A state that was set.
 #[derive(Debug, Clone)]
 pub(crate) struct Moment {
-    /// When, since the beginning.
-    pub(crate) at: Duration,
     /// The effect that set it.
     pub(crate) id: String,
     pub(crate) key: String,
-    pub(crate) from: Value,
     pub(crate) to: Value,
 }
 
@@ -39,10 +35,14 @@ pub(crate) struct Held {
     /// Targets of which it is no longer known what they would answer.
     pub(crate) touched: BTreeSet<Target>,
     pub(crate) moments: Vec<Moment>,
-    /// Actions that were performed, by idempotency key, and how often.
-    pub(crate) performed: BTreeMap<String, u32>,
+    /// Ids of actions that were performed.
+    pub(crate) performed: BTreeSet<String>,
     /// Actions that were taken back.
     pub(crate) taken_back: BTreeSet<String>,
+    /// Ids of what cannot be undone and says so.
+    pub(crate) no_return: Vec<String>,
+    /// How many moves there had been when each claim was first made, by id.
+    pub(crate) claimed: BTreeMap<String, usize>,
 }
 
 impl Outside {
@@ -59,9 +59,9 @@ impl Held {
     }
 
     /// A target was moved.
-    pub(crate) fn set(&mut self, at: Duration, id: &str, key: &str, to: &Value) {
-        let from = self.states.insert(key.to_owned(), to.clone()).unwrap_or_default();
-        self.moments.push(Moment { at, id: id.to_owned(), key: key.to_owned(), from, to: to.clone() });
+    pub(crate) fn set(&mut self, id: &str, key: &str, to: &Value) {
+        self.states.insert(key.to_owned(), to.clone());
+        self.moments.push(Moment { id: id.to_owned(), key: key.to_owned(), to: to.clone() });
     }
 
     /// The states after each move, beginning with that before the first, each with what led to it.

@@ -152,8 +152,7 @@ impl Scenario {
 
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut parts: Vec<String> =
-            self.faults.iter().map(|(id, fault)| format!("{id}={fault}")).collect();
+        let mut parts: Vec<String> = self.faults.iter().map(|(id, fault)| format!("{id}={fault}")).collect();
         parts.extend(self.crash.map(|records| format!("{CRASH}{records}")));
         parts.extend(self.backwards.then(|| BACKWARDS.to_owned()));
         f.write_str(if parts.is_empty() { AS_PLANNED } else { "" })?;
@@ -172,14 +171,19 @@ impl FromStr for Scenario {
         for part in text.split('+') {
             if let Some(records) = part.strip_prefix(CRASH) {
                 let records = records.parse().ok().filter(|n| *n > 0);
-                scenario.crash = Some(records.ok_or(format!("\"{part}\": want a number of records, such as {CRASH}17"))?);
+                scenario.crash =
+                    Some(records.ok_or(format!("\"{part}\": want a number of records, such as {CRASH}17"))?);
             } else if part == BACKWARDS {
                 scenario.backwards = true;
-            } else if let Some((id, fault)) = part.split_once('=').filter(|(id, f)| !id.is_empty() && !f.is_empty()) {
+            } else if let Some((id, fault)) =
+                part.split_once('=').filter(|(id, f)| !id.is_empty() && !f.is_empty())
+            {
                 let Ok(fault) = fault.parse();
                 scenario.faults.push((id.to_owned(), fault));
             } else {
-                return Err(format!("\"{part}\": want an effect and what goes wrong, such as 1:traffic.shift=lost-answer"));
+                return Err(format!(
+                    "\"{part}\": want an effect and what goes wrong, such as 1:traffic.shift=lost-answer"
+                ));
             }
         }
         Ok(scenario)

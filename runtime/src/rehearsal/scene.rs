@@ -5,7 +5,10 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use rhai::{AST, Dynamic, Engine, Scope, packages::{Package as _, StandardPackage}};
+use rhai::{
+    AST, Dynamic, Engine, Scope,
+    packages::{Package as _, StandardPackage},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::runtime::Handle;
@@ -212,7 +215,10 @@ impl Scene {
         let mut scope = Scope::new();
         scope.push_constant_dynamic("world", world);
         self.engine.eval_ast_with_scope::<bool>(&mut scope, expression).map_err(|e| {
-            ProviderError::terminal(codes::SCRIPT, format!("a condition of the scenario cannot be evaluated: {e}"))
+            ProviderError::terminal(
+                codes::SCRIPT,
+                format!("a condition of the scenario cannot be evaluated: {e}"),
+            )
         })
     }
 
@@ -249,7 +255,10 @@ impl Scene {
 
     /// The states at the beginning, as far as they are known.
     pub(crate) fn states(&self) -> BTreeMap<String, Value> {
-        lock(&self.states).iter().filter_map(|(key, state)| Some((key.clone(), state.clone().ok()?))).collect()
+        lock(&self.states)
+            .iter()
+            .filter_map(|(key, state)| Some((key.clone(), state.clone().ok()?)))
+            .collect()
     }
 
     /// Everything that was looked at, as a file from which the same rehearsal can be repeated.
@@ -285,7 +294,9 @@ pub(crate) fn view(states: &BTreeMap<String, Value>) -> Dynamic {
         let (noun, name) = key.split_once('/').unwrap_or(("", key));
         nouns.entry(noun).or_default().insert(name.into(), convert::from_json(state.clone()));
     }
-    Dynamic::from_map(nouns.into_iter().map(|(noun, names)| (noun.into(), Dynamic::from_map(names))).collect())
+    Dynamic::from_map(
+        nouns.into_iter().map(|(noun, names)| (noun.into(), Dynamic::from_map(names))).collect(),
+    )
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

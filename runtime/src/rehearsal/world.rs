@@ -40,8 +40,8 @@ pub(crate) struct Site {
     pub(crate) faults: Vec<Fault>,
 }
 
-/// One process of a rehearsed run.
-pub(crate) struct RehearsedWorld {
+/// The world of one process of a rehearsed run.
+pub struct RehearsedWorld {
     pub(crate) outside: Arc<Outside>,
     pub(crate) scene: Arc<Scene>,
     pub(crate) tape: Arc<Tape>,
@@ -107,6 +107,13 @@ impl RehearsedWorld {
         }
     }
 
+    /// How many moves there had been when a claim was first made.
+    pub(crate) fn claimed(&self, id: &str) -> usize {
+        let mut held = self.outside.held();
+        let moves = held.moments.len();
+        *held.claimed.entry(id.to_owned()).or_insert(moves)
+    }
+
     /// The effects that the run came to.
     pub(crate) fn sites(&self) -> Vec<Site> {
         self.sites.as_ref().map(|sites| lock(sites).clone()).unwrap_or_default()
@@ -118,7 +125,14 @@ impl RehearsedWorld {
     }
 
     /// Notes how an effect can go wrong at the point it has come to. Answers how it does.
-    fn at(&self, on: &On, kind: Kind, effect: &'static str, what: impl Fn() -> String, faults: impl Fn() -> Vec<Fault>) -> Option<&Fault> {
+    fn at(
+        &self,
+        on: &On,
+        kind: Kind,
+        effect: &'static str,
+        what: impl Fn() -> String,
+        faults: impl Fn() -> Vec<Fault>,
+    ) -> Option<&Fault> {
         if let Some(sites) = &self.sites {
             let mut sites = lock(sites);
             let mut possible = faults();
@@ -127,11 +141,15 @@ impl RehearsedWorld {
                     possible.retain(|fault| !site.faults.contains(fault));
                     site.faults.append(&mut possible);
                 }
-                None => sites.push(Site { id: on.id().to_owned(), kind, effect, what: what(), faults: possible }),
+                None => {
+                    sites.push(Site { id: on.id().to_owned(), kind, effect, what: what(), faults: possible })
+                }
             }
         }
         let planned = self.faults.iter().find(|planned| {
-            planned.id == on.id() && !planned.struck.load(Ordering::Relaxed) && faults().contains(&planned.fault)
+            planned.id == on.id()
+                && !planned.struck.load(Ordering::Relaxed)
+                && faults().contains(&planned.fault)
         })?;
         planned.struck.store(true, Ordering::Relaxed);
         on.emit(Event::Note {
@@ -169,7 +187,14 @@ impl RehearsedWorld {
 
     fn set(&self, on: &On, change: &dyn AnyChange, to: &Value) {
         let mut held = self.outside.held();
-        held.set(on.clock().monotonic(), on.id(), &scene::key(change), to);
+        let key = scene::key(change);
+        if !on.id().starts_with("rollback/")
+            && let Some(from) = held.states.get(&key)
+            && change.undo(from, to) != crate::effect::Undo::Possible
+        {
+            held.no_return.push(on.id().to_owned());
+        }
+        held.set(on.id(), &key, to);
         held.touched.insert(change.target());
         held.touched.extend(change.touches());
     }
@@ -208,6 +233,10 @@ fn is_guard(id: &str) -> bool {
 
 #[async_trait]
 impl World for RehearsedWorld {
+    fn rehearsed(&self) -> Option<&RehearsedWorld> {
+        Some(self)
+    }
+
     fn mode(&self) -> Mode {
         Mode::Rehearsal
     }
@@ -234,7 +263,8 @@ impl World for RehearsedWorld {
         to: &Value,
     ) -> Result<(), ProviderError> {
         let faults = || {
-            let always = [Fault::Refused, Fault::LostAnswer, Fault::TimesOut, Fault::NeverSettles, Fault::Killed];
+            let always =
+                [Fault::Refused, Fault::LostAnswer, Fault::TimesOut, Fault::NeverSettles, Fault::Killed];
             always.into_iter().chain(Self::breaches(on)).collect()
         };
         match self.at(on, Kind::Change, change.effect(), || change.target().to_string(), faults) {
@@ -267,7 +297,11 @@ impl World for RehearsedWorld {
             on.clock().sleep(MOMENT).await;
         }
         if lock(&self.unsettled).contains(on.id()) {
-            return Ok(Progress::Waiting { done: 0, total: 0, message: "rehearsed: it never does".to_owned() });
+            return Ok(Progress::Waiting {
+                done: 0,
+                total: 0,
+                message: "rehearsed: it never does".to_owned(),
+            });
         }
         Ok(Progress::Settled)
     }
@@ -290,7 +324,7 @@ impl World for RehearsedWorld {
         };
         let done = || {
             let mut held = self.outside.held();
-            *held.performed.entry(on.idempotency_key().to_owned()).or_default() += 1;
+            held.performed.insert(on.id().to_owned());
             held.touched.extend(action.touches());
         };
         match self.at(on, Kind::Action, action.effect(), || action.describe(), faults) {
@@ -450,13 +484,17 @@ impl World for RehearsedWorld {
                 if !self.is_touched(&wait.depends_on()) {
                     self.scene.polled(wait)?;
                 }
-                let told = self.scene.told(wait.effect(), &wait.describe(), || wait.input(), || self.view())?;
+                let told =
+                    self.scene.told(wait.effect(), &wait.describe(), || wait.input(), || self.view())?;
                 clock.sleep(left(at_least)).await;
                 Ok(match told {
                     Some(Told::Value(value)) => known(Known::Value(value)),
                     Some(Told::Fails(why)) => {
                         let error = verdicts.into_iter().next().map_or_else(|| refused(on), |v| v.error);
-                        return Err(ProviderError { message: format!("{}: {why}", wait.describe()), ..error });
+                        return Err(ProviderError {
+                            message: format!("{}: {why}", wait.describe()),
+                            ..error
+                        });
                     }
                     Some(Told::Passes) | None => known(wait.assumed().map_or(Known::Unknown, Known::Value)),
                 })
@@ -471,16 +509,26 @@ impl World for RehearsedWorld {
         ProviderError::terminal(codes::GUARD_BREACHED, format!("rehearsed: {}", watch.describe()))
     }
 
-    async fn ask(&self, on: &On, question: &Question, waiting: Waiting<'_>) -> Result<Vec<Reply>, ProviderError> {
+    async fn ask(
+        &self,
+        on: &On,
+        question: &Question,
+        waiting: Waiting<'_>,
+    ) -> Result<Vec<Reply>, ProviderError> {
         on.emit(Event::Asked { id: on.id().to_owned(), question: question.clone() });
         let mut replies = Self::yes(question);
         if question.kind == QuestionKind::Doubt {
             // Whoever is asked has found out what is true.
             let held = self.outside.held();
-            let happened = held.performed.contains_key(on.idempotency_key()) || held.taken_back.contains(on.id());
+            let can_repeat = question.choices.iter().any(|choice| choice.name == "again");
+            let happened = match on.id().strip_prefix("rollback/") {
+                // Whether it was taken back, or whether there is something to take back.
+                Some(_) if can_repeat => held.taken_back.contains(on.id()),
+                Some(id) => held.performed.contains(id),
+                None => held.performed.contains(on.id()),
+            };
             drop(held);
-            let names: Vec<&str> = question.choices.iter().map(|choice| &*choice.name).collect();
-            let not = if names.contains(&"again") { "again" } else { "fail" };
+            let not = if can_repeat { "again" } else { "fail" };
             replies[0].choice = Some(if happened { "done" } else { not }.to_owned());
         }
         for reply in &replies {

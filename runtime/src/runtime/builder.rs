@@ -13,6 +13,7 @@ use crate::{
     journal::Store,
     kernel::Policy,
     provider::Providers,
+    rehearsal::Invariant,
     script::{Library, Modules, ScriptLimits},
     world::{NoPeople, People},
 };
@@ -50,12 +51,20 @@ impl Runtime {
                 roles: Arc::default(),
                 clock: Arc::new(SystemClock::default()),
                 started_by: "unknown".to_owned(),
+                invariants: Vec::new(),
             },
         }
     }
 }
 
 impl Builder {
+    /// Adds what must hold at every moment of a rehearsal.
+    #[must_use]
+    pub fn invariants(mut self, invariants: impl IntoIterator<Item = Arc<dyn Invariant>>) -> Self {
+        self.inner.invariants.extend(invariants);
+        self
+    }
+
     /// Adds script modules, such as those of a library of primitives.
     #[must_use]
     pub fn modules(mut self, modules: impl IntoIterator<Item = (&'static str, Arc<Module>)>) -> Self {

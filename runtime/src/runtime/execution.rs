@@ -29,17 +29,17 @@ use crate::{
 };
 
 /// Stack of the thread that runs a script: a step in a function takes some 70 KB in a debug build.
-const STACK: usize = 64 << 20;
+pub(crate) const STACK: usize = 64 << 20;
 
 /// How often buffered records are handed to the store, so that others can look at a run while it goes on.
 const FLUSH_EVERY: Duration = Duration::from_millis(100);
 
 /// A bundle that can be run.
-pub(super) struct Prepared {
-    pub(super) header: Header,
-    pub(super) loaded: Loaded,
-    pub(super) params: BTreeMap<String, Value>,
-    pub(super) bundle: Arc<Bundle>,
+pub(crate) struct Prepared {
+    pub(crate) header: Header,
+    pub(crate) loaded: Loaded,
+    pub(crate) params: BTreeMap<String, Value>,
+    pub(crate) bundle: Arc<Bundle>,
 }
 
 /// What distinguishes one execution of a script from another.
@@ -198,7 +198,8 @@ async fn on_a_thread(kernel: Arc<Kernel>, inner: Arc<Inner>, prepared: Prepared)
     let (send, receive) = oneshot::channel();
     let run = move || {
         let params = script::to_script(&prepared.params);
-        let _ = send.send(kernel.execute(&inner.library, &inner.limits, &prepared.loaded, params));
+        let mut engine = script::build(&inner.library, &inner.limits, Arc::clone(&prepared.loaded.imports));
+        let _ = send.send(kernel.execute(&mut engine, &prepared.loaded, params));
     };
     thread::Builder::new().name("script".into()).stack_size(STACK).spawn(run).ok()?;
     receive.await.ok()

@@ -14,6 +14,7 @@
 
 mod builder;
 mod execution;
+mod rehearse;
 mod takeover;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
@@ -21,11 +22,9 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use serde::Serialize;
 use serde_json::Value;
 
-pub use self::{builder::Builder, takeover::Takeover};
-use self::{
-    execution::{Execution, Prepared},
-    takeover::given,
-};
+pub(crate) use self::execution::{Prepared, STACK};
+pub use self::{builder::Builder, rehearse::Beginning, takeover::Takeover};
+use self::{execution::Execution, takeover::given};
 use crate::{
     clock::Clock,
     effect::Role,
@@ -34,6 +33,7 @@ use crate::{
     journal::{Holder, Replay, Run, RunStatus, Store},
     kernel::Policy,
     provider::Providers,
+    rehearsal::Invariant,
     script::{self, Bundle, Given, Header, Library, ScriptLimits},
     stop::Stop,
     world::{LiveWorld, NoPeople, People, PredictedWorld},
@@ -48,18 +48,19 @@ pub struct Runtime {
     inner: Arc<Inner>,
 }
 
-struct Inner {
-    library: Library,
-    providers: Arc<Providers>,
-    store: Option<Arc<dyn Store>>,
-    people: Arc<dyn People>,
-    policies: Vec<Arc<dyn Policy>>,
-    sinks: Arc<[Arc<dyn Sink>]>,
-    limits: ScriptLimits,
-    params: BTreeMap<String, Value>,
-    roles: Arc<BTreeMap<String, Role>>,
-    clock: Arc<dyn Clock>,
-    started_by: String,
+pub(crate) struct Inner {
+    pub(crate) library: Library,
+    pub(crate) providers: Arc<Providers>,
+    pub(crate) store: Option<Arc<dyn Store>>,
+    pub(crate) people: Arc<dyn People>,
+    pub(crate) policies: Vec<Arc<dyn Policy>>,
+    pub(crate) sinks: Arc<[Arc<dyn Sink>]>,
+    pub(crate) limits: ScriptLimits,
+    pub(crate) params: BTreeMap<String, Value>,
+    pub(crate) roles: Arc<BTreeMap<String, Role>>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) started_by: String,
+    pub(crate) invariants: Vec<Arc<dyn Invariant>>,
 }
 
 impl fmt::Debug for Runtime {

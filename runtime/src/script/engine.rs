@@ -325,7 +325,7 @@ fn values() -> Module {
     FuncRegistration::new("known_error").set_into_module(
         &mut m,
         |cx: Cx<'_>, error: Dynamic| -> Native<()> {
-            if is_about_unknown(&error) && Kernel::of(&cx).is_ok_and(|kernel| kernel.is_plan()) {
+            if is_about_unknown(&error) && Kernel::of(&cx).is_ok_and(|kernel| kernel.is_foreseen()) {
                 return Err(cx.throw(convert::unknown_in_plan("an earlier effect")));
             }
             Ok(())

@@ -81,6 +81,11 @@ pub trait World: Send + Sync {
     /// Which one it is, for events.
     fn mode(&self) -> Mode;
 
+    /// The world of a rehearsal, if it is one.
+    fn rehearsed(&self) -> Option<&crate::rehearsal::RehearsedWorld> {
+        None
+    }
+
     /// Looks at the target of a change.
     async fn observe(&self, on: &On, change: &dyn AnyChange) -> Result<(Value, Grade), ProviderError>;
 

@@ -19,6 +19,7 @@ mod people;
 mod places;
 mod plan;
 mod random;
+mod rehearsal;
 mod resume;
 mod rollback;
 mod sandbox;

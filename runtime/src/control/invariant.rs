@@ -1,0 +1,35 @@
+//! `invariant` says what must hold at every moment of a rehearsal.
+
+use rhai::{FnPtr, NativeCallContext, plugin::*};
+
+use crate::{
+    kernel::{Kernel, cursor},
+    script::ScriptResult,
+};
+
+#[export_module]
+pub(super) mod script {
+    /// Says what must hold from here on, whatever goes wrong. `cutover rehearse` asks `holds` after every change that it rehearses;
+    /// runs and plans do not ask.
+    ///
+    /// `holds` gets the states of all targets that the run has come to, by noun and name, and answers true or false. It may only look
+    /// at them: it performs no effects.
+    ///
+    /// ```rhai
+    /// invariant("green never has all traffic before it has capacity", |world| {
+    ///     "traffic" !in world || world.traffic.web.green < 100 || world.deploy["web/green"] > 0
+    /// });
+    /// true
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn invariant(cx: NativeCallContext<'_>, text: &str, holds: FnPtr) -> ScriptResult<()> {
+        let kernel = Kernel::of(&cx)?;
+        let id = cursor::next("invariant");
+        #[expect(
+            deprecated,
+            reason = "the only way to keep a call's context for later; volatile, not deprecated"
+        )]
+        kernel.claim(&id, text, holds, || Box::new(cx.store_data()));
+        Ok(())
+    }
+}

@@ -1,0 +1,223 @@
+//! The course that one rehearsed run takes.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use rhai::{Dynamic, Engine};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    clock::VirtualClock,
+    invariant::{Invariant, Violation},
+    outside::{Outside, States},
+    scenario::Scenario,
+    scene::Scene,
+    world::{RehearsedWorld, Site},
+};
+use crate::{
+    clock::Clock as _,
+    effect::Shared,
+    error::{RunError, codes},
+    event::{Emitter, Event, LeftOver, Mode, RunOutcome, Sink},
+    journal::{Entry, Journal, Keeper, Replay, Tape, record::GENESIS},
+    kernel::{Ended, Kernel, State},
+    pace::Pace,
+    runtime::{Inner, Prepared},
+    script::Budget,
+    secret::Vault,
+    stop::Stop,
+};
+
+/// What all courses of a rehearsal have in common.
+pub(crate) struct Stage {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) prepared: Prepared,
+    pub(crate) params: Dynamic,
+    pub(crate) scene: Arc<Scene>,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) invariants: Vec<Arc<dyn Invariant>>,
+}
+
+/// What is wanted of a course besides its end.
+#[derive(Default)]
+pub(crate) struct Wanted {
+    /// Whoever listens to its events.
+    pub(crate) sinks: Vec<Arc<dyn Sink>>,
+    /// How many records it makes.
+    pub(crate) records: bool,
+}
+
+/// How one rehearsed run went.
+pub(crate) struct Course {
+    /// `None`: it waits without end.
+    pub(crate) outcome: Option<RunOutcome>,
+    pub(crate) error: Option<RunError>,
+    pub(crate) left: Vec<LeftOver>,
+    pub(crate) violations: Vec<Violation>,
+    /// Simulated time.
+    pub(crate) elapsed: Duration,
+    /// The effects that it came to.
+    pub(crate) sites: Vec<Site>,
+    /// Whether all that was to go wrong did.
+    pub(crate) struck: bool,
+    /// Records in its journal, and how many there were when undoing began; where they were wanted.
+    pub(crate) records: (usize, Option<usize>),
+    /// How targets stood before, and how they stand.
+    pub(crate) first: States,
+    pub(crate) end: States,
+    /// Ids of what is declared to have no way back.
+    pub(crate) declared: Vec<String>,
+    /// Moves, as effect and key.
+    pub(crate) moves: Vec<(String, String)>,
+}
+
+/// How long it takes until somebody goes on with a run whose process has died.
+const TAKEN_UP_AFTER: Duration = Duration::from_secs(60);
+
+impl Stage {
+    /// Lets a run take its course on this thread.
+    pub(crate) fn play(&self, scenario: &Scenario, wanted: &Wanted, engine: &mut Engine) -> Course {
+        let clock = Arc::new(VirtualClock::default());
+        let outside = Arc::<Outside>::default();
+        let tape = Arc::new(match scenario.crash {
+            Some(records) => Tape::ending_at(records),
+            None if scenario.dies() || wanted.records => Tape::default(),
+            None => Tape::forgetful(),
+        });
+        let mut world = Arc::new(RehearsedWorld::new(
+            scenario,
+            Arc::clone(&self.scene),
+            Arc::clone(&outside),
+            tape,
+            true,
+        ));
+        let (mut replay, mut epoch) = (Replay::default(), 1);
+        let (kernel, ended) = loop {
+            let kernel = Arc::new(self.kernel(scenario, wanted, &clock, &world, replay, epoch));
+            let ended = kernel.execute(engine, &self.prepared.loaded, self.params.clone());
+            if !world.tape.is_cut() {
+                break (kernel, ended);
+            }
+            clock.die();
+            clock.set(clock.monotonic() + TAKEN_UP_AFTER);
+            let records = world.tape.take();
+            replay = Replay::of(records.iter().cloned());
+            world = Arc::new(world.after_death(Arc::new(Tape::after(records))));
+            epoch += 1;
+        };
+        kernel.tell_end(&ended);
+        let records = (world.tape.len(), world.tape.undoing_since());
+        let claims = kernel.broken_claims(engine, &world);
+        self.course(claims, &world, &clock, ended, records)
+    }
+
+    fn course(
+        &self,
+        mut violations: Vec<Violation>,
+        world: &RehearsedWorld,
+        clock: &VirtualClock,
+        ended: Ended,
+        records: (usize, Option<usize>),
+    ) -> Course {
+        let held = world.outside.held();
+        for (moment, states) in held.timeline() {
+            for invariant in &self.invariants {
+                let name = invariant.name();
+                if let Err(why) = invariant.holds(&states)
+                    && !violations.iter().any(|known| known.invariant == name)
+                {
+                    violations.push(Violation {
+                        invariant: name.to_owned(),
+                        after: moment.map(|moment| moment.id.clone()),
+                        why,
+                    });
+                }
+            }
+        }
+        Course {
+            outcome: (!clock.was_stuck()).then_some(ended.outcome),
+            error: ended.error,
+            left: ended.left,
+            violations,
+            elapsed: clock.monotonic(),
+            sites: world.sites(),
+            struck: world.all_struck(),
+            records,
+            first: held.first.clone(),
+            end: held.states.clone(),
+            declared: held.no_return.clone(),
+            moves: held.moments.iter().map(|moment| (moment.id.clone(), moment.key.clone())).collect(),
+        }
+    }
+
+    fn kernel(
+        &self,
+        scenario: &Scenario,
+        wanted: &Wanted,
+        clock: &Arc<VirtualClock>,
+        world: &Arc<RehearsedWorld>,
+        replay: Replay,
+        epoch: i64,
+    ) -> Kernel {
+        const RUN: &str = "rehearsal";
+        let Prepared { header, loaded, bundle, params } = &self.prepared;
+        let environment = self.inner.providers.environment().to_owned();
+        let stop = Stop::default();
+        let time: Arc<dyn crate::clock::Clock> = Arc::clone(clock) as _;
+        let emitter = Emitter::new(RUN, wanted.sinks.clone(), Arc::clone(&time), Arc::clone(&self.vault));
+        if epoch == 1 && !emitter.is_silent() {
+            emitter.emit(Event::RunStarted {
+                runbook: header.name.clone(),
+                version: header.version.clone(),
+                environment: environment.clone(),
+                mode: Mode::Rehearsal,
+                params: serde_json::to_value(params).unwrap_or_default(),
+            });
+        }
+        let keeper = Keeper::Tape(Arc::clone(&world.tape));
+        let last = u64::try_from(world.tape.len()).unwrap_or(u64::MAX);
+        let journal = Journal::new(keeper, RUN, epoch, last, GENESIS, Arc::clone(&self.vault));
+        if epoch > 1 {
+            let (by, rollback) = ("somebody".to_owned(), false);
+            journal.add(time.now(), "run", &Entry::Resumed { by: by.clone(), epoch, rollback });
+            emitter.emit(Event::Resumed { by, epoch, rollback });
+        }
+        Kernel {
+            run: RUN.into(),
+            environment,
+            bundle: Arc::clone(bundle),
+            places: Arc::clone(&loaded.places),
+            budget: Budget::new(self.inner.limits, header.deadline.map(|span| span.0), Arc::clone(&time)),
+            shared: Arc::new(Shared {
+                providers: Arc::clone(&self.inner.providers),
+                clock: time,
+                vault: Arc::clone(&self.vault),
+                emitter,
+            }),
+            world: Arc::clone(world) as _,
+            journal: Arc::new(journal),
+            replay,
+            replay_only: false,
+            only_undo: None,
+            new_script: Mutex::default(),
+            pace: Pace::Virtual { clock: Arc::clone(clock), backwards: scenario.backwards },
+            // A policy speaks about what happens for real.
+            policies: Vec::new(),
+            cancel: stop.child(),
+            stop,
+            live: CancellationToken::new(),
+            roles: Arc::clone(&self.inner.roles),
+            started_by: self.inner.started_by.clone(),
+            state: State::default(),
+        }
+    }
+}
+
+impl Course {
+    /// Whether the rehearsal could not go on because the scenario does not say what it would need.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.error.as_ref().is_some_and(|error| error.is(codes::UNKNOWN_IN_PLAN))
+    }
+}

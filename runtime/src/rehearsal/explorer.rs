@@ -1,0 +1,309 @@
+//! Tries every effect with every way in which it can go wrong, and judges how the run ends each time.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rhai::Engine;
+use serde::Serialize;
+
+use super::{
+    course::{Course, Stage, Wanted},
+    invariant::Violation,
+    judge,
+    scenario::{Fault, Scenario},
+    world::Site,
+};
+use crate::{event::Kind, runtime::STACK, script};
+
+/// What is to be explored.
+#[derive(Debug, Clone, Default)]
+pub struct Explore {
+    /// Also every two faults at once.
+    pub pairs: bool,
+    /// Most scenarios.
+    pub scenarios: Option<usize>,
+    /// Longest time.
+    pub time: Option<Duration>,
+}
+
+/// How a rehearsed run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// It came to its end.
+    Succeeded,
+    /// It failed with nothing to undo.
+    Failed,
+    /// Everything it had done was undone.
+    RolledBack,
+    /// Something is left that a person has to undo.
+    RollbackIncomplete,
+    /// It stopped and cannot go on by itself.
+    Paused,
+    /// It was given up.
+    Aborted,
+    /// It waits for a person, without end.
+    Waits,
+    /// The scenario does not say what it would need to go on.
+    Unknown,
+}
+
+/// One scenario and what became of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Tried {
+    /// What went wrong.
+    pub scenario: Scenario,
+    /// How the run ended.
+    pub end: End,
+    /// Why, unless it succeeded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// What could not be undone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<String>,
+    /// Simulated time that it took.
+    pub elapsed_ms: u64,
+    /// What must hold and did not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub violations: Vec<Violation>,
+}
+
+/// An effect and how it can go wrong.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// Its id.
+    pub id: String,
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name, such as `traffic.shift`.
+    pub effect: String,
+    /// What it is about.
+    pub what: String,
+    /// The faults that were to be tried on it.
+    pub faults: Vec<String>,
+}
+
+/// What a rehearsal found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Findings {
+    /// The effects that the run comes to, as planned or when something goes wrong.
+    pub effects: Vec<Row>,
+    /// Every scenario that was tried, in the order of exploration.
+    pub tried: Vec<Tried>,
+    /// Scenarios that were not tried because the budget was used up; those that would have followed from them are not counted.
+    pub not_tried: usize,
+    /// Records in the journal when all goes as planned.
+    pub records: usize,
+    /// Simulated time when all goes as planned.
+    pub planned_ms: u64,
+}
+
+impl Findings {
+    /// The scenarios in which something did not hold.
+    pub fn violated(&self) -> impl Iterator<Item = &Tried> {
+        self.tried.iter().filter(|tried| !tried.violations.is_empty())
+    }
+}
+
+/// Most faults in one scenario that are looked for: one that makes the run give up, one on the way back, one of the process.
+const DEEPEST: usize = 2;
+
+/// Explores.
+pub(crate) struct Explorer<'s> {
+    stage: &'s Stage,
+    explore: Explore,
+    begun: Instant,
+    /// Effects that are known, with the faults that were planned for them.
+    planned: HashSet<(String, Fault)>,
+    rows: BTreeMap<String, usize>,
+    findings: Findings,
+}
+
+impl<'s> Explorer<'s> {
+    pub(crate) fn new(stage: &'s Stage, explore: Explore) -> Self {
+        let findings =
+            Findings { effects: Vec::new(), tried: Vec::new(), not_tried: 0, records: 0, planned_ms: 0 };
+        Self {
+            stage,
+            explore,
+            begun: Instant::now(),
+            planned: HashSet::new(),
+            rows: BTreeMap::new(),
+            findings,
+        }
+    }
+
+    /// Tries everything there is to try.
+    pub(crate) fn explore(mut self) -> Findings {
+        let mut engine = self.stage.engine();
+        let wanted = Wanted { records: true, ..Wanted::default() };
+        let happy = self.stage.play(&Scenario::default(), &wanted, &mut engine);
+        self.findings.records = happy.records.0;
+        self.findings.planned_ms = millis(happy.elapsed);
+        self.keep(Scenario::default(), &happy, &happy);
+        let mut next = self.follow(&Scenario::default(), &happy);
+        next.extend((1..happy.records.0).map(Scenario::crash));
+        if happy.sites.iter().any(|site| site.id.contains(":par[")) {
+            next.push(Scenario { backwards: true, ..Scenario::default() });
+        }
+        let mut undone: Option<(usize, Scenario)> = None;
+        let mut pairs = Vec::new();
+        while !next.is_empty() {
+            let generation = std::mem::take(&mut next);
+            let courses = self.play_all(&generation);
+            for (scenario, course) in generation.iter().zip(courses) {
+                let Some(course) = course else { continue };
+                next.extend(self.follow(scenario, &course));
+                if self.explore.pairs && scenario.faults.len() == 1 {
+                    pairs.extend(pairs_of(scenario, &course));
+                }
+                let undoing = course.sites.iter().filter(|site| site.id.starts_with("rollback/")).count();
+                if scenario.faults.len() == 1
+                    && !scenario.dies()
+                    && undone.as_ref().is_none_or(|(most, _)| undoing > *most)
+                    && undoing > 0
+                {
+                    undone = Some((undoing, scenario.clone()));
+                }
+                self.keep(scenario.clone(), &course, &happy);
+            }
+            if next.is_empty()
+                && let Some((_, scenario)) = undone.take()
+            {
+                // The longest way back, with the process dying at each of its records.
+                let course = self.stage.play(&scenario, &wanted, &mut engine);
+                let (records, since) = course.records;
+                next.extend(
+                    (since.unwrap_or(records)..records)
+                        .map(|n| Scenario { crash: Some(n), ..scenario.clone() }),
+                );
+                undone = None;
+            }
+            if next.is_empty() {
+                let done: HashSet<&Scenario> =
+                    self.findings.tried.iter().map(|tried| &tried.scenario).collect();
+                next = std::mem::take(&mut pairs);
+                next.retain(|pair| !done.contains(pair));
+            }
+        }
+        self.findings
+    }
+
+    /// What can go wrong with the effects of a course that have not been seen before, in the same circumstances.
+    fn follow(&mut self, scenario: &Scenario, course: &Course) -> Vec<Scenario> {
+        let mut next = Vec::new();
+        if scenario.faults.len() >= DEEPEST || scenario.crash.is_some() {
+            return next;
+        }
+        for site in &course.sites {
+            self.row(site);
+            for fault in &site.faults {
+                let new = !self.planned.contains(&(site.id.clone(), fault.clone()));
+                if new && !scenario.faults.iter().any(|(id, _)| *id == site.id) {
+                    self.planned.insert((site.id.clone(), fault.clone()));
+                    next.push(scenario.and(site.id.clone(), fault.clone()));
+                }
+            }
+        }
+        next
+    }
+
+    fn row(&mut self, site: &Site) {
+        let names = |site: &Site| site.faults.iter().map(|fault| fault.name().to_owned()).collect::<Vec<_>>();
+        let at = *self.rows.entry(site.id.clone()).or_insert_with(|| {
+            let Site { id, kind, effect, what, .. } = site;
+            let row = Row {
+                id: id.clone(),
+                kind: *kind,
+                effect: (*effect).to_owned(),
+                what: what.clone(),
+                faults: Vec::new(),
+            };
+            self.findings.effects.push(row);
+            self.findings.effects.len() - 1
+        });
+        let row = &mut self.findings.effects[at];
+        for name in names(site) {
+            if !row.faults.contains(&name) {
+                row.faults.push(name);
+            }
+        }
+    }
+
+    fn keep(&mut self, scenario: Scenario, course: &Course, happy: &Course) {
+        self.findings.tried.push(judge::tried(scenario, course, happy));
+    }
+
+    /// Whether the budget allows for another scenario.
+    fn may_try(&self, more: usize) -> bool {
+        self.explore.scenarios.is_none_or(|most| self.findings.tried.len() + more < most)
+            && self.explore.time.is_none_or(|longest| self.begun.elapsed() < longest)
+    }
+
+    /// Plays scenarios on all cores. The answers come in the order of the scenarios. `None`: the budget did not allow for it.
+    fn play_all(&mut self, scenarios: &[Scenario]) -> Vec<Option<Course>> {
+        let courses: Vec<Mutex<Option<Course>>> = scenarios.iter().map(|_| Mutex::default()).collect();
+        let turn = AtomicUsize::new(0);
+        let work = || {
+            let mut engine = self.stage.engine();
+            loop {
+                let n = turn.fetch_add(1, Ordering::Relaxed);
+                if n >= scenarios.len() || !self.may_try(n) {
+                    return;
+                }
+                let course = self.stage.play(&scenarios[n], &Wanted::default(), &mut engine);
+                *courses[n].lock().unwrap_or_else(PoisonError::into_inner) = Some(course);
+            }
+        };
+        let threads = thread::available_parallelism().map_or(1, usize::from).min(scenarios.len());
+        thread::scope(|scope| {
+            for _ in 0..threads {
+                let worker = thread::Builder::new().name("rehearsal".into()).stack_size(STACK);
+                // One that cannot be had is made up for by the others.
+                let _ = worker.spawn_scoped(scope, work);
+            }
+        });
+        let courses: Vec<Option<Course>> = courses
+            .into_iter()
+            .map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner))
+            .collect();
+        self.findings.not_tried += courses.iter().filter(|course| course.is_none()).count();
+        courses
+    }
+}
+
+/// The same fault, and one more at each effect that comes later.
+fn pairs_of(scenario: &Scenario, course: &Course) -> Vec<Scenario> {
+    let Some((id, _)) = scenario.faults.first() else { return Vec::new() };
+    let later = course.sites.iter().skip_while(|site| site.id != *id).skip(1);
+    later
+        .flat_map(|site| site.faults.iter().map(|fault| scenario.and(site.id.clone(), fault.clone())))
+        .collect()
+}
+
+pub(super) fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Stage {
+    /// An interpreter, which can be used for one course after the other.
+    pub(crate) fn engine(&self) -> Engine {
+        script::build(
+            &self.inner.library,
+            &self.inner.limits,
+            std::sync::Arc::clone(&self.prepared.loaded.imports),
+        )
+    }
+}
+
+/// The ids of effects outside of rollbacks.
+pub(super) fn forward(sites: &[Site]) -> BTreeSet<&str> {
+    sites.iter().map(|site| &*site.id).filter(|id| !id.starts_with("rollback/")).collect()
+}

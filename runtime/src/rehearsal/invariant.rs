@@ -1,0 +1,59 @@
+//! What must hold at every moment of a rehearsed run.
+
+use rhai::{Dynamic, Engine, FnPtr};
+
+use super::outside::States;
+
+/// Something that must hold whatever goes wrong, such as that no traffic goes to a pool without capacity.
+pub trait Invariant: Send + Sync {
+    /// What must hold, in a few words.
+    fn name(&self) -> &str;
+
+    /// Looks at the states of all targets that the run has come to, by key: the target's name (`traffic/web`), with `#part` where a
+    /// change says of which part of its target a state is.
+    ///
+    /// # Errors
+    /// What does not hold.
+    fn holds(&self, states: &States) -> Result<(), String>;
+}
+
+/// Something that a runbook says must hold.
+pub(crate) struct Claim {
+    pub(crate) text: String,
+    pub(crate) body: FnPtr,
+    #[expect(
+        deprecated,
+        reason = "the only way to keep a call's context for later; volatile, not deprecated"
+    )]
+    pub(crate) context: Box<rhai::NativeCallContextStore>,
+    /// How many moves there had been when it was made.
+    pub(crate) since: usize,
+}
+
+impl Claim {
+    /// Whether it holds for states as scripts see them.
+    pub(crate) fn holds(&self, engine: &Engine, world: Dynamic) -> Result<(), String> {
+        #[expect(deprecated, reason = "see `Claim::context`")]
+        let cx = self.context.create_context(engine);
+        match self.body.call_within_context::<Dynamic>(&cx, (world,)) {
+            Ok(value) => match value.as_bool() {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(String::new()),
+                Err(kind) => Err(format!("it answers {kind}, and not true or false")),
+            },
+            Err(error) => Err(crate::script::innermost(&error).to_string()),
+        }
+    }
+}
+
+/// Something that did not hold.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Violation {
+    /// What must hold.
+    pub invariant: String,
+    /// The effect after which it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// What was the case instead.
+    pub why: String,
+}

@@ -1,0 +1,141 @@
+//! What must hold at the end of every rehearsed run.
+
+use std::collections::BTreeMap;
+
+use super::{
+    course::Course,
+    explorer::{End, Tried, forward, millis},
+    invariant::Violation,
+    scenario::{Fault, Scenario},
+};
+use crate::{error::codes, event::RunOutcome};
+
+/// How a course ended.
+pub(super) fn end(course: &Course) -> End {
+    match course.outcome {
+        _ if course.is_unknown() => End::Unknown,
+        None => End::Waits,
+        Some(RunOutcome::Succeeded) => End::Succeeded,
+        Some(RunOutcome::Failed) => End::Failed,
+        Some(RunOutcome::RolledBack) => End::RolledBack,
+        Some(RunOutcome::RollbackIncomplete) => End::RollbackIncomplete,
+        Some(RunOutcome::Paused) => End::Paused,
+        Some(RunOutcome::Aborted) => End::Aborted,
+    }
+}
+
+/// What became of a scenario.
+pub(crate) fn tried(scenario: Scenario, course: &Course, happy: &Course) -> Tried {
+    Tried {
+        end: end(course),
+        why: course.error.as_ref().map(|error| error.message.clone()),
+        left: course.left.iter().map(|left| left.what.clone()).collect(),
+        elapsed_ms: millis(course.elapsed),
+        violations: judge(&scenario, course, happy),
+        scenario,
+    }
+}
+
+/// Everything that did not hold.
+pub(super) fn judge(scenario: &Scenario, course: &Course, happy: &Course) -> Vec<Violation> {
+    let mut violations = course.violations.clone();
+    let mut add = |invariant: &str, after: Option<String>, why: String| {
+        violations.push(Violation { invariant: invariant.to_owned(), after, why });
+    };
+    let ended = end(course);
+    let why = || course.error.as_ref().map(|error| error.message.clone()).unwrap_or_default();
+    if scenario.is_as_planned() {
+        if ended != End::Succeeded && ended != End::Unknown {
+            let at = course.error.as_ref().and_then(|error| error.effect.clone());
+            add("succeeds when nothing goes wrong", at, why());
+        }
+        for (par, key, branches) in races(course) {
+            let text =
+                format!("branches {branches} of {par} change {key}: what remains depends on which is later");
+            add("branches do not change the same thing", None, text);
+        }
+    }
+    if matches!(ended, End::RolledBack | End::Failed) {
+        for (key, first) in &course.first {
+            let now = course.end.get(key);
+            if now != Some(first) {
+                let now = now.map(ToString::to_string).unwrap_or_default();
+                let last =
+                    course.moves.iter().rev().find(|(_, moved)| moved == key).map(|(id, _)| id.clone());
+                add("rolled back means as before", last, format!("{key} was {first} and is {now}"));
+            }
+        }
+    }
+    let internal = course.error.as_ref().is_some_and(|error| error.is(codes::INTERNAL));
+    if matches!(ended, End::Paused | End::Aborted) || internal {
+        add("ends, or can go on", course.error.as_ref().and_then(|e| e.effect.clone()), why());
+    }
+    if ended == End::RollbackIncomplete && !scenario.disturbs_rollback() {
+        if let Some(left) = course.left.first().filter(|left| !course.declared.contains(&left.id)) {
+            add("can be undone", Some(left.id.clone()), format!("{}: {}", left.what, left.why));
+        }
+    }
+    if scenario.only_dies() && !scenario.is_as_planned() && (scenario.dies() || scenario.backwards) {
+        if ended != end(happy) && !ended_unknown(ended, happy) {
+            add(
+                "comes to the same end after a crash",
+                None,
+                format!("{ended:?} instead of {:?}: {}", end(happy), why()),
+            );
+        } else if course.end != happy.end {
+            let key = happy.end.iter().find(|(key, state)| course.end.get(*key) != Some(state));
+            let text = key.map_or_else(String::new, |(key, state)| {
+                let is = course.end.get(key).map(ToString::to_string).unwrap_or_default();
+                format!("{key} is {is} instead of {state}")
+            });
+            let name = if scenario.backwards {
+                "branches come to one end in any order"
+            } else {
+                "comes to the same end after a crash"
+            };
+            add(name, None, text);
+        }
+    }
+    if scenario.dies() {
+        let mut counts: BTreeMap<&(String, String), usize> = BTreeMap::new();
+        course.moves.iter().for_each(|moved| *counts.entry(moved).or_default() += 1);
+        if let Some(((id, key), times)) = counts.iter().find(|(_, times)| **times > 1) {
+            add("applies a change once", Some(id.clone()), format!("{key} was changed {times} times"));
+        }
+    }
+    if ended == End::Succeeded && course.struck {
+        for (id, fault) in scenario.faults.iter().filter(|(_, fault)| is_no(fault)) {
+            if forward(&course.sites) == forward(&happy.sites) && course.end == happy.end {
+                let text = format!("{}, and the run goes on as if nothing had happened", fault.describe());
+                add("heeds its checks", Some(id.clone()), text);
+            }
+        }
+    }
+    violations
+}
+
+fn ended_unknown(ended: End, happy: &Course) -> bool {
+    ended == End::Unknown || end(happy) == End::Unknown
+}
+
+/// Whether it is an answer that should make a difference.
+fn is_no(fault: &Fault) -> bool {
+    matches!(fault, Fault::Verdict(_) | Fault::Denied)
+}
+
+/// Targets that several branches of one `parallel` change.
+fn races(course: &Course) -> Vec<(String, String, String)> {
+    let mut changed: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for (id, key) in &course.moves {
+        for (at, _) in id.match_indices(":par[") {
+            let par = &id[..at + 4];
+            let branch = id[at + 5..].split(']').next().unwrap_or_default();
+            let branches = changed.entry((par, key)).or_default();
+            if !branches.contains(&branch) {
+                branches.push(branch);
+            }
+        }
+    }
+    let several = changed.into_iter().filter(|(_, branches)| branches.len() > 1);
+    several.map(|((par, key), branches)| (par.to_owned(), key.to_owned(), branches.join(" and "))).collect()
+}

@@ -1,0 +1,121 @@
+//! Rehearsing a bundle.
+
+use std::{collections::BTreeMap, sync::Arc, thread};
+
+use tokio::{runtime::Handle, sync::oneshot};
+
+use super::{LoadErrors, Runtime, STACK};
+use crate::{
+    clock::SystemClock,
+    effect::On,
+    error::{RunError, codes},
+    event::Sink,
+    rehearsal::{
+        Explore, Explorer, Findings, Scenario, SceneFile, Stage,
+        course::Wanted,
+        explorer::Tried,
+        judge,
+        scene::{Looker, Scene},
+    },
+    script::{self, Bundle, Given},
+    secret::Vault,
+};
+
+/// What a rehearsal starts from.
+#[derive(Debug, Clone, Default)]
+pub struct Beginning {
+    /// States, answers and parameters that are written down.
+    pub file: SceneFile,
+    /// What the file does not say is looked at for real, once. Nothing is changed.
+    pub look: bool,
+}
+
+impl Runtime {
+    /// Rehearses a bundle: tries every effect with every way in which it can go wrong, in a simulated world. Nothing outside is
+    /// changed. Answers also what was looked at, as a scenario from which the same rehearsal can be repeated.
+    ///
+    /// # Errors
+    /// The bundle does not load, a parameter is wrong, or the scenario cannot be used. What the rehearsal finds is in the findings.
+    pub async fn rehearse(
+        &self,
+        bundle: &Bundle,
+        params: &BTreeMap<String, Given>,
+        beginning: &Beginning,
+        explore: Explore,
+    ) -> Result<(Findings, SceneFile), LoadErrors> {
+        let stage = self.stage(bundle, params, beginning)?;
+        on_a_thread(move || {
+            let findings = Explorer::new(&stage, explore).explore();
+            let snapshot = stage.scene.snapshot();
+            (findings, snapshot)
+        })
+        .await
+    }
+
+    /// Plays one scenario of a rehearsal; `sinks` hear how it goes.
+    ///
+    /// # Errors
+    /// As [`Runtime::rehearse`].
+    pub async fn rehearse_one(
+        &self,
+        bundle: &Bundle,
+        params: &BTreeMap<String, Given>,
+        beginning: &Beginning,
+        scenario: Scenario,
+        sinks: Vec<Arc<dyn Sink>>,
+    ) -> Result<Tried, LoadErrors> {
+        let stage = self.stage(bundle, params, beginning)?;
+        on_a_thread(move || {
+            let mut engine = stage.engine();
+            let happy = stage.play(&Scenario::default(), &Wanted::default(), &mut engine);
+            let course = stage.play(&scenario, &Wanted { sinks, records: false }, &mut engine);
+            judge::tried(scenario, &course, &happy)
+        })
+        .await
+    }
+
+    fn stage(
+        &self,
+        bundle: &Bundle,
+        params: &BTreeMap<String, Given>,
+        beginning: &Beginning,
+    ) -> Result<Stage, LoadErrors> {
+        let mut given: BTreeMap<String, Given> = beginning
+            .file
+            .params
+            .iter()
+            .map(|(name, value)| (name.clone(), Given::Value(value.clone())))
+            .collect();
+        given.extend(params.iter().map(|(name, value)| (name.clone(), value.clone())));
+        let prepared = self.prepare(bundle, &given)?;
+        let vault = Arc::<Vault>::default();
+        let looker = beginning.look.then(|| Looker {
+            handle: Handle::current(),
+            on: On::looking(
+                Arc::clone(&self.inner.providers),
+                Arc::new(SystemClock::default()),
+                Arc::clone(&vault),
+            ),
+        });
+        let scene = Scene::new(&beginning.file, looker)
+            .map_err(|why| RunError::new(codes::ARGUMENT, format!("the scenario cannot be used: {why}")))?;
+        let params = script::to_script(&prepared.params);
+        Ok(Stage {
+            inner: Arc::clone(&self.inner),
+            prepared,
+            params,
+            scene: Arc::new(scene),
+            vault,
+            invariants: self.inner.invariants.clone(),
+        })
+    }
+}
+
+/// A rehearsal takes as much of the stack as a run, and blocks.
+async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, LoadErrors> {
+    let (send, receive) = oneshot::channel();
+    let thread = thread::Builder::new().name("rehearsal".into()).stack_size(STACK);
+    let failed = || RunError::new(codes::INTERNAL, "the rehearsal's thread could not run to its end");
+    thread.spawn(move || drop(send.send(work()))).map_err(|_| failed())?;
+    receive.await.map_err(|_| failed().into())
+}
