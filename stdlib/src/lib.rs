@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use cutover_runtime::rehearsal::Invariant;
 use rhai::Module;
 
 pub mod config;
@@ -13,6 +14,7 @@ pub mod deploy;
 pub mod exec;
 pub mod guard;
 pub mod http;
+mod invariants;
 pub mod metrics;
 pub mod net;
 pub mod notify;
@@ -70,6 +72,11 @@ pub fn words() -> Module {
     let mut module = secrets::secret_type();
     guard::add_to(&mut module);
     module
+}
+
+/// What must hold at every moment of a rehearsal.
+pub fn invariants() -> Vec<Arc<dyn Invariant>> {
+    vec![Arc::new(invariants::WholeWeights), Arc::new(invariants::Capacity)]
 }
 
 /// The script modules of this library: one line per noun.

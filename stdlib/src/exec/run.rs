@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cutover_runtime::{
-    effect::{Action, InDoubt, Limits, On, Read},
+    effect::{Action, InDoubt, Limits, On, Read, Verdict},
     provider::ProviderError,
     quantity::{Size, Span},
     script::{ScriptContext, ScriptResult},
@@ -197,6 +197,11 @@ impl Read for Look {
 
     fn is_check(&self) -> bool {
         self.check
+    }
+
+    fn verdicts(&self) -> Vec<Verdict> {
+        let text = format!("{}: exit code 1, want 0", self.command.describe());
+        vec![Verdict::new("fails", ProviderError::terminal(crate::codes::EXEC, text))]
     }
 
     async fn read(&self, on: &On) -> Result<Output, ProviderError> {

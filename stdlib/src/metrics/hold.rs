@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use cutover_runtime::{
-    effect::{On, Polled, Reply, Until, Wait},
+    effect::{self, On, Polled, Reply, Until, Wait},
     error,
     provider::{ProviderError, Retry},
     quantity::{Comparison, Percent, Span},
@@ -228,6 +228,24 @@ impl Wait for Hold {
     /// A little behind `timeout`, at which a look decides and can say what was missing. This one is for looks that hang.
     fn deadline(&self) -> Option<Duration> {
         Some(self.timeout() + self.every() + Duration::from_secs(30))
+    }
+
+    fn assumed(&self) -> Option<Held> {
+        let metrics = self.bounds.keys().map(|metric| (metric.clone(), Summary::default())).collect();
+        let verdict = Verdict::Pass.name().to_owned();
+        Some(Held { verdict, polls: 1, elapsed: self.duration, metrics })
+    }
+
+    fn verdicts(&self) -> Vec<effect::Verdict> {
+        let bad = |name, code, what: &str| {
+            let text = format!("{}: rehearsed: {what}", self.source);
+            effect::Verdict::new(name, ProviderError::terminal(code, text).detail(json!({ "verdict": name })))
+        };
+        vec![
+            bad("fails", codes::GATE_FAILED, "a bound is broken"),
+            bad("inconclusive", codes::GATE_INCONCLUSIVE, "the source cannot be asked"),
+            bad("no-data", codes::GATE_INCONCLUSIVE, "not enough data"),
+        ]
     }
 
     fn answer(&self, _: &[Reply]) -> Result<Held, ProviderError> {

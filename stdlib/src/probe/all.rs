@@ -11,7 +11,7 @@ use std::{
 };
 
 use cutover_runtime::{
-    effect::{Limits, On, Read},
+    effect::{Limits, On, Read, Verdict},
     error::{RunError, codes as runtime_codes},
     provider::{ProviderError, Retry},
     script::{ScriptContext, ScriptResult, convert::decode_json},
@@ -433,6 +433,10 @@ impl Read for All {
 
     fn is_check(&self) -> bool {
         true
+    }
+
+    fn verdicts(&self) -> Vec<Verdict> {
+        super::verdicts(&self.describe())
     }
 
     async fn read(&self, on: &On) -> Result<Vec<Outcome>, ProviderError> {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use cutover_runtime::{
-    effect::{Limits, On, Read},
+    effect::{Limits, On, Read, Verdict},
     error::codes,
     provider::ProviderError,
     quantity::Span,
@@ -427,6 +427,10 @@ impl Read for DnsProbe {
 
     fn is_check(&self) -> bool {
         true
+    }
+
+    fn verdicts(&self) -> Vec<Verdict> {
+        super::verdicts(&self.describe())
     }
 
     async fn read(&self, on: &On) -> Result<Answered, ProviderError> {

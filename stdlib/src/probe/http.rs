@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cutover_runtime::{
-    effect::{Limits, On, Read},
+    effect::{Limits, On, Read, Verdict},
     provider::ProviderError,
     quantity::Span,
     script::{ScriptContext, ScriptResult},
@@ -334,6 +334,10 @@ impl Read for HttpProbe {
 
     fn is_check(&self) -> bool {
         true
+    }
+
+    fn verdicts(&self) -> Vec<Verdict> {
+        super::verdicts(&self.describe())
     }
 
     async fn read(&self, on: &On) -> Result<Passed, ProviderError> {

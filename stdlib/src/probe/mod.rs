@@ -1,5 +1,6 @@
 //! `probe`: checks from outside. A probe repeats itself until it passes or its attempts are used up, and changes nothing.
 
+use cutover_runtime::{effect::Verdict, provider::ProviderError};
 use rhai::{Module, plugin::combine_with_exported_module};
 
 pub mod all;
@@ -11,6 +12,12 @@ pub mod http;
 mod security;
 pub mod tcp;
 pub mod tls;
+
+/// How a probe can come to something bad, for rehearsals.
+pub(crate) fn verdicts(what: &str) -> Vec<Verdict> {
+    let text = format!("{what}: rehearsed: it does not pass");
+    vec![Verdict::new("fails", ProviderError::terminal(crate::codes::PROBE_FAILED, text))]
+}
 
 /// The script module `probe`.
 pub fn module() -> Module {

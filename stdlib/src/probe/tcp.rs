@@ -1,7 +1,7 @@
 //! `probe::tcp` opens a connection and closes it again.
 
 use cutover_runtime::{
-    effect::{Limits, On, Read},
+    effect::{Limits, On, Read, Verdict},
     provider::ProviderError,
     quantity::Span,
     script::{ScriptContext, ScriptResult},
@@ -105,6 +105,10 @@ impl Read for TcpProbe {
 
     fn is_check(&self) -> bool {
         true
+    }
+
+    fn verdicts(&self) -> Vec<Verdict> {
+        super::verdicts(&self.describe())
     }
 
     async fn read(&self, on: &On) -> Result<Connected, ProviderError> {

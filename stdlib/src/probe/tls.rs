@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cutover_runtime::{
-    effect::{Limits, On, Read},
+    effect::{Limits, On, Read, Verdict},
     provider::ProviderError,
     quantity::Span,
     script::{ScriptContext, ScriptResult},
@@ -427,6 +427,10 @@ impl Read for TlsProbe {
 
     fn is_check(&self) -> bool {
         true
+    }
+
+    fn verdicts(&self) -> Vec<Verdict> {
+        super::verdicts(&self.describe())
     }
 
     async fn read(&self, on: &On) -> Result<Certificate, ProviderError> {

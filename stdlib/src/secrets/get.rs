@@ -35,6 +35,10 @@ impl Read for Get {
         true
     }
 
+    fn assumed(&self) -> Option<SecretText> {
+        Some(SecretText::named(&self.name))
+    }
+
     async fn read(&self, on: &On) -> Result<SecretText, ProviderError> {
         let value = on.get::<dyn Secrets>(&self.name)?.value().await?;
         on.vault().keep(&self.name, value);

@@ -1,0 +1,84 @@
+//! What must hold at every moment of a rehearsal, whatever goes wrong.
+
+use cutover_runtime::{
+    rehearsal::{Invariant, States},
+    target::Target,
+};
+
+use crate::traffic::Weights;
+
+/// The routes that a run has come to, with their weights.
+fn routes(states: &States) -> impl Iterator<Item = (&str, Weights)> {
+    states.iter().filter_map(|(key, state)| {
+        let route = key.strip_prefix("traffic/")?;
+        Some((route, serde_json::from_value(state.clone()).ok()?))
+    })
+}
+
+/// The weights of a route add up to 100.
+pub(crate) struct WholeWeights;
+
+impl Invariant for WholeWeights {
+    fn name(&self) -> &'static str {
+        "weights add up to 100"
+    }
+
+    fn holds(&self, states: &States) -> Result<(), String> {
+        for (route, Weights(weights)) in routes(states) {
+            let sum: u32 = weights.values().sum();
+            if sum != 100 {
+                return Err(format!("those of {route} add up to {sum}: {}", Weights(weights)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// No pool without replicas gets traffic, and none is retired that has some.
+pub(crate) struct Capacity;
+
+impl Invariant for Capacity {
+    fn name(&self) -> &'static str {
+        "traffic only where there is capacity"
+    }
+
+    fn holds(&self, states: &States) -> Result<(), String> {
+        for (route, Weights(weights)) in routes(states) {
+            for (pool, weight) in weights.iter().filter(|(_, weight)| **weight > 0) {
+                let replicas = states.get(Target::new("deploy", &format!("{route}/{pool}")).as_str());
+                if replicas.and_then(serde_json::Value::as_u64) == Some(0) {
+                    return Err(format!("{route}/{pool} gets {weight}% of the traffic and has no replicas"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn states(blue: u32, green: u32, green_replicas: u32) -> States {
+        let weights = json!({ "blue": blue, "green": green });
+        [("traffic/web", weights), ("deploy/web/green", json!(green_replicas)), ("deploy/db/green", json!(0))]
+            .map(|(key, state)| (key.to_owned(), state))
+            .into()
+    }
+
+    #[test]
+    fn weights_add_up_and_go_only_where_there_is_capacity() {
+        for (world, whole, capacity) in [
+            (states(100, 0, 0), true, true),
+            (states(95, 5, 3), true, true),
+            (states(95, 5, 0), true, false),
+            (states(95, 4, 1), false, true),
+        ] {
+            assert_eq!(WholeWeights.holds(&world).is_ok(), whole, "{world:?}");
+            assert_eq!(Capacity.holds(&world).is_ok(), capacity, "{world:?}");
+        }
+        assert!(Capacity.holds(&states(0, 100, 0)).unwrap_err().contains("web/green gets 100%"));
+    }
+}
