@@ -218,7 +218,7 @@ impl Kernel {
         change: &dyn AnyChange,
         to: &Value,
     ) -> Result<(), RunError> {
-        if self.replay_only || !self.shared.providers.is_ephemeral() {
+        if self.replay_only || self.world.rehearsed().is_some() || !self.shared.providers.is_ephemeral() {
             return Ok(());
         }
         let limits = change.limits();
