@@ -192,7 +192,8 @@ impl RunError {
 
     /// Whether the run stops here without an end, and can go on later.
     pub fn is_pause(&self) -> bool {
-        [codes::PAUSED, codes::DIVERGED, codes::JOURNAL, codes::IN_DOUBT].contains(&self.code.as_str())
+        [codes::PAUSED, codes::DIVERGED, codes::JOURNAL, codes::IN_DOUBT, codes::NOT_RESUMABLE]
+            .contains(&self.code.as_str())
     }
 
     /// Whether a script may catch it. What stops a run from outside cannot be caught.
@@ -206,6 +207,7 @@ impl RunError {
             codes::IN_DOUBT,
             codes::DIVERGED,
             codes::JOURNAL,
+            codes::NOT_RESUMABLE,
             codes::LIMIT,
             codes::UNKNOWN_IN_PLAN,
             codes::INTERNAL,

@@ -151,15 +151,21 @@ fn all(
             *results[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
         }
     };
+    let workers = bodies.len().min(WIDTH);
+    let branching = kernel.branching(workers);
     std::thread::scope(|scope| {
-        let workers = bodies.len().min(WIDTH);
+        let on_its_thread = || {
+            work();
+            branching.ended();
+        };
         let started = (0..workers)
             .filter(|_| {
-                std::thread::Builder::new()
-                    .name("branch".into())
-                    .stack_size(STACK)
-                    .spawn_scoped(scope, work)
-                    .is_ok()
+                let thread = std::thread::Builder::new().name("branch".into()).stack_size(STACK);
+                let started = thread.spawn_scoped(scope, on_its_thread).is_ok();
+                if !started {
+                    branching.ended();
+                }
+                started
             })
             .count();
         // Without a thread to be had, the branches run one after the other.

@@ -343,6 +343,20 @@ impl Replay {
         (known.looked.remove(id).unwrap_or_default(), known.replies.remove(id).unwrap_or_default())
     }
 
+    /// The place of something that is part of a rollback, such as an `on_rollback`, that the script never got to. Blocks until
+    /// everything was read.
+    ///
+    /// # Errors
+    /// Why the journal cannot be read.
+    pub(crate) fn unregistered(&self) -> Result<Option<String>, RunError> {
+        self.at_the_end(|known| {
+            let is_left = |(id, marks): &(&String, &Vec<(Mark, u64, Duration)>)| {
+                !is_undoing(id) && marks.iter().any(|(mark, ..)| mark.is_undone())
+            };
+            known.marks.iter().filter(is_left).map(|(id, _)| id.clone()).min()
+        })
+    }
+
     /// An effect outside of a rollback that the script never asked for. Blocks until everything was read.
     ///
     /// # Errors

@@ -10,7 +10,12 @@ use super::{
     record::{Ending, Past},
     retry::{GaveUp, Stop},
 };
-use crate::{error::RunError, event::Event, journal::Outcome, world::Known};
+use crate::{
+    error::{RunError, codes},
+    event::Event,
+    journal::Outcome,
+    world::Known,
+};
 
 impl Kernel {
     pub(super) async fn do_action(&self, call: &Call, action: Arc<dyn AnyAction>) -> Result<Known, RunError> {
@@ -23,7 +28,12 @@ impl Kernel {
                         self.performed(call, &action, &value, ended.seq);
                         Ok(Known::Value(value))
                     }
-                    Outcome::Failed { error, .. } => Err(error),
+                    Outcome::Failed { error, .. } => {
+                        if is_cut_off(&error) {
+                            self.to_be_undone(call, &action, &Value::Null, ended.seq, true);
+                        }
+                        Err(error)
+                    }
                     _ => Err(unfit(call)),
                 };
             }
@@ -49,10 +59,7 @@ impl Kernel {
             ready = self.intend(call, None, None, &text).await;
         }
         if let Err(error) = ready {
-            let error = RunError { effect: Some(call.id.clone()), ..error };
-            let outcome = Outcome::Failed { error: error.clone(), happened: None };
-            self.ended(call, Ending { about: text, ..Ending::new(outcome, 1) }).await;
-            return Err(error);
+            return self.failed(call, error, |e| Ending { about: text, ..e }).await;
         }
         self.emit(Event::Applying { id: call.id.clone(), from_text: String::new(), to_text: text.clone() });
         let limits = action.limits();
@@ -74,13 +81,23 @@ impl Kernel {
                 }
                 Ok(known)
             }
-            Err(GaveUp { error, attempts }) => {
-                let outcome = Outcome::Failed { error: error.clone(), happened: None };
-                self.ended(call, Ending { intended: true, about: text, ..Ending::new(outcome, attempts) })
-                    .await;
-                Err(error)
-            }
+            Err(GaveUp { error, attempts }) => self.broke_off(call, &action, &text, error, attempts).await,
         }
+    }
+
+    /// Records that an action failed; if nobody knows how far it got, it is to be undone.
+    pub(super) async fn broke_off(
+        &self,
+        call: &Call,
+        action: &Arc<dyn AnyAction>,
+        text: &str,
+        error: RunError,
+        attempts: u32,
+    ) -> Result<Known, RunError> {
+        if is_cut_off(&error) && !self.is_over(&error) {
+            self.to_be_undone(call, action, &Value::Null, u64::MAX, true);
+        }
+        self.failed(call, error, |e| Ending { attempts, intended: true, about: text.to_owned(), ..e }).await
     }
 
     pub(super) fn performed(&self, call: &Call, action: &Arc<dyn AnyAction>, output: &Value, seq: u64) {
@@ -110,4 +127,9 @@ impl Kernel {
             });
         }
     }
+}
+
+/// Whether work that broke off with that error may have done some or all of what it was to do: nobody waited for its answer.
+fn is_cut_off(error: &RunError) -> bool {
+    error.is(codes::TIMEOUT) || !error.is_catchable()
 }

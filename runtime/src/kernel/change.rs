@@ -42,7 +42,7 @@ impl Kernel {
         let order = self.target_lock(&target);
         let _turn = order.lock().await;
         if let Err(error) = self.take_target(call, &target).await {
-            return self.failed(call, &*change, error, 1, None, false).await;
+            return self.failed(call, error, |e| Ending { target: Some(target.clone()), ..e }).await;
         }
         let limits = change.limits();
         let looked = self
@@ -57,7 +57,9 @@ impl Kernel {
         let (from, to, grade, attempts) = match found {
             Ok(found) => found,
             Err(GaveUp { error, attempts }) => {
-                return self.failed(call, &*change, error, attempts, None, false).await;
+                return self
+                    .failed(call, error, |e| Ending { attempts, target: Some(target.clone()), ..e })
+                    .await;
             }
         };
         if from == to {
@@ -73,7 +75,9 @@ impl Kernel {
         {
             Ok((note, _)) => note,
             Err(GaveUp { error, attempts }) => {
-                return self.failed(call, &*change, error, attempts, None, false).await;
+                return self
+                    .failed(call, error, |e| Ending { attempts, target: Some(target.clone()), ..e })
+                    .await;
             }
         };
         let moved = self.move_target(call, &*change, &from, &to, false).await;
@@ -183,24 +187,6 @@ impl Kernel {
         });
     }
 
-    async fn failed(
-        &self,
-        call: &Call,
-        change: &dyn AnyChange,
-        error: RunError,
-        attempts: u32,
-        happened: Option<Moved>,
-        intended: bool,
-    ) -> Result<Known, RunError> {
-        let outcome = Outcome::Failed { error: error.clone(), happened };
-        self.ended(
-            call,
-            Ending { target: Some(change.target()), intended, ..Ending::new(outcome, attempts) },
-        )
-        .await;
-        Err(error)
-    }
-
     async fn replay_change(
         &self,
         call: &Call,
@@ -242,7 +228,7 @@ impl Kernel {
                 if now == *to { Ok(()) } else { change.apply(call.on(), &now, to).await }
             })
             .await;
-        moved.map(drop).map_err(|gave_up| gave_up.error)
+        moved.map(drop).map_err(|e| self.not_resumable(call, &change.target().to_string(), e.error))
     }
 
     /// Intent, apply, settle. Answers how often it was tried.

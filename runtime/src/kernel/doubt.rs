@@ -44,12 +44,13 @@ impl Kernel {
         let _turn = order.lock().await;
         // Where nothing new may begin, what is found is only put on the undo stack.
         let going = self.may_begin();
-        self.take_target(call, &target).await?;
         let Moved { from, to } = &moved;
         let limits = change.limits();
-        let looked = self
-            .attempt(call, &limits, Stop::WhenDone, async || self.world.observe(call.on(), &*change).await)
-            .await;
+        let look = async || self.world.observe(call.on(), &*change).await;
+        let looked = match self.take_target(call, &target).await {
+            Ok(()) => self.attempt(call, &limits, Stop::WhenDone, look).await,
+            Err(error) => Err(GaveUp { error, attempts: 1 }),
+        };
         let going = going.and_then(|()| self.may_begin());
         let now = match (looked, &going) {
             (Ok(((now, _), _)), _) => now,
@@ -58,11 +59,18 @@ impl Kernel {
                 let moved_or_not = NotMoved { gave_up, happened: true, intended: true };
                 return self.conclude(call, change, moved, Err(moved_or_not), Grade::Observed, None).await;
             }
+            (Err(GaveUp { error, .. }), _) if self.is_over(&error) => {
+                return self
+                    .failed(call, error, |e| Ending { target: Some(target), intended: true, ..e })
+                    .await;
+            }
             (Err(GaveUp { error, .. }), _) => {
                 let message = format!("nobody knows whether {} was changed: {}", target, error.message);
                 let error = RunError::new(codes::IN_DOUBT, message)
                     .hint(format!("make {target} reachable, then: cutover resume {}", self.run));
-                return Err(RunError { effect: Some(call.id.clone()), ..error });
+                return self
+                    .failed(call, error, |e| Ending { target: Some(target), intended: true, ..e })
+                    .await;
             }
         };
         let (is, was, wanted) = (change.show(&now), change.show(from), change.show(to));
@@ -79,8 +87,12 @@ impl Kernel {
         if now == *from {
             let text = format!("{target} is at \"{is}\": it had not happened");
             self.settled(call, Doubt::NotHappened, text).await;
-            going?;
-            let done = self.move_target(call, &*change, from, to, false).await;
+            let done = match going {
+                Ok(()) => self.move_target(call, &*change, from, to, false).await,
+                Err(error) => {
+                    Err(NotMoved { gave_up: GaveUp { error, attempts: 1 }, happened: false, intended: true })
+                }
+            };
             return self.conclude(call, change, moved, done, Grade::Observed, None).await;
         }
         let text = format!(
@@ -97,7 +109,20 @@ impl Kernel {
             (DONE, format!("take it as it is for \"{wanted}\"")),
             (FAIL, "let the change fail; it is undone".to_owned()),
         ];
-        let (found, text) = self.decide(call, text, choices.into()).await?;
+        let (found, text) = match self.decide(call, text, choices.into()).await {
+            Ok(decided) => decided,
+            Err(error) if self.is_over(&error) => {
+                return self
+                    .failed(call, error, |e| Ending { target: Some(target), intended: true, ..e })
+                    .await;
+            }
+            // Whoever asked was stopped meanwhile: it may have happened, so it is undone.
+            Err(error) => {
+                let gave_up = GaveUp { error, attempts: 1 };
+                let failed = NotMoved { gave_up, happened: true, intended: true };
+                return self.conclude(call, change, moved, Err(failed), Grade::Observed, None).await;
+            }
+        };
         self.settled(call, found, text.clone()).await;
         let done = match found {
             Doubt::DecidedAgain => self.move_target(call, &*change, &now, to, false).await,
@@ -137,7 +162,11 @@ impl Kernel {
             (DONE, "take it as done".to_owned()),
             (FAIL, "let it fail".to_owned()),
         ];
-        let (found, how) = self.decide(call, what, choices.into()).await?;
+        self.started(call, None, text.to_owned());
+        let (found, how) = match self.decide(call, what, choices.into()).await {
+            Ok(decided) => decided,
+            Err(error) => return self.broke_off(call, action, text, error, 1).await.map(Some),
+        };
         self.settled(call, found, how.clone()).await;
         let (outcome, result) = match found {
             Doubt::DecidedAgain => return Ok(None),
@@ -146,8 +175,9 @@ impl Kernel {
                 (outcome, Ok(Some(Known::Value(Value::Null))))
             }
             _ => {
-                let error = RunError { effect: Some(call.id.clone()), ..RunError::new(codes::FAILED, how) };
-                (Outcome::Failed { error: error.clone(), happened: None }, Err(error))
+                let error = RunError::new(codes::FAILED, how);
+                let about = text.to_owned();
+                return self.failed(call, error, |e| Ending { intended: true, about, ..e }).await.map(Some);
             }
         };
         let seq = self
@@ -184,8 +214,32 @@ impl Kernel {
         Ok(false)
     }
 
+    /// Whether an action whose taking back was broken off is taken back. What can be done again is taken back again.
+    pub(super) async fn was_taken_back(
+        &self,
+        call: &Call,
+        action: &Arc<dyn AnyAction>,
+        text: &str,
+    ) -> Result<bool, RunError> {
+        if action.in_doubt() == InDoubt::Repeat {
+            let how = "it is taken back with the same key again, or twice does no harm".to_owned();
+            self.settled(call, Doubt::Repeated, how).await;
+            return Ok(false);
+        }
+        let what = format!("\"{text}\" was broken off, and nobody knows whether it happened");
+        let choices = [(AGAIN, "do it again".to_owned()), (DONE, "take it as done".to_owned())];
+        let (found, how) = self.decide(call, what, choices.into()).await?;
+        self.settled(call, found, how.clone()).await;
+        if found != Doubt::DecidedDone {
+            return Ok(false);
+        }
+        let outcome = Outcome::Performed { value: Value::Null, text: how };
+        self.ended(call, Ending { about: text.to_owned(), intended: true, ..Ending::new(outcome, 1) }).await;
+        Ok(true)
+    }
+
     /// Keeps and tells how a doubt was settled.
-    async fn settled(&self, call: &Call, found: Doubt, text: String) {
+    pub(super) async fn settled(&self, call: &Call, found: Doubt, text: String) {
         self.keep_async(&call.id, &Entry::Doubt { found, text: text.clone() }).await;
         self.emit(Event::Settled { id: call.id.clone(), found, text });
     }

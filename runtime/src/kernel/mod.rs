@@ -103,6 +103,10 @@ pub(crate) struct State {
     trace: Mutex<Vec<(String, Vec<Frame>)>>,
     rolling_back: AtomicBool,
     changes: AtomicUsize,
+    /// Threads on which the script is running besides the first, each branch of a `parallel` one; not those that wait for others.
+    branches: AtomicUsize,
+    /// How many of them are where the journal ends, with another script than the one that made it.
+    at_the_end: AtomicUsize,
 }
 
 /// How a script's native functions find the run they belong to.

@@ -3,12 +3,18 @@
 //! **Invariant:** what stops a part is in the journal under the part's id. On replay the part stops at the first effect that has
 //! no outcome there, so it comes to the same end.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use rhai::{EvalAltResult, NativeCallContext};
 use tokio_util::sync::CancellationToken;
 
-use super::{Kernel, cursor, lock};
+use super::{Kernel, State, cursor, lock};
 use crate::{
     error::{RunError, codes},
     event::Event,
@@ -16,15 +22,18 @@ use crate::{
     script::{ScriptResult, innermost},
 };
 
+/// How often a branch looks whether the others have come to the end of the journal.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
 /// One part.
 pub(crate) struct Part {
     pub(crate) id: String,
     pub(crate) cancel: CancellationToken,
-    state: Mutex<State>,
+    stand: Mutex<Stand>,
 }
 
 #[derive(Default)]
-struct State {
+struct Stand {
     /// Its body has ended: it can no longer be stopped.
     closed: bool,
     stopped: Option<RunError>,
@@ -35,7 +44,7 @@ struct State {
 impl Part {
     /// Why it was stopped, if it was.
     pub(crate) fn stopped(&self) -> Option<RunError> {
-        lock(&self.state).stopped.clone()
+        lock(&self.stand).stopped.clone()
     }
 }
 
@@ -50,12 +59,12 @@ impl Kernel {
     ) -> ScriptResult {
         let around = cursor::cancel();
         let part =
-            Arc::new(Part { id: id.to_owned(), cancel: around.child_token(), state: Mutex::default() });
+            Arc::new(Part { id: id.to_owned(), cancel: around.child_token(), stand: Mutex::default() });
         cursor::enter_part(&part);
         let result = self.guarded(cx, || body(&part));
         cursor::leave_part(around);
         let stopped = {
-            let mut state = lock(&part.state);
+            let mut state = lock(&part.stand);
             state.closed = true;
             state.stopped.clone()
         };
@@ -85,9 +94,9 @@ impl Kernel {
                 return Ok(Some(error));
             }
         }
-        let due = lock(&part.state).due.clone();
+        let due = lock(&part.stand).due.clone();
         if let Some(error) = due {
-            self.record_stop(&mut lock(&part.state), part, error.clone());
+            self.record_stop(&mut lock(&part.stand), part, error.clone());
             return Ok(Some(error));
         }
         if ended {
@@ -98,7 +107,7 @@ impl Kernel {
 
     /// Stops a part. `false`: it has ended or was stopped already.
     pub(crate) fn stop_part(&self, part: &Part, error: RunError) -> bool {
-        let mut state = lock(&part.state);
+        let mut state = lock(&part.stand);
         if state.closed || state.stopped.is_some() {
             return false;
         }
@@ -112,7 +121,7 @@ impl Kernel {
     }
 
     /// Within the lock, so that the journal has it before the part can end.
-    fn record_stop(&self, state: &mut State, part: &Part, error: RunError) {
+    fn record_stop(&self, state: &mut Stand, part: &Part, error: RunError) {
         if state.stopped.is_none() {
             if !self.replay_only {
                 let entry = Entry::Stopped { error: error.clone() };
@@ -128,9 +137,12 @@ impl Kernel {
     /// Stops a part that is due, once the journal has been answered.
     pub(super) async fn stop_when_due(&self, part: &Part) {
         while !self.replay.is_answered() {
-            self.shared.clock.sleep(std::time::Duration::from_millis(5)).await;
+            if lock(&part.stand).closed {
+                return;
+            }
+            self.shared.clock.sleep(Duration::from_millis(5)).await;
         }
-        let mut state = lock(&part.state);
+        let mut state = lock(&part.stand);
         let due = state.due.clone();
         if let Some(error) = due.filter(|_| !state.closed) {
             self.record_stop(&mut state, part, error);
@@ -173,7 +185,7 @@ impl Kernel {
         self.accept_new_script()?;
         for part in cursor::parts() {
             // Only this place stops: other branches may still be answered from the journal.
-            let due = lock(&part.state).due.clone();
+            let due = lock(&part.stand).due.clone();
             if let Some(error) = self.replay.stopped(&part.id)?.or(due) {
                 return Err(inside(&error));
             }
@@ -195,6 +207,7 @@ impl Kernel {
         if lock(&self.new_script).is_none() {
             return Ok(());
         }
+        self.others_at_the_end();
         if let Some((id, recorded)) = self.replay.left()? {
             let message =
                 format!("the new script goes another way before {id}, which the journal says was done");
@@ -204,6 +217,43 @@ impl Kernel {
             return Err(error);
         }
         Ok(())
+    }
+}
+
+impl Kernel {
+    /// Runs the branches of a `parallel` on `threads` threads, which count as such until they end. The last hands over to whoever
+    /// waits for them.
+    pub(crate) fn branching(&self, threads: usize) -> Branching<'_> {
+        self.state.branches.fetch_add(threads.saturating_sub(1), Ordering::Relaxed);
+        Branching { kernel: self, left: AtomicUsize::new(threads) }
+    }
+
+    /// Waits until all branches have done what the journal says of them, or can do no more.
+    fn others_at_the_end(&self) {
+        let State { branches, at_the_end, .. } = &self.state;
+        at_the_end.fetch_add(1, Ordering::Relaxed);
+        while !self.replay.is_answered()
+            && at_the_end.load(Ordering::Relaxed) <= branches.load(Ordering::Relaxed)
+            && !self.stop.is_aborted()
+        {
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        at_the_end.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Branches that are running.
+pub(crate) struct Branching<'k> {
+    kernel: &'k Kernel,
+    left: AtomicUsize,
+}
+
+impl Branching<'_> {
+    /// One of the threads has come to its end.
+    pub(crate) fn ended(&self) {
+        if self.left.fetch_sub(1, Ordering::Relaxed) > 1 {
+            self.kernel.state.branches.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 

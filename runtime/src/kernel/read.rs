@@ -17,7 +17,8 @@ impl Kernel {
                     if read.again_on_resume() && !self.replay_only {
                         let limits = read.limits();
                         let again = async || self.world.read(call.on(), read).await;
-                        self.attempt(call, &limits, Stop::AtOnce, again).await.map_err(|e| e.error)?;
+                        let read_again = self.attempt(call, &limits, Stop::WhenDone, again).await;
+                        read_again.map_err(|e| self.not_resumable(call, &read.describe(), e.error))?;
                     }
                     Ok(Known::Value(value))
                 }

@@ -11,6 +11,7 @@ use crate::{
         replay::{Ended, Intent, Mark, Recorded},
     },
     target::Target,
+    world::Known,
 };
 
 /// What the journal says about an effect that the script asks for.
@@ -100,6 +101,30 @@ impl Kernel {
                 Ok(Past::New)
             }
         }
+    }
+
+    /// What a resumed run needs again and cannot get: neither the script nor its rollback can do without.
+    pub(super) fn not_resumable(&self, call: &Call, what: &str, error: RunError) -> RunError {
+        if self.is_over(&error) {
+            return error;
+        }
+        let message = format!("{what} cannot be had again: {}", error.message);
+        let hint = format!("once it can, go on: cutover resume {}", self.run);
+        let hints = error.hints.into_iter().chain([hint]).collect();
+        RunError { effect: Some(call.id.clone()), hints, ..RunError::new(codes::NOT_RESUMABLE, message) }
+    }
+
+    /// Tells how an effect failed, and keeps it unless it has not ended: what broke off with the run is found out about later.
+    pub(super) async fn failed(
+        &self,
+        call: &Call,
+        error: RunError,
+        ending: impl FnOnce(Ending) -> Ending,
+    ) -> Result<Known, RunError> {
+        let error = RunError { effect: Some(call.id.clone()), ..error };
+        let outcome = Outcome::Failed { error: error.clone(), happened: None };
+        self.ended(call, ending(Ending::new(outcome, 1))).await;
+        Err(error)
     }
 
     pub(super) fn started(&self, call: &Call, target: Option<&Target>, text: String) {

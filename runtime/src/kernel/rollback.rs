@@ -21,7 +21,7 @@ use crate::{
     effect::Undo,
     error::{RunError, codes},
     event::{Event, Kind, LeftOver, NoteLevel},
-    journal::{Entry, Outcome},
+    journal::{Doubt, Entry, Outcome, replay::Intent},
     script::is_exit,
 };
 
@@ -203,10 +203,11 @@ impl Kernel {
         failed: bool,
     ) -> Result<(), RunError> {
         let target = change.target();
-        if let Past::Ended(ended) = self.past(call)? {
+        let past = self.past(call)?;
+        if let Past::Ended(ended) = &past {
             match &ended.outcome {
                 Outcome::Changed { to: state, .. } | Outcome::Unchanged { state, .. } => {
-                    self.replayed(call, Some(target), String::new, &ended);
+                    self.replayed(call, Some(target), String::new, ended);
                     return self.bring_back(call, &**change, state).await;
                 }
                 Outcome::Failed { error, .. } if self.replay_only => return Err(error.clone()),
@@ -215,6 +216,15 @@ impl Kernel {
                 _ => return Err(unfit(call)),
             }
         }
+        // What it was about to be moved from when the run died.
+        let intended_before = match past {
+            Past::Doubt(Intent { moved: Some(moved), .. }) if moved.to == *back_to => Some(moved.from),
+            _ => None,
+        };
+        let changed = |from: Value, to: Value| {
+            let (from_text, to_text) = (change.show(&from), change.show(&to));
+            Outcome::Changed { from, to, from_text, to_text, undo: Undo::Possible }
+        };
         self.started(call, Some(&target), String::new());
         let order = self.target_lock(&target);
         let _turn = order.lock().await;
@@ -229,6 +239,18 @@ impl Kernel {
             .await
         {
             Err(gave_up) => Err(NotMoved { gave_up, happened: true, intended: false }),
+            // It was undone just before the run died.
+            Ok(((now, _), attempts)) if now == *back_to && intended_before.is_some() => {
+                let text = format!("{target} is at \"{}\": it had been undone", change.show(&now));
+                self.settled(call, Doubt::Happened, text).await;
+                let from = intended_before.unwrap_or_default();
+                let settled = self.settle(call, &**change, &limits, back_to).await;
+                settled.map(|()| (changed(from, now), attempts, true)).map_err(|gave_up| NotMoved {
+                    gave_up,
+                    happened: true,
+                    intended: true,
+                })
+            }
             Ok(((now, _), attempts)) if now == *back_to => {
                 Ok((Outcome::Unchanged { text: change.show(&now), state: now }, attempts, false))
             }
@@ -249,20 +271,8 @@ impl Kernel {
                         replayed: false,
                     });
                 }
-                self.move_target(call, &**change, &now, back_to, true).await.map(|attempts| {
-                    let (from_text, to_text) = (change.show(&now), change.show(back_to));
-                    (
-                        Outcome::Changed {
-                            from: now,
-                            to: back_to.clone(),
-                            from_text,
-                            to_text,
-                            undo: Undo::Possible,
-                        },
-                        attempts,
-                        true,
-                    )
-                })
+                let moved = self.move_target(call, &**change, &now, back_to, true).await;
+                moved.map(|attempts| (changed(now, back_to.clone()), attempts, true))
             }
         };
         let (outcome, attempts, intended, result) = match moved {
@@ -282,10 +292,12 @@ impl Kernel {
         output: &Value,
         doubtful: bool,
     ) -> Result<(), RunError> {
-        if let Past::Ended(ended) = self.past(call)? {
+        let past = self.past(call)?;
+        let in_doubt = matches!(past, Past::Doubt(_));
+        if let Past::Ended(ended) = &past {
             match &ended.outcome {
                 Outcome::Performed { .. } => {
-                    self.replayed(call, None, String::new, &ended);
+                    self.replayed(call, None, String::new, ended);
                     return Ok(());
                 }
                 Outcome::Failed { error, .. } if self.replay_only => return Err(error.clone()),
@@ -297,6 +309,9 @@ impl Kernel {
             return Ok(());
         }
         let text = format!("take back {}", action.describe());
+        if in_doubt && self.was_taken_back(call, action, &text).await? {
+            return Ok(());
+        }
         self.started(call, None, text.clone());
         let limits = action.limits();
         let (intended, done) = match self.intend(call, None, None, &text).await {

@@ -124,6 +124,22 @@ impl Kernel {
         }
     }
 
+    /// A script that ended before it did all that its journal says has not told how to undo it.
+    fn cut_short(&self, error: RunError) -> Result<RunError, RunError> {
+        if self.replay_only || error.is(codes::ABORTED) || self.stop.is_aborted() || self.replay.is_empty() {
+            return Ok(error);
+        }
+        let undone = match self.replay.left()? {
+            Some((id, _)) => Some(id),
+            None => self.replay.unregistered()?,
+        };
+        let Some(id) = undone else { return Ok(error) };
+        let message =
+            format!("the script ended before {id}, which the journal says was reached: {}", error.message);
+        let hint = "nothing was undone: it is not known how to undo what the script did not get to";
+        Err(RunError { code: codes::DIVERGED.into(), message, ..error }.hint(hint))
+    }
+
     /// What becomes of a run that did not succeed: undone, paused, or ended as it stands.
     fn give_up(&self, engine: &Engine, error: RunError) -> (RunOutcome, Vec<LeftOver>, Option<RunError>) {
         let nothing = lock(&self.state.undo).is_empty();
@@ -139,6 +155,10 @@ impl Kernel {
         if error.is_pause() && self.journal.is_kept() {
             return (RunOutcome::Paused, Vec::new(), Some(error));
         }
+        let error = match self.cut_short(error) {
+            Ok(error) => error,
+            Err(diverged) => return (RunOutcome::Paused, Vec::new(), Some(diverged)),
+        };
         if error.is(codes::ABORTED) {
             return (RunOutcome::Aborted, self.left_over("a person ended the run"), Some(error));
         }

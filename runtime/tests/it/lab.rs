@@ -56,6 +56,8 @@ pub struct Board {
     /// Faults of the next `apply`s, by lamp.
     pub faults: BTreeMap<String, VecDeque<Fault>>,
     pub unsettled: bool,
+    /// Whether keys can be read.
+    pub locked: bool,
     /// When a guard first found something.
     pub breached: Option<std::time::Instant>,
     /// When the first apply after that was made.
@@ -228,8 +230,15 @@ impl Action for Ring {
 
     async fn perform(&self, on: &On) -> Result<i64, ProviderError> {
         let lamps = lamps(on)?;
-        let mut board = lamps.board();
-        board.rings.push(format!("{} [{}]", self.text, on.idempotency_key().split_once('/').unwrap().1));
+        lamps.board().rings.push(format!(
+            "{} [{}]",
+            self.text,
+            on.idempotency_key().split_once('/').unwrap().1
+        ));
+        if self.text.contains("for ever") {
+            std::future::pending::<()>().await;
+        }
+        let board = lamps.board();
         if self.text.contains("broken") {
             return Err(ProviderError::terminal("provider", "the bell is broken"));
         }
@@ -250,9 +259,18 @@ impl Action for Ring {
         self.undoable
     }
 
+    fn limits(&self) -> Limits {
+        Limits { timeout: Duration::from_millis(200), ..Limits::default() }
+    }
+
     async fn undo(&self, on: &On, output: Option<&i64>) -> Result<(), ProviderError> {
         let which = output.map_or("unseen".to_owned(), i64::to_string);
-        lamps(on)?.board().log.push(format!("unring {which}"));
+        let lamps = lamps(on)?;
+        lamps.board().log.push(format!("unring {which}"));
+        let after = lamps.board().after.clone();
+        if let Some(after) = after {
+            after();
+        }
         Ok(())
     }
 }
@@ -315,6 +333,34 @@ impl Read for Echo {
 
     async fn read(&self, _: &On) -> Result<serde_json::Value, ProviderError> {
         serde_json::from_str(&self.json).map_err(|e| ProviderError::terminal("provider", e.to_string()))
+    }
+}
+
+/// Something that does not outlive the process and that a resumed run needs again.
+#[derive(Serialize)]
+struct Key {}
+
+impl Read for Key {
+    const ID: &'static str = "lab.key";
+    type Value = i64;
+
+    fn describe(&self) -> String {
+        "the key".to_owned()
+    }
+
+    fn depends_on(&self) -> Vec<Target> {
+        Vec::new()
+    }
+
+    fn again_on_resume(&self) -> bool {
+        true
+    }
+
+    async fn read(&self, on: &On) -> Result<i64, ProviderError> {
+        if lamps(on)?.board().locked {
+            return Err(ProviderError::terminal("secret", "the drawer is locked"));
+        }
+        Ok(7)
     }
 }
 
@@ -476,6 +522,12 @@ pub mod script {
     #[rhai_fn(return_raw, volatile)]
     pub fn echo(cx: NativeCallContext<'_>, json: &str) -> ScriptResult {
         cx.read(Echo { json: json.to_owned() })
+    }
+
+    /// Fetches the key.
+    #[rhai_fn(return_raw, volatile)]
+    pub fn key(cx: NativeCallContext<'_>) -> ScriptResult {
+        cx.read(Key {})
     }
 
     /// Learns a secret and answers with its bytes.

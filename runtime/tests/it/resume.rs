@@ -423,3 +423,127 @@ fn a_run_that_did_nothing_is_rolled_back_with_nothing_to_undo() {
     assert_eq!((back.outcome, back.left.len()), (RunOutcome::RolledBack, 0));
     assert_eq!(found(&lab, &run.id).status, RunStatus::Ended(RunOutcome::RolledBack));
 }
+
+#[test]
+fn a_run_that_cannot_have_again_what_it_needs_is_paused_and_nothing_is_undone_in_part() {
+    let lab = Lab::new();
+    let script =
+        r#"lab::set("a", 1); lab::key(); lab::set("b", 1); on_rollback(|| lab::ring("undo")); fail("no");"#;
+    let run = run_and_die(&lab, script, Kill::AfterApply(1)).unwrap();
+    let back = |run: &Run| {
+        let how = Takeover { take_over: true, ..Takeover::default() };
+        lab.tokio.block_on(lab.runtime().roll_back(run, how, &Stop::default())).unwrap()
+    };
+    lab.lamps.board().locked = true;
+    for report in [again(&lab, &run), back(&found(&lab, &run.id))] {
+        assert_eq!(report.outcome, RunOutcome::Paused, "{report:?}");
+        let error = report.error.unwrap();
+        assert_eq!(error.code.as_str(), "not-resumable");
+        assert_eq!(error.message, "the key cannot be had again: the drawer is locked");
+        assert_eq!(["a", "b"].map(|lamp| lab.level(lamp)), [1, 1]);
+    }
+    lab.lamps.board().locked = false;
+    assert_eq!(back(&found(&lab, &run.id)).outcome, RunOutcome::RolledBack);
+    assert_eq!(["a", "b"].map(|lamp| lab.level(lamp)), [0, 0]);
+}
+
+#[test]
+fn a_script_that_ends_before_what_its_journal_says_is_paused_and_nothing_is_undone_in_part() {
+    let lab = Lab::new();
+    for rest in [
+        r#"lab::set("b", 1); fail("no");"#,
+        r#"on_rollback(|| lab::ring("undo")); lab::look("c"); fail("no");"#,
+    ] {
+        let script = |first: &str| format!(r#"lab::set("a", 1); {first} {rest}"#);
+        let run = run_and_die(&lab, &script(""), Kill::AfterAppend(2)).unwrap();
+        let how = Takeover { take_over: true, new_script: Some(bundle(&script("fail(\"early\");"))) };
+        let report = lab.tokio.block_on(lab.runtime().resume(&run, how, &Stop::default())).unwrap();
+        assert_eq!(report.outcome, RunOutcome::Paused, "{report:?}");
+        let error = report.error.unwrap();
+        assert_eq!(error.code.as_str(), "diverged");
+        assert!(error.message.ends_with("which the journal says was reached: early"), "{error:?}");
+        assert_eq!(lab.level("a"), 1);
+        let report = again(&lab, &found(&lab, &run.id));
+        assert_eq!(report.outcome, RunOutcome::RolledBack, "{report:?}");
+        assert_eq!(["a", "b"].map(|lamp| lab.level(lamp)), [0, 0]);
+    }
+}
+
+#[test]
+fn another_script_goes_on_within_branches_once_each_did_all_that_was_done() {
+    let script = |first: &str, second: &str| {
+        format!(
+            r#"parallel([
+            || {{ lab::set("a", 1); lab::wait_for("c", 1); {first} }},
+            || {{ for i in 0..40 {{ lab::look("b"); }} lab::set("b", 2); lab::wait_for("c", 1); {second} }},
+        ]);"#
+        )
+    };
+    for _ in 0..10 {
+        let lab = Lab::new();
+        let run = run_and_die(&lab, &script("fail(\"a mistake\");", ""), Kill::AfterApply(1)).unwrap();
+        lab.lamps.board().lamps.insert("c".into(), 1);
+        let take = |text: &str| Takeover { take_over: true, new_script: Some(bundle(text)) };
+        let other = take(&script("lab::set(\"c\", 3);", "").replace("\"b\", 2", "\"b\", 7"));
+        let report = lab.tokio.block_on(lab.runtime().resume(&run, other, &Stop::default())).unwrap();
+        assert_eq!(report.error.map(|e| e.code.as_str().to_owned()), Some("diverged".into()));
+        assert_eq!(lab.level("c"), 1);
+        let mended = take(&script("", "lab::set(\"b\", 3);"));
+        let run = found(&lab, &run.id);
+        let report = lab.tokio.block_on(lab.runtime().resume(&run, mended, &Stop::default())).unwrap();
+        assert_eq!(report.outcome, RunOutcome::Succeeded, "{:?}", report.error);
+        assert_eq!(lab.level("b"), 3);
+    }
+}
+
+#[test]
+fn an_action_that_was_broken_off_is_taken_back_with_the_rest() {
+    let timed_out = r#"lab::set("a", 1); lab::ring("for ever", #{ undoable: true });"#;
+    let stopped = r#"lab::set("a", 1); step("short", #{ timeout: "50ms" }, || lab::ring("for ever", #{ undoable: true }));"#;
+    for script in [timed_out, stopped] {
+        let lab = Lab::new();
+        let report = lab.run(script);
+        assert_eq!(report.outcome, RunOutcome::RolledBack, "{report:?}");
+        assert!(lab.log().iter().any(|line| line == "unring unseen"), "{script}: {:?}", lab.log());
+        assert_eq!(lab.level("a"), 0);
+        let run = found(&lab, &report.run);
+        let replayed = lab.tokio.block_on(lab.runtime().replay(&run)).unwrap();
+        assert_eq!((replayed.outcome, replayed.left.len()), (RunOutcome::RolledBack, 0), "{replayed:?}");
+    }
+}
+
+#[test]
+fn a_taking_back_that_was_broken_off_is_asked_about_where_twice_would_do_harm() {
+    for (choice, times) in [("done", 1), ("again", 2)] {
+        let lab = Lab::new();
+        let script = r#"lab::set("a", 1); lab::ring("ask me", #{ undoable: true }); fail("no");"#;
+        let run = run_and_die(&lab, script, Kill::AfterApply(2)).unwrap();
+        let report = again(&lab, &run);
+        assert_eq!(report.outcome, RunOutcome::Paused, "{report:?}");
+        assert!(report.error.unwrap().hints[0].ends_with("rollback/2:lab.ring --choose again|done"));
+        let reply = cutover_runtime::effect::Reply {
+            choice: Some(choice.into()),
+            ..cutover_runtime::effect::Reply::new(true, "ana")
+        };
+        assert!(lab.tokio.block_on(lab.store.answer(&run.id, "rollback/2:lab.ring", &reply)).unwrap());
+        let report = again(&lab, &found(&lab, &run.id));
+        assert_eq!(report.outcome, RunOutcome::RolledBack, "{report:?}");
+        assert_eq!(lab.level("a"), 0);
+        let undone = lab.log().iter().filter(|line| line.starts_with("unring")).count();
+        assert_eq!(undone, times, "{choice}: {:?}", lab.log());
+    }
+}
+
+#[test]
+fn a_change_that_was_undone_just_before_a_death_is_told_as_undone() {
+    let lab = Lab::new();
+    let run = run_and_die(&lab, r#"lab::set("a", 1); fail("no");"#, Kill::AfterApply(1)).unwrap();
+    let report = again(&lab, &run);
+    assert_eq!(report.outcome, RunOutcome::RolledBack, "{report:?}");
+    assert!(
+        lab.lines().contains(&"rollback/1:lab.set observed: level 1 -> level 0".to_owned()),
+        "{:?}",
+        lab.lines()
+    );
+    assert_eq!(lab.log(), ["a 0 -> 1", "a 1 -> 0"]);
+}
