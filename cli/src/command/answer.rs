@@ -98,8 +98,11 @@ fn which(run: &Run, open: Vec<Asked>, step: Option<&str>) -> Result<Asked, Refus
             Err(Refused::failed(error))
         }
         n => {
-            let error = RunError::new(codes::ARGUMENT, format!("run {} waits for {n} answers", run.id))
-                .hint(format!("say which: {}", ids.join(", ")));
+            let within = step.map(|step| format!(" in \"{step}\"")).unwrap_or_default();
+            let ids: Vec<&str> = meant.iter().map(|asked| &*asked.id).collect();
+            let error =
+                RunError::new(codes::ARGUMENT, format!("run {} waits for {n} answers{within}", run.id))
+                    .hint(format!("say which: {}", ids.join(", ")));
             Err(Refused::input(vec![error], Sources::new()))
         }
     }

@@ -125,6 +125,26 @@ fn an_approval_that_is_denied_elsewhere_rolls_back() {
 }
 
 #[test]
+fn one_of_several_questions_is_named_by_any_part_of_its_id_that_no_other_has() {
+    let lab = Lab::with(
+        r#"parallel([|| step("east", || approve("east?")), || step("both", || approve("third?")), || step("both", || approve("fourth?"))]);"#,
+    );
+    let running = lab.begin();
+    waits_for_an_answer(&lab);
+    while lab.runs()[0]["waits_for"].as_array().map_or(0, Vec::len) < 3 {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    lab.cutover(&["approve", "last", "east"]).succeeded();
+    let refused = lab.cutover(&["approve", "last", "both"]).exits_with(2);
+    let refused =
+        refused.says("2 answers in \"both\"").says("1:par[1]/both/1:approve, 1:par[2]/both/1:approve");
+    assert!(!refused.stderr.contains("east"), "{refused}");
+    lab.cutover(&["approve", "last", "1:par[1]"]).succeeded();
+    lab.cutover(&["approve", "last", "1:par[2]/both/1:approve"]).succeeded();
+    running.wait().succeeded();
+}
+
+#[test]
 fn a_step_by_hand_is_answered_with_evidence() {
     let lab = Lab::with(
         r#"let done = manual("silence the pager"); note(`${done.evidence.len()} things by ${done.by}`);"#,

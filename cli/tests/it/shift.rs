@@ -2,14 +2,20 @@
 
 use std::time::Duration;
 
-use crate::harness::{Ended, Lab};
+use crate::harness::{Ended, Lab, Running};
+
+const BLUE_GREEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../runbooks/blue-green.rhai");
+
+fn begun(more: &[&str]) -> (Lab, Running) {
+    let lab = Lab::new();
+    let args = [&["run", BLUE_GREEN, "--output", "json", "--param", "hold=1s"], more].concat();
+    let running = lab.start(&mut lab.command(&args));
+    (lab, running)
+}
 
 fn blue_green(more: &[&str]) -> (Lab, Ended) {
-    let lab = Lab::new();
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../runbooks/blue-green.rhai");
-    let args = [&["run", file, "--yes", "--output", "json", "--param", "hold=1s"], more].concat();
-    let ended = lab.cutover(&args);
-    (lab, ended)
+    let (lab, running) = begun(&[&["--yes"], more].concat());
+    (lab, running.wait())
 }
 
 #[test]
@@ -63,6 +69,23 @@ fn errors_at_half_of_the_traffic_bring_traffic_and_schema_back() {
     );
     assert_eq!(lab.runs()[0]["state"], "rolled_back");
     lab.cutover(&["verify", "last"]).succeeded();
+}
+
+#[test]
+fn without_a_terminal_it_waits_until_somebody_agrees_to_retire_the_old_pool() {
+    let (lab, running) = begun(&[]);
+    running.wait_for("\"event\":\"asked\"");
+    lab.cutover(&["approve", "last", "--as", "ana"]).succeeded();
+    let ended = running.wait().succeeded();
+    assert_eq!(ended.changes().last().expect("one"), "deploy.scale 3 replicas -> 0 replicas");
+}
+
+#[test]
+fn errors_while_it_waits_for_the_answer_bring_traffic_and_schema_back() {
+    let (_lab, running) = begun(&["--fault", "green.error_rate=30%@9s"]);
+    let ended = running.wait().exits_with(3).complains("guard-breached");
+    assert_eq!(ended.changes().len(), 5 + 5, "{ended}");
+    assert_eq!(ended.changes().last().expect("one"), "db.migrate 0001, 0002, 0003 -> no migrations");
 }
 
 #[test]

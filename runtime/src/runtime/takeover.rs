@@ -36,7 +36,8 @@ impl Runtime {
                     .into());
             }
             RunStatus::Ended(outcome) => {
-                return Err(not_resumable(run, &format!("has ended: {outcome}")).into());
+                let stands = outcome.as_str().replace('_', " ");
+                return Err(not_resumable(run, &format!("has ended: {stands}")).into());
             }
         }
         self.take_up(run, how, None, stop).await
