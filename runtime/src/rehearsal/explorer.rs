@@ -1,7 +1,7 @@
 //! Tries every effect with every way in which it can go wrong, and judges how the run ends each time.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, HashSet},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -301,9 +301,4 @@ impl Stage {
             std::sync::Arc::clone(&self.prepared.loaded.imports),
         )
     }
-}
-
-/// The ids of effects outside of rollbacks.
-pub(super) fn forward(sites: &[Site]) -> BTreeSet<&str> {
-    sites.iter().map(|site| &*site.id).filter(|id| !id.starts_with("rollback/")).collect()
 }
