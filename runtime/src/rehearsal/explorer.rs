@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -124,6 +124,8 @@ pub(crate) struct Explorer<'s> {
     planned: HashSet<(String, Fault)>,
     rows: BTreeMap<String, usize>,
     findings: Findings,
+    /// Interpreters that nobody uses at the moment.
+    idle: Mutex<Vec<Engine>>,
 }
 
 impl<'s> Explorer<'s> {
@@ -137,6 +139,7 @@ impl<'s> Explorer<'s> {
             planned: HashSet::new(),
             rows: BTreeMap::new(),
             findings,
+            idle: Mutex::default(),
         }
     }
 
@@ -252,15 +255,17 @@ impl<'s> Explorer<'s> {
         let courses: Vec<Mutex<Option<Course>>> = scenarios.iter().map(|_| Mutex::default()).collect();
         let turn = AtomicUsize::new(0);
         let work = || {
-            let mut engine = self.stage.engine();
+            let idle = lock(&self.idle).pop();
+            let mut engine = idle.unwrap_or_else(|| self.stage.engine());
             loop {
                 let n = turn.fetch_add(1, Ordering::Relaxed);
                 if n >= scenarios.len() || !self.may_try(n) {
-                    return;
+                    break;
                 }
                 let course = self.stage.play(&scenarios[n], &Wanted::default(), &mut engine);
-                *courses[n].lock().unwrap_or_else(PoisonError::into_inner) = Some(course);
+                *lock(&courses[n]) = Some(course);
             }
+            lock(&self.idle).push(engine);
         };
         let threads = thread::available_parallelism().map_or(1, usize::from).min(scenarios.len());
         thread::scope(|scope| {
@@ -277,6 +282,10 @@ impl<'s> Explorer<'s> {
         self.findings.not_tried += courses.iter().filter(|course| course.is_none()).count();
         courses
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The same fault, and one more at each effect that comes later.
