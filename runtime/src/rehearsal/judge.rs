@@ -31,6 +31,7 @@ pub(crate) fn tried(scenario: Scenario, course: &Course, happy: &Course) -> Trie
         why: course.error.as_ref().map(|error| error.message.clone()),
         left: course.left.iter().map(|left| left.what.clone()).collect(),
         elapsed_ms: millis(course.elapsed),
+        struck: course.struck,
         violations: judge(&scenario, course, happy),
         scenario,
     }
