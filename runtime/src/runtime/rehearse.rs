@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, thread};
 
+use serde_json::Value;
 use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{LoadErrors, Runtime, STACK};
@@ -63,6 +64,11 @@ impl Rehearsal {
             judge::tried(scenario, &course, &happy)
         })
         .await
+    }
+
+    /// The parameters, with defaults filled in.
+    pub fn params(&self) -> &BTreeMap<String, Value> {
+        &self.stage.prepared.params
     }
 
     /// What was looked at so far, as a scenario from which the same rehearsal can be repeated.
