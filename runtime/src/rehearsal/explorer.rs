@@ -87,6 +87,9 @@ pub struct Tried {
     /// Why, unless it succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<String>,
     /// What could not be undone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<String>,

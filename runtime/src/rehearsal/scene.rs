@@ -190,7 +190,7 @@ impl Scene {
         let found = match &self.looker {
             Some(Looker { handle, on }) => handle.block_on(change.observe(on)).map_err(once),
             None => Err(ProviderError::terminal(
-                codes::UNKNOWN_TARGET,
+                codes::UNKNOWN_IN_PLAN,
                 format!("the scenario does not say how {} stands at the beginning", change.target()),
             )
             .hint(format!("add it under [states]: \"{key}\" = …"))

@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use cutover_runtime::rehearsal::{Findings, Tried};
+use cutover_runtime::rehearsal::{Findings, Tried, Violation};
 
 use super::{
     Group, Mark, Rehearsed, counted, deaths,
     junit::escape,
     matrix::{Cell, Matrix},
-    timeline, unknown,
+    planned, timeline, unknown,
 };
 use crate::report::{
     format::{count, span},
@@ -62,7 +62,7 @@ fn summary(rehearsed: &Rehearsed, findings: &Findings, groups: &[Group], page: &
         n => (" violation", format!("{} in {}.", count(n, "violation"), count(violated, "scenario"))),
     };
     let _ = writeln!(page, "<div class=\"verdict{class}\">\n<p><strong>{verdict}</strong></p>");
-    if let Some(planned) = findings.tried.first() {
+    if let Some(planned) = planned(findings) {
         let mark = Mark::of(planned);
         let why = planned.why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
         let _ = writeln!(
@@ -86,7 +86,7 @@ fn summary(rehearsed: &Rehearsed, findings: &Findings, groups: &[Group], page: &
     if findings.not_tried > 0 {
         let _ = writeln!(
             page,
-            "<p>{} not tried: the rehearsal was ended before</p>",
+            "<p>{} and what follows from them not tried: the rehearsal was ended before</p>",
             count(findings.not_tried, "scenario")
         );
     }
@@ -150,7 +150,7 @@ fn table(findings: &Findings, groups: &[Group], page: &mut String) {
                 escape(&format!("{} {}", row.effect, row.what)),
                 escape(&row.id)
             );
-            line.cells.iter().for_each(|cell| self::cell(cell, groups, page));
+            line.cells.iter().for_each(|cell| self::cell(&matrix, planned(findings), cell, groups, page));
             page.push_str("</tr>\n");
         }
         page.push_str("</tbody>\n");
@@ -161,6 +161,9 @@ fn table(findings: &Findings, groups: &[Group], page: &mut String) {
             writeln!(page, "<li><span class=\"{}\">{}</span>{}</li>", mark.class, mark.sign, mark.meaning);
     }
     page.push_str("</ul>\n");
+    if planned(findings).is_some_and(|planned| !planned.violations.is_empty()) {
+        page.push_str("<p class=\"dim\">What does not hold as planned either is not marked.</p>\n");
+    }
     let deaths = deaths(findings);
     if deaths.is_empty() {
         return;
@@ -178,13 +181,17 @@ fn table(findings: &Findings, groups: &[Group], page: &mut String) {
     page.push_str("</ul>\n");
 }
 
-fn cell(cell: &Cell<'_>, groups: &[Group], page: &mut String) {
-    let mark = cell.mark();
-    let Some(tried) = cell.speaks() else {
+fn cell(matrix: &Matrix<'_>, planned: Option<&Tried>, cell: &Cell<'_>, groups: &[Group], page: &mut String) {
+    let mark = matrix.mark(cell);
+    let Some(tried) = cell.speaks(planned) else {
         let _ = write!(page, "<td class=\"{}\" title=\"{}\">{}</td>", mark.class, mark.meaning, mark.sign);
         return;
     };
-    let violation = tried.violations.first();
+    let new = |found: &&Violation| {
+        !planned
+            .is_some_and(|planned| planned.violations.iter().any(|known| known.invariant == found.invariant))
+    };
+    let violation = tried.violations.iter().find(new);
     let what = violation
         .map_or_else(|| tried.why.clone().unwrap_or_default(), |violation| violation.invariant.clone());
     let mut told = format!("{}: {}", tried.scenario, mark.meaning);

@@ -2,11 +2,11 @@
 
 use cutover_runtime::{
     event::Envelope,
-    rehearsal::{Findings, Tried},
+    rehearsal::{End, Findings, Tried},
 };
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use super::{Group, Mark, Rehearsed, counted, deaths, matrix::Matrix, timeline, unknown};
+use super::{Group, Mark, Rehearsed, counted, deaths, matrix::Matrix, planned, timeline, unknown};
 use crate::report::{
     effect::Line,
     format::{clean, count, span},
@@ -67,6 +67,7 @@ pub(crate) fn one(rehearsed: &Rehearsed, tried: &Tried, trace: Option<&[Envelope
     }
     text.push('\n');
     push(&mut text, &scenario(tried), theme, "");
+    hints(tried, theme, &mut text);
     for left in &tried.left {
         push(
             &mut text,
@@ -118,7 +119,7 @@ impl Rehearsed {
 }
 
 fn as_planned(findings: &Findings, theme: Theme, text: &mut String) {
-    let Some(tried) = findings.tried.first() else { return };
+    let Some(tried) = planned(findings) else { return };
     let mark = Mark::of(tried);
     let took = [span(findings.planned_ms), count(findings.records, "record")];
     let line = Line::default()
@@ -133,6 +134,7 @@ fn as_planned(findings: &Findings, theme: Theme, text: &mut String) {
 fn words(tried: &Tried) -> String {
     let end = Mark::of_end(tried.end).meaning;
     match &tried.why {
+        Some(why) if tried.end == End::Unknown => why.clone(),
         Some(why) => format!("{end}: {why}"),
         None => end.to_owned(),
     }
@@ -175,7 +177,7 @@ fn table(findings: &Findings, theme: Theme, text: &mut String) {
             let id = shortened(&shown(&line.row.id), widest);
             text.push_str(&format!("{id}{}", " ".repeat(widest - id.width() + 2)));
             for (n, cell) in line.cells.iter().enumerate() {
-                let mark = cell.mark();
+                let mark = matrix.mark(cell);
                 text.push_str(&theme.paint(mark.tone, mark.sign));
                 if n + 1 < line.cells.len() {
                     text.push_str(&" ".repeat(CELL - mark.sign.width()));
@@ -186,6 +188,14 @@ fn table(findings: &Findings, theme: Theme, text: &mut String) {
     }
     text.push('\n');
     legend(&matrix.legend(), width, theme, text);
+    if planned(findings).is_some_and(|planned| !planned.violations.is_empty()) {
+        push(
+            text,
+            &Line::default().and(Tone::Dim, "what does not hold as planned either is not marked"),
+            theme,
+            "",
+        );
+    }
     for deaths in deaths(findings) {
         match deaths.other.first() {
             None => {
@@ -267,6 +277,18 @@ fn missing(findings: &Findings, theme: Theme, text: &mut String) {
         push(text, &line, theme, "");
         let line = Line::default().and(Tone::Dim, "in  ").and(Tone::Plain, tried.scenario.to_string());
         push(text, &line.and(Tone::Dim, and_others(others)), theme, "  ");
+        hints(tried, theme, text);
+    }
+}
+
+fn hints(tried: &Tried, theme: Theme, text: &mut String) {
+    for hint in &tried.hints {
+        push(
+            text,
+            &Line::default().and(Tone::Active, "help").and(Tone::Plain, format!(": {hint}")),
+            theme,
+            "  ",
+        );
     }
 }
 
@@ -317,11 +339,15 @@ fn summary(findings: &Findings, groups: &[Group], theme: Theme, text: &mut Strin
     );
     push(text, &Line::default().and(Tone::Plain, told), theme, "");
     if findings.not_tried > 0 {
-        let told =
-            format!("{} not tried: the rehearsal was ended before", count(findings.not_tried, "scenario"));
+        let told = format!(
+            "{} and what follows from them not tried: the rehearsal was ended before",
+            count(findings.not_tried, "scenario")
+        );
         push(text, &Line::default().and(Tone::Warn, told), theme, "");
     }
     let line = match (groups.len(), findings.violated().count()) {
+        (0, _) if planned(findings).is_none_or(|planned| planned.end != End::Succeeded) => Line::default()
+            .and(Tone::Warn, "no violations, but what is planned cannot be rehearsed to its end"),
         (0, _) => Line::default().and(Tone::Good, "no violations"),
         (n, scenarios) => Line::default()
             .and(Tone::Bad, count(n, "violation"))

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use cutover_runtime::rehearsal::{Findings, Row, Tried};
 
-use super::{Mark, size};
+use super::{Mark, is_new, planned, size};
 
 /// Columns that stand before the verdicts that checks have, and behind them.
 const FIRST: [&str; 5] = ["unreachable", "refused", "lost-answer", "times-out", "never-settles"];
@@ -17,6 +17,8 @@ const VERDICT: &str = "verdict";
 pub(super) struct Matrix<'f> {
     /// Names of faults.
     pub(super) columns: Vec<&'f str>,
+    /// The run as planned.
+    planned: Option<&'f Tried>,
     /// Effects on the way forward, and effects that undo.
     pub(super) blocks: [Vec<Line<'f>>; 2],
 }
@@ -37,14 +39,14 @@ pub(super) struct Cell<'f> {
 
 impl<'f> Cell<'f> {
     /// The scenario that says most about it: one that violates something, or the plainest.
-    pub(super) fn speaks(&self) -> Option<&'f Tried> {
-        let bad = self.tried.iter().find(|tried| !tried.violations.is_empty());
+    pub(super) fn speaks(&self, planned: Option<&Tried>) -> Option<&'f Tried> {
+        let bad = self.tried.iter().find(|tried| is_new(planned, tried));
         bad.or(self.tried.first()).copied()
     }
 
-    pub(super) fn mark(&self) -> Mark {
-        match self.speaks() {
-            Some(tried) => Mark::of(tried),
+    fn mark(&self, planned: Option<&Tried>) -> Mark {
+        match self.speaks(planned) {
+            Some(tried) => Mark::beyond(planned, tried),
             None if self.possible => Mark::NOT_TRIED,
             None => Mark::CANNOT,
         }
@@ -93,12 +95,17 @@ impl<'f> Matrix<'f> {
             cells.iter_mut().for_each(|cell| cell.tried.sort_by_key(|tried| size(&tried.scenario)));
             blocks[usize::from(row.id.starts_with("rollback/"))].push(Line { row, cells });
         }
-        Self { columns, blocks }
+        Self { columns, planned: planned(findings), blocks }
+    }
+
+    /// How a cell is marked.
+    pub(super) fn mark(&self, cell: &Cell<'_>) -> Mark {
+        cell.mark(self.planned)
     }
 
     /// The marks that occur, each once, in the order of a legend.
     pub(super) fn legend(&self) -> Vec<Mark> {
         let cells = || self.blocks.iter().flatten().flat_map(|line| &line.cells);
-        Mark::all().filter(|mark| cells().any(|cell| cell.mark() == *mark)).collect()
+        Mark::all().filter(|mark| cells().any(|cell| self.mark(cell) == *mark)).collect()
     }
 }

@@ -148,6 +148,11 @@ impl Mark {
         if tried.violations.is_empty() { Self::of_end(tried.end) } else { Self::VIOLATION }
     }
 
+    /// The mark of a scenario next to the run as planned: what does not hold there either is not its fault.
+    fn beyond(planned: Option<&Tried>, tried: &Tried) -> Self {
+        if is_new(planned, tried) { Self::VIOLATION } else { Self::of_end(tried.end) }
+    }
+
     /// All of them, in the order of a legend.
     fn all() -> impl Iterator<Item = Self> {
         let ends = [
@@ -162,6 +167,19 @@ impl Mark {
         ];
         ends.into_iter().map(Self::of_end).chain([Self::VIOLATION, Self::NOT_TRIED, Self::CANNOT])
     }
+}
+
+/// Whether something does not hold in a scenario that holds as planned.
+fn is_new(planned: Option<&Tried>, tried: &Tried) -> bool {
+    let known = |name: &str| {
+        planned.is_some_and(|planned| planned.violations.iter().any(|known| known.invariant == name))
+    };
+    tried.violations.iter().any(|violation| !known(&violation.invariant))
+}
+
+/// The run as planned, which is played first.
+fn planned(findings: &Findings) -> Option<&Tried> {
+    findings.tried.first().filter(|tried| tried.scenario.is_as_planned())
 }
 
 /// How many scenarios ended in each way: `12 succeeded, 3 rolled back`.
@@ -217,9 +235,12 @@ fn deaths(findings: &Findings) -> Vec<Deaths> {
             bases.push(base);
         }
     }
+    let planned = planned(findings);
     let differ = |tried: &Tried, end: Option<End>| {
-        (!tried.violations.is_empty() || Some(tried.end) != end)
-            .then(|| (Mark::of(tried), tried.scenario.to_string()))
+        // Of what else goes wrong, the line says it already.
+        let Scenario { crash, backwards, .. } = tried.scenario;
+        let name = Scenario { crash, backwards, ..Scenario::default() }.to_string();
+        (is_new(planned, tried) || Some(tried.end) != end).then(|| (Mark::beyond(planned, tried), name))
     };
     let mut found: Vec<Deaths> = bases
         .iter()

@@ -8,7 +8,7 @@ use super::Group;
 use crate::report::{
     format::span,
     narrator::Narrator,
-    theme::{Theme, Tone},
+    theme::{Theme, Tone, symbol},
 };
 
 /// Keeps all events.
@@ -31,11 +31,11 @@ impl Sink for Recorder {
 }
 
 /// Columns of the time before a line.
-const TIME: usize = 9;
+const TIME: usize = 8;
 
 /// What each event leaves behind: the rows, and whether the event is the one that is looked for.
 fn rows(events: &[Envelope], theme: Theme, wanted: Option<&str>) -> Vec<(Vec<String>, bool)> {
-    let narrow = Theme { width: theme.width.map(|width| width.saturating_sub(TIME + 2)), ..theme };
+    let narrow = Theme { width: theme.width.map(|width| width.saturating_sub(TIME + 3)), ..theme };
     let mut narrator = Narrator::new(narrow);
     let begun = events.first().map(|envelope| envelope.at);
     let mut rows = Vec::new();
@@ -50,7 +50,12 @@ fn rows(events: &[Envelope], theme: Theme, wanted: Option<&str>) -> Vec<(Vec<Str
         let is_wanted = matches!(&envelope.event, Event::EffectEnded { id, .. } if Some(&**id) == wanted);
         let mut told = Vec::new();
         for line in lines.iter().filter(|line| !line.is_empty()).flat_map(|line| line.split('\n')) {
-            told.push(format!("{}  {line}", theme.paint(Tone::Dim, format!("{time:>TIME$}"))));
+            let sign = if is_wanted && told.is_empty() {
+                theme.paint(Tone::Bad, symbol::FAIL)
+            } else {
+                " ".to_owned()
+            };
+            told.push(format!("{} {sign} {line}", theme.paint(Tone::Dim, format!("{time:>TIME$}"))));
             time.clear();
         }
         if !told.is_empty() || is_wanted {
@@ -79,7 +84,7 @@ pub(super) fn around(group: &Group, theme: Theme) -> Vec<String> {
     let last = (at + 1).max(rows.len().saturating_sub(BEHIND));
     let gap = |n: usize| {
         let lines = if n == 1 { "1 line".to_owned() } else { format!("{n} lines") };
-        format!("{:TIME$}  {}", "", theme.paint(Tone::Dim, format!("… {lines}")))
+        format!("{:TIME$}   {}", "", theme.paint(Tone::Dim, format!("… {lines}")))
     };
     let mut told = Vec::new();
     if first > 0 {
