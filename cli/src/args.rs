@@ -1,6 +1,7 @@
 //! The command line: what can be asked of `cutover`, and the exit codes it answers with.
 
 pub(crate) mod later;
+pub(crate) mod rehearsal;
 
 use std::{
     ffi::{OsStr, OsString},
@@ -20,7 +21,7 @@ use cutover_runtime::{event::RunOutcome, quantity::Span};
 pub(crate) enum Exit {
     /// All went well.
     Success = 0,
-    /// A run failed and had changed nothing, or a command could not be carried out.
+    /// A run failed and had changed nothing, a rehearsal found something, or a command could not be carried out.
     Failed = 1,
     /// The command line, a script, a parameter or the configuration is wrong; nothing was begun.
     Usage = 2,
@@ -46,7 +47,10 @@ impl Exit {
     /// All of them with their meaning, for the help and the documentation.
     pub(crate) const ALL: [(Self, &'static str); 9] = [
         (Self::Success, "succeeded"),
-        (Self::Failed, "failed; there was nothing to undo"),
+        (
+            Self::Failed,
+            "failed; there was nothing to undo, or a rehearsal found something that does not hold",
+        ),
         (Self::Usage, "nothing was begun: the command line, script, parameters or configuration are wrong"),
         (Self::RolledBack, "failed; all it had done was undone"),
         (Self::RollbackIncomplete, "failed; something is left that a person must undo"),
@@ -173,6 +177,15 @@ pub(crate) enum Command {
     /// Show what a runbook would do, without doing it.
     #[command(after_help = PLAN_EXAMPLES)]
     Plan(Plan),
+    /// Try a runbook against everything that can go wrong, in a simulated world.
+    ///
+    /// Every effect is tried with every way in which it can go wrong, time passes only where something waits for it, and nothing
+    /// outside is changed. What must hold is asked after every step; what did not is told with the shortest way to it.
+    #[command(after_help = rehearsal::REHEARSE_EXAMPLES)]
+    Rehearse(rehearsal::Rehearse),
+    /// Write down what a rehearsal looks at, so that it can be repeated without looking.
+    #[command(after_help = rehearsal::SNAPSHOT_EXAMPLES)]
+    Snapshot(rehearsal::Snapshot),
     /// Check runbooks without an environment: syntax, names, header.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),

@@ -2,6 +2,7 @@
 
 mod args;
 mod command;
+mod files;
 mod interrupt;
 mod keyboard;
 mod people;
@@ -10,6 +11,7 @@ mod reference;
 mod render;
 mod report;
 mod scaffold;
+mod scenario;
 mod session;
 
 use std::process::ExitCode;

@@ -1,15 +1,13 @@
 //! `cutover new`: a runbook to begin with.
 
 use std::{
-    fs::{self, Permissions},
-    io::{self, Write},
-    os::unix::fs::PermissionsExt,
+    fs,
     path::{Path, PathBuf},
 };
 
 use cutover_runtime::error::{RunError, codes};
 
-use crate::args::Template;
+use crate::{args::Template, files};
 
 const SHIFT: &str = include_str!("scaffold/shift.rhai");
 const MINIMAL: &str = include_str!("scaffold/minimal.rhai");
@@ -45,11 +43,11 @@ pub(crate) fn create(path: &Path, template: Template, with_config: bool) -> Resu
     }
     // All are looked at before the first is written, so that a refusal leaves nothing behind.
     if let Some((taken, _)) = files.iter().find(|(file, _)| file.symlink_metadata().is_ok()) {
-        return Err(exists(taken));
+        return Err(files::exists(taken));
     }
     let mut written: Vec<PathBuf> = Vec::new();
     for (file, text) in files {
-        if let Err(error) = write(folder, &file, &text) {
+        if let Err(error) = files::create(&file, &text) {
             for earlier in &written {
                 // Ours and new: nobody can miss it.
                 let _ = fs::remove_file(earlier);
@@ -94,29 +92,6 @@ fn suggestion(wrong: &str) -> Option<String> {
     let name = plain.trim_start_matches(|c: char| !c.is_ascii_lowercase()).trim_end_matches('-');
     let name: String = name.chars().take(LONGEST_NAME).collect();
     (!name.is_empty() && name != wrong).then_some(name)
-}
-
-fn exists(file: &Path) -> RunError {
-    RunError::new(codes::ARGUMENT, format!("{} is already there", file.display()))
-        .hint("choose another name, or remove it first")
-}
-
-/// Writes a file that does not exist yet: complete under another name, then renamed without replacing anything.
-fn write(folder: &Path, file: &Path, text: &str) -> Result<(), RunError> {
-    let refused = |error: io::Error| {
-        RunError::new(codes::ARGUMENT, format!("{} could not be written: {error}", file.display()))
-    };
-    let mut new = tempfile::Builder::new()
-        .prefix(".cutover-new-")
-        .permissions(Permissions::from_mode(0o644))
-        .tempfile_in(folder)
-        .map_err(refused)?;
-    new.write_all(text.as_bytes()).and_then(|()| new.as_file().sync_all()).map_err(refused)?;
-    match new.persist_noclobber(file) {
-        Ok(_) => Ok(()),
-        Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => Err(exists(file)),
-        Err(e) => Err(refused(e.error)),
-    }
 }
 
 #[cfg(test)]
@@ -203,7 +178,7 @@ mod tests {
         // A link that leads nowhere is there too.
         std::os::unix::fs::symlink("/nonexistent", folder.path().join("b.rhai")).expect("link");
         create(&folder.path().join("b"), Template::Shift, false).expect_err("refused");
-        assert!(write(folder.path(), &config, "other").is_err(), "also when it appears in between");
+        assert!(files::create(&config, "other").is_err(), "also when it appears in between");
         assert_eq!(entries(folder.path()), ["b.rhai", "cutover.toml"]);
     }
 

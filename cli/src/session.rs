@@ -99,6 +99,7 @@ impl Session {
             .providers(self.providers.take().unwrap_or_default())
             .params(params)
             .roles(self.config.roles().clone())
+            .invariants(cutover_stdlib::invariants())
             .limits(ScriptLimits {
                 max_operations: limits.max_operations.unwrap_or(defaults.max_operations),
                 max_memory: limits.max_memory.map_or(defaults.max_memory, |size| size.0),

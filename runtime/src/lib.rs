@@ -23,6 +23,6 @@ mod stop;
 pub mod target;
 pub mod world;
 
-pub use runtime::{Beginning, Builder, LoadErrors, Report, Runtime, SANDBOX, Takeover};
+pub use runtime::{Beginning, Builder, LoadErrors, Rehearsal, Report, Runtime, SANDBOX, Takeover};
 pub use script::{Bundle, Given, Header};
 pub use stop::Stop;

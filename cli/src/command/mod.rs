@@ -7,10 +7,12 @@ mod check;
 mod completions;
 mod new;
 mod plan;
+mod rehearse;
 mod resume;
 mod run;
 mod runs;
 mod show;
+mod snapshot;
 mod store;
 mod targets;
 mod verify;
@@ -49,6 +51,8 @@ pub(crate) async fn execute(cli: Cli) -> Exit {
     let done = match command {
         Command::Run(args) => run::execute(&args, &global).await,
         Command::Plan(args) => plan::execute(&args, &global).await,
+        Command::Rehearse(args) => rehearse::execute(&args, &global).await,
+        Command::Snapshot(args) => snapshot::execute(&args, &global).await,
         Command::Check(args) => Ok(check::execute(&args, &global)),
         Command::Resume(args) => resume::execute(&args, &global).await,
         Command::Rollback(args) => resume::roll_back(&args, &global).await,

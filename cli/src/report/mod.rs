@@ -12,6 +12,7 @@ mod live;
 mod narrator;
 pub(crate) mod place;
 pub(crate) mod plan;
+pub(crate) mod rehearsal;
 #[cfg(test)]
 mod samples;
 pub(crate) mod table;

@@ -112,7 +112,9 @@ impl Stage {
         kernel.tell_end(&ended);
         let records = (world.tape.len(), world.tape.undoing_since());
         let claims = kernel.broken_claims(engine, &world);
-        self.course(claims, &world, &clock, ended, records)
+        let mut course = self.course(claims, &world, &clock, ended, records);
+        course.struck &= scenario.crash.is_none() || epoch > 1;
+        course
     }
 
     fn course(

@@ -3,8 +3,8 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -31,6 +31,28 @@ pub struct Explore {
     pub scenarios: Option<usize>,
     /// Longest time.
     pub time: Option<Duration>,
+    /// How far it is, for whoever watches.
+    pub progress: Arc<Progress>,
+}
+
+/// How far a rehearsal is.
+#[derive(Debug, Default)]
+pub struct Progress {
+    played: AtomicUsize,
+    known: AtomicUsize,
+    stopped: AtomicBool,
+}
+
+impl Progress {
+    /// How many scenarios have been played, and how many are known so far.
+    pub fn get(&self) -> (usize, usize) {
+        (self.played.load(Ordering::Relaxed), self.known.load(Ordering::Relaxed))
+    }
+
+    /// Plays no further scenario: what was found so far is all.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
 }
 
 /// How a rehearsed run ended.
@@ -65,11 +87,16 @@ pub struct Tried {
     /// Why, unless it succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<String>,
     /// What could not be undone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<String>,
     /// Simulated time that it took.
     pub elapsed_ms: u64,
+    /// Whether all that was to go wrong did: the run may not have come to it.
+    pub struck: bool,
     /// What must hold and did not.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub violations: Vec<Violation>,
@@ -248,12 +275,15 @@ impl<'s> Explorer<'s> {
     fn may_try(&self, more: usize) -> bool {
         self.explore.scenarios.is_none_or(|most| self.findings.tried.len() + more < most)
             && self.explore.time.is_none_or(|longest| self.begun.elapsed() < longest)
+            && !self.explore.progress.stopped.load(Ordering::Relaxed)
     }
 
     /// Plays scenarios on all cores. The answers come in the order of the scenarios. `None`: the budget did not allow for it.
     fn play_all(&mut self, scenarios: &[Scenario]) -> Vec<Option<Course>> {
         let courses: Vec<Mutex<Option<Course>>> = scenarios.iter().map(|_| Mutex::default()).collect();
         let turn = AtomicUsize::new(0);
+        let progress = &self.explore.progress;
+        progress.known.fetch_add(scenarios.len(), Ordering::Relaxed);
         let work = || {
             let idle = lock(&self.idle).pop();
             let mut engine = idle.unwrap_or_else(|| self.stage.engine());
@@ -264,6 +294,7 @@ impl<'s> Explorer<'s> {
                 }
                 let course = self.stage.play(&scenarios[n], &Wanted::default(), &mut engine);
                 *lock(&courses[n]) = Some(course);
+                progress.played.fetch_add(1, Ordering::Relaxed);
             }
             lock(&self.idle).push(engine);
         };

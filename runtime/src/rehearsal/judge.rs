@@ -32,8 +32,10 @@ pub(crate) fn tried(scenario: Scenario, course: &Course, happy: &Course) -> Trie
     Tried {
         end: end(course),
         why: course.error.as_ref().map(|error| error.message.clone()),
+        hints: course.error.as_ref().map(|error| error.hints.clone()).unwrap_or_default(),
         left: course.left.iter().map(|left| left.what.clone()).collect(),
         elapsed_ms: millis(course.elapsed),
+        struck: course.struck,
         violations: judge(&scenario, course, happy),
         scenario,
     }

@@ -15,7 +15,7 @@ mod world;
 
 pub(crate) use self::{course::Stage, explorer::Explorer, invariant::Claim, scene::view};
 pub use self::{
-    explorer::{End, Explore, Findings, Row, Tried},
+    explorer::{End, Explore, Findings, Progress, Row, Tried},
     invariant::{Invariant, Violation},
     outside::States,
     scenario::{Fault, Scenario},

@@ -15,9 +15,9 @@ use tokio::runtime::Handle;
 
 use crate::{
     effect::On,
-    error::codes,
+    error::{Code, codes},
     kernel::{AnyChange, AnyRead, AnyWait},
-    provider::ProviderError,
+    provider::{ProviderError, Retry},
     script::convert,
 };
 
@@ -45,7 +45,7 @@ pub struct Answer {
     /// Part of what it looks at, as plans show it. Empty: anything.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub of: String,
-    /// Its whole input, as in a snapshot.
+    /// Its whole input, as in a snapshot: this is what is found at the beginning, and counts until the run changes what it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<String>,
     /// An expression over `world`, the states by noun and name: it counts only while that holds.
@@ -60,6 +60,9 @@ pub struct Answer {
     /// It fails, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fails: Option<String>,
+    /// Code of the error that it fails with, where it was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
     /// It passes while that expression over `world` holds, and fails otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passes_while: Option<String>,
@@ -83,7 +86,9 @@ struct Rule {
 /// What is known at the beginning of each scenario.
 pub(crate) struct Scene {
     states: Mutex<BTreeMap<String, Result<Value, ProviderError>>>,
+    /// By effect and input.
     answers: Mutex<BTreeMap<(String, String), Result<Value, ProviderError>>>,
+    polls: Mutex<BTreeMap<(String, String), Result<(), ProviderError>>>,
     rules: Vec<Rule>,
     engine: Engine,
     looker: Option<Looker>,
@@ -135,6 +140,7 @@ impl Scene {
                 .transpose()
         };
         let mut rules = Vec::new();
+        let (mut answers, mut polls) = (BTreeMap::new(), BTreeMap::new());
         for (n, answer) in file.answers.iter().enumerate() {
             let ways = [
                 answer.value.is_some(),
@@ -147,6 +153,23 @@ impl Scene {
             }
             let json = answer.json.as_ref().map(|text| serde_json::from_str(text));
             let json = json.transpose().map_err(|e| format!("answers[{n}].json: {e}"))?;
+            if let (Some(input), None, None) = (&answer.input, &answer.when, &answer.passes_while) {
+                let key = (answer.effect.clone(), input.clone());
+                match &answer.fails {
+                    Some(why) => {
+                        let error = ProviderError::terminal(
+                            answer.code.clone().unwrap_or(codes::PROVIDER.into()),
+                            why,
+                        );
+                        polls.insert(key.clone(), Err(error.clone()));
+                        answers.insert(key, Err(error));
+                    }
+                    None => {
+                        answers.insert(key, Ok(answer.value.clone().or(json).unwrap_or_default()));
+                    }
+                }
+                continue;
+            }
             rules.push(Rule {
                 when: compile(n, "when", &answer.when)?,
                 passes_while: compile(n, "passes_while", &answer.passes_while)?,
@@ -155,7 +178,8 @@ impl Scene {
             });
         }
         let states = file.states.iter().map(|(key, state)| (key.clone(), Ok(state.clone()))).collect();
-        Ok(Self { states: Mutex::new(states), answers: Mutex::default(), rules, engine, looker })
+        let (answers, polls) = (Mutex::new(answers), Mutex::new(polls));
+        Ok(Self { states: Mutex::new(states), answers, polls, rules, engine, looker })
     }
 
     /// The state of a target before anything was done.
@@ -164,9 +188,9 @@ impl Scene {
             return known.clone();
         }
         let found = match &self.looker {
-            Some(Looker { handle, on }) => handle.block_on(change.observe(on)),
+            Some(Looker { handle, on }) => handle.block_on(change.observe(on)).map_err(once),
             None => Err(ProviderError::terminal(
-                codes::UNKNOWN_TARGET,
+                codes::UNKNOWN_IN_PLAN,
                 format!("the scenario does not say how {} stands at the beginning", change.target()),
             )
             .hint(format!("add it under [states]: \"{key}\" = …"))
@@ -225,7 +249,7 @@ impl Scene {
     /// What a read answers before anything was done. `None`: nobody knows.
     pub(super) fn answer(&self, read: &dyn AnyRead) -> Result<Option<Value>, ProviderError> {
         let look = |looker: &Looker| looker.handle.block_on(read.read(&looker.on));
-        self.looked(read.effect(), read.input(), look)
+        self.looked(&self.answers, read.effect(), read.input(), look)
     }
 
     /// What a polled wait finds at first. `None`: nobody knows.
@@ -233,24 +257,25 @@ impl Scene {
         let look = |looker: &Looker| {
             let mut memory = wait.memory(None);
             let poll = wait.poll(&looker.on, &mut memory, std::time::Duration::ZERO);
-            looker.handle.block_on(poll).map(|_| Value::Null)
+            looker.handle.block_on(poll).map(drop)
         };
-        self.looked(wait.effect(), wait.input(), look).map(drop)
+        self.looked(&self.polls, wait.effect(), wait.input(), look).map(drop)
     }
 
-    fn looked(
+    fn looked<T: Clone>(
         &self,
+        known: &Mutex<BTreeMap<(String, String), Result<T, ProviderError>>>,
         effect: &str,
         input: String,
-        look: impl FnOnce(&Looker) -> Result<Value, ProviderError>,
-    ) -> Result<Option<Value>, ProviderError> {
+        look: impl FnOnce(&Looker) -> Result<T, ProviderError>,
+    ) -> Result<Option<T>, ProviderError> {
         let key = (effect.to_owned(), input);
-        if let Some(known) = lock(&self.answers).get(&key) {
+        if let Some(known) = lock(known).get(&key) {
             return known.clone().map(Some);
         }
         let Some(looker) = &self.looker else { return Ok(None) };
-        let found = look(looker);
-        lock(&self.answers).entry(key).or_insert(found).clone().map(Some)
+        let found = look(looker).map_err(once);
+        lock(known).entry(key).or_insert(found).clone().map(Some)
     }
 
     /// The states at the beginning, as far as they are known.
@@ -263,19 +288,40 @@ impl Scene {
 
     /// Everything that was looked at, as a file from which the same rehearsal can be repeated.
     pub(crate) fn snapshot(&self) -> SceneFile {
-        let answers = lock(&self.answers);
-        let answers = answers.iter().filter_map(|((effect, input), answer)| {
-            let value = answer.as_ref().ok().filter(|value| !value.is_null())?;
-            let mut told = Answer { effect: effect.clone(), input: Some(input.clone()), ..Answer::default() };
+        let told = |(effect, input): &(String, String)| Answer {
+            effect: effect.clone(),
+            input: Some(input.clone()),
+            ..Answer::default()
+        };
+        let fails = |key, error: &ProviderError| Answer {
+            fails: Some(error.message.clone()),
+            code: Some(error.code.clone()),
+            ..told(key)
+        };
+        let (reads, polls) = (lock(&self.answers), lock(&self.polls));
+        let reads = reads.iter().map(|(key, answer)| match answer {
             // TOML has no null.
-            match has_null(value) {
-                true => told.json = Some(value.to_string()),
-                false => told.value = Some(value.clone()),
-            }
-            Some(told)
+            Ok(value) if has_null(value) => Answer { json: Some(value.to_string()), ..told(key) },
+            Ok(value) => Answer { value: Some(value.clone()), ..told(key) },
+            Err(error) => fails(key, error),
         });
-        SceneFile { states: self.states(), answers: answers.collect(), params: BTreeMap::new() }
+        let polls = polls.iter().filter_map(|(key, found)| Some(fails(key, found.as_ref().err()?)));
+        let mut answers: Vec<Answer> = reads.chain(polls).collect();
+        answers.dedup();
+        SceneFile { states: self.states(), answers, params: BTreeMap::new() }
     }
+
+    /// The states that could not be looked at, by key, and why.
+    pub(crate) fn unseen(&self) -> BTreeMap<String, String> {
+        let states = lock(&self.states);
+        let failed = states.iter().filter_map(|(key, state)| Some((key, state.as_ref().err()?)));
+        failed.map(|(key, error)| (key.clone(), error.message.clone())).collect()
+    }
+}
+
+/// What is found is kept: to ask again would find the same.
+fn once(error: ProviderError) -> ProviderError {
+    ProviderError { retry: Retry::Never, ..error }
 }
 
 fn has_null(value: &Value) -> bool {

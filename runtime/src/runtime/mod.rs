@@ -23,7 +23,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub(crate) use self::execution::{Prepared, STACK};
-pub use self::{builder::Builder, rehearse::Beginning, takeover::Takeover};
+pub use self::{
+    builder::Builder,
+    rehearse::{Beginning, Rehearsal},
+    takeover::Takeover,
+};
 use self::{execution::Execution, takeover::given};
 use crate::{
     clock::Clock,

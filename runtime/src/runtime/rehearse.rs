@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, thread};
 
+use serde_json::Value;
 use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{LoadErrors, Runtime, STACK};
@@ -17,7 +18,7 @@ use crate::{
         judge,
         scene::{Looker, Scene},
     },
-    script::{self, Bundle, Given},
+    script::{self, Bundle, Given, Header},
     secret::Vault,
 };
 
@@ -30,12 +31,76 @@ pub struct Beginning {
     pub look: bool,
 }
 
-impl Runtime {
-    /// Rehearses a bundle: tries every effect with every way in which it can go wrong, in a simulated world. Nothing outside is
-    /// changed. Answers also what was looked at, as a scenario from which the same rehearsal can be repeated.
+/// One bundle in a simulated world: what it starts from is looked at once, whatever is played.
+pub struct Rehearsal {
+    stage: Arc<Stage>,
+}
+
+impl Rehearsal {
+    /// The header of the runbook.
+    pub fn header(&self) -> &Header {
+        &self.stage.prepared.header
+    }
+
+    /// Tries every effect with every way in which it can go wrong.
     ///
     /// # Errors
-    /// The bundle does not load, a parameter is wrong, or the scenario cannot be used. What the rehearsal finds is in the findings.
+    /// The thread for it cannot be had.
+    pub async fn explore(&self, explore: Explore) -> Result<Findings, LoadErrors> {
+        let stage = Arc::clone(&self.stage);
+        on_a_thread(move || Explorer::new(&stage, explore).explore()).await
+    }
+
+    /// Plays one scenario; `sinks` hear how it goes.
+    ///
+    /// # Errors
+    /// The thread for it cannot be had.
+    pub async fn play(&self, scenario: Scenario, sinks: Vec<Arc<dyn Sink>>) -> Result<Tried, LoadErrors> {
+        let stage = Arc::clone(&self.stage);
+        on_a_thread(move || {
+            let mut engine = stage.engine();
+            let happy = stage.play(&Scenario::default(), &Wanted::default(), &mut engine);
+            let course = stage.play(&scenario, &Wanted { sinks, records: false }, &mut engine);
+            judge::tried(scenario, &course, &happy)
+        })
+        .await
+    }
+
+    /// The parameters, with defaults filled in.
+    pub fn params(&self) -> &BTreeMap<String, Value> {
+        &self.stage.prepared.params
+    }
+
+    /// What was looked at so far, as a scenario from which the same rehearsal can be repeated.
+    pub fn snapshot(&self) -> SceneFile {
+        self.stage.scene.snapshot()
+    }
+
+    /// The states that could not be looked at, by key, and why.
+    pub fn unseen(&self) -> BTreeMap<String, String> {
+        self.stage.scene.unseen()
+    }
+}
+
+impl Runtime {
+    /// Prepares to rehearse a bundle: to try its effects with every way in which they can go wrong, in a simulated world. Nothing
+    /// outside is changed.
+    ///
+    /// # Errors
+    /// The bundle does not load, a parameter is wrong, or the scenario cannot be used.
+    pub fn rehearsal(
+        &self,
+        bundle: &Bundle,
+        params: &BTreeMap<String, Given>,
+        beginning: &Beginning,
+    ) -> Result<Rehearsal, LoadErrors> {
+        Ok(Rehearsal { stage: Arc::new(self.stage(bundle, params, beginning)?) })
+    }
+
+    /// Rehearses a bundle. Answers also what was looked at, as a scenario from which the same rehearsal can be repeated.
+    ///
+    /// # Errors
+    /// As [`Runtime::rehearsal`]. What the rehearsal finds is in the findings.
     pub async fn rehearse(
         &self,
         bundle: &Bundle,
@@ -43,19 +108,15 @@ impl Runtime {
         beginning: &Beginning,
         explore: Explore,
     ) -> Result<(Findings, SceneFile), LoadErrors> {
-        let stage = self.stage(bundle, params, beginning)?;
-        on_a_thread(move || {
-            let findings = Explorer::new(&stage, explore).explore();
-            let snapshot = stage.scene.snapshot();
-            (findings, snapshot)
-        })
-        .await
+        let rehearsal = self.rehearsal(bundle, params, beginning)?;
+        let findings = rehearsal.explore(explore).await?;
+        Ok((findings, rehearsal.snapshot()))
     }
 
     /// Plays one scenario of a rehearsal; `sinks` hear how it goes.
     ///
     /// # Errors
-    /// As [`Runtime::rehearse`].
+    /// As [`Runtime::rehearsal`].
     pub async fn rehearse_one(
         &self,
         bundle: &Bundle,
@@ -64,14 +125,7 @@ impl Runtime {
         scenario: Scenario,
         sinks: Vec<Arc<dyn Sink>>,
     ) -> Result<Tried, LoadErrors> {
-        let stage = self.stage(bundle, params, beginning)?;
-        on_a_thread(move || {
-            let mut engine = stage.engine();
-            let happy = stage.play(&Scenario::default(), &Wanted::default(), &mut engine);
-            let course = stage.play(&scenario, &Wanted { sinks, records: false }, &mut engine);
-            judge::tried(scenario, &course, &happy)
-        })
-        .await
+        self.rehearsal(bundle, params, beginning)?.play(scenario, sinks).await
     }
 
     fn stage(

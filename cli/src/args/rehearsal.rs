@@ -1,0 +1,110 @@
+//! The commands that try a runbook in a simulated world.
+
+use std::{path::PathBuf, str::FromStr};
+
+use clap::{Args, ValueHint};
+use cutover_runtime::{quantity::Span, rehearsal::Explore};
+
+use super::Script;
+
+/// `cutover rehearse`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Rehearse {
+    /// What to rehearse.
+    #[command(flatten)]
+    pub(crate) script: Script,
+    /// Scenario file: what is there at the beginning, and what is answered [default: NAME.scenario.toml next to NAME.rhai, if it is
+    /// there].
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) scenario: Option<PathBuf>,
+    /// Look at nothing: only the scenario file says what is there. Otherwise, what it does not say is looked at once.
+    #[arg(long)]
+    pub(crate) no_look: bool,
+    /// Also try every two faults at once.
+    #[arg(long)]
+    pub(crate) pairs: bool,
+    /// Stop after so many scenarios or so much time, such as 5000 or 60s. What was not tried is said.
+    #[arg(long, value_name = "N|DURATION")]
+    pub(crate) budget: Option<Budget>,
+    /// Play one scenario, by its name, such as 2:traffic.shift=lost-answer or as-planned.
+    #[arg(long, value_name = "SCENARIO", conflicts_with_all = ["pairs", "budget", "html", "junit", "all"])]
+    pub(crate) only: Option<String>,
+    /// With --only: tell how it goes, with simulated time.
+    #[arg(long, requires = "only")]
+    pub(crate) trace: bool,
+    /// Write a report for a browser.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) html: Option<PathBuf>,
+    /// Write a report as CI systems read it.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) junit: Option<PathBuf>,
+    /// List every scenario and every violation.
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// `cutover snapshot`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Snapshot {
+    /// Whose targets to look at.
+    #[command(flatten)]
+    pub(crate) script: Script,
+    /// Where to write it [default: standard output].
+    #[arg(short, long = "out", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) out: Option<PathBuf>,
+    /// Replace the file if it is there.
+    #[arg(long, requires = "out")]
+    pub(crate) force: bool,
+}
+
+/// How much is explored at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Budget {
+    /// So many scenarios.
+    Scenarios(usize),
+    /// So long.
+    Time(Span),
+}
+
+impl FromStr for Budget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return match text.parse() {
+                Ok(0) => Err("want one scenario or more".to_owned()),
+                Ok(n) => Ok(Self::Scenarios(n)),
+                Err(_) => Err("that are too many scenarios".to_owned()),
+            };
+        }
+        match text.parse::<Span>() {
+            Ok(span) if span.0.is_zero() => Err("want some time".to_owned()),
+            Ok(span) => Ok(Self::Time(span)),
+            Err(_) => Err("want a number of scenarios, such as 5000, or a duration, such as 60s".to_owned()),
+        }
+    }
+}
+
+impl Rehearse {
+    /// What is to be explored.
+    pub(crate) fn explore(&self) -> Explore {
+        let (scenarios, time) = match self.budget {
+            Some(Budget::Scenarios(n)) => (Some(n), None),
+            Some(Budget::Time(span)) => (None, Some(span.0)),
+            None => (None, None),
+        };
+        Explore { pairs: self.pairs, scenarios, time, ..Explore::default() }
+    }
+}
+
+pub(super) const REHEARSE_EXAMPLES: &str = "\
+Examples:
+  cutover rehearse blue-green.rhai
+  cutover rehearse blue-green.rhai --env staging --param service=shop --pairs --budget 60s
+  cutover rehearse blue-green.rhai --scenario production.toml --no-look --junit rehearsal.xml --html rehearsal.html
+  cutover rehearse blue-green.rhai --only 2:traffic.shift=lost-answer --trace";
+
+pub(super) const SNAPSHOT_EXAMPLES: &str = "\
+Examples:
+  cutover snapshot blue-green.rhai --env production -o blue-green.scenario.toml
+  cutover snapshot blue-green.rhai --param to=blue";

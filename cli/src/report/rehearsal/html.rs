@@ -1,0 +1,228 @@
+//! The findings for a browser: one file that needs nothing else.
+
+use std::fmt::Write as _;
+
+use cutover_runtime::rehearsal::{Findings, Tried, Violation};
+
+use super::{
+    Group, Mark, Rehearsed, counted, deaths,
+    junit::escape,
+    matrix::{Cell, Matrix},
+    planned, timeline, unknown,
+};
+use crate::report::{
+    format::{count, span},
+    theme::Theme,
+};
+
+const STYLE: &str = include_str!("page.css");
+
+/// All that was found.
+pub(crate) fn html(rehearsed: &Rehearsed, findings: &Findings, groups: &[Group]) -> String {
+    let title = format!("{} {}", rehearsed.runbook, rehearsed.version);
+    let mut page = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>Rehearsal of {0}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>Rehearsal of {0}</h1>\n",
+        escape(&title)
+    );
+    summary(rehearsed, findings, groups, &mut page);
+    for (n, group) in groups.iter().enumerate() {
+        violation(rehearsed, n, group, &mut page);
+    }
+    let unknown = unknown(findings);
+    if !unknown.is_empty() {
+        page.push_str("<h2>What the scenario does not say</h2>\n<ul>\n");
+        for (why, tried, others) in unknown {
+            let others =
+                if others > 0 { format!(" and {} more", count(others, "scenario")) } else { String::new() };
+            let _ = writeln!(
+                page,
+                "<li>{}<br><span class=\"dim\">in <code>{}</code>{others}</span></li>",
+                escape(why),
+                escape(&tried.scenario.to_string())
+            );
+        }
+        page.push_str("</ul>\n");
+    }
+    table(findings, groups, &mut page);
+    scenarios(findings, &mut page);
+    page.push_str("</main>\n</body>\n</html>\n");
+    page
+}
+
+fn summary(rehearsed: &Rehearsed, findings: &Findings, groups: &[Group], page: &mut String) {
+    let _ = writeln!(
+        page,
+        "<p class=\"dim\">in {}, {}</p>",
+        escape(&rehearsed.environment),
+        escape(&rehearsed.origin())
+    );
+    let violated = findings.violated().count();
+    let (class, verdict) = match groups.len() {
+        0 => ("", "No violations.".to_owned()),
+        n => (" violation", format!("{} in {}.", count(n, "violation"), count(violated, "scenario"))),
+    };
+    let _ = writeln!(page, "<div class=\"verdict{class}\">\n<p><strong>{verdict}</strong></p>");
+    if let Some(planned) = planned(findings) {
+        let mark = Mark::of(planned);
+        let why = planned.why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+        let _ = writeln!(
+            page,
+            "<p>As planned: {} {}{} ({} simulated, {})</p>",
+            mark.sign,
+            mark.meaning,
+            escape(&why),
+            span(findings.planned_ms),
+            count(findings.records, "record")
+        );
+    }
+    let effects = findings.effects.iter().filter(|row| !row.faults.is_empty()).count();
+    let _ = writeln!(
+        page,
+        "<p>{} of {}: {}</p>",
+        count(findings.tried.len(), "scenario"),
+        count(effects, "effect"),
+        counted(findings)
+    );
+    if findings.not_tried > 0 {
+        let _ = writeln!(
+            page,
+            "<p>{} and what follows from them not tried: the rehearsal was ended before</p>",
+            count(findings.not_tried, "scenario")
+        );
+    }
+    page.push_str("</div>\n");
+}
+
+fn violation(rehearsed: &Rehearsed, n: usize, group: &Group, page: &mut String) {
+    if n == 0 {
+        page.push_str("<h2>Violations</h2>\n");
+    }
+    let name = group.scenario.to_string();
+    let others = match group.others {
+        0 => String::new(),
+        others => format!(" and {} more", count(others, "scenario")),
+    };
+    let _ = writeln!(
+        page,
+        "<section class=\"found\" id=\"violation-{n}\">\n<h3>{} {}</h3>\n<p>{}</p>\n<p class=\"dim\">in <code>{}</code>{others}</p>",
+        Mark::VIOLATION.sign,
+        escape(&group.invariant),
+        escape(&group.told()),
+        escape(&name)
+    );
+    let lines = timeline::around(group, Theme::PLAIN);
+    let lines: Vec<String> = lines.iter().map(|line| escape(line)).collect();
+    let _ = writeln!(
+        page,
+        "<pre>{}</pre>\n<p><code>$ {}</code></p>\n</section>",
+        lines.join("\n"),
+        escape(&rehearsed.replay(&name))
+    );
+}
+
+fn table(findings: &Findings, groups: &[Group], page: &mut String) {
+    let matrix = Matrix::of(findings, usize::MAX);
+    if matrix.columns.is_empty() {
+        return;
+    }
+    page.push_str("<h2>Effects and how they can go wrong</h2>\n<div class=\"scroll\">\n<table>\n<thead><tr><th scope=\"col\">effect</th>");
+    for column in &matrix.columns {
+        let _ = write!(page, "<th scope=\"col\"><span>{}</span></th>", escape(column));
+    }
+    page.push_str("</tr></thead>\n");
+    for (lines, title) in matrix.blocks.iter().zip(["", "rollback"]) {
+        if lines.is_empty() {
+            continue;
+        }
+        page.push_str("<tbody>\n");
+        if !title.is_empty() {
+            let _ = writeln!(
+                page,
+                "<tr><th scope=\"rowgroup\" class=\"block\" colspan=\"{}\">{title}</th></tr>",
+                matrix.columns.len() + 1
+            );
+        }
+        for line in lines {
+            let row = line.row;
+            let _ = write!(
+                page,
+                "<tr><th scope=\"row\" title=\"{}\"><code>{}</code></th>",
+                escape(&format!("{} {}", row.effect, row.what)),
+                escape(&row.id)
+            );
+            line.cells.iter().for_each(|cell| self::cell(&matrix, planned(findings), cell, groups, page));
+            page.push_str("</tr>\n");
+        }
+        page.push_str("</tbody>\n");
+    }
+    page.push_str("</table>\n</div>\n<ul class=\"legend\">\n");
+    for mark in matrix.legend() {
+        let _ =
+            writeln!(page, "<li><span class=\"{}\">{}</span>{}</li>", mark.class, mark.sign, mark.meaning);
+    }
+    page.push_str("</ul>\n");
+    if planned(findings).is_some_and(|planned| !planned.violations.is_empty()) {
+        page.push_str("<p class=\"dim\">What does not hold as planned either is not marked.</p>\n");
+    }
+    let deaths = deaths(findings);
+    if deaths.is_empty() {
+        return;
+    }
+    page.push_str("<ul>\n");
+    for deaths in deaths {
+        let names: Vec<&str> = deaths.other.iter().map(|(_, name)| &**name).collect();
+        let end = if names.is_empty() {
+            "the same end".to_owned()
+        } else {
+            format!("another end with {}", names.join(", "))
+        };
+        let _ = writeln!(page, "<li>{}: {}</li>", escape(&deaths.what), escape(&end));
+    }
+    page.push_str("</ul>\n");
+}
+
+fn cell(matrix: &Matrix<'_>, planned: Option<&Tried>, cell: &Cell<'_>, groups: &[Group], page: &mut String) {
+    let mark = matrix.mark(cell);
+    let Some(tried) = cell.speaks(planned) else {
+        let _ = write!(page, "<td class=\"{}\" title=\"{}\">{}</td>", mark.class, mark.meaning, mark.sign);
+        return;
+    };
+    let new = |found: &&Violation| {
+        !planned
+            .is_some_and(|planned| planned.violations.iter().any(|known| known.invariant == found.invariant))
+    };
+    let violation = tried.violations.iter().find(new);
+    let what = violation
+        .map_or_else(|| tried.why.clone().unwrap_or_default(), |violation| violation.invariant.clone());
+    let mut told = format!("{}: {}", tried.scenario, mark.meaning);
+    if !what.is_empty() {
+        let _ = write!(told, " ({what})");
+    }
+    let group = violation.and_then(|found| {
+        groups.iter().position(|group| group.invariant == found.invariant && group.after == found.after)
+    });
+    let sign = match group {
+        Some(n) => format!("<a href=\"#violation-{n}\">{}</a>", mark.sign),
+        None => mark.sign.to_owned(),
+    };
+    let _ = write!(page, "<td class=\"{}\" title=\"{}\">{sign}</td>", mark.class, escape(&told));
+}
+
+fn scenarios(findings: &Findings, page: &mut String) {
+    page.push_str("<details>\n<summary>All scenarios</summary>\n<ul>\n");
+    for tried in &findings.tried {
+        let Tried { scenario, why, elapsed_ms, .. } = tried;
+        let mark = Mark::of(tried);
+        let why = why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+        let _ = writeln!(
+            page,
+            "<li>{} <code>{}</code> <span class=\"dim\">{}{} ({})</span></li>",
+            mark.sign,
+            escape(&scenario.to_string()),
+            Mark::of_end(tried.end).meaning,
+            escape(&why),
+            span(*elapsed_ms)
+        );
+    }
+    page.push_str("</ul>\n</details>\n");
+}

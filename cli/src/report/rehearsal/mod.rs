@@ -1,0 +1,271 @@
+//! What a rehearsal found: for people, for browsers, for CI systems and for programs.
+//!
+//! **Invariant:** none of them shows how long the rehearsal itself took: the same findings are the same bytes.
+
+mod doc;
+mod html;
+pub(crate) mod human;
+mod junit;
+mod matrix;
+mod timeline;
+
+use cutover_runtime::{
+    event::Envelope,
+    rehearsal::{End, Findings, Scenario, Tried},
+};
+
+pub(crate) use self::{
+    doc::{json, one_json},
+    html::html,
+    junit::junit,
+    timeline::Recorder,
+};
+
+use super::theme::{Tone, symbol};
+
+/// What was rehearsed.
+#[derive(Debug, Clone)]
+pub(crate) struct Rehearsed {
+    /// Name of the runbook.
+    pub(crate) runbook: String,
+    /// Its version.
+    pub(crate) version: String,
+    /// Environment.
+    pub(crate) environment: String,
+    /// The scenario file, if there was one.
+    pub(crate) scenario: Option<String>,
+    /// Whether the rest was looked at.
+    pub(crate) looked: bool,
+    /// The command that plays one scenario, without its name.
+    pub(crate) command: String,
+}
+
+/// Violations that say the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Group {
+    /// What must hold.
+    pub(crate) invariant: String,
+    /// The effect after which it did not.
+    pub(crate) after: Option<String>,
+    /// What was the case instead, in the shortest scenario.
+    pub(crate) why: String,
+    /// The shortest scenario that shows it.
+    pub(crate) scenario: Scenario,
+    /// How many others do.
+    pub(crate) others: usize,
+    /// How that scenario goes.
+    pub(crate) events: Vec<Envelope>,
+}
+
+impl Group {
+    /// The violations of all scenarios, each kind once, in the order of exploration.
+    pub(crate) fn all(findings: &Findings) -> Vec<Self> {
+        let mut groups: Vec<Self> = Vec::new();
+        for tried in findings.violated() {
+            for violation in &tried.violations {
+                let scenario = &tried.scenario;
+                let same = |group: &&mut Self| {
+                    group.invariant == violation.invariant && group.after == violation.after
+                };
+                match groups.iter_mut().find(same) {
+                    Some(group) => {
+                        group.others += 1;
+                        if size(scenario) < size(&group.scenario) {
+                            group.scenario = scenario.clone();
+                            group.why.clone_from(&violation.why);
+                        }
+                    }
+                    None => groups.push(Self {
+                        invariant: violation.invariant.clone(),
+                        after: violation.after.clone(),
+                        why: violation.why.clone(),
+                        scenario: scenario.clone(),
+                        others: 0,
+                        events: Vec::new(),
+                    }),
+                }
+            }
+        }
+        groups
+    }
+
+    /// What was the case instead, and after what.
+    pub(crate) fn told(&self) -> String {
+        match (&self.after, &*self.why) {
+            (Some(after), "") => format!("after {after}"),
+            (Some(after), why) => format!("{why}, after {after}"),
+            (None, "") => "it did not hold".to_owned(),
+            (None, why) => why.to_owned(),
+        }
+    }
+}
+
+/// How much goes wrong in a scenario: the fewer, the easier to understand.
+fn size(scenario: &Scenario) -> (usize, usize) {
+    let faults =
+        scenario.faults.len() + usize::from(scenario.crash.is_some()) + usize::from(scenario.backwards);
+    (faults, scenario.to_string().len())
+}
+
+/// A sign that says how something ended, its tone, and what it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) sign: &'static str,
+    pub(crate) tone: Tone,
+    pub(crate) meaning: &'static str,
+    /// The name of its colour in a browser.
+    pub(crate) class: &'static str,
+}
+
+impl Mark {
+    const VIOLATION: Self = Self {
+        sign: symbol::FAIL,
+        tone: Tone::Bad,
+        meaning: "VIOLATION: something that must hold did not",
+        class: "violation",
+    };
+    const NOT_TRIED: Self = Self { sign: "_", tone: Tone::Warn, meaning: "not tried", class: "untried" };
+    const CANNOT: Self = Self { sign: symbol::LOG, tone: Tone::Dim, meaning: "cannot happen", class: "" };
+
+    fn of_end(end: End) -> Self {
+        let (sign, tone, meaning, class) = match end {
+            End::Succeeded => (symbol::PASS, Tone::Good, "succeeded", "good"),
+            End::RolledBack => (symbol::UNDO, Tone::Active, "rolled back", "back"),
+            End::Failed => ("–", Tone::Plain, "failed with nothing to undo", "failed"),
+            End::RollbackIncomplete => {
+                (symbol::WARN, Tone::Warn, "needs a person: rollback incomplete", "person")
+            }
+            End::Paused => ("‖", Tone::Warn, "paused", "paused"),
+            End::Aborted => ("×", Tone::Warn, "aborted", "paused"),
+            End::Waits => (symbol::WAIT, Tone::Warn, "waits for a person", "waits"),
+            End::Unknown => (symbol::ASK, Tone::Warn, "the scenario does not say", "unknown"),
+        };
+        Self { sign, tone, meaning, class }
+    }
+
+    /// The mark of a scenario.
+    pub(crate) fn of(tried: &Tried) -> Self {
+        if tried.violations.is_empty() { Self::of_end(tried.end) } else { Self::VIOLATION }
+    }
+
+    /// The mark of a scenario next to the run as planned: what does not hold there either is not its fault.
+    fn beyond(planned: Option<&Tried>, tried: &Tried) -> Self {
+        if is_new(planned, tried) { Self::VIOLATION } else { Self::of_end(tried.end) }
+    }
+
+    /// All of them, in the order of a legend.
+    fn all() -> impl Iterator<Item = Self> {
+        let ends = [
+            End::Succeeded,
+            End::RolledBack,
+            End::Failed,
+            End::RollbackIncomplete,
+            End::Waits,
+            End::Paused,
+            End::Aborted,
+            End::Unknown,
+        ];
+        ends.into_iter().map(Self::of_end).chain([Self::VIOLATION, Self::NOT_TRIED, Self::CANNOT])
+    }
+}
+
+/// Whether something does not hold in a scenario that holds as planned.
+fn is_new(planned: Option<&Tried>, tried: &Tried) -> bool {
+    let known = |name: &str| {
+        planned.is_some_and(|planned| planned.violations.iter().any(|known| known.invariant == name))
+    };
+    tried.violations.iter().any(|violation| !known(&violation.invariant))
+}
+
+/// The run as planned, which is played first.
+fn planned(findings: &Findings) -> Option<&Tried> {
+    findings.tried.first().filter(|tried| tried.scenario.is_as_planned())
+}
+
+/// How many scenarios ended in each way: `12 succeeded, 3 rolled back`.
+fn counted(findings: &Findings) -> String {
+    let mut told: Vec<String> = Vec::new();
+    for (end, words) in [
+        (End::Succeeded, "succeeded"),
+        (End::RolledBack, "rolled back"),
+        (End::Failed, "failed with nothing to undo"),
+        (End::RollbackIncomplete, "need a person"),
+        (End::Waits, "wait for a person"),
+        (End::Paused, "paused"),
+        (End::Aborted, "aborted"),
+        (End::Unknown, "not known"),
+    ] {
+        let n = findings.tried.iter().filter(|tried| tried.end == end).count();
+        if n > 0 {
+            told.push(format!("{n} {words}"));
+        }
+    }
+    told.join(", ")
+}
+
+/// What the scenario does not say, each once, with the first scenario that needs it and how many others do.
+fn unknown(findings: &Findings) -> Vec<(&str, &Tried, usize)> {
+    let mut found: Vec<(&str, &Tried, usize)> = Vec::new();
+    for tried in findings.tried.iter().filter(|tried| tried.end == End::Unknown) {
+        let why = tried.why.as_deref().unwrap_or_default();
+        match found.iter_mut().find(|(known, ..)| *known == why) {
+            Some((.., others)) => *others += 1,
+            None => found.push((why, tried, 0)),
+        }
+    }
+    found
+}
+
+/// What a crash after each record, or branches in another order, came to.
+struct Deaths {
+    /// What happens, and how often it was tried.
+    what: String,
+    /// Those that came to another end, or to a violation.
+    other: Vec<(Mark, String)>,
+}
+
+fn deaths(findings: &Findings) -> Vec<Deaths> {
+    let end_of = |scenario: &Scenario| {
+        findings.tried.iter().find(|tried| tried.scenario == *scenario).map(|tried| tried.end)
+    };
+    let mut bases: Vec<Scenario> = Vec::new();
+    for tried in &findings.tried {
+        let base = Scenario { crash: None, ..tried.scenario.clone() };
+        if tried.scenario.crash.is_some() && !bases.contains(&base) {
+            bases.push(base);
+        }
+    }
+    let planned = planned(findings);
+    let differ = |tried: &Tried, end: Option<End>| {
+        // Of what else goes wrong, the line says it already.
+        let Scenario { crash, backwards, .. } = tried.scenario;
+        let name = Scenario { crash, backwards, ..Scenario::default() }.to_string();
+        (is_new(planned, tried) || Some(tried.end) != end).then(|| (Mark::beyond(planned, tried), name))
+    };
+    let mut found: Vec<Deaths> = bases
+        .iter()
+        .map(|base| {
+            let crashed: Vec<&Tried> = findings
+                .tried
+                .iter()
+                .filter(|tried| {
+                    tried.scenario.crash.is_some()
+                        && Scenario { crash: None, ..tried.scenario.clone() } == *base
+                })
+                .collect();
+            let n = crashed.len();
+            let what = match base.is_as_planned() {
+                true => format!("killed at each of {n} records and resumed"),
+                false => format!("killed at each of {n} records on the way back from {base} and resumed"),
+            };
+            let end = end_of(base);
+            Deaths { what, other: crashed.into_iter().filter_map(|tried| differ(tried, end)).collect() }
+        })
+        .collect();
+    for tried in findings.tried.iter().filter(|tried| tried.scenario.backwards) {
+        let base = Scenario { backwards: false, ..tried.scenario.clone() };
+        let what = "branches of each `parallel` last to first".to_owned();
+        found.push(Deaths { what, other: differ(tried, end_of(&base)).into_iter().collect() });
+    }
+    found
+}
