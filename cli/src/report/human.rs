@@ -57,6 +57,9 @@ impl Sink for Human {
     fn event(&self, envelope: &Envelope) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State { narrator, theme, out, live, asked } = &mut *state;
+        if narrator.shelve(&envelope.event) {
+            return;
+        }
         narrator.fit(theme.resized());
         if let (Some(live), Event::EffectEnded { id, .. }) = (live.as_mut(), &envelope.event) {
             live.end(id);
