@@ -148,8 +148,9 @@ struct Known {
 /// Pages that are read before they are decoded.
 const PAGES: usize = 4;
 
-/// Effects that are read before anybody asked for them, so that a long journal does not fill the memory.
-const AHEAD: usize = 20_000;
+/// Effects that are read before anybody asked for them, so that a long journal does not fill the memory: some ten times as many as
+/// a script asks for before the reader looks again.
+const AHEAD: usize = 6_000;
 
 /// How often a reader that is far ahead looks whether it still is.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
@@ -388,7 +389,7 @@ struct Read {
 enum Content {
     Intent(String),
     Outcome(String),
-    Other(Entry),
+    Other(Box<Entry>),
 }
 
 /// Verifies a page and decodes what is needed of it.
@@ -402,7 +403,7 @@ fn decode(page: Vec<Sealed>, chain: &mut Chain) -> Result<Vec<Read>, RunError> {
             let content = match tag(&body) {
                 Some("intent") => Content::Intent(body),
                 Some("outcome") => Content::Outcome(body),
-                _ => Content::Other(open(seq, &body)?),
+                _ => Content::Other(Box::new(open(seq, &body)?)),
             };
             let at = Timestamp::from_millisecond(at_ms).unwrap_or_default();
             Ok(Read { seq, at, id, content })
@@ -471,7 +472,7 @@ impl Known {
 
     fn add(&mut self, Read { seq, at, id, content }: Read) {
         // Before it was taken up, nobody worked on it; and a clock may have been set back.
-        let idle = matches!(content, Content::Other(Entry::Resumed { .. }));
+        let idle = matches!(&content, Content::Other(entry) if matches!(**entry, Entry::Resumed { .. }));
         if let Some(last) = self.last.filter(|_| !idle) {
             self.worked += Duration::try_from(at.duration_since(last)).unwrap_or_default();
         }
@@ -488,11 +489,11 @@ impl Known {
                 self.looked.remove(&id);
                 self.effect(id).outcome = Some(Body { seq, at, text });
             }
-            Content::Other(entry) => self.note(seq, id, entry),
+            Content::Other(entry) => self.remember(seq, id, *entry),
         }
     }
 
-    fn note(&mut self, seq: u64, id: String, entry: Entry) {
+    fn remember(&mut self, seq: u64, id: String, entry: Entry) {
         let worked = self.worked;
         let (marks, open) = (&mut self.marks, &mut self.open);
         let mut mark = |id: String, mark: Mark| {
