@@ -12,8 +12,6 @@ mod postgres;
 #[cfg(feature = "postgres")]
 mod server;
 #[cfg(feature = "postgres")]
-mod speed;
-
 use std::sync::Arc;
 
 use cutover_runtime::{
