@@ -7,6 +7,8 @@ mod html;
 pub(crate) mod human;
 mod junit;
 mod matrix;
+#[cfg(test)]
+mod tests;
 mod timeline;
 
 use cutover_runtime::{
@@ -21,7 +23,10 @@ pub(crate) use self::{
     timeline::Recorder,
 };
 
-use super::theme::{Tone, symbol};
+use super::{
+    format::count,
+    theme::{Tone, symbol},
+};
 
 /// What was rehearsed.
 #[derive(Debug, Clone)]
@@ -185,19 +190,20 @@ fn planned(findings: &Findings) -> Option<&Tried> {
 /// How many scenarios ended in each way: `12 succeeded, 3 rolled back`.
 fn counted(findings: &Findings) -> String {
     let mut told: Vec<String> = Vec::new();
-    for (end, words) in [
-        (End::Succeeded, "succeeded"),
-        (End::RolledBack, "rolled back"),
-        (End::Failed, "failed with nothing to undo"),
-        (End::RollbackIncomplete, "need a person"),
-        (End::Waits, "wait for a person"),
-        (End::Paused, "paused"),
-        (End::Aborted, "aborted"),
-        (End::Unknown, "not known"),
+    for (end, one, more) in [
+        (End::Succeeded, "succeeded", "succeeded"),
+        (End::RolledBack, "rolled back", "rolled back"),
+        (End::Failed, "failed with nothing to undo", "failed with nothing to undo"),
+        (End::RollbackIncomplete, "needs a person", "need a person"),
+        (End::Waits, "waits for a person", "wait for a person"),
+        (End::Paused, "paused", "paused"),
+        (End::Aborted, "aborted", "aborted"),
+        (End::Unknown, "not known", "not known"),
     ] {
-        let n = findings.tried.iter().filter(|tried| tried.end == end).count();
-        if n > 0 {
-            told.push(format!("{n} {words}"));
+        match findings.tried.iter().filter(|tried| tried.end == end).count() {
+            0 => {}
+            1 => told.push(format!("1 {one}")),
+            n => told.push(format!("{n} {more}")),
         }
     }
     told.join(", ")
@@ -253,10 +259,10 @@ fn deaths(findings: &Findings) -> Vec<Deaths> {
                         && Scenario { crash: None, ..tried.scenario.clone() } == *base
                 })
                 .collect();
-            let n = crashed.len();
+            let n = count(crashed.len(), "record");
             let what = match base.is_as_planned() {
-                true => format!("killed at each of {n} records and resumed"),
-                false => format!("killed at each of {n} records on the way back from {base} and resumed"),
+                true => format!("killed at each of {n} and resumed"),
+                false => format!("killed at each of {n} on the way back from {base} and resumed"),
             };
             let end = end_of(base);
             Deaths { what, other: crashed.into_iter().filter_map(|tried| differ(tried, end)).collect() }
