@@ -8,14 +8,16 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicI64, Ordering},
     },
+    time::Duration,
 };
 
 use cutover_runtime::{
-    Bundle, Report, Runtime, Stop, Takeover,
+    Beginning, Bundle, Report, Runtime, Stop, Takeover,
     effect::{Change, On, Read},
     event::RunOutcome,
     journal::{SqliteStore, Store},
     provider::{ProviderError, Providers},
+    rehearsal::{Explore, Scenario},
     script::{ScriptContext as _, ScriptLimits, ScriptResult},
     target::Target,
 };
@@ -142,7 +144,11 @@ impl Bench {
         let runtime = Runtime::builder()
             .modules([("bench", Arc::new(module))])
             .providers(providers)
-            .limits(ScriptLimits { max_operations: u64::MAX, ..ScriptLimits::default() })
+            .limits(ScriptLimits {
+                max_operations: u64::MAX,
+                max_wall_time: Duration::MAX / 4,
+                ..ScriptLimits::default()
+            })
             .store(Arc::clone(&store) as Arc<dyn Store>)
             .build();
         Self { runtime, tokio, counter, store }
@@ -195,6 +201,37 @@ impl Bench {
         let stop = Stop::default();
         *self.counter.1.lock().unwrap() = Some(stop.clone());
         stop
+    }
+
+    /// Rehearses a script against every fault, or every two. Answers how many scenarios were tried.
+    ///
+    /// # Panics
+    /// Something did not hold.
+    #[expect(clippy::unwrap_used, reason = "see above")]
+    pub fn rehearse(&self, script: &str, pairs: bool) -> usize {
+        let bundle =
+            Bundle::single("bench.rhai", format!("const RUNBOOK = #{{ name: \"bench\" }};\n{script}"));
+        let beginning = Beginning { look: true, ..Beginning::default() };
+        let explore = Explore { pairs, ..Explore::default() };
+        let none = BTreeMap::new();
+        let rehearsed = self.runtime.rehearse(&bundle, &none, &beginning, explore);
+        let (findings, _) = self.tokio.block_on(rehearsed).unwrap();
+        assert_eq!(findings.violated().count(), 0);
+        findings.tried.len()
+    }
+
+    /// Rehearses a script as planned, once.
+    ///
+    /// # Panics
+    /// Something did not hold.
+    #[expect(clippy::unwrap_used, reason = "see above")]
+    pub fn rehearse_once(&self, script: &str) {
+        let header = r#"const RUNBOOK = #{ name: "bench", deadline: "30d" };"#;
+        let bundle = Bundle::single("bench.rhai", format!("{header}\n{script}"));
+        let beginning = Beginning { look: true, ..Beginning::default() };
+        let (none, scenario, nobody) = (BTreeMap::new(), Scenario::default(), Vec::new());
+        let played = self.runtime.rehearse_one(&bundle, &none, &beginning, scenario, nobody);
+        assert_eq!(self.tokio.block_on(played).unwrap().violations, []);
     }
 
     /// Answers a finished run from its journal again.

@@ -3,9 +3,9 @@
 #[cfg(test)]
 mod tests {
     use std::{
-        collections::BTreeMap,
+        collections::{BTreeMap, BTreeSet},
+        fs,
         path::{Path, PathBuf},
-        sync::Arc,
     };
 
     use cutover_runtime::{
@@ -21,6 +21,8 @@ mod tests {
 
     async fn rehearse(file: &Path, params: &[(&str, &str)]) -> Findings {
         let sandbox = Sandbox::new(SandboxOptions { load: 50, ..SandboxOptions::default() });
+        sandbox.ready().await.expect("a database");
+        irreversible(&sandbox);
         let mut providers = Providers::new("sandbox");
         sandbox.bind(&mut providers);
         let runtime = Runtime::builder()
@@ -39,7 +41,24 @@ mod tests {
             .await
             .unwrap_or_else(|errors| panic!("{}: {errors}", file.display()));
         println!("{}: {} scenarios in {:?}", file.display(), findings.tried.len(), started.elapsed());
+        if std::env::var_os("SHOW").is_some() {
+            for t in &findings.tried {
+                println!("  {} {:?} {:?}", t.scenario, t.end, t.why);
+            }
+        }
         findings
+    }
+
+    /// A folder of migrations next to the usual one, of which the last has no way back.
+    fn irreversible(sandbox: &Sandbox) {
+        let usual = sandbox.migrations_dir();
+        let folder = usual.with_file_name("irreversible");
+        fs::create_dir(&folder).expect("a folder");
+        for entry in fs::read_dir(usual).expect("migrations") {
+            let entry = entry.expect("a migration");
+            fs::copy(entry.path(), folder.join(entry.file_name())).expect("copied");
+        }
+        fs::write(folder.join("0004_forget.up.sql"), "DELETE FROM orders;").expect("written");
     }
 
     fn violations(findings: &Findings) -> Vec<String> {
@@ -64,5 +83,33 @@ mod tests {
             }
             assert!(findings.tried.iter().all(|tried| tried.end != End::Unknown), "{name}");
         }
+    }
+
+    /// What the head of a runbook says that is found in it.
+    fn expected(file: &Path) -> String {
+        let text = fs::read_to_string(file).expect("a runbook");
+        let line = text.lines().find_map(|line| line.strip_prefix("//! finds: "));
+        line.unwrap_or_else(|| panic!("{} says what is wrong with it", file.display())).to_owned()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn runbooks_with_a_defect_are_found_out_by_name_and_for_nothing_else() {
+        let folder = fs::read_dir(root("tests/rehearsal/bad")).expect("the folder");
+        let mut files: Vec<PathBuf> = folder.map(|entry| entry.expect("an entry").path()).collect();
+        files.sort();
+        assert!(files.len() >= 15, "{}", files.len());
+        let mut wrong = Vec::new();
+        for file in files {
+            let findings = rehearse(&file, &[]).await;
+            let names: BTreeSet<&str> = findings
+                .violated()
+                .flat_map(|tried| tried.violations.iter().map(|violation| &*violation.invariant))
+                .collect();
+            if names != BTreeSet::from([&*expected(&file)]) {
+                let first: Vec<String> = violations(&findings).into_iter().take(6).collect();
+                wrong.push(format!("{}: found {names:?}\n    {}", file.display(), first.join("\n    ")));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 }

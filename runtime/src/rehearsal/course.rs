@@ -67,8 +67,10 @@ pub(crate) struct Course {
     /// How targets stood before, and how they stand.
     pub(crate) first: States,
     pub(crate) end: States,
-    /// Ids of what is declared to have no way back.
-    pub(crate) declared: Vec<String>,
+    /// Ids of changes that have no way back.
+    pub(crate) one_way: Vec<String>,
+    /// Ids of the points of no return that the script declares.
+    pub(crate) no_return: Vec<String>,
     /// Moves, as effect and key.
     pub(crate) moves: Vec<(String, String)>,
 }
@@ -149,7 +151,8 @@ impl Stage {
             records,
             first: held.first.clone(),
             end: held.states.clone(),
-            declared: held.no_return.clone(),
+            one_way: held.one_way.clone(),
+            no_return: held.no_return.clone(),
             moves: held.moments.iter().map(|moment| (moment.id.clone(), moment.key.clone())).collect(),
         }
     }

@@ -1,9 +1,9 @@
 //! Tries every effect with every way in which it can go wrong, and judges how the run ends each time.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, HashSet},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
@@ -151,6 +151,8 @@ pub(crate) struct Explorer<'s> {
     planned: HashSet<(String, Fault)>,
     rows: BTreeMap<String, usize>,
     findings: Findings,
+    /// Interpreters that nobody uses at the moment.
+    idle: Mutex<Vec<Engine>>,
 }
 
 impl<'s> Explorer<'s> {
@@ -164,6 +166,7 @@ impl<'s> Explorer<'s> {
             planned: HashSet::new(),
             rows: BTreeMap::new(),
             findings,
+            idle: Mutex::default(),
         }
     }
 
@@ -282,16 +285,18 @@ impl<'s> Explorer<'s> {
         let progress = &self.explore.progress;
         progress.known.fetch_add(scenarios.len(), Ordering::Relaxed);
         let work = || {
-            let mut engine = self.stage.engine();
+            let idle = lock(&self.idle).pop();
+            let mut engine = idle.unwrap_or_else(|| self.stage.engine());
             loop {
                 let n = turn.fetch_add(1, Ordering::Relaxed);
                 if n >= scenarios.len() || !self.may_try(n) {
-                    return;
+                    break;
                 }
                 let course = self.stage.play(&scenarios[n], &Wanted::default(), &mut engine);
-                *courses[n].lock().unwrap_or_else(PoisonError::into_inner) = Some(course);
+                *lock(&courses[n]) = Some(course);
                 progress.played.fetch_add(1, Ordering::Relaxed);
             }
+            lock(&self.idle).push(engine);
         };
         let threads = thread::available_parallelism().map_or(1, usize::from).min(scenarios.len());
         thread::scope(|scope| {
@@ -308,6 +313,10 @@ impl<'s> Explorer<'s> {
         self.findings.not_tried += courses.iter().filter(|course| course.is_none()).count();
         courses
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The same fault, and one more at each effect that comes later.
@@ -332,9 +341,4 @@ impl Stage {
             std::sync::Arc::clone(&self.prepared.loaded.imports),
         )
     }
-}
-
-/// The ids of effects outside of rollbacks.
-pub(super) fn forward(sites: &[Site]) -> BTreeSet<&str> {
-    sites.iter().map(|site| &*site.id).filter(|id| !id.starts_with("rollback/")).collect()
 }

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use super::{
     course::Course,
-    explorer::{End, Tried, forward, millis},
+    explorer::{End, Tried, millis},
     invariant::Violation,
     scenario::{Fault, Scenario},
 };
-use crate::{error::codes, event::RunOutcome};
+use crate::{
+    error::codes,
+    event::{Kind, RunOutcome},
+};
 
 /// How a course ended.
 pub(super) fn end(course: &Course) -> End {
@@ -72,12 +75,37 @@ pub(super) fn judge(scenario: &Scenario, course: &Course, happy: &Course) -> Vec
     if matches!(ended, End::Paused | End::Aborted) || internal {
         add("ends, or can go on", course.error.as_ref().and_then(|e| e.effect.clone()), why());
     }
-    if ended == End::RollbackIncomplete && !scenario.disturbs_rollback() {
-        if let Some(left) = course.left.first().filter(|left| !course.declared.contains(&left.id)) {
-            add("can be undone", Some(left.id.clone()), format!("{}: {}", left.what, left.why));
+    let silent = scenario.faults.iter().any(|(_, fault)| *fault == Fault::NoAnswer);
+    let limit = course.error.as_ref().is_some_and(|error| error.is(codes::LIMIT));
+    if (ended == End::Waits || silent && limit) && !course.moves.is_empty() {
+        let at = scenario.faults.last().map(|(id, _)| id.clone());
+        add(
+            "ends within a deadline",
+            at,
+            "nobody answers, what was changed stays meanwhile, and no timeout ends the wait".to_owned(),
+        );
+    }
+    if ended == End::RollbackIncomplete
+        && !scenario.disturbs_rollback()
+        && let Some(left) = course.left.first()
+    {
+        let (one_way, declared) = (course.one_way.contains(&left.id), course.no_return.contains(&left.id));
+        let no = scenario.faults.iter().find(|(_, fault)| is_no(fault));
+        match no {
+            _ if !one_way && !declared => {
+                add("can be undone", Some(left.id.clone()), format!("{}: {}", left.what, left.why));
+            }
+            // Whoever declares a point of no return knows that what comes behind it cannot be undone; to ask there is in vain.
+            Some((id, fault)) if one_way || *fault == Fault::Denied => {
+                let text =
+                    format!("{}, and it is too late: {} cannot be undone", fault.describe(), left.what);
+                add("asks before it is too late", Some(id.clone()), text);
+            }
+            _ => {}
         }
     }
-    if scenario.only_dies() && !scenario.is_as_planned() && (scenario.dies() || scenario.backwards) {
+    let raced = scenario.backwards && !races(happy).is_empty();
+    if scenario.only_dies() && !scenario.is_as_planned() && !raced {
         if ended != end(happy) && !ended_unknown(ended, happy) {
             add(
                 "comes to the same end after a crash",
@@ -105,11 +133,16 @@ pub(super) fn judge(scenario: &Scenario, course: &Course, happy: &Course) -> Vec
             add("applies a change once", Some(id.clone()), format!("{key} was changed {times} times"));
         }
     }
-    if ended == End::Succeeded && course.struck {
-        for (id, fault) in scenario.faults.iter().filter(|(_, fault)| is_no(fault)) {
-            if forward(&course.sites) == forward(&happy.sites) && course.end == happy.end {
-                let text = format!("{}, and the run goes on as if nothing had happened", fault.describe());
-                add("heeds its checks", Some(id.clone()), text);
+    if ended == End::Succeeded && course.struck && !scenario.disturbs_rollback() {
+        // All that would have been done is done; there may be more, such as further tries.
+        let unimpressed = goes_the_same_way(happy, course);
+        for (id, fault) in scenario.faults.iter().filter(|_| unimpressed) {
+            let kind = course.sites.iter().find(|site| site.id == *id).map(|site| site.kind);
+            let text = || format!("{}, and the run goes on as if nothing had happened", fault.describe());
+            if is_no(fault) && course.end == happy.end {
+                add("heeds its checks", Some(id.clone()), text());
+            } else if kind == Some(Kind::Change) && !matches!(fault, Fault::Killed | Fault::LostAnswer) {
+                add("heeds what fails", Some(id.clone()), text());
             }
         }
     }
@@ -122,7 +155,13 @@ fn ended_unknown(ended: End, happy: &Course) -> bool {
 
 /// Whether it is an answer that should make a difference.
 fn is_no(fault: &Fault) -> bool {
-    matches!(fault, Fault::Verdict(_) | Fault::Denied)
+    matches!(fault, Fault::Verdict(_) | Fault::Denied | Fault::Breach(_))
+}
+
+/// Whether a course comes to all effects of another, in that order. Their ids may differ: a note in between shifts them.
+fn goes_the_same_way(other: &Course, course: &Course) -> bool {
+    let mut theirs = course.sites.iter().filter(|site| !site.id.starts_with("rollback/"));
+    other.sites.iter().all(|site| theirs.any(|one| one.effect == site.effect && one.what == site.what))
 }
 
 /// Targets that several branches of one `parallel` change.

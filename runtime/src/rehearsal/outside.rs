@@ -39,7 +39,9 @@ pub(crate) struct Held {
     pub(crate) performed: BTreeSet<String>,
     /// Actions that were taken back.
     pub(crate) taken_back: BTreeSet<String>,
-    /// Ids of what cannot be undone and says so.
+    /// Ids of changes that have no way back.
+    pub(crate) one_way: Vec<String>,
+    /// Ids of the points of no return that the script declares.
     pub(crate) no_return: Vec<String>,
     /// How many moves there had been when each claim was first made, by id.
     pub(crate) claimed: BTreeMap<String, usize>,

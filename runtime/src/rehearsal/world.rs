@@ -52,6 +52,8 @@ pub struct RehearsedWorld {
     sites: Option<Mutex<Vec<Site>>>,
     /// Ids of changes that never come into effect.
     unsettled: Mutex<BTreeSet<String>>,
+    /// Checks that do not pass from here on, by effect and what they look at: one that is only repeated does not pass either.
+    bad: Mutex<BTreeMap<(&'static str, String), ProviderError>>,
 }
 
 /// A fault that has not struck yet, or has.
@@ -59,6 +61,15 @@ struct Planned {
     id: String,
     fault: Fault,
     struck: AtomicBool,
+}
+
+impl Planned {
+    /// Whether it has struck and does not strike again. What keeps something from being undone stays: undoing is tried again.
+    fn is_over(&self) -> bool {
+        let once =
+            !self.id.starts_with("rollback/") || matches!(self.fault, Fault::LostAnswer | Fault::Killed);
+        once && self.struck.load(Ordering::Relaxed)
+    }
 }
 
 /// How soon others notice something.
@@ -86,6 +97,7 @@ impl RehearsedWorld {
             guards: Mutex::default(),
             sites: watched.then(Mutex::default),
             unsettled: Mutex::default(),
+            bad: Mutex::default(),
         }
     }
 
@@ -104,6 +116,7 @@ impl RehearsedWorld {
             guards: Mutex::default(),
             sites: self.sites.as_ref().map(|sites| Mutex::new(lock(sites).clone())),
             unsettled: Mutex::new(lock(&self.unsettled).clone()),
+            bad: Mutex::new(lock(&self.bad).clone()),
         }
     }
 
@@ -147,9 +160,7 @@ impl RehearsedWorld {
             }
         }
         let planned = self.faults.iter().find(|planned| {
-            planned.id == on.id()
-                && !planned.struck.load(Ordering::Relaxed)
-                && faults().contains(&planned.fault)
+            planned.id == on.id() && !planned.is_over() && faults().contains(&planned.fault)
         })?;
         planned.struck.store(true, Ordering::Relaxed);
         on.emit(Event::Note {
@@ -192,7 +203,7 @@ impl RehearsedWorld {
             && let Some(from) = held.states.get(&key)
             && change.undo(from, to) != crate::effect::Undo::Possible
         {
-            held.no_return.push(on.id().to_owned());
+            held.one_way.push(on.id().to_owned());
         }
         held.set(on.id(), &key, to);
         held.touched.insert(change.target());
@@ -291,19 +302,17 @@ impl World for RehearsedWorld {
         Ok(())
     }
 
-    async fn settled(&self, on: &On, _: &dyn AnyChange, _: &Value) -> Result<Progress, ProviderError> {
+    async fn settled(&self, on: &On, change: &dyn AnyChange, _: &Value) -> Result<Progress, ProviderError> {
         let breached = lock(&self.guards).values().any(CancellationToken::is_cancelled);
         if breached {
             on.clock().sleep(MOMENT).await;
         }
-        if lock(&self.unsettled).contains(on.id()) {
-            return Ok(Progress::Waiting {
-                done: 0,
-                total: 0,
-                message: "rehearsed: it never does".to_owned(),
-            });
+        if !lock(&self.unsettled).contains(on.id()) {
+            return Ok(Progress::Settled);
         }
-        Ok(Progress::Settled)
+        // Looks that take nearly as long as they may: the same end after fewer of them.
+        on.clock().sleep(change.limits().timeout * 9 / 10).await;
+        Ok(Progress::Waiting { done: 0, total: 0, message: "rehearsed: it never does".to_owned() })
     }
 
     async fn foresee(
@@ -383,10 +392,17 @@ impl World for RehearsedWorld {
             Some(Fault::Unreachable) => return Err(unreachable(on)),
             Some(Fault::Verdict(name)) => {
                 let verdict = verdicts.into_iter().find(|verdict| verdict.name == *name);
-                return Err(verdict.map_or_else(|| refused(on), |verdict| verdict.error));
+                let error = verdict.map_or_else(|| refused(on), |verdict| verdict.error);
+                lock(&self.bad).insert((read.effect(), read.describe()), error.clone());
+                return Err(error);
             }
             Some(Fault::Breach(guard)) => self.breach(on, guard).await,
             _ => {}
+        }
+        if !on.id().starts_with("rollback/")
+            && let Some(error) = lock(&self.bad).get(&(read.effect(), read.describe()))
+        {
+            return Err(error.clone());
         }
         let fails = |why: String| {
             let verdict = read.verdicts().into_iter().next().map(|verdict| verdict.error);
@@ -481,8 +497,12 @@ impl World for RehearsedWorld {
                 wait.answer(&replies).map(|answer| known(Known::Value(answer)))
             }
             Until::Polled { at_least, .. } => {
-                if !self.is_touched(&wait.depends_on()) {
-                    self.scene.polled(wait)?;
+                if let Err(error) = self.scene.polled(wait) {
+                    // What it finds once something was changed is not what is found now; that it cannot be asked at all stays.
+                    let own = verdicts.iter().any(|verdict| verdict.error.code == error.code);
+                    if !own || !self.is_touched(&wait.depends_on()) {
+                        return Err(error);
+                    }
                 }
                 let told =
                     self.scene.told(wait.effect(), &wait.describe(), || wait.input(), || self.view())?;
