@@ -37,10 +37,7 @@ fn a_runbook_that_stands_everything_ends_with_0_and_changes_nothing() {
     let lab = lab(GOOD);
     let ended = lab.cutover(&["rehearse", "run.rhai", "--no-look"]).succeeded();
     assert_eq!(ended.stderr, "");
-    assert!(
-        ended.stdout.starts_with("Rehearsal of test 0 in sandbox\n  from run.scenario.toml"),
-        "{ended}"
-    );
+    assert!(ended.stdout.starts_with("Rehearsal of test 0 in sandbox\n  from run.scenario.toml"), "{ended}");
     for part in ["as planned: ✓ succeeded (10s", "shift/1:traffic.shift", "rollback\n", "no violations\n"] {
         assert!(ended.stdout.contains(part), "{part}: {ended}");
     }

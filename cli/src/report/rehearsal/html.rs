@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use cutover_runtime::rehearsal::{Findings, Tried, Violation};
 
 use super::{
-    Group, Mark, Rehearsed, counted, deaths,
+    Group, Mark, Rehearsed, counted,
+    deaths::deaths,
     junit::escape,
     matrix::{Cell, Matrix},
     planned, timeline, unknown,

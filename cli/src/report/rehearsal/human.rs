@@ -6,7 +6,7 @@ use cutover_runtime::{
 };
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use super::{Group, Mark, Rehearsed, counted, deaths, matrix::Matrix, planned, timeline, unknown};
+use super::{Group, Mark, Rehearsed, counted, deaths::deaths, matrix::Matrix, planned, timeline, unknown};
 use crate::report::{
     effect::Line,
     format::{clean, count, span},

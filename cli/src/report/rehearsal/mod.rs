@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** none of them shows how long the rehearsal itself took: the same findings are the same bytes.
 
+mod deaths;
 mod doc;
 mod html;
 pub(crate) mod human;
@@ -23,10 +24,7 @@ pub(crate) use self::{
     timeline::Recorder,
 };
 
-use super::{
-    format::count,
-    theme::{Tone, symbol},
-};
+use super::theme::{Tone, symbol};
 
 /// What was rehearsed.
 #[derive(Debug, Clone)]
@@ -218,60 +216,6 @@ fn unknown(findings: &Findings) -> Vec<(&str, &Tried, usize)> {
             Some((.., others)) => *others += 1,
             None => found.push((why, tried, 0)),
         }
-    }
-    found
-}
-
-/// What a crash after each record, or branches in another order, came to.
-struct Deaths {
-    /// What happens, and how often it was tried.
-    what: String,
-    /// Those that came to another end, or to a violation.
-    other: Vec<(Mark, String)>,
-}
-
-fn deaths(findings: &Findings) -> Vec<Deaths> {
-    let end_of = |scenario: &Scenario| {
-        findings.tried.iter().find(|tried| tried.scenario == *scenario).map(|tried| tried.end)
-    };
-    let mut bases: Vec<Scenario> = Vec::new();
-    for tried in &findings.tried {
-        let base = Scenario { crash: None, ..tried.scenario.clone() };
-        if tried.scenario.crash.is_some() && !bases.contains(&base) {
-            bases.push(base);
-        }
-    }
-    let planned = planned(findings);
-    let differ = |tried: &Tried, end: Option<End>| {
-        // Of what else goes wrong, the line says it already.
-        let Scenario { crash, backwards, .. } = tried.scenario;
-        let name = Scenario { crash, backwards, ..Scenario::default() }.to_string();
-        (is_new(planned, tried) || Some(tried.end) != end).then(|| (Mark::beyond(planned, tried), name))
-    };
-    let mut found: Vec<Deaths> = bases
-        .iter()
-        .map(|base| {
-            let crashed: Vec<&Tried> = findings
-                .tried
-                .iter()
-                .filter(|tried| {
-                    tried.scenario.crash.is_some()
-                        && Scenario { crash: None, ..tried.scenario.clone() } == *base
-                })
-                .collect();
-            let n = count(crashed.len(), "record");
-            let what = match base.is_as_planned() {
-                true => format!("killed at each of {n} and resumed"),
-                false => format!("killed at each of {n} on the way back from {base} and resumed"),
-            };
-            let end = end_of(base);
-            Deaths { what, other: crashed.into_iter().filter_map(|tried| differ(tried, end)).collect() }
-        })
-        .collect();
-    for tried in findings.tried.iter().filter(|tried| tried.scenario.backwards) {
-        let base = Scenario { backwards: false, ..tried.scenario.clone() };
-        let what = "branches of each `parallel` last to first".to_owned();
-        found.push(Deaths { what, other: differ(tried, end_of(&base)).into_iter().collect() });
     }
     found
 }
