@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use insta::assert_snapshot;
+use nix::sys::signal::Signal;
 
 use crate::harness::{Lab, names};
 
@@ -177,4 +178,17 @@ fn a_rehearsal_at_a_terminal_says_how_far_it_is_and_leaves_that_out_of_the_resul
     let ended = lab.at_terminal(&["rehearse", "run.rhai", "--no-look"], "").succeeded();
     assert!(ended.stdout.contains("rehearsed in "), "{ended}");
     assert!(ended.stdout.contains("no violations"), "{ended}");
+}
+
+#[test]
+fn ctrl_c_ends_it_with_what_was_found_so_far() {
+    let lab = lab(
+        r#"for n in range(0, 60) { let n = n; step(`step ${n}`, || traffic::shift("web", "green", n % 2 + 1)); }"#,
+    );
+    let seat = lab.sit_down(&["rehearse", "run.rhai", "--no-look", "--pairs"]);
+    seat.sees("rehearsing: ");
+    seat.signal(Signal::SIGINT);
+    let ended = seat.leave().succeeded();
+    assert!(ended.stdout.contains("ending with what was found so far"), "{ended}");
+    assert!(ended.stdout.contains("not tried: the rehearsal was ended before"), "{ended}");
 }

@@ -2,7 +2,7 @@
 
 use cutover_runtime::rehearsal::{End, Findings, Scenario, Tried};
 
-use super::{Mark, is_new, planned};
+use super::{Known, Mark};
 use crate::report::format::count;
 
 /// Scenarios that must come to one end.
@@ -14,16 +14,13 @@ pub(super) struct Deaths {
 }
 
 /// All of them: where all went as planned, on ways back, and branches in another order.
-pub(super) fn deaths(findings: &Findings) -> Vec<Deaths> {
-    let end_of = |scenario: &Scenario| {
-        findings.tried.iter().find(|tried| tried.scenario == *scenario).map(|tried| tried.end)
-    };
-    let planned = planned(findings);
+pub(super) fn deaths(findings: &Findings, known: &Known<'_>) -> Vec<Deaths> {
+    let end_of = |scenario: &Scenario| known.all.get(scenario).map(|tried| tried.end);
     let differ = |tried: &Tried, end: Option<End>| {
         // Of what else goes wrong, the line says it already.
         let Scenario { crash, backwards, .. } = tried.scenario;
         let name = Scenario { crash, backwards, ..Scenario::default() }.to_string();
-        (is_new(planned, tried) || Some(tried.end) != end).then(|| (Mark::beyond(planned, tried), name))
+        (known.is_new_in(tried) || Some(tried.end) != end).then(|| (known.mark(tried), name))
     };
     let mut bases: Vec<(Scenario, Vec<&Tried>)> = Vec::new();
     for tried in findings.tried.iter().filter(|tried| tried.scenario.crash.is_some()) {

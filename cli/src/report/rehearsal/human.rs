@@ -196,7 +196,7 @@ fn table(findings: &Findings, theme: Theme, text: &mut String) {
             "",
         );
     }
-    for deaths in deaths(findings) {
+    for deaths in deaths(findings, &matrix.known) {
         match deaths.other.first() {
             None => {
                 let line = Line::new(Tone::Good, symbol::PASS)

@@ -12,9 +12,11 @@ mod matrix;
 mod tests;
 mod timeline;
 
+use std::collections::HashMap;
+
 use cutover_runtime::{
     event::Envelope,
-    rehearsal::{End, Findings, Scenario, Tried},
+    rehearsal::{End, Findings, Scenario, Tried, Violation},
 };
 
 pub(crate) use self::{
@@ -151,11 +153,6 @@ impl Mark {
         if tried.violations.is_empty() { Self::of_end(tried.end) } else { Self::VIOLATION }
     }
 
-    /// The mark of a scenario next to the run as planned: what does not hold there either is not its fault.
-    fn beyond(planned: Option<&Tried>, tried: &Tried) -> Self {
-        if is_new(planned, tried) { Self::VIOLATION } else { Self::of_end(tried.end) }
-    }
-
     /// All of them, in the order of a legend.
     fn all() -> impl Iterator<Item = Self> {
         let ends = [
@@ -172,12 +169,45 @@ impl Mark {
     }
 }
 
-/// Whether something does not hold in a scenario that holds as planned.
-fn is_new(planned: Option<&Tried>, tried: &Tried) -> bool {
-    let known = |name: &str| {
-        planned.is_some_and(|planned| planned.violations.iter().any(|known| known.invariant == name))
-    };
-    tried.violations.iter().any(|violation| !known(&violation.invariant))
+/// What was tried, by name: what does not hold without a fault either is not its doing.
+struct Known<'f> {
+    planned: Option<&'f Tried>,
+    all: HashMap<&'f Scenario, &'f Tried>,
+}
+
+impl<'f> Known<'f> {
+    fn of(findings: &'f Findings) -> Self {
+        let all = findings.tried.iter().map(|tried| (&tried.scenario, tried)).collect();
+        Self { planned: planned(findings), all }
+    }
+
+    /// The violations that what goes wrong last brings about.
+    fn new_in<'t>(&self, tried: &'t Tried) -> impl Iterator<Item = &'t Violation> {
+        let before = without_last(&tried.scenario).and_then(|scenario| self.all.get(&scenario).copied());
+        let others =
+            [self.planned, before].into_iter().flatten().filter(|other| other.scenario != tried.scenario);
+        let known: Vec<&str> =
+            others.flat_map(|other| &other.violations).map(|violation| &*violation.invariant).collect();
+        tried.violations.iter().filter(move |violation| !known.contains(&&*violation.invariant))
+    }
+
+    fn is_new_in(&self, tried: &Tried) -> bool {
+        self.new_in(tried).next().is_some()
+    }
+
+    /// The mark of what goes wrong last in a scenario.
+    fn mark(&self, tried: &Tried) -> Mark {
+        if self.is_new_in(tried) { Mark::VIOLATION } else { Mark::of_end(tried.end) }
+    }
+}
+
+/// The scenario without what goes wrong last in it.
+fn without_last(scenario: &Scenario) -> Option<Scenario> {
+    let mut before = scenario.clone();
+    if before.crash.take().is_none() && !std::mem::take(&mut before.backwards) {
+        before.faults.pop()?;
+    }
+    Some(before)
 }
 
 /// The run as planned, which is played first.

@@ -183,7 +183,7 @@ fn a_violation_is_told_with_the_shortest_way_to_it() {
       web/green gets 5% & has no replicas, after 1:traffic.shift
       in  1:traffic.shift=killed and 1 other scenario
           1s   ▸ shift
-          4s ✗ ~ traffic.shift web: blue 100, green 0 -> blue 95, green 5
+          4s → ~ traffic.shift web: blue 100, green 0 -> blue 95, green 5
           5s   ✓ shift (60ms)
           6s   rolled back after 1m5s: error_rate was 3%
       $ cutover rehearse shift.rhai --no-look --only '1:traffic.shift=killed' --trace
@@ -267,6 +267,22 @@ fn what_does_not_hold_as_planned_is_not_the_fault_of_a_fault() {
     assert!(text.contains("as planned: ✗ succeeded"), "{text}");
     assert!(text.contains("1:traffic.shift    –  ✓"), "{text}");
     assert!(text.contains("in  as-planned and 12 other scenarios"), "{text}");
+}
+
+#[test]
+fn what_the_first_of_two_faults_brings_about_is_not_marked_at_the_second() {
+    let mut findings = good();
+    let heeds = |name: &str| violates(name, End::Succeeded, "heeds its checks", Some("2:metrics.hold"));
+    findings.tried[4] = heeds("2:metrics.hold=fails");
+    for at in [11, 12] {
+        let name = findings.tried[at].scenario.to_string();
+        findings.tried[at] = heeds(&name);
+    }
+    let text = shown(&findings, None);
+    assert!(text.contains("2:metrics.hold     ·  ·  ✗"), "{text}");
+    assert!(text.contains("rollback\n  1:traffic.shift  !  ✓"), "{text}");
+    assert!(text.contains("✓ killed at each of 1 record on the way back"), "{text}");
+    assert!(text.contains("in  2:metrics.hold=fails and 2 other scenarios"), "{text}");
 }
 
 #[test]
@@ -426,7 +442,7 @@ fn the_page_for_browsers_needs_nothing_else() {
     <p>web/green gets 5% &amp; has no replicas, after 1:traffic.shift</p>
     <p class="dim">in <code>1:traffic.shift=killed</code> and 1 scenario more</p>
     <pre>      1s   ▸ shift
-          4s ✗ ~ traffic.shift web: blue 100, green 0 -&gt; blue 95, green 5
+          4s → ~ traffic.shift web: blue 100, green 0 -&gt; blue 95, green 5
           5s   ✓ shift (60ms)
           6s   rolled back after 1m5s: error_rate was 3%</pre>
     <p><code>$ cutover rehearse shift.rhai --no-look --only &#39;1:traffic.shift=killed&#39; --trace</code></p>
