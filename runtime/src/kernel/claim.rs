@@ -1,9 +1,11 @@
 //! What a runbook says must hold, asked after a rehearsed run has taken its course.
 
+use std::sync::atomic::Ordering;
+
 use rhai::{Engine, FnPtr};
 
 use super::{Kernel, lock};
-use crate::rehearsal::{Claim, RehearsedWorld, Violation, view};
+use crate::rehearsal::{Claim, Held, Holds, RehearsedWorld, Violation, view};
 
 impl Kernel {
     /// Keeps a claim, where somebody will ask for it.
@@ -23,27 +25,36 @@ impl Kernel {
         lock(&self.state.claims).push(Claim { text: text.to_owned(), body, context: context(), since });
     }
 
-    /// The claims that did not hold at some moment, each with the first of them.
-    pub(crate) fn broken_claims(&self, engine: &Engine, world: &RehearsedWorld) -> Vec<Violation> {
+    /// The claims that did not hold at some moment, each with the first of them. `strictly`: one that could never be asked, because what
+    /// it looks at never came to be known, counts as well.
+    pub(crate) fn broken_claims(
+        &self,
+        engine: &Engine,
+        world: &RehearsedWorld,
+        strictly: bool,
+    ) -> Vec<Violation> {
         let claims = std::mem::take(&mut *lock(&self.state.claims));
         if claims.is_empty() {
             return Vec::new();
         }
-        self.state.judging.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.state.judging.store(true, Ordering::Relaxed);
         let held = world.outside.held();
-        let mut broken = Vec::new();
-        for claim in claims {
-            for (n, (moment, states)) in held.timeline().enumerate() {
-                if n < claim.since {
-                    continue;
-                }
-                if let Err(why) = claim.holds(engine, view(&states)) {
-                    let after = moment.map(|moment| moment.id.clone());
-                    broken.push(Violation { invariant: claim.text, after, why });
-                    break;
-                }
+        claims.into_iter().filter_map(|claim| broken(&claim, engine, &held, strictly)).collect()
+    }
+}
+
+/// The first moment at which a claim did not hold.
+fn broken(claim: &Claim, engine: &Engine, held: &Held, strictly: bool) -> Option<Violation> {
+    let violation = |after, why| Some(Violation { invariant: claim.text.clone(), after, why });
+    let mut unknown = None;
+    for (moment, states) in held.timeline().skip(claim.since) {
+        match claim.holds(engine, view(&states)) {
+            Holds::Yes => unknown = Some(String::new()),
+            Holds::No(why) => return violation(moment.map(|moment| moment.id.clone()), why),
+            Holds::Unknown(why) => {
+                unknown.get_or_insert(why);
             }
         }
-        broken
     }
+    unknown.filter(|why| strictly && !why.is_empty()).and_then(|why| violation(None, why))
 }

@@ -82,7 +82,7 @@ impl Stage {
     /// Lets a run take its course on this thread.
     pub(crate) fn play(&self, scenario: &Scenario, wanted: &Wanted, engine: &mut Engine) -> Course {
         let clock = Arc::new(VirtualClock::default());
-        let outside = Arc::<Outside>::default();
+        let outside = Arc::new(Outside::new(&self.scene.given));
         let tape = Arc::new(match scenario.crash {
             Some(records) => Tape::ending_at(records),
             None if scenario.dies() || wanted.records => Tape::default(),
@@ -111,7 +111,7 @@ impl Stage {
         };
         kernel.tell_end(&ended);
         let records = (world.tape.len(), world.tape.undoing_since());
-        let claims = kernel.broken_claims(engine, &world);
+        let claims = kernel.broken_claims(engine, &world, scenario.is_as_planned());
         let mut course = self.course(claims, &world, &clock, ended, records);
         course.struck &= scenario.crash.is_none() || epoch > 1;
         course

@@ -1,8 +1,9 @@
 //! What must hold at every moment of a rehearsed run.
 
-use rhai::{Dynamic, Engine, FnPtr};
+use rhai::{Dynamic, Engine, EvalAltResult, FnPtr};
 
 use super::outside::States;
+use crate::script::{innermost, thrown};
 
 /// Something that must hold whatever goes wrong, such as that no traffic goes to a pool without capacity.
 pub trait Invariant: Send + Sync {
@@ -30,18 +31,34 @@ pub(crate) struct Claim {
     pub(crate) since: usize,
 }
 
+/// Whether a claim holds.
+pub(crate) enum Holds {
+    Yes,
+    /// No, and what is the case instead.
+    No(String),
+    /// What it looks at is not known yet.
+    Unknown(String),
+}
+
 impl Claim {
     /// Whether it holds for states as scripts see them.
-    pub(crate) fn holds(&self, engine: &Engine, world: Dynamic) -> Result<(), String> {
+    pub(crate) fn holds(&self, engine: &Engine, world: Dynamic) -> Holds {
         #[expect(deprecated, reason = "see `Claim::context`")]
         let cx = self.context.create_context(engine);
         match self.body.call_within_context::<Dynamic>(&cx, (world,)) {
             Ok(value) => match value.as_bool() {
-                Ok(true) => Ok(()),
-                Ok(false) => Err(String::new()),
-                Err(kind) => Err(format!("it answers {kind}, and not true or false")),
+                Ok(true) => Holds::Yes,
+                Ok(false) => Holds::No("it answers false".to_owned()),
+                Err(kind) => Holds::No(format!("it answers {kind}, and not true or false")),
             },
-            Err(error) => Err(crate::script::innermost(&error).to_string()),
+            Err(error) => match innermost(&error) {
+                EvalAltResult::ErrorPropertyNotFound(name, _) => {
+                    Holds::Unknown(format!("it was never asked: no state is known of `{name}`"))
+                }
+                other => {
+                    Holds::No(thrown(&error).map_or_else(|| other.to_string(), |error| error.message))
+                }
+            },
         }
     }
 }

@@ -13,7 +13,13 @@ mod scenario;
 pub(crate) mod scene;
 mod world;
 
-pub(crate) use self::{course::Stage, explorer::Explorer, invariant::Claim, scene::view};
+pub(crate) use self::{
+    course::Stage,
+    explorer::Explorer,
+    invariant::{Claim, Holds},
+    outside::Held,
+    scene::view,
+};
 pub use self::{
     explorer::{End, Explore, Findings, Progress, Row, Tried},
     invariant::{Invariant, Violation},

@@ -22,7 +22,6 @@ pub(crate) struct Moment {
 }
 
 /// Everything that the run can change.
-#[derive(Default)]
 pub(crate) struct Outside {
     held: Mutex<Held>,
 }
@@ -48,6 +47,12 @@ pub(crate) struct Held {
 }
 
 impl Outside {
+    /// An outside of which that is known.
+    pub(crate) fn new(given: &States) -> Self {
+        let held = Held { states: given.clone(), first: given.clone(), ..Held::default() };
+        Self { held: Mutex::new(held) }
+    }
+
     pub(crate) fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }

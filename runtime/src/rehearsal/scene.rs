@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::runtime::Handle;
 
+use super::outside::States;
 use crate::{
     effect::On,
     error::{Code, codes},
@@ -85,6 +86,8 @@ struct Rule {
 
 /// What is known at the beginning of each scenario.
 pub(crate) struct Scene {
+    /// States that the file gives.
+    pub(crate) given: States,
     states: Mutex<BTreeMap<String, Result<Value, ProviderError>>>,
     /// By effect and input.
     answers: Mutex<BTreeMap<(String, String), Result<Value, ProviderError>>>,
@@ -179,7 +182,8 @@ impl Scene {
         }
         let states = file.states.iter().map(|(key, state)| (key.clone(), Ok(state.clone()))).collect();
         let (answers, polls) = (Mutex::new(answers), Mutex::new(polls));
-        Ok(Self { states: Mutex::new(states), answers, polls, rules, engine, looker })
+        let given = file.states.clone();
+        Ok(Self { given, states: Mutex::new(states), answers, polls, rules, engine, looker })
     }
 
     /// The state of a target before anything was done.

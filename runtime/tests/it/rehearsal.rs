@@ -1,10 +1,11 @@
 //! Runbooks are rehearsed against everything that can go wrong.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use cutover_runtime::{
     Beginning,
-    rehearsal::{End, Explore, Findings, Scenario},
+    event::{Envelope, Event, Mode},
+    rehearsal::{Answer, End, Explore, Findings, Scenario, SceneFile},
 };
 
 use crate::lab::Lab;
@@ -14,14 +15,13 @@ fn rehearse(script: &str) -> Findings {
 }
 
 fn rehearse_with(script: &str, explore: Explore) -> Findings {
+    rehearse_from(script, Beginning { look: true, ..Beginning::default() }, explore)
+}
+
+fn rehearse_from(script: &str, beginning: Beginning, explore: Explore) -> Findings {
     let lab = Lab::new();
-    let beginning = Beginning { look: true, ..Beginning::default() };
-    let found = lab.tokio.block_on(lab.runtime().rehearse(
-        &Lab::bundle(script),
-        &BTreeMap::new(),
-        &beginning,
-        explore,
-    ));
+    let (bundle, none) = (Lab::bundle(script), BTreeMap::new());
+    let found = lab.tokio.block_on(lab.runtime().rehearse(&bundle, &none, &beginning, explore));
     assert!(lab.log().is_empty(), "a rehearsal changes nothing: {:?}", lab.log());
     assert!(lab.lamps.board().rings.is_empty());
     found.unwrap().0
@@ -60,10 +60,146 @@ lab::set("c", 4);
 #[test]
 fn every_effect_is_tried_with_every_way_in_which_it_can_go_wrong() {
     let findings = rehearse(STORY);
-    for (name, end) in ends(&findings) {
-        println!("{name}: {end:?}");
-    }
     assert_eq!(violations(&findings), Vec::<String>::new());
     let ends = ends(&findings);
-    let _ = (&ends, Scenario::default());
+    for (scenario, end) in [
+        ("as-planned", End::Succeeded),
+        ("branches-backwards", End::Succeeded),
+        ("look/1:lab.look=fails", End::Failed),
+        ("one/1:lab.set=unreachable", End::Failed),
+        ("one/1:lab.set=refused", End::Failed),
+        ("one/1:lab.set=lost-answer", End::Succeeded),
+        ("one/1:lab.set=never-settles", End::RolledBack),
+        ("one/1:lab.set=killed", End::Succeeded),
+        ("one/2:lab.ring=lost-answer", End::RolledBack),
+        ("2:par[1]/bell/1:lab.ring=times-out", End::RolledBack),
+        ("4:sleep=breach(3:guard)", End::RolledBack),
+        ("5:lab.set=breach(3:guard)", End::RolledBack),
+        ("6:approve=denied", End::RolledBack),
+        ("6:approve=no-answer", End::RolledBack),
+        ("7:lab.set=never-settles+rollback/7:lab.set=refused", End::RollbackIncomplete),
+        ("7:lab.set=never-settles+rollback/7:lab.set=lost-answer", End::RolledBack),
+        ("7:lab.set=never-settles+rollback/7:lab.set=killed", End::RolledBack),
+    ] {
+        assert_eq!(ends.get(scenario), Some(&end), "{scenario}");
+    }
+    // A death at each record, on the way there and on the longest way back.
+    let deaths = |of: &str| ends.keys().filter(|name| name.starts_with(of)).count();
+    assert_eq!(deaths("crash@"), findings.records - 1);
+    assert!(deaths("7:lab.set=never-settles+crash@") > 8);
+}
+
+#[test]
+fn the_same_rehearsal_comes_to_the_same_findings_to_the_byte() {
+    let text = || serde_json::to_string(&rehearse_with(STORY, Explore { pairs: true, ..Explore::default() }));
+    assert_eq!(text().unwrap(), text().unwrap());
+}
+
+#[test]
+fn two_faults_at_once_are_tried_on_demand() {
+    let one = rehearse(STORY);
+    let two = rehearse_with(STORY, Explore { pairs: true, ..Explore::default() });
+    assert_eq!(violations(&two), Vec::<String>::new());
+    assert!(two.tried.len() > 4 * one.tried.len(), "{} and {}", one.tried.len(), two.tried.len());
+    assert!(ends(&two).contains_key("one/1:lab.set=lost-answer+2:par[0]/1:lab.set=refused"));
+}
+
+#[test]
+fn what_the_budget_did_not_allow_for_is_counted() {
+    let all = rehearse(STORY);
+    let some = rehearse_with(STORY, Explore { scenarios: Some(20), ..Explore::default() });
+    assert!(some.tried.len() <= 20, "{}", some.tried.len());
+    assert!(some.not_tried > 20, "{}", some.not_tried);
+    assert_eq!((all.not_tried, some.tried[0].scenario.to_string()), (0, "as-planned".to_owned()));
+}
+
+#[test]
+fn what_only_a_real_run_can_tell_is_said_and_not_guessed() {
+    let findings = rehearse(r#"let n = lab::ring("how many?"); if n > 3 { lab::set("a", 1); }"#);
+    assert_eq!(findings.tried[0].end, End::Unknown);
+    let why = findings.tried[0].why.clone().unwrap();
+    assert!(why.contains("lab.ring"), "{why}");
+    let told = SceneFile {
+        answers: vec![Answer {
+            effect: "lab.ring".into(),
+            of: "how many".into(),
+            value: Some(5.into()),
+            ..Answer::default()
+        }],
+        ..SceneFile::default()
+    };
+    let findings = rehearse_from(
+        r#"let n = lab::ring("how many?"); if n > 3 { lab::set("a", 1); }"#,
+        Beginning { file: told, look: true },
+        Explore::default(),
+    );
+    assert_eq!(findings.tried[0].end, End::Succeeded);
+    assert!(findings.effects.iter().any(|row| row.effect == "lab.set"));
+}
+
+#[test]
+fn a_scenario_says_how_things_stand_and_what_is_answered_while_they_do() {
+    let file: SceneFile = serde_json::from_value(serde_json::json!({
+        "states": { "lab/a": 7, "lab/b": 1 },
+        "answers": [{ "effect": "lab.look", "of": "b", "passes_while": "world.lab.a == 7" }],
+    }))
+    .unwrap();
+    let script = r#"lab::expect("b", 1); lab::set("a", 8); lab::expect("b", 1);"#;
+    let findings = rehearse_from(script, Beginning { file, look: false }, Explore::default());
+    let planned = &findings.tried[0];
+    assert_eq!(planned.end, End::RolledBack);
+    assert!(planned.why.as_ref().unwrap().ends_with("not while world.lab.a == 7"), "{planned:?}");
+    let nothing = rehearse_from(script, Beginning::default(), Explore::default());
+    assert!(nothing.tried[0].why.as_ref().unwrap().contains("the scenario does not say how lab/a stands"));
+}
+
+#[test]
+fn what_a_runbook_says_must_hold_is_asked_after_every_change() {
+    let script = |limit: i64| {
+        format!(
+            r#"invariant("a stays small", |world| world.lab.a <= {limit});
+               lab::set("a", 1); lab::set("a", 3); lab::set("a", 2);"#
+        )
+    };
+    assert_eq!(violations(&rehearse(&script(3))), Vec::<String>::new());
+    let broken = rehearse(&script(2));
+    let first = &broken.tried[0].violations[0];
+    assert_eq!((first.invariant.as_str(), first.after.as_deref()), ("a stays small", Some("3:lab.set")));
+    for (body, why) in [
+        ("|world| 42", "it answers i64, and not true or false"),
+        ("|world| world.lab.nothing", "no state is known of `nothing`"),
+        ("|world| lab::look(\"a\") == 0", "an invariant only looks at its world"),
+    ] {
+        let findings = rehearse(&format!(r#"invariant("odd", {body}); lab::set("a", 1);"#));
+        let told = &findings.tried[0].violations[0].why;
+        assert!(told.contains(why), "{body}: {told}");
+    }
+    // Nobody asks in a run.
+    let lab = Lab::new();
+    assert_eq!(lab.run(&script(0)).outcome, cutover_runtime::event::RunOutcome::Succeeded);
+}
+
+#[test]
+fn a_scenario_is_played_again_by_its_name_with_all_that_happens() {
+    let lab = Lab::new();
+    let heard = Arc::clone(&lab.events);
+    let sink = Arc::new(move |event: &Envelope| heard.lock().unwrap().push(event.clone()));
+    let beginning = Beginning { look: true, ..Beginning::default() };
+    let scenario: Scenario = "7:lab.set=never-settles+crash@33".parse().unwrap();
+    let bundle = Lab::bundle(STORY);
+    let none = BTreeMap::new();
+    let tried = lab.tokio.block_on(lab.runtime().rehearse_one(
+        &bundle,
+        &none,
+        &beginning,
+        scenario.clone(),
+        vec![sink],
+    ));
+    let tried = tried.unwrap();
+    assert_eq!((tried.end, tried.scenario), (End::RolledBack, scenario));
+    let events = lab.events.lock().unwrap();
+    let has = |found: &dyn Fn(&Event) -> bool| events.iter().any(|envelope| found(&envelope.event));
+    assert!(has(&|event| matches!(event, Event::RunStarted { mode: Mode::Rehearsal, .. })));
+    assert!(has(&|event| matches!(event, Event::Resumed { .. })));
+    assert!(has(&|event| matches!(event, Event::RunEnded { .. })));
 }
