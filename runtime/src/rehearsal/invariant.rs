@@ -55,9 +55,7 @@ impl Claim {
                 EvalAltResult::ErrorPropertyNotFound(name, _) => {
                     Holds::Unknown(format!("it was never asked: no state is known of `{name}`"))
                 }
-                other => {
-                    Holds::No(thrown(&error).map_or_else(|| other.to_string(), |error| error.message))
-                }
+                other => Holds::No(thrown(&error).map_or_else(|| other.to_string(), |error| error.message)),
             },
         }
     }
