@@ -96,6 +96,8 @@ fn suggestion(wrong: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn folder() -> tempfile::TempDir {

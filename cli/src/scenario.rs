@@ -85,6 +85,8 @@ fn parse(shown: &str, text: &str) -> Result<SceneFile, RunError> {
 
 #[cfg(test)]
 mod tests {
+    use cutover_runtime::{Beginning, Bundle};
+
     use super::*;
 
     #[test]
@@ -93,6 +95,26 @@ mod tests {
             beside(Path::new("runbooks/blue-green.rhai")),
             Path::new("runbooks/blue-green.scenario.toml")
         );
+    }
+
+    #[test]
+    fn the_scenarios_of_the_guide_can_be_used() {
+        let guide = include_str!("../../docs/src/guide/rehearsal.md");
+        let mut seen = 0;
+        for block in guide.split("```toml,scenario\n").skip(1) {
+            let text = block.split("```").next().expect("a block");
+            let beginning = Beginning { file: parse("guide", text).expect("a scenario"), look: false };
+            let bundle = Bundle::single(
+                "a.rhai",
+                "const RUNBOOK = #{ name: \"a\", params: #{ hold: #{ type: \"duration\" } } };",
+            );
+            let runtime = cutover_runtime::Runtime::builder().build();
+            if let Err(errors) = runtime.rehearsal(&bundle, &Default::default(), &beginning) {
+                panic!("{errors}");
+            }
+            seen += 1;
+        }
+        assert_eq!(seen, 1);
     }
 
     #[test]

@@ -135,6 +135,37 @@ fn the_help_shows_no_value_of_the_store() {
 }
 
 #[test]
+fn a_rehearsal_is_limited_by_scenarios_or_by_time() {
+    let budget = |text: &str| text.parse::<rehearsal::Budget>();
+    assert_eq!(budget("5000"), Ok(rehearsal::Budget::Scenarios(5000)));
+    assert_eq!(budget("60s"), Ok(rehearsal::Budget::Time(Span::secs(60))));
+    for (text, why) in [
+        ("0", "one scenario or more"),
+        ("0s", "some time"),
+        ("", "such as 5000"),
+        ("5k", "such as 60s"),
+        ("99999999999999999999", "too many"),
+    ] {
+        assert!(budget(text).expect_err(text).contains(why), "{text}");
+    }
+    let cli = read("cutover rehearse x.rhai --pairs --budget 7").expect("a rehearsal");
+    let Command::Rehearse(rehearse) = cli.command else { panic!("no rehearsal") };
+    let explore = rehearse.explore();
+    assert_eq!((explore.pairs, explore.scenarios, explore.time), (true, Some(7), None));
+}
+
+#[test]
+fn one_scenario_is_played_without_what_is_for_all_of_them() {
+    for more in ["--pairs", "--budget 5", "--html x.html", "--junit x.xml", "--all"] {
+        let line = format!("cutover rehearse x.rhai --only as-planned {more}");
+        assert_eq!(read(&line).expect_err(&line).kind(), ErrorKind::ArgumentConflict);
+    }
+    for line in ["cutover rehearse x.rhai --trace", "cutover snapshot x.rhai --force"] {
+        assert_eq!(read(line).expect_err(line).kind(), ErrorKind::MissingRequiredArgument);
+    }
+}
+
+#[test]
 fn every_outcome_has_an_exit_code_of_its_own_in_the_table() {
     let outcomes = [
         RunOutcome::Succeeded,
@@ -191,6 +222,8 @@ fn help_of_cutover() {
     Commands:
       run          Run a runbook
       plan         Show what a runbook would do, without doing it
+      rehearse     Try a runbook against everything that can go wrong, in a simulated world
+      snapshot     Write down what a rehearsal looks at, so that it can be repeated without looking
       check        Check runbooks without an environment: syntax, names, header
       resume       Go on with a run that died or was paused
       rollback     Undo what a run has done
@@ -248,7 +281,7 @@ fn help_of_cutover() {
 
     Exit codes:
         0  succeeded
-        1  failed; there was nothing to undo
+        1  failed; there was nothing to undo, or a rehearsal found something that does not hold
         2  nothing was begun: the command line, script, parameters or configuration are wrong
         3  failed; all it had done was undone
         4  failed; something is left that a person must undo
@@ -811,5 +844,186 @@ fn help_of_completions() {
       cutover completions bash > ~/.local/share/bash-completion/completions/cutover
       cutover completions zsh > ~/.zfunc/_cutover
       cutover completions fish > ~/.config/fish/completions/cutover.fish
+    "#);
+}
+
+#[test]
+fn help_of_rehearse() {
+    assert_snapshot!(help("rehearse"), @r#"
+    Try a runbook against everything that can go wrong, in a simulated world.
+
+    Every effect is tried with every way in which it can go wrong, time passes only where something
+    waits for it, and nothing outside is changed. What must hold is asked after every step; what did not
+    is told with the shortest way to it.
+
+    Usage: cutover rehearse [OPTIONS] <FILE>
+
+    Arguments:
+      <FILE>
+              The runbook
+
+    Options:
+      -p, --param <NAME=VALUE>
+              A parameter of the runbook. May be given again for others; goes before --params
+
+          --params <FILE>
+              A TOML file with parameters
+
+      -e, --env <NAME>
+              Environment whose targets are used [default: `default_env` of the configuration, else
+              sandbox]
+              
+              [env: CUTOVER_ENV]
+
+          --fault <SPEC>
+              Switch on a fault of the environment "sandbox", such as green.error_rate=20% or
+              green.dead@weight>=50. May be given again for others
+
+          --scenario <FILE>
+              Scenario file: what is there at the beginning, and what is answered [default:
+              NAME.scenario.toml next to NAME.rhai, if it is there]
+
+          --no-look
+              Look at nothing: only the scenario file says what is there. Otherwise, what it does not
+              say is looked at once
+
+          --pairs
+              Also try every two faults at once
+
+          --budget <N|DURATION>
+              Stop after so many scenarios or so much time, such as 5000 or 60s. What was not tried is
+              said
+
+          --only <SCENARIO>
+              Play one scenario, by its name, such as 2:traffic.shift=lost-answer or as-planned
+
+          --trace
+              With --only: tell how it goes, with simulated time
+
+          --html <FILE>
+              Write a report for a browser
+
+          --junit <FILE>
+              Write a report as CI systems read it
+
+          --all
+              List every scenario and every violation
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Global options:
+          --config <FILE>
+              Configuration file with the environments [default: cutover.toml here or in the nearest
+              folder above]
+              
+              [env: CUTOVER_CONFIG]
+
+          --store <FOLDER|URL>
+              Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
+              for runners on several machines
+              
+              [env: CUTOVER_STORE]
+
+          --state-dir <DIR>
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/cutover or
+              ~/.local/state/cutover]
+              
+              [env: CUTOVER_STATE_DIR]
+
+          --output <FORM>
+              Who reads the output: a person, or a program (one JSON object a line)
+
+              Possible values:
+              - human: A person
+              - json:  A program
+              
+              [env: CUTOVER_OUTPUT]
+              [default: human]
+
+      -v, --verbose...
+              Log what Cutover itself does to standard error: -v, -vv for more, -vvv for all
+
+    Examples:
+      cutover rehearse blue-green.rhai
+      cutover rehearse blue-green.rhai --env staging --param service=shop --pairs --budget 60s
+      cutover rehearse blue-green.rhai --scenario production.toml --no-look --junit rehearsal.xml --html
+      rehearsal.html
+      cutover rehearse blue-green.rhai --only 2:traffic.shift=lost-answer --trace
+    "#);
+}
+
+#[test]
+fn help_of_snapshot() {
+    assert_snapshot!(help("snapshot"), @r#"
+    Write down what a rehearsal looks at, so that it can be repeated without looking
+
+    Usage: cutover snapshot [OPTIONS] <FILE>
+
+    Arguments:
+      <FILE>
+              The runbook
+
+    Options:
+      -p, --param <NAME=VALUE>
+              A parameter of the runbook. May be given again for others; goes before --params
+
+          --params <FILE>
+              A TOML file with parameters
+
+      -e, --env <NAME>
+              Environment whose targets are used [default: `default_env` of the configuration, else
+              sandbox]
+              
+              [env: CUTOVER_ENV]
+
+          --fault <SPEC>
+              Switch on a fault of the environment "sandbox", such as green.error_rate=20% or
+              green.dead@weight>=50. May be given again for others
+
+      -o, --out <FILE>
+              Where to write it [default: standard output]
+
+          --force
+              Replace the file if it is there
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Global options:
+          --config <FILE>
+              Configuration file with the environments [default: cutover.toml here or in the nearest
+              folder above]
+              
+              [env: CUTOVER_CONFIG]
+
+          --store <FOLDER|URL>
+              Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
+              for runners on several machines
+              
+              [env: CUTOVER_STORE]
+
+          --state-dir <DIR>
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/cutover or
+              ~/.local/state/cutover]
+              
+              [env: CUTOVER_STATE_DIR]
+
+          --output <FORM>
+              Who reads the output: a person, or a program (one JSON object a line)
+
+              Possible values:
+              - human: A person
+              - json:  A program
+              
+              [env: CUTOVER_OUTPUT]
+              [default: human]
+
+      -v, --verbose...
+              Log what Cutover itself does to standard error: -v, -vv for more, -vvv for all
+
+    Examples:
+      cutover snapshot blue-green.rhai --env production -o blue-green.scenario.toml
+      cutover snapshot blue-green.rhai --param to=blue
     "#);
 }

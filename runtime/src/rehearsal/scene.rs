@@ -46,7 +46,8 @@ pub struct Answer {
     /// Part of what it looks at, as plans show it. Empty: anything.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub of: String,
-    /// Its whole input, as in a snapshot: this is what is found at the beginning, and counts until the run changes what it is about.
+    /// Its whole input, as in a snapshot: this is what is found at the beginning. What follows from a state that the run has changed
+    /// goes before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<String>,
     /// An expression over `world`, the states by noun and name: it counts only while that holds.

@@ -203,3 +203,26 @@ fn a_scenario_is_played_again_by_its_name_with_all_that_happens() {
     assert!(has(&|event| matches!(event, Event::Resumed { .. })));
     assert!(has(&|event| matches!(event, Event::RunEnded { .. })));
 }
+
+#[test]
+fn what_was_looked_at_is_enough_to_rehearse_the_same_without_looking() {
+    let script = r#"
+        let before = lab::look("a");
+        try { lab::expect("c", 5); } catch (error) { note(error.message); }
+        lab::set("a", before + 1);
+        lab::expect("b", 0);
+        lab::set("b", 2);
+    "#;
+    let lab = Lab::new();
+    let rehearse = |beginning: &Beginning| {
+        let (bundle, params) = (Lab::bundle(script), BTreeMap::new());
+        lab.tokio.block_on(lab.runtime().rehearse(&bundle, &params, beginning, Explore::default())).unwrap()
+    };
+    let (looked, snapshot) = rehearse(&Beginning { look: true, ..Beginning::default() });
+    assert_eq!(looked.tried[0].end, End::Succeeded, "{:?}", looked.tried[0]);
+    let failed: Vec<_> = snapshot.answers.iter().filter_map(|answer| answer.fails.as_deref()).collect();
+    assert_eq!(failed.len(), 1, "{snapshot:?}");
+    let (told, again) = rehearse(&Beginning { file: snapshot.clone(), look: false });
+    assert_eq!(told, looked);
+    assert_eq!(again, snapshot);
+}

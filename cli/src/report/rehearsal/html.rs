@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
-use cutover_runtime::rehearsal::{Findings, Tried, Violation};
+use cutover_runtime::rehearsal::{Findings, Tried};
 
 use super::{
-    Group, Mark, Rehearsed, counted, deaths,
+    Group, Mark, Rehearsed, counted,
+    deaths::deaths,
     junit::escape,
     matrix::{Cell, Matrix},
     planned, timeline, unknown,
@@ -150,7 +151,7 @@ fn table(findings: &Findings, groups: &[Group], page: &mut String) {
                 escape(&format!("{} {}", row.effect, row.what)),
                 escape(&row.id)
             );
-            line.cells.iter().for_each(|cell| self::cell(&matrix, planned(findings), cell, groups, page));
+            line.cells.iter().for_each(|cell| self::cell(&matrix, cell, groups, page));
             page.push_str("</tr>\n");
         }
         page.push_str("</tbody>\n");
@@ -164,7 +165,7 @@ fn table(findings: &Findings, groups: &[Group], page: &mut String) {
     if planned(findings).is_some_and(|planned| !planned.violations.is_empty()) {
         page.push_str("<p class=\"dim\">What does not hold as planned either is not marked.</p>\n");
     }
-    let deaths = deaths(findings);
+    let deaths = deaths(findings, &matrix.known);
     if deaths.is_empty() {
         return;
     }
@@ -181,17 +182,13 @@ fn table(findings: &Findings, groups: &[Group], page: &mut String) {
     page.push_str("</ul>\n");
 }
 
-fn cell(matrix: &Matrix<'_>, planned: Option<&Tried>, cell: &Cell<'_>, groups: &[Group], page: &mut String) {
+fn cell(matrix: &Matrix<'_>, cell: &Cell<'_>, groups: &[Group], page: &mut String) {
     let mark = matrix.mark(cell);
-    let Some(tried) = cell.speaks(planned) else {
+    let Some(tried) = cell.speaks(&matrix.known) else {
         let _ = write!(page, "<td class=\"{}\" title=\"{}\">{}</td>", mark.class, mark.meaning, mark.sign);
         return;
     };
-    let new = |found: &&Violation| {
-        !planned
-            .is_some_and(|planned| planned.violations.iter().any(|known| known.invariant == found.invariant))
-    };
-    let violation = tried.violations.iter().find(new);
+    let violation = matrix.known.new_in(tried).next();
     let what = violation
         .map_or_else(|| tried.why.clone().unwrap_or_default(), |violation| violation.invariant.clone());
     let mut told = format!("{}: {}", tried.scenario, mark.meaning);

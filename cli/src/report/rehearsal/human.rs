@@ -6,7 +6,7 @@ use cutover_runtime::{
 };
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use super::{Group, Mark, Rehearsed, counted, deaths, matrix::Matrix, planned, timeline, unknown};
+use super::{Group, Mark, Rehearsed, counted, deaths::deaths, matrix::Matrix, planned, timeline, unknown};
 use crate::report::{
     effect::Line,
     format::{clean, count, span},
@@ -196,7 +196,7 @@ fn table(findings: &Findings, theme: Theme, text: &mut String) {
             "",
         );
     }
-    for deaths in deaths(findings) {
+    for deaths in deaths(findings, &matrix.known) {
         match deaths.other.first() {
             None => {
                 let line = Line::new(Tone::Good, symbol::PASS)
@@ -346,6 +346,9 @@ fn summary(findings: &Findings, groups: &[Group], theme: Theme, text: &mut Strin
         push(text, &Line::default().and(Tone::Warn, told), theme, "");
     }
     let line = match (groups.len(), findings.violated().count()) {
+        (0, _) if findings.not_tried > 0 => {
+            Line::default().and(Tone::Warn, "no violations in what was tried")
+        }
         (0, _) if planned(findings).is_none_or(|planned| planned.end != End::Succeeded) => Line::default()
             .and(Tone::Warn, "no violations, but what is planned cannot be rehearsed to its end"),
         (0, _) => Line::default().and(Tone::Good, "no violations"),
@@ -363,7 +366,7 @@ mod tests {
     #[test]
     fn what_is_too_long_loses_its_middle() {
         assert_eq!(shortened("25-to-green/1:traffic.shift", 40), "25-to-green/1:traffic.shift");
-        assert_eq!(shortened("25-to-green/1:traffic.shift", 20), "25-to-gre…affic.shift");
+        assert_eq!(shortened("25-to-green/1:traffic.shift", 20), "25-to-gre…ffic.shift");
         assert_eq!(shortened("切切切切切", 6), "切…切");
         for room in 1..30 {
             assert!(shortened("25-to-green/1:traffic.shift", room).width() <= room.max(1), "{room}");

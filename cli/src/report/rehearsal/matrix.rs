@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use cutover_runtime::rehearsal::{Findings, Row, Tried};
 
-use super::{Mark, is_new, planned, size};
+use super::{Known, Mark, size};
 
 /// Columns that stand before the verdicts that checks have, and behind them.
 const FIRST: [&str; 5] = ["unreachable", "refused", "lost-answer", "times-out", "never-settles"];
@@ -17,8 +17,7 @@ const VERDICT: &str = "verdict";
 pub(super) struct Matrix<'f> {
     /// Names of faults.
     pub(super) columns: Vec<&'f str>,
-    /// The run as planned.
-    planned: Option<&'f Tried>,
+    pub(super) known: Known<'f>,
     /// Effects on the way forward, and effects that undo.
     pub(super) blocks: [Vec<Line<'f>>; 2],
 }
@@ -39,14 +38,14 @@ pub(super) struct Cell<'f> {
 
 impl<'f> Cell<'f> {
     /// The scenario that says most about it: one that violates something, or the plainest.
-    pub(super) fn speaks(&self, planned: Option<&Tried>) -> Option<&'f Tried> {
-        let bad = self.tried.iter().find(|tried| is_new(planned, tried));
+    pub(super) fn speaks(&self, known: &Known<'_>) -> Option<&'f Tried> {
+        let bad = self.tried.iter().find(|tried| known.is_new_in(tried));
         bad.or(self.tried.first()).copied()
     }
 
-    fn mark(&self, planned: Option<&Tried>) -> Mark {
-        match self.speaks(planned) {
-            Some(tried) => Mark::beyond(planned, tried),
+    fn mark(&self, known: &Known<'_>) -> Mark {
+        match self.speaks(known) {
+            Some(tried) => known.mark(tried),
             None if self.possible => Mark::NOT_TRIED,
             None => Mark::CANNOT,
         }
@@ -95,12 +94,12 @@ impl<'f> Matrix<'f> {
             cells.iter_mut().for_each(|cell| cell.tried.sort_by_key(|tried| size(&tried.scenario)));
             blocks[usize::from(row.id.starts_with("rollback/"))].push(Line { row, cells });
         }
-        Self { columns, planned: planned(findings), blocks }
+        Self { columns, known: Known::of(findings), blocks }
     }
 
     /// How a cell is marked.
     pub(super) fn mark(&self, cell: &Cell<'_>) -> Mark {
-        cell.mark(self.planned)
+        cell.mark(&self.known)
     }
 
     /// The marks that occur, each once, in the order of a legend.

@@ -2,16 +2,21 @@
 //!
 //! **Invariant:** none of them shows how long the rehearsal itself took: the same findings are the same bytes.
 
+mod deaths;
 mod doc;
 mod html;
 pub(crate) mod human;
 mod junit;
 mod matrix;
+#[cfg(test)]
+mod tests;
 mod timeline;
+
+use std::collections::HashMap;
 
 use cutover_runtime::{
     event::Envelope,
-    rehearsal::{End, Findings, Scenario, Tried},
+    rehearsal::{End, Findings, Scenario, Tried, Violation},
 };
 
 pub(crate) use self::{
@@ -148,11 +153,6 @@ impl Mark {
         if tried.violations.is_empty() { Self::of_end(tried.end) } else { Self::VIOLATION }
     }
 
-    /// The mark of a scenario next to the run as planned: what does not hold there either is not its fault.
-    fn beyond(planned: Option<&Tried>, tried: &Tried) -> Self {
-        if is_new(planned, tried) { Self::VIOLATION } else { Self::of_end(tried.end) }
-    }
-
     /// All of them, in the order of a legend.
     fn all() -> impl Iterator<Item = Self> {
         let ends = [
@@ -169,12 +169,45 @@ impl Mark {
     }
 }
 
-/// Whether something does not hold in a scenario that holds as planned.
-fn is_new(planned: Option<&Tried>, tried: &Tried) -> bool {
-    let known = |name: &str| {
-        planned.is_some_and(|planned| planned.violations.iter().any(|known| known.invariant == name))
-    };
-    tried.violations.iter().any(|violation| !known(&violation.invariant))
+/// What was tried, by name: what does not hold without a fault either is not its doing.
+struct Known<'f> {
+    planned: Option<&'f Tried>,
+    all: HashMap<&'f Scenario, &'f Tried>,
+}
+
+impl<'f> Known<'f> {
+    fn of(findings: &'f Findings) -> Self {
+        let all = findings.tried.iter().map(|tried| (&tried.scenario, tried)).collect();
+        Self { planned: planned(findings), all }
+    }
+
+    /// The violations that what goes wrong last brings about.
+    fn new_in<'t>(&self, tried: &'t Tried) -> impl Iterator<Item = &'t Violation> {
+        let before = without_last(&tried.scenario).and_then(|scenario| self.all.get(&scenario).copied());
+        let others =
+            [self.planned, before].into_iter().flatten().filter(|other| other.scenario != tried.scenario);
+        let known: Vec<&str> =
+            others.flat_map(|other| &other.violations).map(|violation| &*violation.invariant).collect();
+        tried.violations.iter().filter(move |violation| !known.contains(&&*violation.invariant))
+    }
+
+    fn is_new_in(&self, tried: &Tried) -> bool {
+        self.new_in(tried).next().is_some()
+    }
+
+    /// The mark of what goes wrong last in a scenario.
+    fn mark(&self, tried: &Tried) -> Mark {
+        if self.is_new_in(tried) { Mark::VIOLATION } else { Mark::of_end(tried.end) }
+    }
+}
+
+/// The scenario without what goes wrong last in it.
+fn without_last(scenario: &Scenario) -> Option<Scenario> {
+    let mut before = scenario.clone();
+    if before.crash.take().is_none() && !std::mem::take(&mut before.backwards) {
+        before.faults.pop()?;
+    }
+    Some(before)
 }
 
 /// The run as planned, which is played first.
@@ -185,19 +218,20 @@ fn planned(findings: &Findings) -> Option<&Tried> {
 /// How many scenarios ended in each way: `12 succeeded, 3 rolled back`.
 fn counted(findings: &Findings) -> String {
     let mut told: Vec<String> = Vec::new();
-    for (end, words) in [
-        (End::Succeeded, "succeeded"),
-        (End::RolledBack, "rolled back"),
-        (End::Failed, "failed with nothing to undo"),
-        (End::RollbackIncomplete, "need a person"),
-        (End::Waits, "wait for a person"),
-        (End::Paused, "paused"),
-        (End::Aborted, "aborted"),
-        (End::Unknown, "not known"),
+    for (end, one, more) in [
+        (End::Succeeded, "succeeded", "succeeded"),
+        (End::RolledBack, "rolled back", "rolled back"),
+        (End::Failed, "failed with nothing to undo", "failed with nothing to undo"),
+        (End::RollbackIncomplete, "needs a person", "need a person"),
+        (End::Waits, "waits for a person", "wait for a person"),
+        (End::Paused, "paused", "paused"),
+        (End::Aborted, "aborted", "aborted"),
+        (End::Unknown, "not known", "not known"),
     ] {
-        let n = findings.tried.iter().filter(|tried| tried.end == end).count();
-        if n > 0 {
-            told.push(format!("{n} {words}"));
+        match findings.tried.iter().filter(|tried| tried.end == end).count() {
+            0 => {}
+            1 => told.push(format!("1 {one}")),
+            n => told.push(format!("{n} {more}")),
         }
     }
     told.join(", ")
@@ -212,60 +246,6 @@ fn unknown(findings: &Findings) -> Vec<(&str, &Tried, usize)> {
             Some((.., others)) => *others += 1,
             None => found.push((why, tried, 0)),
         }
-    }
-    found
-}
-
-/// What a crash after each record, or branches in another order, came to.
-struct Deaths {
-    /// What happens, and how often it was tried.
-    what: String,
-    /// Those that came to another end, or to a violation.
-    other: Vec<(Mark, String)>,
-}
-
-fn deaths(findings: &Findings) -> Vec<Deaths> {
-    let end_of = |scenario: &Scenario| {
-        findings.tried.iter().find(|tried| tried.scenario == *scenario).map(|tried| tried.end)
-    };
-    let mut bases: Vec<Scenario> = Vec::new();
-    for tried in &findings.tried {
-        let base = Scenario { crash: None, ..tried.scenario.clone() };
-        if tried.scenario.crash.is_some() && !bases.contains(&base) {
-            bases.push(base);
-        }
-    }
-    let planned = planned(findings);
-    let differ = |tried: &Tried, end: Option<End>| {
-        // Of what else goes wrong, the line says it already.
-        let Scenario { crash, backwards, .. } = tried.scenario;
-        let name = Scenario { crash, backwards, ..Scenario::default() }.to_string();
-        (is_new(planned, tried) || Some(tried.end) != end).then(|| (Mark::beyond(planned, tried), name))
-    };
-    let mut found: Vec<Deaths> = bases
-        .iter()
-        .map(|base| {
-            let crashed: Vec<&Tried> = findings
-                .tried
-                .iter()
-                .filter(|tried| {
-                    tried.scenario.crash.is_some()
-                        && Scenario { crash: None, ..tried.scenario.clone() } == *base
-                })
-                .collect();
-            let n = crashed.len();
-            let what = match base.is_as_planned() {
-                true => format!("killed at each of {n} records and resumed"),
-                false => format!("killed at each of {n} records on the way back from {base} and resumed"),
-            };
-            let end = end_of(base);
-            Deaths { what, other: crashed.into_iter().filter_map(|tried| differ(tried, end)).collect() }
-        })
-        .collect();
-    for tried in findings.tried.iter().filter(|tried| tried.scenario.backwards) {
-        let base = Scenario { backwards: false, ..tried.scenario.clone() };
-        let what = "branches of each `parallel` last to first".to_owned();
-        found.push(Deaths { what, other: differ(tried, end_of(&base)).into_iter().collect() });
     }
     found
 }

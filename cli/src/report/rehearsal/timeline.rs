@@ -8,7 +8,7 @@ use super::Group;
 use crate::report::{
     format::span,
     narrator::Narrator,
-    theme::{Theme, Tone, symbol},
+    theme::{Theme, Tone},
 };
 
 /// Keeps all events.
@@ -50,11 +50,8 @@ fn rows(events: &[Envelope], theme: Theme, wanted: Option<&str>) -> Vec<(Vec<Str
         let is_wanted = matches!(&envelope.event, Event::EffectEnded { id, .. } if Some(&**id) == wanted);
         let mut told = Vec::new();
         for line in lines.iter().filter(|line| !line.is_empty()).flat_map(|line| line.split('\n')) {
-            let sign = if is_wanted && told.is_empty() {
-                theme.paint(Tone::Bad, symbol::FAIL)
-            } else {
-                " ".to_owned()
-            };
+            let sign =
+                if is_wanted && told.is_empty() { theme.paint(Tone::Bad, "→") } else { " ".to_owned() };
             told.push(format!("{} {sign} {line}", theme.paint(Tone::Dim, format!("{time:>TIME$}"))));
             time.clear();
         }
