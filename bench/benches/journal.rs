@@ -1,4 +1,5 @@
-//! The journal against what the disk can do: changes per second next to a bare `fdatasync` loop, reads, and replay.
+//! The journal against what the disk can do: changes per second next to a bare `fdatasync` loop, reads, replay, and the stores
+//! alone.
 
 #![expect(clippy::expect_used, reason = "a benchmark that cannot be set up has nothing to measure")]
 
@@ -11,6 +12,11 @@ use std::{
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use cutover_bench::Bench;
+use cutover_runtime::{
+    Bundle,
+    journal::{Holder, PostgresStore, Run, RunStatus, Sealed, SqliteStore, Store},
+};
+use jiff::Timestamp;
 
 /// Bytes that one change adds to SQLite's log: a page and its frame header.
 const COMMIT: usize = 4096 + 24;
@@ -76,5 +82,92 @@ fn resume(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, durable, reads, replay, resume);
+/// A store by itself: SQLite, and PostgreSQL where `CUTOVER_BENCH_POSTGRES` is the URL of a database.
+fn stores(c: &mut Criterion) {
+    let tokio = tokio::runtime::Runtime::new().expect("threads");
+    let folder = folder();
+    let sqlite = tokio.block_on(SqliteStore::open(folder.path())).expect("a store");
+    measure(c, &tokio, "SQLite", &sqlite);
+    if let Ok(url) = std::env::var("CUTOVER_BENCH_POSTGRES") {
+        let postgres = tokio.block_on(PostgresStore::connect(&url)).expect("a store");
+        measure(c, &tokio, "PostgreSQL", &postgres);
+    }
+}
+
+fn measure(c: &mut Criterion, tokio: &tokio::runtime::Runtime, name: &str, store: &dyn Store) {
+    const READ: usize = 10_000;
+    let mut group = c.benchmark_group(format!("store on {name}"));
+    group.sample_size(10);
+    let mut chain = Written::begin(tokio, store, "append");
+    for (what, durable, each) in [
+        ("one record, durable", true, 1),
+        ("one record, not durable", false, 1),
+        ("100 records, not durable", false, 100),
+    ] {
+        group.throughput(Throughput::Elements(each as u64));
+        group.bench_function(what, |b| {
+            b.iter_custom(|n| (0..n).map(|_| chain.append(tokio, store, each, durable)).sum());
+        });
+    }
+    let mut chain = Written::begin(tokio, store, "read");
+    chain.append(tokio, store, READ, true);
+    group.throughput(Throughput::Elements(READ as u64));
+    group.bench_function("10,000 records, read", |b| {
+        b.iter(|| assert_eq!(tokio.block_on(store.records(&chain.run)).expect("records").len(), READ));
+    });
+    group.finish();
+}
+
+/// A run whose records go straight to a store.
+struct Written {
+    run: String,
+    seq: u64,
+    hash: [u8; 32],
+}
+
+impl Written {
+    fn begin(tokio: &tokio::runtime::Runtime, store: &dyn Store, what: &str) -> Self {
+        let bundle = Bundle::single("bench.rhai", "");
+        let run = Run {
+            id: format!("{what}-{}", Timestamp::now().as_millisecond()),
+            runbook: "bench".to_owned(),
+            version: "1".to_owned(),
+            environment: "bench".to_owned(),
+            params: serde_json::Value::Null,
+            bundle: bundle.hash(),
+            status: RunStatus::Running,
+            epoch: 1,
+            started_by: "bench".to_owned(),
+            started_at: Timestamp::now(),
+            ended_at: None,
+            held: None,
+        };
+        tokio.block_on(store.create(&run, &bundle, &Holder::this("bench"))).expect("a run");
+        Self { run: run.id, seq: 0, hash: [0; 32] }
+    }
+
+    /// Appends so many records at once; answers how long the store took.
+    fn append(
+        &mut self,
+        tokio: &tokio::runtime::Runtime,
+        store: &dyn Store,
+        records: usize,
+        durable: bool,
+    ) -> Duration {
+        let next = |_| {
+            self.seq += 1;
+            let body = format!("{{\"note\":{{\"level\":\"note\",\"text\":\"{}\"}}}}", self.seq);
+            let id = format!("{}:note", self.seq);
+            let sealed = Sealed::seal(self.seq, Timestamp::UNIX_EPOCH, &id, body, &self.hash);
+            self.hash = sealed.hash;
+            sealed
+        };
+        let records: Vec<_> = (0..records).map(next).collect();
+        let start = Instant::now();
+        tokio.block_on(store.append(&self.run, 1, &records, durable)).expect("written");
+        start.elapsed()
+    }
+}
+
+criterion_group!(benches, durable, reads, replay, resume, stores);
 criterion_main!(benches);

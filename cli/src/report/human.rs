@@ -57,6 +57,9 @@ impl Sink for Human {
     fn event(&self, envelope: &Envelope) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State { narrator, theme, out, live, asked } = &mut *state;
+        if narrator.shelve(&envelope.event) {
+            return;
+        }
         narrator.fit(theme.resized());
         if let (Some(live), Event::EffectEnded { id, .. }) = (live.as_mut(), &envelope.event) {
             live.end(id);
@@ -269,6 +272,40 @@ mod tests {
 
         succeeded in 1m1s: 2 changes
         "#);
+    }
+
+    #[test]
+    fn of_what_the_journal_had_the_last_lines_are_shown_and_the_others_counted() {
+        assert_snapshot!(shown(&samples::resumed_late(40)), @"
+        ▶ blue-green 1.0.0 in sandbox, run 01K3
+          hold = 15s, service = web, to = green
+        ▶ resumed by alice, runner 2
+        │  148 lines more from the journal
+        ▸ wave 38
+          ✓ probe.http: 200 in 12ms (from the journal)
+          • 38 is well
+        ✓ wave 38 (20ms)
+        ▸ wave 39
+          ✓ probe.http: 200 in 12ms (from the journal)
+          • 39 is well
+        ✓ wave 39 (20ms)
+        ▸ wave 40
+          ✓ probe.http: 200 in 12ms (from the journal)
+          • 40 is well
+        ✓ wave 40 (20ms)
+        ▸ last wave
+          ~ traffic.shift web: blue 95, green 5 -> blue 75, green 25
+        ✓ last wave (45ms)
+
+        succeeded in 1m1s: 1 change
+        ");
+    }
+
+    #[test]
+    fn as_many_lines_as_are_shown_leave_nothing_to_count() {
+        let text = shown(&samples::resumed_late(3));
+        assert!(!text.contains("more from the journal") && text.contains("wave 1"), "{text}");
+        assert!(shown(&samples::resumed_late(4)).contains("\n│  4 lines more from the journal\n"));
     }
 
     #[test]

@@ -31,31 +31,25 @@ pub(crate) struct Narrator {
     pausing: bool,
 }
 
-/// Lines that only tell what the journal had already, when a run is taken up again: the last of them are shown.
+/// Events that only tell what the journal had already, when a run is taken up again: the last of them are shown.
 #[derive(Default)]
 struct Shelf {
-    last: VecDeque<Told>,
+    /// Each with what its lines begin with. The lines are made when they are shown, which most never are.
+    last: VecDeque<(String, Event)>,
     /// How many were put there.
     all: usize,
 }
 
-/// A line that may not be needed.
-enum Told {
-    Lines(Vec<String>),
-    /// The end of an effect, with what its line begins with: most are never shown.
-    Effect(String, Box<Event>),
-}
-
-/// Lines of a shelf that are shown.
+/// Events of a shelf that are shown.
 const SHOWN: usize = 12;
 
 impl Shelf {
-    fn put(&mut self, told: Told) {
+    fn put(&mut self, margin: String, event: Event) {
         self.all += 1;
         if self.last.len() == SHOWN {
             self.last.pop_front();
         }
-        self.last.push_back(told);
+        self.last.push_back((margin, event));
     }
 }
 
@@ -91,18 +85,18 @@ impl Narrator {
         &self.running
     }
 
-    /// The lines that an event leaves behind, painted, without line ends.
-    pub(crate) fn event(&mut self, envelope: &Envelope) -> Vec<String> {
-        if !self.replaying && is_replayed(&envelope.event) {
-            let told = match &envelope.event {
-                event @ Event::EffectEnded { id, .. } => {
-                    Told::Effect(self.margin(id), Box::new(event.clone()))
-                }
-                _ => Told::Lines(self.told(envelope)),
-            };
-            self.shelf.put(told);
-            return Vec::new();
+    /// Keeps an event back that only tells what the journal had already. `false`: it is another one.
+    pub(crate) fn shelve(&mut self, event: &Event) -> bool {
+        let shelved = !self.replaying && is_replayed(event);
+        if shelved {
+            let margin = self.margin_of(event);
+            self.shelf.put(margin, event.clone());
         }
+        shelved
+    }
+
+    /// The lines that an event leaves behind which is not kept back, behind those of what was: painted, without line ends.
+    pub(crate) fn event(&mut self, envelope: &Envelope) -> Vec<String> {
         let mut lines = self.clear_shelf();
         lines.extend(self.told(envelope));
         lines
@@ -119,17 +113,61 @@ impl Narrator {
                 Line::default().and(Tone::Dim, symbol::OUTPUT).and(Tone::Dim, text).paint(self.theme, ""),
             );
         }
-        for told in last {
-            match told {
-                Told::Lines(told) => lines.extend(told),
-                Told::Effect(margin, event) => lines.extend(
-                    effect::ended(&event, None, None, false)
-                        .iter()
-                        .map(|line| line.paint(self.theme, &margin)),
-                ),
-            }
+        for (margin, event) in last {
+            let told = match &event {
+                Event::EffectEnded { .. } => effect::ended(&event, None, None, false),
+                _ => self.mark(&event).into_iter().collect(),
+            };
+            lines.extend(told.iter().map(|line| line.paint(self.theme, &margin)));
         }
         lines
+    }
+
+    /// What the lines of an event of the script begin with. A step opens and closes here.
+    fn margin_of(&mut self, event: &Event) -> String {
+        match event {
+            Event::StepStarted { id, .. } => {
+                let margin = self.margin(id);
+                self.places.open(id);
+                margin
+            }
+            Event::StepEnded { id, .. } => {
+                self.places.close(id);
+                self.margin(id)
+            }
+            Event::EffectEnded { id, .. }
+            | Event::Note { id, .. }
+            | Event::NoReturn { id, .. }
+            | Event::GuardStarted { id, .. } => self.margin(id),
+            _ => String::new(),
+        }
+    }
+
+    /// The line of an event that says where the script is. Nothing for other events.
+    fn mark(&self, event: &Event) -> Option<Line> {
+        Some(match event {
+            Event::NoReturn { why, .. } => Line::new(Tone::Warn, symbol::WARN)
+                .and(Tone::Strong, "point of no return")
+                .and(Tone::Plain, format!(": {why}")),
+            Event::GuardStarted { watching, .. } => Line::new(Tone::Active, symbol::STEP)
+                .and(Tone::Strong, "guard")
+                .and(Tone::Plain, format!(" {}", watching.join("; "))),
+            Event::StepStarted { name, .. } => Line::new(Tone::Active, symbol::STEP).and(Tone::Strong, name),
+            Event::StepEnded { name, ok, elapsed_ms, .. } => {
+                let (tone, sign) = match ok {
+                    true => (Tone::Good, symbol::PASS),
+                    // It has not failed: it goes on when the run does.
+                    false if self.pausing => (Tone::Warn, symbol::WAIT),
+                    false => (Tone::Bad, symbol::FAIL),
+                };
+                Line::new(tone, sign).and(Tone::Strong, name).remarks(&[span(*elapsed_ms)])
+            }
+            Event::Note { level, text, .. } => match level {
+                NoteLevel::Note => Line::new(Tone::Active, symbol::NOTE).and(Tone::Plain, text),
+                NoteLevel::Log => Line::new(Tone::Dim, symbol::LOG).and(Tone::Dim, text),
+            },
+            _ => return None,
+        })
     }
 
     fn told(&mut self, envelope: &Envelope) -> Vec<String> {
@@ -151,39 +189,19 @@ impl Narrator {
                 let line = Line::new(Tone::Warn, symbol::WARN).and(Tone::Plain, format!("in doubt: {text}"));
                 vec![line.paint(self.theme, &self.margin(id))]
             }
-            Event::NoReturn { id, why, .. } => {
-                let line = Line::new(Tone::Warn, symbol::WARN)
-                    .and(Tone::Strong, "point of no return")
-                    .and(Tone::Plain, format!(": {why}"));
-                vec![line.paint(self.theme, &self.margin(id))]
-            }
-            Event::GuardStarted { id, watching, .. } => {
-                let line = Line::new(Tone::Active, symbol::STEP)
-                    .and(Tone::Strong, "guard")
-                    .and(Tone::Plain, format!(" {}", watching.join("; ")));
-                vec![line.paint(self.theme, &self.margin(id))]
-            }
             Event::PartStopped { id, error } => {
                 let line = Line::new(Tone::Bad, symbol::FAIL)
                     .and(Tone::Strong, "stopped")
                     .and(Tone::Plain, format!(": {}", error.message));
                 vec![line.paint(self.theme, &self.margin(id))]
             }
-            Event::StepStarted { id, name, .. } => {
-                let margin = self.margin(id);
-                self.places.open(id);
-                vec![Line::new(Tone::Active, symbol::STEP).and(Tone::Strong, name).paint(self.theme, &margin)]
-            }
-            Event::StepEnded { id, name, ok, elapsed_ms, .. } => {
-                self.places.close(id);
-                let (tone, sign) = match ok {
-                    true => (Tone::Good, symbol::PASS),
-                    // It has not failed: it goes on when the run does.
-                    false if self.pausing => (Tone::Warn, symbol::WAIT),
-                    false => (Tone::Bad, symbol::FAIL),
-                };
-                let line = Line::new(tone, sign).and(Tone::Strong, name).remarks(&[span(*elapsed_ms)]);
-                vec![line.paint(self.theme, &self.margin(id))]
+            event @ (Event::StepStarted { .. }
+            | Event::StepEnded { .. }
+            | Event::Note { .. }
+            | Event::NoReturn { .. }
+            | Event::GuardStarted { .. }) => {
+                let margin = self.margin_of(event);
+                self.mark(event).iter().map(|line| line.paint(self.theme, &margin)).collect()
             }
             Event::EffectStarted { .. } => self.effect_started(envelope),
             Event::Applying { .. } | Event::Progress { .. } => Vec::new(),
@@ -220,13 +238,6 @@ impl Narrator {
                 // Shown when the wait ends, together with what became of it.
                 self.replies.insert(id.clone(), reply.clone());
                 Vec::new()
-            }
-            Event::Note { id, level, text, .. } => {
-                let line = match level {
-                    NoteLevel::Note => Line::new(Tone::Active, symbol::NOTE).and(Tone::Plain, text),
-                    NoteLevel::Log => Line::new(Tone::Dim, symbol::LOG).and(Tone::Dim, text),
-                };
-                vec![line.paint(self.theme, &self.margin(id))]
             }
             Event::RollbackStarted { error, entries } => {
                 self.undoing = Some(*entries);

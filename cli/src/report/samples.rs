@@ -74,11 +74,13 @@ impl Story {
     }
 
     pub(crate) fn open(self, id: &str) -> Self {
-        self.with(Event::StepStarted { id: id.into(), name: name(id), replayed: false })
+        let replayed = self.replayed;
+        self.with(Event::StepStarted { id: id.into(), name: name(id), replayed })
     }
 
     pub(crate) fn close(self, id: &str, ok: bool, elapsed_ms: u64) -> Self {
-        self.with(Event::StepEnded { id: id.into(), name: name(id), ok, elapsed_ms, replayed: false })
+        let replayed = self.replayed;
+        self.with(Event::StepEnded { id: id.into(), name: name(id), ok, elapsed_ms, replayed })
     }
 
     pub(crate) fn graded(mut self, grade: Grade) -> Self {
@@ -347,8 +349,8 @@ pub(crate) fn parallel() -> Vec<Envelope> {
 /// A run that was killed in its second step and goes on.
 pub(crate) fn resumed() -> Vec<Envelope> {
     Story::new(Mode::Live)
-        .open("shift 5%")
         .replayed(true)
+        .open("shift 5%")
         .finish(
             Kind::Change,
             "shift 5%/1:traffic.shift",
@@ -362,6 +364,38 @@ pub(crate) fn resumed() -> Vec<Envelope> {
         .shift("shift 25%/1:traffic.shift", 5, 25)
         .close("shift 25%", true, 45)
         .end(RunOutcome::Succeeded, None, 61_000, 2)
+}
+
+/// A run is taken up again behind so many steps, of which each left four lines, and while one is open.
+pub(crate) fn resumed_late(steps: u32) -> Vec<Envelope> {
+    let begun = Story::new(Mode::Live)
+        .with(Event::Resumed { by: "alice".into(), epoch: 2, rollback: false })
+        .replayed(true);
+    let before = (1..=steps).fold(begun, |story, n| {
+        let step = format!("wave {n}");
+        story
+            .open(&step)
+            .finish(
+                Kind::Read,
+                &format!("{step}/1:probe.http"),
+                None,
+                (1, 12),
+                EffectResult::Answered { text: "200 in 12ms".into() },
+            )
+            .with(Event::Note {
+                id: format!("{step}/2:note"),
+                level: NoteLevel::Note,
+                text: format!("{n} is well"),
+                replayed: true,
+            })
+            .close(&step, true, 20)
+    });
+    before
+        .replayed(false)
+        .open("last wave")
+        .shift("last wave/1:traffic.shift", 5, 25)
+        .close("last wave", true, 45)
+        .end(RunOutcome::Succeeded, None, 61_000, 1)
 }
 
 /// A person is asked to confirm, to do something, and says no.

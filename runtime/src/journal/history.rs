@@ -6,16 +6,24 @@ use super::{
 };
 use crate::event::{EffectResult, Envelope, Event, Grade, Kind, Mode, RunOutcome, SCHEMA_VERSION};
 
-impl From<Outcome> for EffectResult {
-    fn from(outcome: Outcome) -> Self {
+/// Takes from an outcome what listeners are told, and leaves its value where it is.
+impl From<&Outcome> for EffectResult {
+    fn from(outcome: &Outcome) -> Self {
         match outcome {
-            Outcome::Changed { from, to, from_text, to_text, undo } => {
-                Self::Changed { from, to, from_text, to_text, undo, note: None }
+            Outcome::Changed { from, to, from_text, to_text, undo } => Self::Changed {
+                from: from.clone(),
+                to: to.clone(),
+                from_text: from_text.clone(),
+                to_text: to_text.clone(),
+                undo: undo.clone(),
+                note: None,
+            },
+            Outcome::Unchanged { state, text } => {
+                Self::Unchanged { state: state.clone(), text: text.clone() }
             }
-            Outcome::Unchanged { state, text } => Self::Unchanged { state, text },
-            Outcome::Performed { text, .. } => Self::Performed { text },
-            Outcome::Answered { text, .. } => Self::Answered { text },
-            Outcome::Failed { error, .. } => Self::Failed { error },
+            Outcome::Performed { text, .. } => Self::Performed { text: text.clone() },
+            Outcome::Answered { text, .. } => Self::Answered { text: text.clone() },
+            Outcome::Failed { error, .. } => Self::Failed { error: error.clone() },
         }
     }
 }
@@ -67,7 +75,7 @@ fn event(record: &Record, changes: usize) -> Option<Event> {
                 attempts,
                 elapsed_ms,
                 replayed: false,
-                result: result.into(),
+                result: EffectResult::from(&result),
             }
         }
         Entry::StepStarted { name } => Event::StepStarted { id, name, replayed: false },

@@ -2,6 +2,9 @@
 //!
 //! The script runs as soon as the first page has arrived and is answered from what is there; it waits only for what has not
 //! arrived yet. Nothing is applied before the last record was read and verified: an effect counts as not recorded only then.
+//!
+//! The records of an effect stay text until the script asks for it. Their values are then made by the thread that uses them up,
+//! and what was read ahead takes no more memory than its text.
 
 use std::{
     collections::HashMap,
@@ -18,6 +21,7 @@ use serde_json::Value;
 use super::{
     record::{Chain, Entry, Moved, Outcome, Sealed},
     store::Store,
+    tape::Taped,
 };
 use crate::{
     effect::Reply,
@@ -56,6 +60,28 @@ pub(crate) struct Ended {
     pub(crate) outcome: Outcome,
     pub(crate) attempts: u32,
     pub(crate) elapsed_ms: u64,
+}
+
+/// The records of one effect that count, not decoded yet.
+#[derive(Debug, Default)]
+struct Unopened {
+    intent: Option<Body>,
+    outcome: Option<Body>,
+}
+
+/// An entry with the place of its record.
+#[derive(Debug)]
+struct Body {
+    seq: u64,
+    at: Timestamp,
+    written: Written,
+}
+
+/// An entry, which is decoded when it is asked for; one that never left the memory need not be.
+#[derive(Debug)]
+enum Written {
+    Text(String),
+    Entry(Box<Entry>),
 }
 
 /// How far a wait got.
@@ -102,7 +128,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Known {
-    effects: HashMap<String, Recorded>,
+    effects: HashMap<String, Unopened>,
     /// How many of them, and of what was registered to be undone, do not belong to a rollback and were not asked for yet.
     open: usize,
     marks: HashMap<String, Vec<(Mark, u64, Duration)>>,
@@ -130,8 +156,9 @@ struct Known {
 /// Pages that are read before they are decoded.
 const PAGES: usize = 4;
 
-/// Effects that are read before anybody asked for them, so that a long journal does not fill the memory.
-const AHEAD: usize = 20_000;
+/// Effects that are read before anybody asked for them, so that a long journal does not fill the memory: some ten times as many as
+/// a script asks for before the reader looks again.
+const AHEAD: usize = 6_000;
 
 /// How often a reader that is far ahead looks whether it still is.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
@@ -204,10 +231,17 @@ impl Replay {
     }
 
     /// Records that are all there.
-    pub(crate) fn of(records: impl IntoIterator<Item = Read>) -> Self {
+    pub(crate) fn of(records: impl IntoIterator<Item = Taped>) -> Self {
         let replay = Self::default();
         let mut known = replay.shared.known();
-        records.into_iter().for_each(|record| known.add(record));
+        for Taped { seq, at, id, entry } in records {
+            let content = match entry {
+                Entry::Intent { .. } => Content::Intent(Written::Entry(Box::new(entry))),
+                Entry::Outcome { .. } => Content::Outcome(Written::Entry(Box::new(entry))),
+                _ => Content::Other(Box::new(entry)),
+            };
+            known.add(Read { seq, at, id, content });
+        }
         drop(known);
         replay
     }
@@ -270,11 +304,12 @@ impl Replay {
         print: &str,
         input: &str,
     ) -> Result<Option<Recorded>, RunError> {
-        let ended = |recorded: &Recorded| recorded.outcome.is_some();
+        let ended = |unopened: &Unopened| unopened.outcome.is_some();
         let whole = self.until(|known| known.effects.get(id).is_some_and(ended).then(|| known.remove(id)))?;
-        let Some(recorded) = whole.unwrap_or_else(|| self.shared.known().remove(id)) else {
+        let Some(unopened) = whole.unwrap_or_else(|| self.shared.known().remove(id)) else {
             return Ok(None);
         };
+        let Some(recorded) = unopened.open()? else { return Ok(None) };
         if recorded.kind == kind && recorded.effect == effect && recorded.print == print {
             return Ok(Some(recorded));
         }
@@ -372,20 +407,27 @@ impl Replay {
     /// Why the journal cannot be read.
     pub(crate) fn left(&self) -> Result<Option<(String, Recorded)>, RunError> {
         self.at_the_end(|known| {
-            let mut left: Vec<_> = known.effects.iter().filter(|(id, _)| !is_undoing(id)).collect();
-            left.sort_by_key(|(_, recorded)| recorded.outcome.as_ref().map(|ended| ended.seq));
-            left.first().map(|(id, recorded)| ((*id).clone(), (*recorded).clone()))
-        })
+            let left = known.effects.iter().filter(|(id, _)| !is_undoing(id));
+            let first = left.min_by_key(|(_, unopened)| unopened.outcome.as_ref().map(|body| body.seq));
+            let Some((id, unopened)) = first else { return Ok(None) };
+            Ok(unopened.open()?.map(|recorded| (id.clone(), recorded)))
+        })?
     }
 }
 
 /// A record that was read.
-#[derive(Debug, Clone)]
-pub(crate) struct Read {
-    pub(crate) seq: u64,
-    pub(crate) at: Timestamp,
-    pub(crate) id: String,
-    pub(crate) entry: Entry,
+struct Read {
+    seq: u64,
+    at: Timestamp,
+    id: String,
+    content: Content,
+}
+
+/// What is in a record, as far as it is decoded at once.
+enum Content {
+    Intent(Written),
+    Outcome(Written),
+    Other(Box<Entry>),
 }
 
 /// Verifies a page and decodes what is needed of it.
@@ -396,14 +438,57 @@ fn decode(page: Vec<Sealed>, chain: &mut Chain) -> Result<Vec<Read>, RunError> {
                 .follow(&sealed)
                 .map_err(|b| RunError::new(codes::JOURNAL, format!("record {}: {}", b.seq, b.why)))?;
             let Sealed { seq, at_ms, id, body, .. } = sealed;
-            let entry = serde_json::from_str(&body).map_err(|e| {
-                RunError::new(codes::JOURNAL, format!("record {seq} cannot be read: {e}"))
-                    .hint("it may have been written by a newer version of Cutover")
-            })?;
+            let content = match tag(&body) {
+                Some("intent") => Content::Intent(Written::Text(body)),
+                Some("outcome") => Content::Outcome(Written::Text(body)),
+                _ => Content::Other(Box::new(open(seq, &body)?)),
+            };
             let at = Timestamp::from_millisecond(at_ms).unwrap_or_default();
-            Ok(Read { seq, at, id, entry })
+            Ok(Read { seq, at, id, content })
         })
         .collect()
+}
+
+/// The variant of an entry, which stands in front of its fields.
+fn tag(body: &str) -> Option<&str> {
+    body.trim_start().strip_prefix('{')?.trim_start().strip_prefix('"')?.split('"').next()
+}
+
+/// Decodes the entry of a record.
+fn open(seq: u64, body: &str) -> Result<Entry, RunError> {
+    serde_json::from_str(body).map_err(|e| {
+        RunError::new(codes::JOURNAL, format!("record {seq} cannot be read: {e}"))
+            .hint("it may have been written by a newer version of Cutover")
+    })
+}
+
+impl Unopened {
+    /// Decodes what is recorded of an effect.
+    fn open(&self) -> Result<Option<Recorded>, RunError> {
+        let mut recorded = None;
+        for Body { seq, at, written } in self.intent.iter().chain(&self.outcome) {
+            let entry = match written {
+                Written::Text(text) => open(*seq, text)?,
+                Written::Entry(entry) => (**entry).clone(),
+            };
+            match entry {
+                Entry::Intent { kind, effect, print, input, from, to, .. } => {
+                    let moved = from.zip(to).map(|(from, to)| Moved { from, to });
+                    let intent = Some(Intent { seq: *seq, at: *at, moved });
+                    recorded = Some(Recorded { kind, effect, print, input, intent, outcome: None });
+                }
+                Entry::Outcome { kind, effect, print, input, attempts, elapsed_ms, result, .. } => {
+                    let outcome = Some(Ended { seq: *seq, outcome: result, attempts, elapsed_ms });
+                    let input = input.unwrap_or_default();
+                    recorded
+                        .get_or_insert(Recorded { kind, effect, print, input, intent: None, outcome: None })
+                        .outcome = outcome;
+                }
+                _ => {}
+            }
+        }
+        Ok(recorded)
+    }
 }
 
 /// Whether an effect belongs to a rollback.
@@ -412,25 +497,45 @@ fn is_undoing(id: &str) -> bool {
 }
 
 impl Known {
-    fn remove(&mut self, id: &str) -> Option<Recorded> {
-        let recorded = self.effects.remove(id)?;
+    fn remove(&mut self, id: &str) -> Option<Unopened> {
+        let unopened = self.effects.remove(id)?;
         self.open -= usize::from(!is_undoing(id));
-        Some(recorded)
+        Some(unopened)
     }
 
-    fn insert(&mut self, id: String, recorded: Recorded) {
-        let counts = usize::from(!is_undoing(&id));
-        if self.effects.insert(id, recorded).is_none() {
-            self.open += counts;
-        }
+    /// What is known of the effect with that id.
+    fn effect(&mut self, id: String) -> &mut Unopened {
+        let open = &mut self.open;
+        self.effects.entry(id).or_insert_with_key(|id| {
+            *open += usize::from(!is_undoing(id));
+            Unopened::default()
+        })
     }
 
-    fn add(&mut self, Read { seq, at, id, entry }: Read) {
+    fn add(&mut self, Read { seq, at, id, content }: Read) {
         // Before it was taken up, nobody worked on it; and a clock may have been set back.
-        if let Some(last) = self.last.filter(|_| !matches!(entry, Entry::Resumed { .. })) {
+        let idle = matches!(&content, Content::Other(entry) if matches!(**entry, Entry::Resumed { .. }));
+        if let Some(last) = self.last.filter(|_| !idle) {
             self.worked += Duration::try_from(at.duration_since(last)).unwrap_or_default();
         }
         self.last = Some(at);
+        match content {
+            Content::Intent(written) => {
+                let effect = self.effect(id);
+                // An effect in doubt goes on with what it first intended.
+                if effect.intent.is_none() || effect.outcome.is_some() {
+                    *effect = Unopened { intent: Some(Body { seq, at, written }), outcome: None };
+                }
+            }
+            Content::Outcome(written) => {
+                self.looked.remove(&id);
+                self.effect(id).outcome = Some(Body { seq, at, written });
+            }
+            Content::Other(entry) => self.remember(seq, id, *entry),
+        }
+    }
+
+    fn remember(&mut self, seq: u64, id: String, entry: Entry) {
         let worked = self.worked;
         let (marks, open) = (&mut self.marks, &mut self.open);
         let mut mark = |id: String, mark: Mark| {
@@ -438,28 +543,6 @@ impl Known {
             marks.entry(id).or_default().push((mark, seq, worked));
         };
         match entry {
-            Entry::Intent { kind, effect, print, input, from, to, .. } => {
-                let moved = from.zip(to).map(|(from, to)| Moved { from, to });
-                let intent = Some(Intent { seq, at, moved });
-                match self.effects.get_mut(&id) {
-                    // An effect in doubt goes on with what it first intended.
-                    Some(recorded) if recorded.outcome.is_none() => {}
-                    _ => {
-                        self.insert(id, Recorded { kind, effect, print, input, intent, outcome: None });
-                    }
-                }
-            }
-            Entry::Outcome { kind, effect, print, input, attempts, elapsed_ms, result, .. } => {
-                let outcome = Some(Ended { seq, outcome: result, attempts, elapsed_ms });
-                self.looked.remove(&id);
-                match self.effects.get_mut(&id) {
-                    Some(recorded) => recorded.outcome = outcome,
-                    None => {
-                        let input = input.unwrap_or_default();
-                        self.insert(id, Recorded { kind, effect, print, input, intent: None, outcome });
-                    }
-                }
-            }
             Entry::StepStarted { .. } => mark(id, Mark::StepStarted),
             Entry::StepEnded { .. } => mark(id, Mark::StepEnded),
             Entry::Note { .. } => mark(id, Mark::Note),
@@ -481,6 +564,8 @@ impl Known {
             Entry::RunEnded { outcome: RunOutcome::Aborted, error, .. } => self.aborted = error,
             Entry::Resumed { .. } => self.aborted = None,
             Entry::RollbackEnded { left } => self.left_over = !left.is_empty(),
+            // Those of effects are kept as they are.
+            Entry::Intent { .. } | Entry::Outcome { .. } => {}
             Entry::Doubt { .. } | Entry::RunEnded { .. } | Entry::Paused { .. } => {}
         }
     }

@@ -7,12 +7,21 @@ use std::sync::{
 
 use jiff::Timestamp;
 
-use super::{Entry, replay::Read};
+use super::Entry;
+
+/// A record that never leaves the memory.
+#[derive(Debug, Clone)]
+pub(crate) struct Taped {
+    pub(super) seq: u64,
+    pub(super) at: Timestamp,
+    pub(super) id: String,
+    pub(super) entry: Entry,
+}
 
 /// What a rehearsed run has recorded.
 #[derive(Default)]
 pub(crate) struct Tape {
-    records: Mutex<Vec<Read>>,
+    records: Mutex<Vec<Taped>>,
     /// How many records there are when the process dies.
     ends_at: Option<usize>,
     cut: AtomicBool,
@@ -32,11 +41,11 @@ impl Tape {
     }
 
     /// Goes on after records that were made before.
-    pub(crate) fn after(records: Vec<Read>) -> Self {
+    pub(crate) fn after(records: Vec<Taped>) -> Self {
         Self { records: Mutex::new(records), ..Self::default() }
     }
 
-    fn records(&self) -> MutexGuard<'_, Vec<Read>> {
+    fn records(&self) -> MutexGuard<'_, Vec<Taped>> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -45,7 +54,7 @@ impl Tape {
             return;
         }
         let mut records = self.records();
-        records.push(Read { seq, at, id: id.to_owned(), entry: entry.clone() });
+        records.push(Taped { seq, at, id: id.to_owned(), entry: entry.clone() });
         if self.ends_at == Some(records.len()) {
             self.cut();
         }
@@ -62,7 +71,7 @@ impl Tape {
     }
 
     /// All records, which are given away.
-    pub(crate) fn take(&self) -> Vec<Read> {
+    pub(crate) fn take(&self) -> Vec<Taped> {
         std::mem::take(&mut self.records())
     }
 

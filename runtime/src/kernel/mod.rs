@@ -24,6 +24,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -376,6 +377,8 @@ impl Kernel {
         call: &Call,
         work: impl Future<Output = Result<Known, RunError>>,
     ) -> Result<Known, RunError> {
+        // Pinned at once: it holds all that an effect may come to, and would be copied wherever it is handed on.
+        let work = pin!(work);
         self.block_on(async {
             match AssertUnwindSafe(work).catch_unwind().await {
                 Ok(result) => result,

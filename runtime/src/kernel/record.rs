@@ -278,7 +278,7 @@ fn leaves_open(kind: Kind, outcome: &Outcome) -> bool {
 }
 
 fn tell(outcome: &Outcome, foreseen: Option<String>) -> EffectResult {
-    let mut result = EffectResult::from(outcome.clone());
+    let mut result = EffectResult::from(outcome);
     if let EffectResult::Changed { note, .. } = &mut result {
         *note = foreseen;
     }

@@ -11,8 +11,6 @@ mod sqlite;
 mod postgres;
 #[cfg(feature = "postgres")]
 mod server;
-#[cfg(feature = "postgres")]
-mod speed;
 
 use std::sync::Arc;
 
