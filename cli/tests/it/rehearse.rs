@@ -192,3 +192,25 @@ fn ctrl_c_ends_it_with_what_was_found_so_far() {
     assert!(ended.stdout.contains("ending with what was found so far"), "{ended}");
     assert!(ended.stdout.contains("not tried: the rehearsal was ended before"), "{ended}");
 }
+
+#[test]
+fn what_follows_from_a_change_and_has_to_be_looked_for_is_in_the_snapshot_too() {
+    let lab = Lab::with(
+        r#"
+step("migrate", || db::migrate("main"));
+step("look", || { if db::status("main").pending.len() > 0 { fail("not all is applied"); } });
+"#,
+    );
+    lab.cutover(&["snapshot", "run.rhai", "-o", "run.scenario.toml"]).succeeded();
+    let text = fs::read_to_string(lab.path("run.scenario.toml")).expect("a snapshot");
+    assert!(text.contains("\nstate = "), "{text}");
+    let told = lab.cutover(&["rehearse", "run.rhai", "--no-look"]).succeeded();
+    let looked = lab.cutover(&[
+        "rehearse",
+        "run.rhai",
+        "--scenario",
+        &lab.write("empty.toml", "").display().to_string(),
+    ]);
+    let body = |text: &str| text.lines().skip(2).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(body(&told.stdout), body(&looked.stdout));
+}

@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
 };
 
 use rhai::{
@@ -15,10 +16,11 @@ use tokio::runtime::Handle;
 
 use super::outside::States;
 use crate::{
+    clock::SystemClock,
     effect::On,
     error::{Code, codes},
     kernel::{AnyChange, AnyRead, AnyWait},
-    provider::{ProviderError, Retry},
+    provider::{ProviderError, Providers, Retry},
     script::convert,
 };
 
@@ -50,6 +52,9 @@ pub struct Answer {
     /// goes before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<String>,
+    /// With `input`: what is found once the target is in that state, as JSON text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
     /// An expression over `world`, the states by noun and name: it counts only while that holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<String>,
@@ -93,6 +98,10 @@ pub(crate) struct Scene {
     /// By effect and input.
     answers: Mutex<BTreeMap<(String, String), Result<Value, ProviderError>>>,
     polls: Mutex<BTreeMap<(String, String), Result<(), ProviderError>>>,
+    /// By effect, input and state: what follows from a state and cannot be told without looking.
+    after: Mutex<BTreeMap<(String, String, String), Option<Value>>>,
+    /// Reaches nothing.
+    nowhere: On,
     rules: Vec<Rule>,
     engine: Engine,
     looker: Option<Looker>,
@@ -144,7 +153,7 @@ impl Scene {
                 .transpose()
         };
         let mut rules = Vec::new();
-        let (mut answers, mut polls) = (BTreeMap::new(), BTreeMap::new());
+        let (mut answers, mut polls, mut after) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for (n, answer) in file.answers.iter().enumerate() {
             let ways = [
                 answer.value.is_some(),
@@ -159,6 +168,10 @@ impl Scene {
             let json = json.transpose().map_err(|e| format!("answers[{n}].json: {e}"))?;
             if let (Some(input), None, None) = (&answer.input, &answer.when, &answer.passes_while) {
                 let key = (answer.effect.clone(), input.clone());
+                if let Some(state) = &answer.state {
+                    after.insert((key.0, key.1, state.clone()), answer.value.clone().or(json));
+                    continue;
+                }
                 match &answer.fails {
                     Some(why) => {
                         let error = ProviderError::terminal(
@@ -182,9 +195,11 @@ impl Scene {
             });
         }
         let states = file.states.iter().map(|(key, state)| (key.clone(), Ok(state.clone()))).collect();
-        let (answers, polls) = (Mutex::new(answers), Mutex::new(polls));
+        let (answers, polls, after) = (Mutex::new(answers), Mutex::new(polls), Mutex::new(after));
+        let nowhere =
+            On::looking(Arc::new(Providers::new("")), Arc::new(SystemClock::default()), Arc::default());
         let given = file.states.clone();
-        Ok(Self { given, states: Mutex::new(states), answers, polls, rules, engine, looker })
+        Ok(Self { given, states: Mutex::new(states), answers, polls, after, nowhere, rules, engine, looker })
     }
 
     /// The state of a target before anything was done.
@@ -257,6 +272,24 @@ impl Scene {
         self.looked(&self.answers, read.effect(), read.input(), look)
     }
 
+    /// What a read answers once its target is in a state. `None`: nobody knows.
+    ///
+    /// Most follows from the state alone. What does not is looked for once, outside of simulated time.
+    pub(super) fn answer_after(&self, read: &dyn AnyRead, state: &Value) -> Option<Value> {
+        let mut alone = read.read_after(&self.nowhere, state);
+        if let Poll::Ready(Ok(Some(value))) = alone.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return Some(value);
+        }
+        drop(alone);
+        let key = (read.effect().to_owned(), read.input(), state.to_string());
+        if let Some(known) = lock(&self.after).get(&key) {
+            return known.clone();
+        }
+        let Looker { handle, on } = self.looker.as_ref()?;
+        let found = handle.block_on(read.read_after(on, state)).ok().flatten();
+        lock(&self.after).entry(key).or_insert(found).clone()
+    }
+
     /// What a polled wait finds at first. `None`: nobody knows.
     pub(super) fn polled(&self, wait: &dyn AnyWait) -> Result<(), ProviderError> {
         let look = |looker: &Looker| {
@@ -303,15 +336,22 @@ impl Scene {
             code: Some(error.code.clone()),
             ..told(key)
         };
-        let (reads, polls) = (lock(&self.answers), lock(&self.polls));
-        let reads = reads.iter().map(|(key, answer)| match answer {
+        let valued = |value: &Value, told: Answer| match has_null(value) {
             // TOML has no null.
-            Ok(value) if has_null(value) => Answer { json: Some(value.to_string()), ..told(key) },
-            Ok(value) => Answer { value: Some(value.clone()), ..told(key) },
+            true => Answer { json: Some(value.to_string()), ..told },
+            false => Answer { value: Some(value.clone()), ..told },
+        };
+        let (reads, polls, after) = (lock(&self.answers), lock(&self.polls), lock(&self.after));
+        let reads = reads.iter().map(|(key, answer)| match answer {
+            Ok(value) => valued(value, told(key)),
             Err(error) => fails(key, error),
         });
         let polls = polls.iter().filter_map(|(key, found)| Some(fails(key, found.as_ref().err()?)));
-        let mut answers: Vec<Answer> = reads.chain(polls).collect();
+        let after = after.iter().filter_map(|((effect, input, state), value)| {
+            let told = Answer { state: Some(state.clone()), ..told(&(effect.clone(), input.clone())) };
+            Some(valued(value.as_ref()?, told))
+        });
+        let mut answers: Vec<Answer> = reads.chain(polls).chain(after).collect();
         answers.dedup();
         SceneFile { states: self.states(), answers, params: BTreeMap::new() }
     }

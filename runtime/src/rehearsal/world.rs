@@ -427,7 +427,7 @@ impl World for RehearsedWorld {
             let key = scene::read_key(&target, read);
             let state = self.outside.held().states.get(&key).cloned();
             if let Some(state) = state
-                && let Ok(Some(value)) = read.read_after(on, &state).await
+                && let Some(value) = self.scene.answer_after(read, &state)
             {
                 return Ok((Known::Value(value), Grade::Observed));
             }
