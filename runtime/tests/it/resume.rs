@@ -14,6 +14,7 @@ use cutover_runtime::{
     event::RunOutcome,
     journal::{Run, RunStatus, Sealed, Store, StoreError, record::verify},
 };
+use jiff::Timestamp;
 
 use crate::{
     gate::{Gate, Gated},
@@ -169,6 +170,27 @@ fn a_run_killed_anywhere_comes_to_the_same_end_and_applies_nothing_twice() {
 #[test]
 fn a_rollback_killed_anywhere_undoes_everything_once() {
     killed_everywhere(&format!("{STORY} fail(\"enough\");"), RunOutcome::RolledBack, &|_| {});
+}
+
+#[test]
+fn an_outcome_that_a_newer_version_wrote_pauses_the_run_and_nothing_is_done() {
+    let lab = Lab::new();
+    let script = r#"lab::set("a", 1); lab::set("b", 2);"#;
+    let run = run_and_die(&lab, script, Kill::AfterApply(0)).unwrap();
+    lab.tokio.block_on(async {
+        let intent = lab.store.last(&run.id).await.unwrap().unwrap();
+        let at = Timestamp::from_millisecond(intent.at_ms).unwrap();
+        let body = r#"{"outcome":{"kind":"dream"}}"#.to_owned();
+        let outcome = Sealed::seal(intent.seq + 1, at, &intent.id, body, &intent.hash);
+        lab.store.append(&run.id, run.epoch, &[outcome], true).await.unwrap();
+    });
+    let before = end(&lab);
+    let report = again(&lab, &run);
+    assert_eq!(report.outcome, RunOutcome::Paused);
+    let error = report.error.unwrap();
+    assert_eq!(error.code.as_str(), "journal");
+    assert!(error.message.contains("cannot be read: unknown variant `dream`"), "{}", error.message);
+    assert_eq!(end(&lab), before);
 }
 
 #[test]

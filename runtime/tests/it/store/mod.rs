@@ -11,7 +11,7 @@ mod sqlite;
 mod postgres;
 #[cfg(feature = "postgres")]
 mod server;
-#[cfg(feature = "postgres")]
+
 use std::sync::Arc;
 
 use cutover_runtime::{
