@@ -17,10 +17,16 @@ const MOST: usize = 8;
 pub(crate) fn decide(world: &World, paused: &Done) -> Option<(String, &'static str)> {
     let (_, command) = paused.err.split_once("decide: cutover approve ")?;
     let id = command.split_whitespace().nth(1)?.to_owned();
-    let done = id.ends_with("exec.run") && world.files().contains_key("commands");
-    // Nothing is done again in a rollback.
-    let again = if command.contains("--choose again|") { "again" } else { "fail" };
-    let choice = if done { "done" } else { again };
+    let can_repeat = command.contains("--choose again|");
+    let there = world.files().contains_key("commands");
+    // What a rollback asks is whether it was taken back, or else whether there is anything to take back.
+    let taking_back = id.starts_with("rollback/") && can_repeat;
+    let done = id.ends_with("exec.run") && there != taking_back;
+    let choice = match (done, can_repeat) {
+        (true, _) => "done",
+        (false, true) => "again",
+        (false, false) => "fail",
+    };
     world.cutover.run(&["approve", "last", &id, "--choose", choice]).exits(0);
     Some((id, choice))
 }

@@ -51,7 +51,12 @@ impl Kernel {
             Ok(()) => self.attempt(call, &limits, Stop::WhenDone, look).await,
             Err(error) => Err(GaveUp { error, attempts: 1 }),
         };
-        let going = going.and_then(|()| self.may_begin());
+        let left_open = |e| Ending { target: Some(target.clone()), intended: true, ..e };
+        let going = match going.and_then(|()| self.may_begin()) {
+            // Another branch paused the run: whoever goes on with it finds out.
+            Err(why) if self.is_over(&why) => return self.failed(call, why, left_open).await,
+            going => going,
+        };
         let now = match (looked, &going) {
             (Ok(((now, _), _)), _) => now,
             // It may have happened, so it is undone.
@@ -60,17 +65,13 @@ impl Kernel {
                 return self.conclude(call, change, moved, Err(moved_or_not), Grade::Observed, None).await;
             }
             (Err(GaveUp { error, .. }), _) if self.is_over(&error) => {
-                return self
-                    .failed(call, error, |e| Ending { target: Some(target), intended: true, ..e })
-                    .await;
+                return self.failed(call, error, left_open).await;
             }
             (Err(GaveUp { error, .. }), _) => {
                 let message = format!("nobody knows whether {} was changed: {}", target, error.message);
                 let error = RunError::new(codes::IN_DOUBT, message)
                     .hint(format!("make {target} reachable, then: cutover resume {}", self.run));
-                return self
-                    .failed(call, error, |e| Ending { target: Some(target), intended: true, ..e })
-                    .await;
+                return self.failed(call, error, left_open).await;
             }
         };
         let (is, was, wanted) = (change.show(&now), change.show(from), change.show(to));
@@ -112,9 +113,7 @@ impl Kernel {
         let (found, text) = match self.decide(call, text, choices.into()).await {
             Ok(decided) => decided,
             Err(error) if self.is_over(&error) => {
-                return self
-                    .failed(call, error, |e| Ending { target: Some(target), intended: true, ..e })
-                    .await;
+                return self.failed(call, error, left_open).await;
             }
             // Whoever asked was stopped meanwhile: it may have happened, so it is undone.
             Err(error) => {

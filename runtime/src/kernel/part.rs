@@ -165,7 +165,8 @@ impl Kernel {
         }
         self.go_live()?;
         if let Some(error) = lock(&self.state.fatal).clone() {
-            return Err(inside(&error));
+            // What a run that only pauses has begun stays open, whichever branch paused it.
+            return Err(if self.is_over(&error) { error } else { inside(&error) });
         }
         if cursor::is_cancelled() || self.stop.is_aborted() {
             return Err(self.why_stopped());

@@ -569,3 +569,28 @@ fn a_change_that_was_undone_just_before_a_death_is_told_as_undone() {
     );
     assert_eq!(lab.log(), ["a 0 -> 1", "a 1 -> 0"]);
 }
+
+#[test]
+fn a_branch_that_pauses_the_run_leaves_open_what_others_had_begun() {
+    for _ in 0..2 {
+        let lab = Lab::new();
+        lab.fault("b", [Fault::Hangs, Fault::None]);
+        // The second branch has so much to answer first that the other has paused the run by then.
+        let script = r#"parallel([
+            || { sleep("200ms"); lab::set("a", 5); },
+            || { for i in 0..400 { lab::look("c"); } lab::set("b", 5); },
+        ]);"#;
+        let run = run_and_die(&lab, script, Kill::AfterApply(0)).unwrap();
+        lab.lamps.board().lamps.insert("a".into(), 3);
+        let report = again(&lab, &run);
+        assert_eq!(report.outcome, RunOutcome::Paused, "{report:?}");
+        let reply = cutover_runtime::effect::Reply {
+            choice: Some("again".into()),
+            ..cutover_runtime::effect::Reply::new(true, "ana")
+        };
+        assert!(lab.tokio.block_on(lab.store.answer(&run.id, "1:par[0]/2:lab.set", &reply)).unwrap());
+        let report = again(&lab, &found(&lab, &run.id));
+        assert_eq!(report.outcome, RunOutcome::Succeeded, "{:?}", report.error);
+        assert_eq!(["a", "b"].map(|lamp| lab.level(lamp)), [5, 5]);
+    }
+}
