@@ -142,6 +142,12 @@ impl Findings {
 /// Most faults in one scenario that are looked for: one that makes the run give up, one on the way back, one of the process.
 const DEEPEST: usize = 2;
 
+/// Scenarios that are played before they are judged: what is known of their courses is in memory meanwhile.
+const CHUNK: usize = 256;
+
+/// A course of which the number of records is wanted.
+const RECORDED: Wanted = Wanted { sinks: Vec::new(), records: true };
+
 /// Explores.
 pub(crate) struct Explorer<'s> {
     stage: &'s Stage,
@@ -151,6 +157,10 @@ pub(crate) struct Explorer<'s> {
     planned: HashSet<(String, Fault)>,
     rows: BTreeMap<String, usize>,
     findings: Findings,
+    /// The scenario with the longest way back so far, and how many effects that has.
+    way_back: Option<(usize, Scenario)>,
+    /// Two faults at once, still to be tried.
+    pairs: Vec<Scenario>,
     /// Interpreters that nobody uses at the moment.
     idle: Mutex<Vec<Engine>>,
 }
@@ -166,15 +176,15 @@ impl<'s> Explorer<'s> {
             planned: HashSet::new(),
             rows: BTreeMap::new(),
             findings,
+            way_back: None,
+            pairs: Vec::new(),
             idle: Mutex::default(),
         }
     }
 
     /// Tries everything there is to try.
     pub(crate) fn explore(mut self) -> Findings {
-        let mut engine = self.stage.engine();
-        let wanted = Wanted { records: true, ..Wanted::default() };
-        let happy = self.stage.play(&Scenario::default(), &wanted, &mut engine);
+        let happy = self.stage.play(&Scenario::default(), &RECORDED, &mut self.stage.engine());
         self.findings.records = happy.records.0;
         self.findings.planned_ms = millis(happy.elapsed);
         self.keep(Scenario::default(), &happy, &happy);
@@ -183,47 +193,60 @@ impl<'s> Explorer<'s> {
         if happy.sites.iter().any(|site| site.id.contains(":par[")) {
             next.push(Scenario { backwards: true, ..Scenario::default() });
         }
-        let mut undone: Option<(usize, Scenario)> = None;
-        let mut pairs = Vec::new();
         while !next.is_empty() {
-            let generation = std::mem::take(&mut next);
-            let courses = self.play_all(&generation);
-            for (scenario, course) in generation.iter().zip(courses) {
-                let Some(course) = course else { continue };
-                next.extend(self.follow(scenario, &course));
-                if self.explore.pairs && scenario.faults.len() == 1 {
-                    pairs.extend(pairs_of(scenario, &course));
-                }
-                let undoing = course.sites.iter().filter(|site| site.id.starts_with("rollback/")).count();
-                if scenario.faults.len() == 1
-                    && !scenario.dies()
-                    && undone.as_ref().is_none_or(|(most, _)| undoing > *most)
-                    && undoing > 0
-                {
-                    undone = Some((undoing, scenario.clone()));
-                }
-                self.keep(scenario.clone(), &course, &happy);
-            }
-            if next.is_empty()
-                && let Some((_, scenario)) = undone.take()
-            {
-                // The longest way back, with the process dying at each of its records.
-                let course = self.stage.play(&scenario, &wanted, &mut engine);
-                let (records, since) = course.records;
-                next.extend(
-                    (since.unwrap_or(records)..records)
-                        .map(|n| Scenario { crash: Some(n), ..scenario.clone() }),
-                );
-                undone = None;
+            next = self.round(&next, &happy);
+            if next.is_empty() {
+                next = self.deaths_on_the_way_back();
             }
             if next.is_empty() {
-                let done: HashSet<&Scenario> =
-                    self.findings.tried.iter().map(|tried| &tried.scenario).collect();
-                next = std::mem::take(&mut pairs);
-                next.retain(|pair| !done.contains(pair));
+                next = self.pairs_not_tried();
             }
         }
         self.findings
+    }
+
+    /// Tries scenarios. Answers those that follow from what was found.
+    fn round(&mut self, scenarios: &[Scenario], happy: &Course) -> Vec<Scenario> {
+        let mut next = Vec::new();
+        for some in scenarios.chunks(CHUNK) {
+            let courses = self.play_all(some);
+            for (scenario, course) in some.iter().zip(courses) {
+                let Some(course) = course else { continue };
+                next.extend(self.follow(scenario, &course));
+                if scenario.faults.len() == 1 {
+                    self.remember(scenario, &course);
+                }
+                self.keep(scenario.clone(), &course, happy);
+            }
+        }
+        next
+    }
+
+    /// Remembers what else may follow from a scenario of one fault: the longest way back, and second faults.
+    fn remember(&mut self, scenario: &Scenario, course: &Course) {
+        if self.explore.pairs {
+            self.pairs.extend(pairs_of(scenario, course));
+        }
+        let undone = course.sites.iter().filter(|site| site.id.starts_with("rollback/")).count();
+        let longest = self.way_back.as_ref().map_or(0, |(most, _)| *most);
+        if undone > longest && !scenario.dies() {
+            self.way_back = Some((undone, scenario.clone()));
+        }
+    }
+
+    /// The longest way back, with the process dying at each of its records.
+    fn deaths_on_the_way_back(&mut self) -> Vec<Scenario> {
+        let Some((_, scenario)) = self.way_back.take() else { return Vec::new() };
+        let (records, since) = self.stage.play(&scenario, &RECORDED, &mut self.stage.engine()).records;
+        let deaths = since.unwrap_or(records)..records;
+        deaths.map(|n| Scenario { crash: Some(n), ..scenario.clone() }).collect()
+    }
+
+    fn pairs_not_tried(&mut self) -> Vec<Scenario> {
+        let tried: HashSet<&Scenario> = self.findings.tried.iter().map(|tried| &tried.scenario).collect();
+        let mut pairs = std::mem::take(&mut self.pairs);
+        pairs.retain(|pair| !tried.contains(pair));
+        pairs
     }
 
     /// What can go wrong with the effects of a course that have not been seen before, in the same circumstances.
