@@ -141,6 +141,9 @@ pub fn reason(error: &reqwest::Error) -> String {
         if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
             return "the connection was closed before the answer was complete".to_owned();
         }
+        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled) {
+            return "the server closed the connection before anything was sent".to_owned();
+        }
         if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
             return "the answer is not HTTP".to_owned();
         }
