@@ -88,14 +88,12 @@ impl NoAnswer {
         }
     }
 
-    /// Whether the server closed the connection just as the request was to be sent on it: one that was kept from an earlier request,
-    /// or one that it did not want.
+    /// Whether the server closed a connection that was kept from an earlier request, just as this one was sent.
     fn is_stale_connection(&self) -> bool {
         let Self::Request(error) = self else { return false };
         let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
         while let Some(error) = next {
-            let closed = |e: &hyper::Error| e.is_incomplete_message() || e.is_canceled();
-            if error.downcast_ref::<hyper::Error>().is_some_and(closed) {
+            if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
                 return true;
             }
             next = error.source();
