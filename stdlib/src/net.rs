@@ -133,6 +133,7 @@ pub fn reason(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "no answer in time".to_owned();
     }
+    let is_tls = error.url().is_some_and(|url| url.scheme() == "https");
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = next {
         if let Some(error) = error.downcast_ref::<std::io::Error>() {
@@ -140,6 +141,14 @@ pub fn reason(error: &reqwest::Error) -> String {
         }
         if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
             return "the connection was closed before the answer was complete".to_owned();
+        }
+        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled) {
+            // No more is known of a handshake that the server took back.
+            return match is_tls {
+                true => "the server closed the connection right after the handshake: it may want a client certificate",
+                false => "the server closed the connection before anything was sent",
+            }
+            .to_owned();
         }
         if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
             return "the answer is not HTTP".to_owned();

@@ -378,7 +378,8 @@ async fn a_lowest_version_and_a_client_certificate_are_used() {
     let key = authority.file("client.key", &client.key.serialize_pem());
     passes(&mutual, json!({ "tls": { "ca": ca, "client_cert": cert, "client_key": key } })).await;
     let error = fails(&mutual, json!({ "tls": { "ca": ca } })).await;
-    assert!(error.message.contains("the server wants a client certificate"), "{}", error.message);
+    // How much of its refusal is heard depends on how soon it closes the connection.
+    assert!(error.message.contains("client certificate"), "{}", error.message);
 
     // The key may also be a secret.
     let secret = serde_json::to_value(SecretText::named("key")).expect("json");
