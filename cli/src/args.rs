@@ -198,10 +198,10 @@ pub(crate) enum Command {
     /// until it has. Any other run is taken up here.
     #[command(after_help = later::ROLLBACK_EXAMPLES)]
     Rollback(later::Rollback),
-    /// Say yes to what a run asks.
+    /// Say yes to what a run asks, or to a saved plan.
     #[command(after_help = later::APPROVE_EXAMPLES)]
     Approve(later::Answer),
-    /// Say no to what a run asks.
+    /// Say no to what a run asks, or to a saved plan.
     #[command(after_help = later::DENY_EXAMPLES)]
     Deny(later::Answer),
     /// Stop a run at its next safe point; it can be resumed.
@@ -241,12 +241,15 @@ Examples:
   cutover run blue-green.rhai
   cutover run blue-green.rhai --env staging --param service=shop --param hold=10s
   cutover run blue-green.rhai --env production --params release.toml --output json > run.jsonl
+  cutover run --plan web.plan
   cutover run blue-green.rhai --yes --fault green.error_rate=20%@weight>=25";
 
 const PLAN_EXAMPLES: &str = "\
 Examples:
   cutover plan blue-green.rhai --env production
-  cutover plan blue-green.rhai --param to=blue --detailed-exitcode";
+  cutover plan blue-green.rhai --param to=blue --detailed-exitcode
+  cutover plan blue-green.rhai --env production --save web.plan --expires 4h
+  cutover plan --show web.plan";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -322,6 +325,14 @@ pub(crate) struct Script {
     /// The runbook.
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
+    /// With what, where.
+    #[command(flatten)]
+    pub(crate) with: Inputs,
+}
+
+/// With what a script is run, and where.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Inputs {
     /// A parameter of the runbook. May be given again for others; goes before --params.
     #[arg(short, long = "param", value_name = "NAME=VALUE")]
     pub(crate) params: Vec<Param>,
@@ -340,9 +351,16 @@ pub(crate) struct Script {
 /// `cutover run`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Run {
-    /// What to run.
+    /// The runbook.
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath, required_unless_present = "plan")]
+    pub(crate) file: Option<PathBuf>,
+    /// With what, where.
     #[command(flatten)]
-    pub(crate) script: Script,
+    pub(crate) with: Inputs,
+    /// Run this saved plan: its scripts with its parameters in its environment, and nothing that is not in it without asking.
+    #[arg(long, value_name = "PLAN", value_hint = ValueHint::FilePath,
+          conflicts_with_all = ["file", "params", "params_file"])]
+    pub(crate) plan: Option<PathBuf>,
     /// Answer yes to every question. Steps by hand then count as done.
     #[arg(short, long, conflicts_with = "wait")]
     pub(crate) yes: bool,
@@ -354,12 +372,28 @@ pub(crate) struct Run {
 /// `cutover plan`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Plan {
-    /// What to plan.
+    /// The runbook.
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath, required_unless_present = "show")]
+    pub(crate) file: Option<PathBuf>,
+    /// With what, where.
     #[command(flatten)]
-    pub(crate) script: Script,
+    pub(crate) with: Inputs,
     /// Exit with 0 if there is nothing to do, 2 if there are changes, 1 on any error.
     #[arg(long)]
     pub(crate) detailed_exitcode: bool,
+    /// Save the plan in this file, to be run with `cutover run --plan`.
+    #[arg(long, value_name = "PLAN", value_hint = ValueHint::FilePath)]
+    pub(crate) save: Option<PathBuf>,
+    /// How long a saved plan can be run.
+    #[arg(long, value_name = "DURATION", default_value = "24h", requires = "save")]
+    pub(crate) expires: Age,
+    /// Replace the file if it is there.
+    #[arg(long, requires = "save")]
+    pub(crate) force: bool,
+    /// Show a saved plan again, and whether it was approved or used. Nothing is planned.
+    #[arg(long, value_name = "PLAN", value_hint = ValueHint::FilePath,
+          conflicts_with_all = ["file", "params", "params_file", "save", "detailed_exitcode"])]
+    pub(crate) show: Option<PathBuf>,
 }
 
 /// `cutover check`.
@@ -444,7 +478,7 @@ pub(crate) struct Prune {
     pub(crate) dry_run: bool,
 }
 
-/// A time that has passed, at least a second.
+/// A time of at least a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Age(pub(crate) Span);
 
@@ -454,7 +488,7 @@ impl FromStr for Age {
     fn from_str(text: &str) -> Result<Self, String> {
         let span: Span = text.parse().map_err(|e| format!("{e}"))?;
         if span.0.as_secs() == 0 {
-            return Err("want a second or more: runs of right now are never removed".to_owned());
+            return Err("want a second or more".to_owned());
         }
         Ok(Self(span))
     }

@@ -21,7 +21,19 @@ pub(crate) fn exists(file: &Path) -> RunError {
 /// # Errors
 /// It exists, or cannot be written.
 pub(crate) fn create(file: &Path, text: &str) -> Result<(), RunError> {
-    match written(file, text)?.persist_noclobber(file) {
+    create_with(file, text, 0o644)
+}
+
+/// The same, for nobody but this user to read.
+///
+/// # Errors
+/// As [`create`].
+pub(crate) fn create_private(file: &Path, text: &str) -> Result<(), RunError> {
+    create_with(file, text, 0o600)
+}
+
+fn create_with(file: &Path, text: &str, mode: u32) -> Result<(), RunError> {
+    match written(file, text, mode)?.persist_noclobber(file) {
         Ok(_) => Ok(()),
         Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => Err(exists(file)),
         Err(e) => Err(refused(file, &e.error)),
@@ -33,19 +45,27 @@ pub(crate) fn create(file: &Path, text: &str) -> Result<(), RunError> {
 /// # Errors
 /// It cannot be written.
 pub(crate) fn replace(file: &Path, text: &str) -> Result<(), RunError> {
-    written(file, text)?.persist(file).map(drop).map_err(|e| refused(file, &e.error))
+    written(file, text, 0o644)?.persist(file).map(drop).map_err(|e| refused(file, &e.error))
+}
+
+/// The same, for nobody but this user to read.
+///
+/// # Errors
+/// As [`replace`].
+pub(crate) fn replace_private(file: &Path, text: &str) -> Result<(), RunError> {
+    written(file, text, 0o600)?.persist(file).map(drop).map_err(|e| refused(file, &e.error))
 }
 
 fn refused(file: &Path, error: &io::Error) -> RunError {
     RunError::new(codes::ARGUMENT, format!("{} could not be written: {error}", file.display()))
 }
 
-fn written(file: &Path, text: &str) -> Result<NamedTempFile, RunError> {
+fn written(file: &Path, text: &str, mode: u32) -> Result<NamedTempFile, RunError> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let refused = |error: io::Error| refused(file, &error);
     let mut new = tempfile::Builder::new()
         .prefix(".cutover-new-")
-        .permissions(Permissions::from_mode(0o644))
+        .permissions(Permissions::from_mode(mode))
         .tempfile_in(folder)
         .map_err(refused)?;
     new.write_all(text.as_bytes()).and_then(|()| new.as_file().sync_all()).map_err(refused)?;

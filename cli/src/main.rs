@@ -5,6 +5,7 @@ mod command;
 mod files;
 mod interrupt;
 mod keyboard;
+mod needs;
 mod people;
 #[cfg(test)]
 mod reference;

@@ -54,7 +54,9 @@ impl People for Terminal {
             QuestionKind::Checklist => tick(&question.items).await,
             QuestionKind::Doubt => choose(&question.choices).await,
             QuestionKind::Manual => yes_or_no("done? [y/N]").await,
-            QuestionKind::Confirm | QuestionKind::Approve => yes_or_no("[y/N]").await,
+            QuestionKind::Confirm | QuestionKind::Approve | QuestionKind::OutsidePlan => {
+                yes_or_no("[y/N]").await
+            }
         }
         .ok_or_else(nobody)?;
         reply.by.clone_from(&self.who);

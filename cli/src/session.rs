@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::Read as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -9,9 +10,10 @@ use std::{
 #[cfg(feature = "postgres")]
 use cutover_runtime::journal::PostgresStore;
 use cutover_runtime::{
-    Builder, Bundle, Given, Runtime,
+    Approvals, Builder, Bundle, Given, Runtime, SavedPlan,
     error::{RunError, codes},
     journal::{Run, SqliteStore, Store, StoreError},
+    plan::MAX_PLAN,
     provider::Providers,
     script::ScriptLimits,
 };
@@ -24,7 +26,7 @@ use cutover_stdlib::{
 use zeroize::Zeroizing;
 
 use crate::{
-    args::{Global, Script},
+    args::{Global, Inputs},
     command::Refused,
     render::Sources,
 };
@@ -99,6 +101,7 @@ impl Session {
             .providers(self.providers.take().unwrap_or_default())
             .params(params)
             .roles(self.config.roles().clone())
+            .approvals(self.approvals())
             .invariants(cutover_stdlib::invariants())
             .limits(ScriptLimits {
                 max_operations: limits.max_operations.unwrap_or(defaults.max_operations),
@@ -109,19 +112,27 @@ impl Session {
             })
     }
 
-    /// Whether a run may be started here at all.
-    pub(crate) fn allow_run(&self) -> Result<(), Refused> {
+    /// Who has to agree to a plan here before it is run.
+    pub(crate) fn approvals(&self) -> Approvals {
+        let Ok(environment) = self.config.environment(&self.environment) else { return Approvals::default() };
+        Approvals { by: environment.approvers.clone(), at_least: environment.approvals }
+    }
+
+    /// Whether a run without a plan may be started here.
+    pub(crate) fn allow_run(&self, file: &Path) -> Result<(), Refused> {
         let protected = self.config.environment(&self.environment).is_ok_and(|env| env.protected);
         if !protected {
             return Ok(());
         }
-        let name = &self.environment;
-        let mut error =
-            RunError::new(codes::DENIED_BY_POLICY, format!("the environment \"{name}\" is protected"))
-                .hint(
-                    "plan it with `cutover plan`; runs from a saved plan with an approval are not built yet",
-                )
-                .hint(format!("to run nevertheless, a person sets `protected = false` in [env.{name}]"));
+        let (name, file) = (&self.environment, file.display());
+        let message = format!("the environment \"{name}\" is protected: it runs only saved plans");
+        let mut error = RunError::new(codes::DENIED_BY_POLICY, message)
+            .hint(format!("plan it: cutover plan {file} --env {name} --save PLAN"));
+        let Approvals { by, at_least } = self.approvals();
+        if at_least > 0 {
+            error = error.hint(format!("let {} approve it: cutover approve --plan PLAN", by.join(" or ")));
+        }
+        error = error.hint("then run it: cutover run --plan PLAN");
         error.frames.extend(self.config.place(&["env", name, "protected"]));
         let sources = self
             .config
@@ -294,9 +305,9 @@ fn bind_sandbox(providers: &mut Providers, faults: &[String]) -> Result<(), Refu
 }
 
 /// The parameters of the command line: a file, and single ones over it.
-pub(crate) fn read_params(script: &Script) -> Result<BTreeMap<String, Given>, Refused> {
+pub(crate) fn read_params(given: &Inputs) -> Result<BTreeMap<String, Given>, Refused> {
     let mut params = BTreeMap::new();
-    if let Some(path) = &script.params_file {
+    if let Some(path) = &given.params_file {
         let shown = path.display().to_string();
         let refuse =
             |message: String| Refused::input(vec![RunError::new(codes::PARAMETER, message)], Sources::new());
@@ -315,10 +326,34 @@ pub(crate) fn read_params(script: &Script) -> Result<BTreeMap<String, Given>, Re
             params.insert(name, Given::Value(value));
         }
     }
-    for param in &script.params {
+    for param in &given.params {
         params.insert(param.name.clone(), Given::Text(param.text.clone()));
     }
     Ok(params)
+}
+
+/// The saved plan in a file.
+pub(crate) fn read_plan(file: &Path) -> Result<SavedPlan, Refused> {
+    let shown = file.display();
+    let refuse = |error| Refused::input(vec![error], Sources::new());
+    let read = || -> std::io::Result<String> {
+        let opened = std::fs::File::open(file)?;
+        if opened.metadata()?.is_dir() {
+            return Err(std::io::Error::other("it is a folder"));
+        }
+        let mut text = String::new();
+        opened.take(MAX_PLAN + 1).read_to_string(&mut text)?;
+        match text.len() as u64 {
+            size if size > MAX_PLAN => Err(std::io::Error::other("it is too large for a plan")),
+            _ => Ok(text),
+        }
+    };
+    let text =
+        read().map_err(|e| refuse(RunError::new(codes::SAVED_PLAN, format!("cannot read {shown}: {e}"))))?;
+    SavedPlan::parse(&text).map_err(|error| {
+        let message = format!("{shown}: {}", error.message);
+        refuse(RunError { message, ..error })
+    })
 }
 
 /// The one run that an id, its beginning, its end or `last` means.

@@ -273,6 +273,12 @@ pub trait Action: Serialize + Send + Sync + 'static {
     /// What it does, for people: `console: cutover to green done`. Never a secret.
     fn describe(&self) -> String;
 
+    /// What of it may not differ between a saved plan and a run from it. `None`: nothing that the script asks for. A message, whose
+    /// words may hold what was measured meanwhile, answers only with where it goes.
+    fn binds(&self) -> Option<String> {
+        None
+    }
+
     /// Targets that it looks at or may alter. In a plan, checks that depend on them cannot be known afterwards.
     fn touches(&self) -> Vec<Target> {
         Vec::new()

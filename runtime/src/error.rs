@@ -109,6 +109,10 @@ codes! {
     SECRET = "secret";
     /// A plan needs a value that only a real run can produce.
     UNKNOWN_IN_PLAN = "unknown-in-plan";
+    /// A saved plan that cannot be used: altered, expired, used up, or no longer true.
+    SAVED_PLAN = "saved-plan";
+    /// Something that is not in the plan of the run, about which a person has to decide.
+    OUTSIDE_PLAN = "outside-plan";
     /// An undo that could not be carried out.
     UNDO_FAILED = "undo-failed";
     /// A defect of Cutover itself.
@@ -192,8 +196,15 @@ impl RunError {
 
     /// Whether the run stops here without an end, and can go on later.
     pub fn is_pause(&self) -> bool {
-        [codes::PAUSED, codes::DIVERGED, codes::JOURNAL, codes::IN_DOUBT, codes::NOT_RESUMABLE]
-            .contains(&self.code.as_str())
+        [
+            codes::PAUSED,
+            codes::DIVERGED,
+            codes::JOURNAL,
+            codes::IN_DOUBT,
+            codes::OUTSIDE_PLAN,
+            codes::NOT_RESUMABLE,
+        ]
+        .contains(&self.code.as_str())
     }
 
     /// Whether a script may catch it. What stops a run from outside cannot be caught.
@@ -205,6 +216,7 @@ impl RunError {
             codes::LOST,
             codes::STOPPED,
             codes::IN_DOUBT,
+            codes::OUTSIDE_PLAN,
             codes::DIVERGED,
             codes::JOURNAL,
             codes::NOT_RESUMABLE,

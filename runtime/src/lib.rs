@@ -12,6 +12,7 @@ pub mod event;
 pub mod journal;
 pub mod kernel;
 mod pace;
+pub mod plan;
 pub mod provider;
 pub mod quantity;
 mod question;
@@ -23,6 +24,9 @@ mod stop;
 pub mod target;
 pub mod world;
 
-pub use runtime::{Beginning, Builder, LoadErrors, Rehearsal, Report, Runtime, SANDBOX, Takeover};
+pub use plan::SavedPlan;
+pub use runtime::{
+    Approvals, Beginning, Builder, LoadErrors, Planned, Rehearsal, Report, Runtime, SANDBOX, Takeover,
+};
 pub use script::{Bundle, Given, Header};
 pub use stop::Stop;

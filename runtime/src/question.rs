@@ -113,6 +113,8 @@ pub enum QuestionKind {
     Checklist,
     /// Nobody knows whether an effect happened: decide.
     Doubt,
+    /// Whether something is done that the plan of the run does not have.
+    OutsidePlan,
 }
 
 /// A person's answer.

@@ -47,11 +47,14 @@ pub(crate) struct Rollback {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Answer {
     /// Id of the run, its beginning, its end, or `last`.
-    #[arg(value_name = "RUN")]
-    pub(crate) run: String,
+    #[arg(value_name = "RUN", required_unless_present = "plan")]
+    pub(crate) run: Option<String>,
     /// Id of the question, or the step it is in; needed where the run waits for more than one answer.
     #[arg(value_name = "STEP")]
     pub(crate) step: Option<String>,
+    /// Answer for this saved plan, before it is run.
+    #[arg(long, value_name = "PLAN", value_hint = ValueHint::FilePath, conflicts_with_all = ["run", "step", "choose"])]
+    pub(crate) plan: Option<PathBuf>,
     /// In whose name [default: the user].
     #[arg(long = "as", value_name = "NAME")]
     pub(crate) name: Option<String>,
@@ -105,11 +108,13 @@ Examples:
   cutover approve last
   cutover approve blue-green-k3fq7a retire --as ana --comment \"looked at the dashboards\"
   cutover approve last --file screenshot.png --link https://wiki.example.com/changes/42
-  cutover approve last --choose again";
+  cutover approve last --choose again
+  cutover approve --plan web.plan --as ana --comment \"looked at the dashboards\"";
 
 pub(super) const DENY_EXAMPLES: &str = "\
 Examples:
-  cutover deny last --comment \"errors in the logs\"";
+  cutover deny last --comment \"errors in the logs\"
+  cutover deny --plan web.plan --comment \"errors in the logs\"";
 
 pub(super) const PAUSE_EXAMPLES: &str = "\
 Examples:

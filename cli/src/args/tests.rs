@@ -59,7 +59,7 @@ fn a_variable_that_is_set_to_nothing_is_not_looked_at() {
     })
     .expect("a run");
     let Command::Run(run) = cli.command else { panic!("not a run") };
-    assert_eq!((cli.global.state_dir, cli.global.config, run.script.env), (None, None, None));
+    assert_eq!((cli.global.state_dir, cli.global.config, run.with.env), (None, None, None));
     assert_eq!(cli.global.store, None);
     for name in ["CUTOVER_CONFIG", "CUTOVER_STORE", "CUTOVER_STATE_DIR", "CUTOVER_OUTPUT", "CUTOVER_ENV"] {
         assert!(asked.borrow().iter().any(|known| known == name), "{name}");
@@ -70,7 +70,7 @@ fn a_variable_that_is_set_to_nothing_is_not_looked_at() {
 fn parameters_keep_their_text() {
     let cli = read("cutover run x.rhai --param hold=10s -p note=a=b --param empty=").expect("run");
     let Command::Run(run) = cli.command else { panic!("not a run") };
-    let pairs: Vec<(&str, &str)> = run.script.params.iter().map(|p| (&*p.name, &*p.text)).collect();
+    let pairs: Vec<(&str, &str)> = run.with.params.iter().map(|p| (&*p.name, &*p.text)).collect();
     assert_eq!(pairs, [("hold", "10s"), ("note", "a=b"), ("empty", "")]);
 }
 
@@ -86,7 +86,7 @@ fn a_wrong_parameter_says_what_is_wanted() {
 fn faults_and_files_may_be_given_more_than_once() {
     let cli = read("cutover plan x.rhai --fault a --fault b=1 --detailed-exitcode").expect("plan");
     let Command::Plan(plan) = cli.command else { panic!("not a plan") };
-    assert_eq!(plan.script.faults, ["a", "b=1"]);
+    assert_eq!(plan.with.faults, ["a", "b=1"]);
     assert!(plan.detailed_exitcode);
     let Command::Check(check) = read("cutover check a.rhai b.rhai").expect("check").command else { panic!() };
     assert_eq!(check.files.len(), 2);
@@ -227,8 +227,8 @@ fn help_of_cutover() {
       check        Check runbooks without an environment: syntax, names, header
       resume       Go on with a run that died or was paused
       rollback     Undo what a run has done
-      approve      Say yes to what a run asks
-      deny         Say no to what a run asks
+      approve      Say yes to what a run asks, or to a saved plan
+      deny         Say no to what a run asks, or to a saved plan
       pause        Stop a run at its next safe point; it can be resumed
       abort        End a run at its next safe point; what it has done stays
       abandon      Give up a run that nobody works on, and free its targets
@@ -300,10 +300,10 @@ fn help_of_run() {
     assert_snapshot!(help("run"), @r#"
     Run a runbook
 
-    Usage: cutover run [OPTIONS] <FILE>
+    Usage: cutover run [OPTIONS] [FILE]
 
     Arguments:
-      <FILE>
+      [FILE]
               The runbook
 
     Options:
@@ -322,6 +322,10 @@ fn help_of_run() {
           --fault <SPEC>
               Switch on a fault of the environment "sandbox", such as green.error_rate=20% or
               green.dead@weight>=50. May be given again for others
+
+          --plan <PLAN>
+              Run this saved plan: its scripts with its parameters in its environment, and nothing that
+              is not in it without asking
 
       -y, --yes
               Answer yes to every question. Steps by hand then count as done
@@ -368,6 +372,7 @@ fn help_of_run() {
       cutover run blue-green.rhai
       cutover run blue-green.rhai --env staging --param service=shop --param hold=10s
       cutover run blue-green.rhai --env production --params release.toml --output json > run.jsonl
+      cutover run --plan web.plan
       cutover run blue-green.rhai --yes --fault green.error_rate=20%@weight>=25
     "#);
 }
@@ -377,10 +382,10 @@ fn help_of_plan() {
     assert_snapshot!(help("plan"), @r#"
     Show what a runbook would do, without doing it
 
-    Usage: cutover plan [OPTIONS] <FILE>
+    Usage: cutover plan [OPTIONS] [FILE]
 
     Arguments:
-      <FILE>
+      [FILE]
               The runbook
 
     Options:
@@ -402,6 +407,20 @@ fn help_of_plan() {
 
           --detailed-exitcode
               Exit with 0 if there is nothing to do, 2 if there are changes, 1 on any error
+
+          --save <PLAN>
+              Save the plan in this file, to be run with `cutover run --plan`
+
+          --expires <DURATION>
+              How long a saved plan can be run
+              
+              [default: 24h]
+
+          --force
+              Replace the file if it is there
+
+          --show <PLAN>
+              Show a saved plan again, and whether it was approved or used. Nothing is planned
 
       -h, --help
               Print help (see a summary with '-h')
@@ -441,6 +460,8 @@ fn help_of_plan() {
     Examples:
       cutover plan blue-green.rhai --env production
       cutover plan blue-green.rhai --param to=blue --detailed-exitcode
+      cutover plan blue-green.rhai --env production --save web.plan --expires 4h
+      cutover plan --show web.plan
     "#);
 }
 

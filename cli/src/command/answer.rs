@@ -15,26 +15,17 @@ use crate::{
     command::{Refused, print},
     render::Sources,
     report::format::clean,
-    session::{Place, find_run, who},
+    session::{Place, Session, failed, find_run, read_plan, who},
 };
 
 pub(super) async fn execute(args: &Answer, yes: bool, global: &Global) -> Result<Exit, Refused> {
-    let (store, run) = find_run(&Place::find(global)?, &args.run).await?;
-    let failed = |e: cutover_runtime::journal::StoreError| Refused::failed(e.into());
+    if let Some(file) = &args.plan {
+        return of_plan(args, file, yes, global).await;
+    }
+    let (store, run) = find_run(&Place::find(global)?, args.run.as_deref().unwrap_or_default()).await?;
     let open = store.asked(Some(&run.id)).await.map_err(failed)?;
     let asked = which(&run, open, args.step.as_deref())?;
-    let by = args.name.clone().unwrap_or_else(who);
-    let mut evidence: Vec<Evidence> = args.links.iter().cloned().map(Evidence::Link).collect();
-    for path in &args.files {
-        evidence.push(file(path)?);
-    }
-    let reply = Reply {
-        comment: args.comment.clone(),
-        choice: args.choose.clone(),
-        evidence,
-        at: Some(Timestamp::now()),
-        ..Reply::new(yes, by)
-    };
+    let reply = reply(args, yes)?;
     let before = store.answers(&run.id, &asked.id).await.map_err(failed)?;
     // A no needs no choice.
     let admitted = if yes || asked.question.choices.is_empty() {
@@ -66,6 +57,48 @@ pub(super) async fn execute(args: &Answer, yes: bool, global: &Global) -> Result
             if !run.is_alive() {
                 print(&format!("nobody works on the run: go on with cutover resume {}\n", run.id));
             }
+        }
+    }
+    Ok(Exit::Success)
+}
+
+fn reply(args: &Answer, yes: bool) -> Result<Reply, Refused> {
+    let by = args.name.clone().unwrap_or_else(who);
+    let mut evidence: Vec<Evidence> = args.links.iter().cloned().map(Evidence::Link).collect();
+    for path in &args.files {
+        evidence.push(file(path)?);
+    }
+    Ok(Reply {
+        comment: args.comment.clone(),
+        choice: args.choose.clone(),
+        evidence,
+        at: Some(Timestamp::now()),
+        ..Reply::new(yes, by)
+    })
+}
+
+/// What is said to a saved plan is kept under its hash: it holds for nothing else.
+async fn of_plan(args: &Answer, file: &Path, yes: bool, global: &Global) -> Result<Exit, Refused> {
+    let plan = read_plan(file)?;
+    let session = Session::open(global, Some(&plan.environment), &[])?;
+    plan.usable(session.environment(), Timestamp::now()).map_err(Refused::failed)?;
+    let store = session.place()?.open().await?;
+    if let Some(run) = store.plan_used(&plan.id).await.map_err(failed)? {
+        let error = RunError::new(codes::SAVED_PLAN, format!("the plan was used already, by run {run}"));
+        return Err(Refused::failed(error));
+    }
+    let reply = reply(args, yes)?;
+    let before = store.approvals(&plan.id).await.map_err(failed)?;
+    // Who will run it is not known yet; whether that is the same person is found out then.
+    let question = session.runtime().build().question("");
+    question.admits(&reply, &before).map_err(|why| Refused::failed(RunError::new(codes::DENIED, why)))?;
+    store.approve(&plan.id, plan.expires_at, &reply).await.map_err(failed)?;
+    match global.output {
+        Output::Json => print(&format!("{}\n", serde_json::json!({ "plan": plan.id, "reply": reply }))),
+        Output::Human => {
+            let word = if yes { "yes" } else { "no" };
+            let (runbook, id) = (&plan.runbook, &plan.id[..12]);
+            print(&format!("{word} to the plan {id} of {runbook}, by {}\n", clean(&reply.by)));
         }
     }
     Ok(Exit::Success)

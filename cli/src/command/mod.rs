@@ -44,6 +44,11 @@ impl Refused {
         let exit = if error.is(codes::INTERNAL) { Exit::Internal } else { Exit::Failed };
         Self { errors: vec![error], sources: Sources::new(), exit }
     }
+
+    /// The same, with the scripts that the error points to.
+    pub(crate) fn failed_in(error: RunError, sources: Sources) -> Self {
+        Self { sources, ..Self::failed(error) }
+    }
 }
 
 pub(crate) async fn execute(cli: Cli) -> Exit {

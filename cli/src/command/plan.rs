@@ -1,22 +1,37 @@
 //! `cutover plan`: what a run would do.
 
-use std::{io::stdout, sync::Arc};
+use std::{
+    io::stdout,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use cutover_runtime::{
-    Stop,
+    Runtime, SavedPlan, Stop,
+    error::codes,
     event::{RunOutcome, Sink},
 };
 
 use crate::{
     args::{Exit, Global, Output, Plan},
-    command::{Refused, complain},
-    interrupt,
-    report::{Out, json::JsonLines, plan::PlanReport, theme::Theme},
-    session::{Session, read_params},
+    command::{Refused, complain, print},
+    files, interrupt,
+    needs::Need,
+    render::Sources,
+    report::{
+        Out,
+        json::JsonLines,
+        plan::{PlanReport, foot, saved},
+        theme::Theme,
+    },
+    session::{Place, Session, failed, read_params, read_plan, who},
 };
 
 pub(super) async fn execute(args: &Plan, global: &Global) -> Result<Exit, Refused> {
-    let exit = plan(args, global).await;
+    let exit = match &args.show {
+        Some(file) => show(file, global).await,
+        None => plan(args, global).await,
+    };
     // With --detailed-exitcode, 2 means changes, so that everything that went wrong is 1.
     match exit {
         Err(refused) if args.detailed_exitcode => {
@@ -31,18 +46,78 @@ async fn plan(args: &Plan, global: &Global) -> Result<Exit, Refused> {
         Output::Human => Arc::new(PlanReport::new(Out::stdout(), Theme::of(&stdout()))),
         Output::Json => Arc::new(JsonLines::new(Out::stdout())),
     };
-    let session = Session::open(global, args.script.env.as_deref(), &args.script.faults)?;
-    let bundle = Session::bundle(&args.script.file)?;
-    let params = read_params(&args.script)?;
-    let runtime = session.runtime().sink(sink).build();
+    let refused = |error| Refused::input(vec![error], Sources::new());
+    if let Some(save) = args.save.as_deref().filter(|save| !args.force && save.symlink_metadata().is_ok()) {
+        return Err(refused(files::exists(save)));
+    }
+    let session = Session::open(global, args.with.env.as_deref(), &args.with.faults)?;
+    let bundle = Session::bundle(args.file.as_deref().unwrap_or(Path::new("")))?;
+    let params = read_params(&args.with)?;
+    let runtime = session.runtime().sink(sink).started_by(who()).build();
     let stop = Stop::default();
     interrupt::watch(&stop);
-    let report =
-        runtime.plan_until(&bundle, &params, &stop).await.map_err(|e| session.refuse(e.0, &bundle))?;
+    let planned = runtime.foresee(&bundle, &params, &stop).await.map_err(|e| session.refuse(e.0, &bundle))?;
+    let report = &planned.report;
     if let Some(error) = &report.error {
-        let exit = complain(std::slice::from_ref(error), &bundle.files, global, Exit::from(report.outcome));
+        let mut error = error.clone();
+        if args.save.is_some() {
+            error.hints.push("nothing was saved: only a complete plan can be".to_owned());
+        }
+        let exit = complain(&[error], &bundle.files, global, Exit::from(report.outcome));
         return Ok(if args.detailed_exitcode { Exit::Failed } else { exit });
     }
     debug_assert_eq!(report.outcome, RunOutcome::Succeeded);
+    let needs = Need::look(&planned.foreseen, runtime.providers()).await;
+    let mut kept: Option<(PathBuf, SavedPlan)> = None;
+    if let Some(file) = &args.save {
+        let plan = runtime.save(&planned, &bundle, args.expires.0.0).map_err(Refused::failed)?;
+        let write = if args.force { files::replace_private } else { files::create_private };
+        write(file, &plan.to_json()).map_err(refused)?;
+        kept = Some((file.clone(), plan));
+    }
+    let foot = foot::Foot {
+        foreseen: &planned.foreseen,
+        needs: &needs,
+        approvals: &session.approvals(),
+        saved: kept.as_ref().map(|(file, plan)| (&**file, plan)),
+    };
+    match global.output {
+        Output::Human => print(&foot.show(Theme::of(&stdout()))),
+        Output::Json => print(&foot.json()),
+    }
     Ok(if args.detailed_exitcode && report.changes > 0 { Exit::Changes } else { Exit::Success })
+}
+
+/// A saved plan again.
+async fn show(file: &Path, global: &Global) -> Result<Exit, Refused> {
+    let plan = read_plan(file)?;
+    if global.output == Output::Json {
+        print(&format!("{}\n", serde_json::to_string(&plan).unwrap_or_default()));
+        return Ok(Exit::Success);
+    }
+    let (mut used, mut said) = (None, Vec::new());
+    if let Some(store) = Place::find(global)?.look().await? {
+        used = store.plan_used(&plan.id).await.map_err(failed)?;
+        said = store.approvals(&plan.id).await.map_err(failed)?;
+    }
+    let theme = Theme::of(&stdout());
+    print(&saved::show(&plan, used.as_deref(), &said, jiff::Timestamp::now(), theme));
+    Ok(Exit::Success)
+}
+
+/// A run of a saved plan.
+pub(super) async fn run(
+    runtime: &Runtime,
+    plan: &SavedPlan,
+    stop: &Stop,
+) -> Result<cutover_runtime::Report, Refused> {
+    runtime.run_plan(plan, stop).await.map_err(|errors| {
+        let refused = [codes::SAVED_PLAN, codes::DENIED_BY_POLICY, codes::DENIED, codes::JOURNAL];
+        match errors.0.as_slice() {
+            [error] if refused.iter().any(|code| error.is(code)) || !error.frames.is_empty() => {
+                Refused::failed_in(error.clone(), plan.bundle.files.clone())
+            }
+            _ => Refused::input(errors.0, plan.bundle.files.clone()),
+        }
+    })
 }

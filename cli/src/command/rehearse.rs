@@ -27,9 +27,9 @@ use crate::{
 };
 
 pub(super) async fn execute(args: &Rehearse, global: &Global) -> Result<Exit, Refused> {
-    let session = Session::open(global, args.script.env.as_deref(), &args.script.faults)?;
+    let session = Session::open(global, args.script.with.env.as_deref(), &args.script.with.faults)?;
     let bundle = Session::bundle(&args.script.file)?;
-    let params = read_params(&args.script)?;
+    let params = read_params(&args.script.with)?;
     let file = scenario::Scenario::find(args)?;
     let only = args.only.as_deref().map(named).transpose()?;
     let runtime = session.runtime().build();
@@ -178,16 +178,16 @@ pub(super) fn refuse(errors: LoadErrors, bundle: &Bundle, file: &scenario::Scena
 fn command(args: &Rehearse) -> String {
     let mut words = vec!["cutover".to_owned(), "rehearse".to_owned(), args.script.file.display().to_string()];
     let mut option = |name: &str, value: String| words.extend([name.to_owned(), value]);
-    if let Some(environment) = &args.script.env {
+    if let Some(environment) = &args.script.with.env {
         option("--env", environment.clone());
     }
-    if let Some(path) = &args.script.params_file {
+    if let Some(path) = &args.script.with.params_file {
         option("--params", path.display().to_string());
     }
-    for param in &args.script.params {
+    for param in &args.script.with.params {
         option("-p", format!("{}={}", param.name, param.text));
     }
-    for fault in &args.script.faults {
+    for fault in &args.script.with.faults {
         option("--fault", fault.clone());
     }
     if let Some(path) = &args.scenario {

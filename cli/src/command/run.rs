@@ -1,16 +1,21 @@
 //! `cutover run`: does it.
 
-use std::{io::stdout, sync::Arc};
+use std::{io::stdout, path::Path, sync::Arc};
 
-use cutover_runtime::{Stop, error::codes, event::Sink};
+use cutover_runtime::{
+    SavedPlan, Stop,
+    error::{RunError, codes},
+    event::Sink,
+};
 
 use crate::{
     args::{Exit, Global, Output, Run},
-    command::{Refused, complain},
+    command::{Refused, complain, plan},
     interrupt,
     people::who_answers,
+    render::Sources,
     report::{Out, human::Human, json::JsonLines, theme::Theme},
-    session::{Session, read_params, who},
+    session::{Session, read_params, read_plan, who},
 };
 
 pub(super) async fn execute(args: &Run, global: &Global) -> Result<Exit, Refused> {
@@ -18,19 +23,44 @@ pub(super) async fn execute(args: &Run, global: &Global) -> Result<Exit, Refused
         Output::Human => Arc::new(Human::new(Out::stdout(), Theme::of(&stdout()))),
         Output::Json => Arc::new(JsonLines::new(Out::stdout())),
     };
-    let session = Session::open(global, args.script.env.as_deref(), &args.script.faults)?;
-    let bundle = Session::bundle(&args.script.file)?;
-    let params = read_params(&args.script)?;
-    session.allow_run()?;
+    let plan = args.plan.as_deref().map(|file| planned(file, args)).transpose()?;
+    let environment = plan.as_ref().map(|plan| &*plan.environment).or(args.with.env.as_deref());
+    let session = Session::open(global, environment, &args.with.faults)?;
+    let file = args.file.as_deref().unwrap_or(Path::new(""));
+    let bundle = match &plan {
+        Some(plan) => plan.bundle.clone(),
+        None => Session::bundle(file)?,
+    };
+    let params = read_params(&args.with)?;
+    if plan.is_none() {
+        session.allow_run(file)?;
+    }
     let store = session.place()?.open().await?;
     let people = who_answers(args.yes, args.wait, global);
     let runtime = session.runtime().sink(sink).people(people).store(store).started_by(who()).build();
     let stop = Stop::default();
     interrupt::watch(&stop);
-    let report =
-        runtime.run_until(&bundle, &params, &stop).await.map_err(|e| session.refuse(e.0, &bundle))?;
+    let report = match &plan {
+        Some(plan) => plan::run(&runtime, plan, &stop).await?,
+        None => runtime.run_until(&bundle, &params, &stop).await.map_err(|e| session.refuse(e.0, &bundle))?,
+    };
     let exit = Exit::from(report.outcome);
     let Some(error) = report.error else { return Ok(exit) };
     let exit = if error.is(codes::INTERNAL) && exit == Exit::Failed { Exit::Internal } else { exit };
     Ok(complain(&[error], &bundle.files, global, exit))
+}
+
+/// The plan in a file, for the environment that may be named besides.
+fn planned(file: &Path, args: &Run) -> Result<SavedPlan, Refused> {
+    let plan = read_plan(file)?;
+    match args.with.env.as_deref().filter(|env| *env != plan.environment) {
+        None => Ok(plan),
+        Some(env) => {
+            let made = &plan.environment;
+            let message = format!("the plan was made for the environment \"{made}\", not for \"{env}\"");
+            let error = RunError::new(codes::SAVED_PLAN, message)
+                .hint("leave out --env (or CUTOVER_ENV): a plan says where it is run");
+            Err(Refused::input(vec![error], Sources::new()))
+        }
+    }
 }

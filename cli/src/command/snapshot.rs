@@ -18,9 +18,9 @@ use crate::{
 };
 
 pub(super) async fn execute(args: &Snapshot, global: &Global) -> Result<Exit, Refused> {
-    let session = Session::open(global, args.script.env.as_deref(), &args.script.faults)?;
+    let session = Session::open(global, args.script.with.env.as_deref(), &args.script.with.faults)?;
     let bundle = Session::bundle(&args.script.file)?;
-    let params = read_params(&args.script)?;
+    let params = read_params(&args.script.with)?;
     if let Some(out) = args.out.as_ref().filter(|out| !args.force && out.symlink_metadata().is_ok()) {
         // Told before anything is looked at.
         return Err(Refused::failed(files::exists(out).hint("or replace it with --force")));

@@ -221,6 +221,7 @@ impl Narrator {
                     QuestionKind::Approve => "approve: ",
                     QuestionKind::Manual => "by hand: ",
                     QuestionKind::Doubt => "in doubt: ",
+                    QuestionKind::OutsidePlan => "outside the plan: ",
                 };
                 let margin = self.margin(id);
                 let mut line = Line::new(Tone::Active, symbol::ASK)

@@ -3,6 +3,9 @@
 //! Shown as a whole when it is complete: branches that ran at the same time stand one after the other, and the grades stand
 //! in a column of their own.
 
+pub(crate) mod foot;
+pub(crate) mod saved;
+
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Mutex, PoisonError},

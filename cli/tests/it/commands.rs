@@ -140,6 +140,7 @@ fn a_plan_shows_each_change_and_makes_none() {
     > notify.send ops: done                                        assumed
 
     Plan: 1 change, 1 action; 1 line assumed.
+    Needs: notify/ops, traffic/web; all can be reached.
     ");
     assert!(!lab.path("state").exists(), "a plan keeps nothing");
     assert_eq!(lab.leftovers(), Vec::<String>::new());

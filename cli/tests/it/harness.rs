@@ -326,7 +326,7 @@ fn normal(text: &str, dir: &Path) -> String {
         (r" \((\[MS\]|\d+s)\)", ""),
         (r"\b(in|after) (\[MS\]|<1ms|\d+s)", "$1 [TIME]"),
         (r"\d{4}-\d\d-\d\dT[0-9:.]+Z", "[WHEN]"),
-        (r"\b(head|bundle) [0-9a-f]{12}", "$1 [HASH]"),
+        (r"\b(head|bundle|plan) [0-9a-f]{12}\b", "$1 [HASH]"),
     ];
     steps.iter().fold(text, |text, (find, with)| {
         Regex::new(find).expect("a pattern").replace_all(&text, *with).into_owned()

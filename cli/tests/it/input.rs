@@ -367,12 +367,12 @@ fn a_protected_environment() {
     assert_snapshot!(config("[env.staging]\nprotected = true\n"), @r#"
     exit 2
     ----- stderr
-    error[denied-by-policy]: the environment "staging" is protected
+    error[denied-by-policy]: the environment "staging" is protected: it runs only saved plans
       at [DIR]/cutover.toml:2:1
        2 | protected = true
          | ^^^^^^^^^
-      help: plan it with `cutover plan`; runs from a saved plan with an approval are not built yet
-      help: to run nevertheless, a person sets `protected = false` in [env.staging]
+      help: plan it: cutover plan run.rhai --env staging --save PLAN
+      help: then run it: cutover run --plan PLAN
     "#);
 }
 

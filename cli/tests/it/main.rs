@@ -13,6 +13,7 @@ mod migrations;
 mod outside;
 mod params;
 mod people;
+mod plans;
 mod rehearse;
 mod secrets;
 mod shift;

@@ -26,7 +26,7 @@ pub use self::{
     record::{Doubt, Entry, Outcome, Record, Sealed},
     replay::Replay,
     sqlite::SqliteStore,
-    store::{Asked, Beat, Held, Holder, Lock, Request, RequestKind, Run, RunStatus, Store, StoreError},
+    store::{Asked, Beat, Held, Holder, Lock, Request, RequestKind, Run, RunStatus, Store, StoreError, Used},
 };
 use crate::{
     crash,

@@ -19,12 +19,13 @@ use self::{
 use super::{
     columns::{asked_of, columns, json, lock_of, parsed, run_of, sealed_of},
     record::Sealed,
-    store::{Asked, Beat, Holder, Lock, Request, Run, RunStatus, Store, StoreError},
+    store::{Asked, Beat, Holder, Lock, Request, Run, RunStatus, Store, StoreError, Used},
 };
 use crate::{effect::Reply, script::Bundle};
 
 mod address;
 mod link;
+mod plans;
 mod schema;
 
 /// Most records in one statement, and in one page when they are read.
@@ -56,6 +57,7 @@ macro_rules! durably {
         "set_config('synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'on'), true)"
     };
 }
+use {durably, now};
 
 columns!(PgRow);
 
@@ -412,6 +414,32 @@ impl Store for PostgresStore {
             }
         });
         created.await
+    }
+
+    async fn create_planned(
+        &self,
+        run: &Run,
+        bundle: &Bundle,
+        holder: &Holder,
+        used: &Used,
+    ) -> Result<Option<String>, StoreError> {
+        plans::create(self, run, bundle, holder, used).await
+    }
+
+    async fn plan_used(&self, plan: &str) -> Result<Option<String>, StoreError> {
+        plans::used(self, plan).await
+    }
+
+    async fn binding(&self, run: &str) -> Result<Option<String>, StoreError> {
+        plans::binding(self, run).await
+    }
+
+    async fn approve(&self, plan: &str, until: Timestamp, reply: &Reply) -> Result<(), StoreError> {
+        plans::approve(self, plan, until, reply).await
+    }
+
+    async fn approvals(&self, plan: &str) -> Result<Vec<Reply>, StoreError> {
+        plans::approvals(self, plan).await
     }
 
     async fn claim(&self, run: &str, epoch: i64, holder: &Holder) -> Result<bool, StoreError> {
@@ -826,6 +854,7 @@ impl Store for PostgresStore {
             .map(drop)
         });
         scripts.await?;
+        plans::forget(self, before).await?;
         Ok(all)
     }
 

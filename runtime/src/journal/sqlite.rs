@@ -17,12 +17,12 @@ use tokio::sync::Mutex;
 use super::{
     columns::{asked_of, columns, json, lock_of, parsed, run_of, sealed_of},
     record::Sealed,
-    store::{Asked, Beat, Holder, Lock, Request, Run, RunStatus, Store, StoreError},
+    store::{Asked, Beat, Holder, Lock, Request, Run, RunStatus, Store, StoreError, Used},
 };
 use crate::{effect::Reply, script::Bundle};
 
 /// What each version of the schema adds to the one before. Written once, never changed: files of every version are around.
-const SCHEMA: [&str; 2] = [
+const SCHEMA: [&str; 3] = [
     "
 CREATE TABLE bundles (
     hash  TEXT PRIMARY KEY,
@@ -77,6 +77,21 @@ CREATE TABLE answers (
     n     INTEGER NOT NULL,
     reply TEXT NOT NULL,
     PRIMARY KEY (run, id, n)
+) WITHOUT ROWID;
+",
+    "
+CREATE TABLE plans (
+    plan     TEXT PRIMARY KEY,
+    run      TEXT NOT NULL UNIQUE,
+    until_ms INTEGER NOT NULL,
+    binding  TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE approvals (
+    plan     TEXT NOT NULL,
+    n        INTEGER NOT NULL,
+    until_ms INTEGER NOT NULL,
+    reply    TEXT NOT NULL,
+    PRIMARY KEY (plan, n)
 ) WITHOUT ROWID;
 ",
 ];
@@ -245,6 +260,64 @@ impl SqliteStore {
             self.broken(&error)
         })
     }
+
+    /// Keeps a new run, and that it uses a plan up. Some: another run has used the plan.
+    async fn begin(
+        &self,
+        run: &Run,
+        bundle: &Bundle,
+        holder: &Holder,
+        used: Option<&Used>,
+    ) -> Result<Option<String>, StoreError> {
+        let files = bundle.to_json();
+        self.with(false, async |connection| {
+            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+            if let Some(Used { plan, until, binding }) = used {
+                let before = sqlx::query_scalar("SELECT run FROM plans WHERE plan = ?")
+                    .bind(plan)
+                    .fetch_optional(&mut *transaction)
+                    .await?;
+                if before.is_some() {
+                    return Ok(before);
+                }
+                sqlx::query("INSERT INTO plans (plan, run, until_ms, binding) VALUES ($1, $2, $3, $4)")
+                    .bind(plan)
+                    .bind(&run.id)
+                    .bind(until.as_millisecond())
+                    .bind(binding)
+                    .execute(&mut *transaction)
+                    .await?;
+            }
+            sqlx::query("INSERT INTO bundles (hash, files) VALUES (?, ?) ON CONFLICT DO NOTHING")
+                .bind(&run.bundle)
+                .bind(files)
+                .execute(&mut *transaction)
+                .await?;
+            sqlx::query(
+                "INSERT INTO runs (id, runbook, version, environment, params, bundle, status, epoch, started_by, started_ms, ended_ms,
+                                   holder, beat_ms)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+            )
+            .bind(&run.id)
+            .bind(&run.runbook)
+            .bind(&run.version)
+            .bind(&run.environment)
+            .bind(run.params.to_string())
+            .bind(&run.bundle)
+            .bind(run.status.as_str())
+            .bind(run.epoch)
+            .bind(&run.started_by)
+            .bind(run.started_at.as_millisecond())
+            .bind(run.ended_at.map(Timestamp::as_millisecond))
+            .bind(json(holder))
+            .bind(now())
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            Ok(None)
+        })
+        .await
+    }
 }
 
 fn unusable(path: &Path, error: &std::io::Error) -> StoreError {
@@ -290,35 +363,63 @@ const OLD: &str =
 #[async_trait]
 impl Store for SqliteStore {
     async fn create(&self, run: &Run, bundle: &Bundle, holder: &Holder) -> Result<(), StoreError> {
-        let files = bundle.to_json();
+        self.begin(run, bundle, holder, None).await.map(drop)
+    }
+
+    async fn create_planned(
+        &self,
+        run: &Run,
+        bundle: &Bundle,
+        holder: &Holder,
+        used: &Used,
+    ) -> Result<Option<String>, StoreError> {
+        self.begin(run, bundle, holder, Some(used)).await
+    }
+
+    async fn plan_used(&self, plan: &str) -> Result<Option<String>, StoreError> {
         self.with(false, async |connection| {
-            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-            sqlx::query("INSERT INTO bundles (hash, files) VALUES (?, ?) ON CONFLICT DO NOTHING")
-                .bind(&run.bundle)
-                .bind(files)
-                .execute(&mut *transaction)
-                .await?;
+            sqlx::query_scalar("SELECT run FROM plans WHERE plan = ?")
+                .bind(plan)
+                .fetch_optional(connection)
+                .await
+        })
+        .await
+    }
+
+    async fn binding(&self, run: &str) -> Result<Option<String>, StoreError> {
+        self.with(false, async |connection| {
+            sqlx::query_scalar("SELECT binding FROM plans WHERE run = ?")
+                .bind(run)
+                .fetch_optional(connection)
+                .await
+        })
+        .await
+    }
+
+    async fn approve(&self, plan: &str, until: Timestamp, reply: &Reply) -> Result<(), StoreError> {
+        self.with(true, async |connection| {
             sqlx::query(
-                "INSERT INTO runs (id, runbook, version, environment, params, bundle, status, epoch, started_by, started_ms, ended_ms,
-                                   holder, beat_ms)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+                "INSERT INTO approvals (plan, n, until_ms, reply)
+                 SELECT $1, (SELECT count(*) FROM approvals WHERE plan = $1), $2, $3",
             )
-            .bind(&run.id)
-            .bind(&run.runbook)
-            .bind(&run.version)
-            .bind(&run.environment)
-            .bind(run.params.to_string())
-            .bind(&run.bundle)
-            .bind(run.status.as_str())
-            .bind(run.epoch)
-            .bind(&run.started_by)
-            .bind(run.started_at.as_millisecond())
-            .bind(run.ended_at.map(Timestamp::as_millisecond))
-            .bind(json(holder))
-            .bind(now())
-            .execute(&mut *transaction)
-            .await?;
-            transaction.commit().await
+            .bind(plan)
+            .bind(until.as_millisecond())
+            .bind(json(reply))
+            .execute(connection)
+            .await
+            .map(drop)
+        })
+        .await
+    }
+
+    async fn approvals(&self, plan: &str) -> Result<Vec<Reply>, StoreError> {
+        self.with(false, async |connection| {
+            let replies: Vec<String> =
+                sqlx::query_scalar("SELECT reply FROM approvals WHERE plan = ? ORDER BY n")
+                    .bind(plan)
+                    .fetch_all(connection)
+                    .await?;
+            replies.iter().map(|reply| parsed("approval", reply)).collect()
         })
         .await
     }
@@ -709,6 +810,12 @@ impl Store for SqliteStore {
                 .execute(&mut *transaction)
                 .await?
                 .rows_affected();
+            for statement in [
+                "DELETE FROM plans WHERE until_ms < $1 AND run NOT IN (SELECT id FROM runs)",
+                "DELETE FROM approvals WHERE until_ms < $1 AND plan NOT IN (SELECT plan FROM plans)",
+            ] {
+                sqlx::query(statement).bind(before.as_millisecond()).execute(&mut *transaction).await?;
+            }
             sqlx::query("DELETE FROM bundles WHERE hash NOT IN (SELECT bundle FROM runs)")
                 .execute(&mut *transaction)
                 .await?;

@@ -248,11 +248,44 @@ pub struct Asked {
     pub until: Option<Timestamp>,
 }
 
+/// A saved plan that a run uses up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Used {
+    /// Hash of the plan.
+    pub plan: String,
+    /// When it expires. That it was used is remembered at least until then.
+    pub until: Timestamp,
+    /// What the run is bound to, as text.
+    pub binding: String,
+}
+
 /// Keeps runs, their records and their scripts.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Keeps a new run, its scripts and who works on it. Not necessarily durable before the first durable append.
     async fn create(&self, run: &Run, bundle: &Bundle, holder: &Holder) -> Result<(), StoreError>;
+
+    /// The same for a run from a plan, which is used up with it. Of many runs from one plan, one is created. Else nothing is written,
+    /// and the answer is the run that has used it.
+    async fn create_planned(
+        &self,
+        run: &Run,
+        bundle: &Bundle,
+        holder: &Holder,
+        used: &Used,
+    ) -> Result<Option<String>, StoreError>;
+
+    /// The run that has used a plan.
+    async fn plan_used(&self, plan: &str) -> Result<Option<String>, StoreError>;
+
+    /// What a run from a plan is bound to: [`Used::binding`].
+    async fn binding(&self, run: &str) -> Result<Option<String>, StoreError>;
+
+    /// Keeps what somebody says to a plan, which expires at `until`.
+    async fn approve(&self, plan: &str, until: Timestamp, reply: &Reply) -> Result<(), StoreError>;
+
+    /// What was said to a plan so far, oldest first.
+    async fn approvals(&self, plan: &str) -> Result<Vec<Reply>, StoreError>;
 
     /// Takes a run over if its epoch still is `epoch`: raises it by one, marks the run as running and forgets what was asked of
     /// it. Of many that try at the same moment, one gets `true`.
@@ -335,7 +368,8 @@ pub trait Store: Send + Sync {
     /// The script bundle of that hash.
     async fn bundle(&self, hash: &str) -> Result<Option<Bundle>, StoreError>;
 
-    /// Removes runs that ended before `before` and cannot go on, with their records, and scripts that no run needs any more.
+    /// Removes runs that ended before `before` and cannot go on, with their records, and scripts that no run needs any more. Plans that
+    /// expired before then are forgotten, with what was said to them.
     /// Answers how many runs.
     async fn prune(&self, before: Timestamp) -> Result<u64, StoreError>;
 

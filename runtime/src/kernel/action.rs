@@ -20,6 +20,8 @@ use crate::{
 impl Kernel {
     pub(super) async fn do_action(&self, call: &Call, action: Arc<dyn AnyAction>) -> Result<Known, RunError> {
         let text = action.describe();
+        // An intent that the journal has was in the plan, or somebody agreed to it.
+        let mut again = false;
         match self.past(call)? {
             Past::Ended(ended) => {
                 self.replayed(call, None, || text, &ended);
@@ -41,10 +43,12 @@ impl Kernel {
                 if let Some(known) = self.doubtful_action(call, &action, &text, intent.seq).await? {
                     return Ok(known);
                 }
+                again = true;
             }
             Past::New => {}
         }
         self.started(call, None, text.clone());
+        self.sketch_action(call, &*action, &text);
         let mut ready = self.ask_policies(&Request {
             environment: &self.environment,
             id: &call.id,
@@ -55,6 +59,9 @@ impl Kernel {
             text: &text,
             rollback: false,
         });
+        if ready.is_ok() && !again {
+            ready = self.ask_outside_action(call, &*action, &text).await;
+        }
         if ready.is_ok() {
             ready = self.intend(call, None, None, &text).await;
         }

@@ -5,7 +5,9 @@ use std::sync::{Arc, atomic::Ordering};
 use serde_json::Value;
 
 use super::{
-    AnyChange, Call, Kernel, Request, UndoEntry, Undoing, lock,
+    AnyChange, Call, Kernel, Request, UndoEntry, Undoing,
+    bound::Agreed,
+    lock,
     record::{Ending, Past},
     retry::{GaveUp, Stop},
 };
@@ -45,28 +47,41 @@ impl Kernel {
             return self.failed(call, error, |e| Ending { target: Some(target.clone()), ..e }).await;
         }
         let limits = change.limits();
-        let looked = self
-            .attempt(call, &limits, Stop::AtOnce, async || self.world.observe(call.on(), &*change).await)
-            .await;
-        let found = looked.and_then(|((from, grade), attempts)| match change.desired(&from) {
-            Ok(to) => Ok((from, to, grade, attempts)),
-            Err(error) => {
-                Err(GaveUp { error: RunError { effect: Some(call.id.clone()), ..error.into() }, attempts })
-            }
-        });
-        let (from, to, grade, attempts) = match found {
-            Ok(found) => found,
-            Err(GaveUp { error, attempts }) => {
-                return self
-                    .failed(call, error, |e| Ending { attempts, target: Some(target.clone()), ..e })
+        let mut agreed = None;
+        let (from, to, grade) = loop {
+            let looked = self
+                .attempt(call, &limits, Stop::AtOnce, async || self.world.observe(call.on(), &*change).await)
+                .await;
+            let found = looked.and_then(|((from, grade), attempts)| match change.desired(&from) {
+                Ok(to) => Ok((from, to, grade, attempts)),
+                Err(error) => {
+                    let error = RunError { effect: Some(call.id.clone()), ..error.into() };
+                    Err(GaveUp { error, attempts })
+                }
+            });
+            let (from, to, grade, attempts) = match found {
+                Ok(found) => found,
+                Err(GaveUp { error, attempts }) => {
+                    return self
+                        .failed(call, error, |e| Ending { attempts, target: Some(target.clone()), ..e })
+                        .await;
+                }
+            };
+            if from == to {
+                let outcome = Outcome::Unchanged { text: change.show(&to), state: to.clone() };
+                self.ended(call, Ending { grade, target: Some(target), ..Ending::new(outcome, attempts) })
                     .await;
+                return Ok(self.clean(Known::Value(to)));
+            }
+            let texts = (&*change.show(&from), &*change.show(&to));
+            match self.ask_outside(call, &target, (&from, &to), texts, &mut agreed).await {
+                Ok(Agreed::Planned) => break (from, to, grade),
+                Ok(Agreed::Just) => {}
+                Err(error) => {
+                    return self.failed(call, error, |e| Ending { target: Some(target.clone()), ..e }).await;
+                }
             }
         };
-        if from == to {
-            let outcome = Outcome::Unchanged { text: change.show(&to), state: to.clone() };
-            self.ended(call, Ending { grade, target: Some(target), ..Ending::new(outcome, attempts) }).await;
-            return Ok(self.clean(Known::Value(to)));
-        }
         let note = match self
             .attempt(call, &Limits { attempts: 1, ..limits }, Stop::AtOnce, async || {
                 self.world.foresee(call.on(), &*change, grade, &from, &to).await

@@ -124,6 +124,8 @@ pub trait AnyAction: Send + Sync {
     fn effect(&self) -> &'static str;
     /// [`Action::describe`].
     fn describe(&self) -> String;
+    /// [`Action::binds`].
+    fn binds(&self) -> Option<String>;
     /// [`Action::touches`].
     fn touches(&self) -> Vec<Target>;
     /// [`Action::limits`].
@@ -148,6 +150,9 @@ impl<E: Action> AnyAction for E {
     }
     fn describe(&self) -> String {
         Action::describe(self)
+    }
+    fn binds(&self) -> Option<String> {
+        Action::binds(self)
     }
     fn touches(&self) -> Vec<Target> {
         Action::touches(self)

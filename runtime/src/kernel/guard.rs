@@ -37,6 +37,7 @@ impl Kernel {
                 let call = self
                     .call(Kind::Wait, watch.effect(), String::new(), format!("{id}[{n}]"))
                     .map_err(|error| self.throw(cx, error))?;
+                self.sketch_needs(|| watch.depends_on());
                 if self.is_plan() {
                     self.block_on(self.foresee(&call, &*watch)).map_err(|error| self.throw(cx, error))?;
                 } else if !self.replay_only {

@@ -4,6 +4,7 @@
 //! journal.
 
 mod action;
+pub(crate) mod bound;
 mod change;
 mod claim;
 pub(crate) mod cursor;
@@ -38,7 +39,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use self::record::{Ending, Kept};
+use self::{
+    bound::Bound,
+    record::{Ending, Kept},
+};
 pub use self::{
     erased::{AnyAction, AnyChange, AnyMemory, AnyRead, AnyWait},
     policy::{Policy, Request},
@@ -53,6 +57,7 @@ use crate::{
     event::{Event, Kind, NoteLevel, scrub},
     journal::{Entry, Journal, Outcome, Replay, replay::Mark},
     pace::Pace,
+    plan::Draft,
     rehearsal::Claim,
     script::{
         Budget, Bundle, Places, ScriptError, ScriptResult, convert, convert::Unknown, innermost, is_exit,
@@ -99,6 +104,10 @@ pub struct Kernel {
 #[derive(Default)]
 pub(crate) struct State {
     undo: Mutex<Vec<UndoEntry>>,
+    /// The plan that the run must keep to.
+    bound: Option<Bound>,
+    /// Where a plan collects what it foresees.
+    pub(crate) draft: Option<Arc<Draft>>,
     /// Targets that this run has for itself.
     taken: Mutex<HashSet<Target>>,
     locks: Mutex<HashMap<Target, Arc<tokio::sync::Mutex<()>>>>,
@@ -308,6 +317,9 @@ impl Kernel {
         };
         if let (Undoing::NoReturn(_), Some(world)) = (&doing, self.world.rehearsed()) {
             world.outside.held().no_return.push(id.clone());
+        }
+        if let (Undoing::NoReturn(why), Some(draft)) = (&doing, &self.state.draft) {
+            draft.no_return(&id, why);
         }
         if let Undoing::NoReturn(why) = &doing {
             self.emit(Event::NoReturn { id: id.clone(), why: why.clone(), replayed });

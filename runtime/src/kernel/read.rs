@@ -26,6 +26,7 @@ impl Kernel {
                 _ => Err(unfit(call)),
             };
         }
+        self.sketch_needs(|| read.depends_on());
         if !self.shared.emitter.is_silent() {
             self.started(call, None, read.describe());
         }

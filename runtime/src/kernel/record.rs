@@ -176,6 +176,7 @@ impl Kernel {
 
     /// Records and tells how an effect ended. Answers the place of the record.
     pub(super) async fn ended(&self, call: &Call, ending: Ending) -> u64 {
+        self.sketch(call, &ending);
         let Ending { outcome, attempts, grade, target, about, intended, at_least, note } = ending;
         let elapsed = if at_least.is_zero() { self.now().saturating_sub(call.started) } else { at_least };
         let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);

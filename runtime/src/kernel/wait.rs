@@ -42,6 +42,7 @@ impl Kernel {
             }
             Past::New => None,
         };
+        self.sketch_needs(|| wait.depends_on());
         self.started(call, None, text.clone());
         let (intended, result) = self.wait_for(call, wait, &text, before).await;
         match result {
@@ -133,6 +134,9 @@ impl Kernel {
         at: jiff::Timestamp,
         until: Option<jiff::Timestamp>,
     ) -> Result<(), RunError> {
+        if let Some(draft) = &self.state.draft {
+            draft.question(&call.id, &question);
+        }
         if self.is_plan() {
             return Ok(());
         }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use rhai::Module;
 use serde_json::Value;
 
-use super::{Inner, Runtime, SANDBOX};
+use super::{Approvals, Inner, Runtime, SANDBOX};
 use crate::{
     clock::{Clock, SystemClock},
     effect::Role,
@@ -52,6 +52,7 @@ impl Runtime {
                 clock: Arc::new(SystemClock::default()),
                 started_by: "unknown".to_owned(),
                 invariants: Vec::new(),
+                approvals: Approvals::default(),
             },
         }
     }
@@ -132,6 +133,13 @@ impl Builder {
     #[must_use]
     pub fn roles(mut self, roles: BTreeMap<String, Role>) -> Self {
         self.inner.roles = Arc::new(roles);
+        self
+    }
+
+    /// Sets who has to agree to plans before they are run. Without, nobody has to.
+    #[must_use]
+    pub fn approvals(mut self, approvals: Approvals) -> Self {
+        self.inner.approvals = approvals;
         self
     }
 

@@ -20,8 +20,9 @@ use crate::{
         Beat, Entry, Journal, Keeper, Replay, Request, RequestKind, RunStatus, Store, StoreError,
         record::GENESIS, store,
     },
-    kernel::{Ended, Kernel, State},
+    kernel::{Ended, Kernel, State, bound::Bound},
     pace::Pace,
+    plan::Draft,
     script::{self, Budget, Bundle, Header, Loaded},
     secret::Vault,
     stop::Stop,
@@ -55,6 +56,12 @@ pub(super) struct Execution {
     pub(super) new_script: Option<Bundle>,
     /// Who began the run, if that is not whoever runs it now.
     pub(super) started_by: Option<String>,
+    /// The plan that it must keep to.
+    pub(super) bound: Option<Bound>,
+    /// Where a plan collects what it foresees.
+    pub(super) draft: Option<Arc<Draft>>,
+    /// Nobody hears its events.
+    pub(super) silent: bool,
 }
 
 impl Execution {
@@ -69,6 +76,9 @@ impl Execution {
             only_undo: None,
             new_script: None,
             started_by: None,
+            bound: None,
+            draft: None,
+            silent: false,
         }
     }
 }
@@ -117,6 +127,9 @@ impl Runtime {
             ended.error = Some(error);
         }
         kernel.tell_end(&ended);
+        if let Some(draft) = &kernel.state.draft {
+            draft.scrub(&kernel.shared.vault);
+        }
         let Ended { outcome, error, left, changes, elapsed_ms } = ended;
         Report { run, outcome, error, left, changes, elapsed_ms }
     }
@@ -139,12 +152,15 @@ impl Runtime {
             only_undo,
             new_script,
             started_by,
+            bound,
+            draft,
+            silent,
         } = execution;
         let environment = self.inner.providers.environment().to_owned();
         let clock = Arc::clone(&self.inner.clock);
         let vault = Arc::<Vault>::default();
-        let emitter =
-            Emitter::new(&run, Arc::clone(&self.inner.sinks), Arc::clone(&clock), Arc::clone(&vault));
+        let sinks = if silent { Arc::default() } else { Arc::clone(&self.inner.sinks) };
+        let emitter = Emitter::new(&run, sinks, Arc::clone(&clock), Arc::clone(&vault));
         emitter.emit(Event::RunStarted {
             runbook: prepared.header.name.clone(),
             version: prepared.header.version.clone(),
@@ -188,7 +204,7 @@ impl Runtime {
             live: CancellationToken::new(),
             roles: Arc::clone(&self.inner.roles),
             started_by: started_by.unwrap_or_else(|| self.inner.started_by.clone()),
-            state: State::default(),
+            state: State::new(bound, draft),
         }
     }
 }

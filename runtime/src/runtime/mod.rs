@@ -14,6 +14,7 @@
 
 mod builder;
 mod execution;
+mod planned;
 mod rehearse;
 mod takeover;
 
@@ -25,6 +26,7 @@ use serde_json::Value;
 pub(crate) use self::execution::{Prepared, STACK};
 pub use self::{
     builder::Builder,
+    planned::{Approvals, Planned},
     rehearse::{Beginning, Rehearsal},
     takeover::Takeover,
 };
@@ -65,6 +67,7 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) started_by: String,
     pub(crate) invariants: Vec<Arc<dyn Invariant>>,
+    pub(crate) approvals: Approvals,
 }
 
 impl fmt::Debug for Runtime {

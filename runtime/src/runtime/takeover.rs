@@ -7,6 +7,7 @@ use crate::{
     error::{RunError, codes},
     event::RunOutcome,
     journal::{Holder, Replay, Run, RunStatus, record::GENESIS},
+    plan::Binding,
     script::{Bundle, Given},
     stop::Stop,
     world::LiveWorld,
@@ -86,6 +87,11 @@ impl Runtime {
         let stored = self.stored(&*store, run).await?;
         let bundle = how.new_script.as_ref().unwrap_or(&stored);
         let prepared = self.prepare(bundle, &given(run))?;
+        let binding = store.binding(&run.id).await.map_err(RunError::from)?;
+        let binding: Option<Binding> =
+            binding.map(|text| serde_json::from_str(&text)).transpose().map_err(|e| {
+                RunError::new(codes::JOURNAL, format!("the plan of {} cannot be read: {e}", run.id))
+            })?;
         let holder = Holder::this(&self.inner.started_by);
         let claimed = store.claim(&run.id, run.epoch, &holder).await.map_err(RunError::from)?;
         if !claimed {
@@ -105,6 +111,7 @@ impl Runtime {
             only_undo,
             new_script: how.new_script.filter(|new| new.hash() != run.bundle),
             started_by: Some(run.started_by.clone()),
+            bound: binding.map(|binding| self.bound(binding, &run.started_by)),
             ..Execution::new(run.id.clone())
         };
         let world = Arc::new(LiveWorld::new(Arc::clone(&self.inner.people)));

@@ -63,8 +63,8 @@ pub struct YesToAll {
 #[async_trait]
 impl People for YesToAll {
     async fn ask(&self, id: &str, question: &Question) -> Result<Reply, ProviderError> {
-        // Whether an effect happened is not known any better for saying yes.
-        if question.kind == QuestionKind::Doubt {
+        // Whether an effect happened is not known any better for saying yes, and what was planned is not what was not.
+        if matches!(question.kind, QuestionKind::Doubt | QuestionKind::OutsidePlan) {
             return NoPeople.ask(id, question).await;
         }
         let comment = Some("answered by --yes".to_owned());

@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use cutover_runtime::{
     Bundle,
     effect::Reply,
-    journal::{Asked, Beat, Holder, Lock, Request, Run, RunStatus, Sealed, SqliteStore, Store, StoreError},
+    journal::{
+        Asked, Beat, Holder, Lock, Request, Run, RunStatus, Sealed, SqliteStore, Store, StoreError, Used,
+    },
 };
 
 /// What appends pass.
@@ -36,6 +38,27 @@ pub struct Gated<G> {
 impl<G: Gate> Store for Gated<G> {
     async fn create(&self, run: &Run, bundle: &Bundle, holder: &Holder) -> Result<(), StoreError> {
         self.inner.create(run, bundle, holder).await
+    }
+    async fn create_planned(
+        &self,
+        run: &Run,
+        bundle: &Bundle,
+        holder: &Holder,
+        used: &Used,
+    ) -> Result<Option<String>, StoreError> {
+        self.inner.create_planned(run, bundle, holder, used).await
+    }
+    async fn plan_used(&self, plan: &str) -> Result<Option<String>, StoreError> {
+        self.inner.plan_used(plan).await
+    }
+    async fn binding(&self, run: &str) -> Result<Option<String>, StoreError> {
+        self.inner.binding(run).await
+    }
+    async fn approve(&self, plan: &str, until: jiff::Timestamp, reply: &Reply) -> Result<(), StoreError> {
+        self.inner.approve(plan, until, reply).await
+    }
+    async fn approvals(&self, plan: &str) -> Result<Vec<Reply>, StoreError> {
+        self.inner.approvals(plan).await
     }
     async fn claim(&self, run: &str, epoch: i64, holder: &Holder) -> Result<bool, StoreError> {
         self.inner.claim(run, epoch, holder).await

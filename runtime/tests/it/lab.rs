@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use cutover_runtime::{
-    Bundle, Given, Report, Runtime, Stop,
+    Builder, Bundle, Given, Report, Runtime, Stop,
     effect::{Action, Change, InDoubt, Limits, On, Polled, Progress, Read, Reply, Undo, Until, Wait},
     error::RunError,
     event::{EffectResult, Envelope, Event, Grade},
@@ -634,6 +634,11 @@ impl Lab {
 
     /// A runtime with another store.
     pub fn runtime_on(&self, store: Arc<dyn Store>) -> Runtime {
+        self.builder(store).build()
+    }
+
+    /// What runtimes are made of here.
+    pub fn builder(&self, store: Arc<dyn Store>) -> Builder {
         let mut providers = Providers::new("lab");
         let lamps = Arc::new(self.lamps.clone());
         providers.bind::<dyn Light>("lamps", lamps.clone(), lamps);
@@ -661,7 +666,7 @@ impl Lab {
         if let Some(policy) = &self.policy {
             builder = builder.policy(Arc::clone(policy));
         }
-        builder.build()
+        builder
     }
 
     pub fn bundle(script: &str) -> Bundle {

@@ -18,6 +18,7 @@ mod names;
 mod people;
 mod places;
 mod plan;
+mod plans;
 mod random;
 mod rehearsal;
 mod resume;

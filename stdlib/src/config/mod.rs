@@ -72,8 +72,12 @@ pub struct Limits {
 pub struct Environment {
     /// Its name.
     pub name: String,
-    /// Whether running in it needs more than a command.
+    /// Whether only saved plans are run in it.
     pub protected: bool,
+    /// Roles or names of those who approve plans.
+    pub approvers: Vec<String>,
+    /// How many of them have to approve a plan before it is run. 0: none.
+    pub approvals: u32,
     /// Defaults for parameters of runbooks, in front of the runbook's own.
     pub params: BTreeMap<String, Value>,
     exec: Option<Entry>,
@@ -85,6 +89,8 @@ impl Environment {
         Self {
             name: name.to_owned(),
             protected: false,
+            approvers: Vec::new(),
+            approvals: 0,
             params: BTreeMap::new(),
             exec: None,
             targets: Vec::new(),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use cutover_runtime::{
-    effect::Role,
+    effect::{Role, SOMEBODY_ELSE},
     error::{RunError, did_you_mean},
 };
 use serde_json::{Number, Value as Json};
@@ -150,6 +150,8 @@ impl Reader<'_> {
             let path = ["env", name, key.get()];
             match key.get() {
                 "protected" => environment.protected = self.flag(&path, item).unwrap_or_default(),
+                "approvers" => environment.approvers = self.texts(&path, item),
+                "approvals" => environment.approvals = self.at_least_one(&path, item),
                 "params" => {
                     let Some(params) = self.table(&path, key, item) else { continue };
                     for (key, item) in pairs(params) {
@@ -180,12 +182,19 @@ impl Reader<'_> {
                     environment.targets.extend(targets);
                 }
                 wrong => {
-                    let known = ["protected", "params", "exec"]
+                    let known = ["protected", "approvers", "approvals", "params", "exec"]
                         .into_iter()
                         .chain(NOUNS.iter().map(|(noun, _)| *noun));
                     self.at_key(unknown_key(wrong, wrong, known), &path, key);
                 }
             }
+        }
+        // One of those who are named, or somebody else than the one who starts the run.
+        if environment.approvals == 0 && !environment.approvers.is_empty() {
+            environment.approvals = 1;
+        }
+        if environment.approvals > 0 && environment.approvers.is_empty() {
+            environment.approvers.push(SOMEBODY_ELSE.to_owned());
         }
         Some(environment)
     }
@@ -268,6 +277,31 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+
+    fn texts(&mut self, path: &[&str], item: &Item) -> Vec<String> {
+        let texts = item.as_array().map(|items| {
+            items
+                .iter()
+                .map(|item| item.as_str().filter(|text| !text.is_empty()).map(str::to_owned))
+                .collect()
+        });
+        let texts: Option<Vec<String>> = texts.flatten();
+        let texts = texts.filter(|texts| !texts.is_empty());
+        if texts.is_none() {
+            self.wrong(path, item, "an array of texts, such as [\"release-manager\"]");
+        }
+        texts.unwrap_or_default()
+    }
+
+    fn at_least_one(&mut self, path: &[&str], item: &Item) -> u32 {
+        let from_variable = || self.file.overridden(path)?.otherwise.as_ref()?.as_integer();
+        let number = item.as_integer().or_else(from_variable);
+        let number = number.and_then(|number| u32::try_from(number).ok()).filter(|number| *number > 0);
+        if number.is_none() {
+            self.wrong(path, item, "a whole number from 1");
+        }
+        number.unwrap_or_default()
     }
 
     fn flag(&mut self, path: &[&str], item: &Item) -> Option<bool> {

@@ -2,9 +2,10 @@
 
 use cutover_runtime::{
     effect::{Action, InDoubt, On},
-    provider::ProviderError,
+    provider::{Capability as _, ProviderError},
     script::{ScriptContext, ScriptResult},
     secret::SecretText,
+    target::Target,
 };
 use rhai::{Map, NativeCallContext, plugin::*};
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,14 @@ impl Action for Send {
         let short: String = line.chars().take(200).collect();
         let more = if short.len() < self.message.text.trim_end().len() { " …" } else { "" };
         format!("{}: {short}{more}", self.target)
+    }
+
+    fn touches(&self) -> Vec<Target> {
+        vec![Target::new(<dyn Notify>::NOUN, &self.target)]
+    }
+
+    fn binds(&self) -> Option<String> {
+        Some(self.target.clone())
     }
 
     async fn rehearse(&self, on: &On) -> Result<(), ProviderError> {

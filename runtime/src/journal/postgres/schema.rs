@@ -6,7 +6,8 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 ///
 /// Tables and columns are named as in SQLite. `mark` is a random number that tells a repeated attempt, whose first answer was lost
 /// on the way, from the attempt of somebody else. Ids are compared byte by byte, whatever the database's language.
-const STEPS: [&str; 1] = [r#"
+const STEPS: [&str; 2] = [
+    r#"
 CREATE TABLE cutover.bundles (
     hash  TEXT COLLATE "C" PRIMARY KEY,
     files TEXT NOT NULL
@@ -64,7 +65,24 @@ CREATE TABLE cutover.records (
     hash  BYTEA NOT NULL,
     PRIMARY KEY (run, seq)
 );
-"#];
+"#,
+    r#"
+CREATE TABLE cutover.plans (
+    plan     TEXT COLLATE "C" PRIMARY KEY,
+    run      TEXT COLLATE "C" NOT NULL UNIQUE,
+    until_ms BIGINT NOT NULL,
+    binding  TEXT NOT NULL
+);
+CREATE TABLE cutover.approvals (
+    plan     TEXT COLLATE "C" NOT NULL,
+    n        BIGINT GENERATED ALWAYS AS IDENTITY,
+    until_ms BIGINT NOT NULL,
+    reply    TEXT NOT NULL,
+    mark     BIGINT NOT NULL UNIQUE,
+    PRIMARY KEY (plan, n)
+);
+"#,
+];
 
 /// The version of the tables that this program writes.
 pub(super) const VERSION: i64 = STEPS.len() as i64;

@@ -12,7 +12,7 @@ use std::{
 use cutover_runtime::{
     effect::{Question, QuestionKind, Reply},
     event::RunOutcome,
-    journal::{Asked, Beat, Holder, Request, RequestKind, RunStatus, Store, StoreError},
+    journal::{Asked, Beat, Holder, Request, RequestKind, RunStatus, Store, StoreError, Used},
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -42,6 +42,10 @@ macro_rules! contracts {
             an_answer_that_comes_too_late_is_refused,
             every_answer_is_kept_once_and_in_order,
             old_runs_go_with_their_records_and_scripts_unless_they_can_go_on,
+            a_plan_is_used_by_one_run_which_is_bound_to_it,
+            of_many_runs_from_one_plan_at_the_same_time_one_is_created,
+            what_is_said_to_a_plan_is_kept_in_order,
+            a_plan_is_forgotten_once_it_has_expired_and_its_run_is_gone,
             a_healthy_store_has_nothing_to_complain_of,
             many_runners_write_at_the_same_time,
             what_is_told_about_a_store_holds_no_password,
@@ -570,6 +574,98 @@ pub(super) async fn old_runs_go_with_their_records_and_scripts_unless_they_can_g
     }
     pruning.await.unwrap();
     assert_eq!(store.check().await, Ok(vec![]));
+}
+
+fn used(plan: &str, until: Timestamp) -> Used {
+    Used { plan: plan.to_owned(), until, binding: format!("{{\"of\":\"{plan} é\"}}") }
+}
+
+pub(super) async fn a_plan_is_used_by_one_run_which_is_bound_to_it(place: &Place) {
+    let store = place.open().await;
+    let now = Timestamp::now();
+    let (run, bundle, holder) = begun("r1");
+    assert_eq!(store.plan_used("p").await, Ok(None));
+    assert_eq!(store.create_planned(&run, &bundle, &holder, &used("p", now)).await, Ok(None));
+    let (other, scripts, _) = begun_with("r2", "// another script");
+    assert_eq!(
+        store.create_planned(&other, &scripts, &holder, &used("p", now)).await,
+        Ok(Some("r1".to_owned()))
+    );
+    let again = place.open().await;
+    assert_eq!(again.find("r2").await, Ok(vec![]), "nothing of the second is kept");
+    assert_eq!(again.bundle(&scripts.hash()).await, Ok(None));
+    assert_eq!(found(&*again, "r1").await.status, RunStatus::Running);
+    assert_eq!(again.plan_used("p").await, Ok(Some("r1".to_owned())));
+    assert_eq!(again.binding("r1").await, Ok(Some(used("p", now).binding)));
+    assert_eq!(store.create_planned(&other, &scripts, &holder, &used("q", now)).await, Ok(None));
+    begin(&*store, "r3").await;
+    assert_eq!(store.binding("r3").await, Ok(None));
+    store.append("r1", 1, &chain(1, 3), true).await.unwrap();
+    holds(&*again, "r1", 3).await;
+}
+
+pub(super) async fn of_many_runs_from_one_plan_at_the_same_time_one_is_created(place: &Place) {
+    let store = place.open().await;
+    for round in 0..3 {
+        let plan = format!("p{round}");
+        let mut tasks = JoinSet::new();
+        let mut stores = Vec::new();
+        for _ in 0..5 {
+            stores.push(place.open().await);
+        }
+        for n in 0..50 {
+            let (store, plan) = (Arc::clone(&stores[n % stores.len()]), plan.clone());
+            tasks.spawn(async move {
+                let id = format!("{plan}-r{n}");
+                let (run, bundle, holder) = begun(&id);
+                let used = used(&plan, Timestamp::now());
+                (store.create_planned(&run, &bundle, &holder, &used).await.unwrap(), id)
+            });
+        }
+        let all = tasks.join_all().await;
+        let won: Vec<&String> = all.iter().filter(|(before, _)| before.is_none()).map(|(_, id)| id).collect();
+        assert_eq!(won.len(), 1, "{won:?}");
+        assert!(all.iter().all(|(before, _)| before.as_ref().is_none_or(|id| id == won[0])));
+        assert_eq!(store.find(&format!("{plan}-")).await.unwrap().len(), 1);
+    }
+}
+
+pub(super) async fn what_is_said_to_a_plan_is_kept_in_order(place: &Place) {
+    let (store, other) = (place.open().await, place.open().await);
+    let until = Timestamp::now() + SignedDuration::from_hours(1);
+    let mut all = Vec::new();
+    for (n, by) in ["ana", "o'neill\"", "bo", "ana"].iter().enumerate() {
+        let reply = Reply { comment: Some(format!("{n}")), ..Reply::new(n != 2, *by) };
+        [&store, &other][n % 2].approve("p", until, &reply).await.unwrap();
+        all.push(reply);
+    }
+    store.approve("q", until, &Reply::new(true, "cy")).await.unwrap();
+    assert_eq!(other.approvals("p").await, Ok(all));
+    assert_eq!(other.approvals("q").await.unwrap().len(), 1);
+    assert_eq!(other.approvals("none").await, Ok(vec![]));
+}
+
+pub(super) async fn a_plan_is_forgotten_once_it_has_expired_and_its_run_is_gone(place: &Place) {
+    let store = place.open().await;
+    let now = Timestamp::now();
+    let (past, future) = (now - SignedDuration::from_hours(9), now + SignedDuration::from_hours(9));
+    for (id, until, ended) in [("gone", past, true), ("stays", past, false), ("valid", future, true)] {
+        let (run, bundle, holder) = begun(id);
+        assert_eq!(store.create_planned(&run, &bundle, &holder, &used(id, until)).await, Ok(None));
+        store.approve(id, until, &Reply::new(true, "ana")).await.unwrap();
+        if ended {
+            store.end(id, 1, succeeded(), past).await.unwrap();
+        }
+    }
+    store.approve("unused", past, &Reply::new(true, "ana")).await.unwrap();
+    assert_eq!(store.prune(now - SignedDuration::from_hours(1)).await, Ok(2));
+    let known = async |plan: &str| {
+        (store.plan_used(plan).await.unwrap().is_some(), store.approvals(plan).await.unwrap().len())
+    };
+    assert_eq!(known("gone").await, (false, 0));
+    assert_eq!(known("stays").await, (true, 1), "its run can be resumed");
+    assert_eq!(known("valid").await, (true, 1), "it could be used again");
+    assert_eq!(known("unused").await, (false, 0));
 }
 
 pub(super) async fn a_healthy_store_has_nothing_to_complain_of(place: &Place) {

@@ -122,7 +122,7 @@ async fn many_start_on_an_empty_database_at_the_same_time() {
     }
     tasks.join_all().await;
     assert_eq!(number(&scratch.url(), "SELECT count(*) FROM cutover.runs").await, 20);
-    assert_eq!(number(&scratch.url(), "SELECT count(*) FROM cutover.schema_version").await, 1);
+    assert_eq!(number(&scratch.url(), "SELECT count(*) FROM cutover.schema_version").await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,6 +134,23 @@ async fn a_store_that_was_only_looked_at_is_not_made() {
     begin(&PostgresStore::connect(&scratch.url()).await.unwrap(), "r").await;
     let looked = PostgresStore::look(&scratch.url()).await.unwrap().unwrap();
     assert_eq!(looked.find("r").await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_the_first_version_is_brought_up_to_date_with_its_runs() {
+    let Some(scratch) = Scratch::create().await else { return };
+    begin(&PostgresStore::connect(&scratch.url()).await.unwrap(), "r").await;
+    for statement in [
+        "DROP TABLE cutover.plans",
+        "DROP TABLE cutover.approvals",
+        "DELETE FROM cutover.schema_version WHERE version > 1",
+    ] {
+        sql(&scratch.url(), statement).await;
+    }
+    let store = PostgresStore::connect(&scratch.url()).await.unwrap();
+    assert_eq!(store.find("r").await.unwrap().len(), 1);
+    assert_eq!(store.binding("r").await, Ok(None));
+    assert_eq!(store.plan_used("p").await, Ok(None));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -239,3 +239,20 @@ async fn a_file_of_the_first_version_is_brought_up_to_date_with_its_runs() {
     let again = SqliteStore::open(folder.path()).await.unwrap();
     assert_eq!(again.locks().await.unwrap().len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_the_second_version_is_brought_up_to_date_with_its_runs() {
+    let (folder, file) = folded().await;
+    let url = format!("sqlite:{}", file.display());
+    let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql("DROP TABLE plans; DROP TABLE approvals; PRAGMA user_version = 2")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    connection.close().await.unwrap();
+    let store = SqliteStore::open(folder.path()).await.unwrap();
+    holds(&store, "r", 300).await;
+    assert_eq!(store.binding("r").await, Ok(None));
+    assert_eq!(store.plan_used("p").await, Ok(None));
+    assert_eq!(store.check().await, Ok(vec![]));
+}

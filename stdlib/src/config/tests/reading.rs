@@ -8,6 +8,21 @@ fn targets(config: &Config, environment: &str) -> Vec<String> {
 }
 
 #[test]
+fn who_approves_is_read_and_one_of_somebody_else_is_enough_where_nothing_is_said() {
+    let config = parse(
+        "[env.a]\n[env.b]\napprovals = 2\n[env.c]\napprovers = [\"ops\", \"ana\"]\n[env.d]\napprovers = [\"ops\"]\napprovals = 3\n",
+    );
+    let wanted = |name: &str| {
+        let environment = config.environment(name).expect("there");
+        (environment.approvers.join(" "), environment.approvals)
+    };
+    assert_eq!(wanted("a"), (String::new(), 0));
+    assert_eq!(wanted("b"), ("somebody-else".to_owned(), 2));
+    assert_eq!(wanted("c"), ("ops ana".to_owned(), 1));
+    assert_eq!(wanted("d"), ("ops".to_owned(), 3));
+}
+
+#[test]
 fn two_environments_are_read_with_all_they_hold() {
     let config = parse(FULL);
     let names: Vec<_> = config.environments().iter().map(|e| &*e.name).collect();

@@ -35,7 +35,7 @@ fn an_unknown_noun_is_named_with_those_that_there_are() {
     check(
         "[env.a]\n[env.a.queue.jobs]\nprovider = \"x\"",
         "2:8 env.a.queue: unknown key `queue` \
-         (keys here: protected, params, exec, traffic, deploy, metrics, db, notify, secrets)",
+         (keys here: protected, approvers, approvals, params, exec, traffic, deploy, metrics, db, notify, secrets)",
     );
     check(
         "[traffic.web]\nprovider = \"haproxy\"",
@@ -61,6 +61,14 @@ fn a_value_of_the_wrong_type_is_shown_with_what_is_expected() {
     check(
         "[env.a]\nprotected = \"yes\"",
         "2:13 env.a.protected: `protected`: the text \"yes\", expected `true` or `false`",
+    );
+    check(
+        "[env.a]\napprovers = []",
+        "2:13 env.a.approvers: `approvers`: an array, expected an array of texts, such as [\"release-manager\"]",
+    );
+    check(
+        "[env.a]\napprovals = 0",
+        "2:13 env.a.approvals: `approvals`: the number `0`, expected a whole number from 1",
     );
     check("limits = []", "1:10 limits: `limits`: an array, expected a table");
     check(

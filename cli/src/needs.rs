@@ -1,0 +1,61 @@
+//! What a plan needs, and whether it can be reached.
+
+use std::{sync::Arc, time::Duration};
+
+use cutover_runtime::{plan::Foreseen, provider::Providers};
+use serde::Serialize;
+
+/// Longest wait for an answer. All are asked at the same time.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A target or a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Need {
+    /// As `noun/name`.
+    pub(crate) target: String,
+    /// What stands behind it.
+    pub(crate) provider: String,
+    /// Where it is.
+    pub(crate) at: String,
+    /// Whether it answered.
+    pub(crate) reachable: bool,
+    /// What it answered, or why it cannot be reached.
+    pub(crate) says: String,
+}
+
+impl Need {
+    /// Asks all that a plan needs, of what is bound, in the order of their names.
+    pub(crate) async fn look(foreseen: &Foreseen, providers: &Providers) -> Vec<Self> {
+        let mut asked = Vec::new();
+        for binding in providers.bindings() {
+            let target = format!("{}/{}", binding.noun, binding.name);
+            if !foreseen.targets.iter().any(|needed| needed.as_str() == target) {
+                continue;
+            }
+            let provider = Arc::clone(&binding.provider);
+            let check = tokio::spawn(async move { tokio::time::timeout(PATIENCE, provider.check()).await });
+            asked.push((target, binding, check));
+        }
+        let mut needs = Vec::new();
+        for (target, binding, check) in asked {
+            let (reachable, says) = match check.await {
+                Ok(Ok(Ok(text))) => (true, text),
+                Ok(Ok(Err(error))) => (false, error.message),
+                Ok(Err(_)) => (false, format!("no answer within {}s", PATIENCE.as_secs())),
+                Err(_) => (false, "its check ended without an answer".to_owned()),
+            };
+            let (provider, at) = (binding.provider.kind().to_owned(), binding.provider.describe());
+            needs.push(Self { target, provider, at, reachable, says });
+        }
+        needs.sort_by(|a, b| a.target.cmp(&b.target));
+        needs
+    }
+
+    /// Its name for people: secrets are called by what they are.
+    pub(crate) fn name(&self) -> String {
+        match self.target.strip_prefix("secrets/") {
+            Some(secret) => format!("secret {secret}"),
+            None => self.target.clone(),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Saved plans: which were used, by which runs, and what people said to them.
+
+use jiff::Timestamp;
+
+use super::{
+    PostgresStore, durably,
+    link::{Work, is_there, tried},
+    mark, now,
+};
+use crate::{
+    effect::Reply,
+    journal::{
+        columns::{json, parsed},
+        store::{Holder, Run, StoreError, Used},
+    },
+    script::Bundle,
+};
+
+/// Creates a run that uses a plan up. Some: another run has used it.
+pub(super) async fn create(
+    store: &PostgresStore,
+    run: &Run,
+    bundle: &Bundle,
+    holder: &Holder,
+    used: &Used,
+) -> Result<Option<String>, StoreError> {
+    let (files, params, holder, mark) = (bundle.to_json(), run.params.to_string(), json(holder), mark());
+    let created = tried!(store.link.tries(Work::Quick), |connection, again| {
+        // Whoever is second waits for the first and then inserts nothing, so neither the scripts nor the run.
+        let done: Option<String> = sqlx::query_scalar(concat!(
+            "WITH used AS (
+                 INSERT INTO cutover.plans (plan, run, until_ms, binding) VALUES ($15, $1, $16, $17)
+                 ON CONFLICT (plan) DO NOTHING RETURNING run),
+             scripts AS (
+                 INSERT INTO cutover.bundles (hash, files) SELECT $6, $14 FROM used ON CONFLICT DO NOTHING)
+             INSERT INTO cutover.runs (id, runbook, version, environment, params, bundle, status, epoch, started_by, started_ms,
+                                       ended_ms, holder, mark, beat_ms)
+             SELECT run, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, ", now!(), " FROM used
+             RETURNING ", durably!()
+        ))
+        .bind(&run.id)
+        .bind(&run.runbook)
+        .bind(&run.version)
+        .bind(&run.environment)
+        .bind(&params)
+        .bind(&run.bundle)
+        .bind(run.status.as_str())
+        .bind(run.epoch)
+        .bind(&run.started_by)
+        .bind(run.started_at.as_millisecond())
+        .bind(run.ended_at.map(Timestamp::as_millisecond))
+        .bind(&holder)
+        .bind(mark)
+        .bind(&files)
+        .bind(&used.plan)
+        .bind(used.until.as_millisecond())
+        .bind(&used.binding)
+        .fetch_optional(&mut *connection)
+        .await?;
+        if done.is_some() {
+            return Ok(None);
+        }
+        if again {
+            // It may have been this one that used it, when the answer was lost.
+            let ours: Option<bool> = sqlx::query_scalar("SELECT mark = $2 FROM cutover.runs WHERE id = $1")
+                .bind(&run.id)
+                .bind(mark)
+                .fetch_optional(&mut *connection)
+                .await?;
+            if ours == Some(true) {
+                return Ok(None);
+            }
+        }
+        sqlx::query_scalar("SELECT run FROM cutover.plans WHERE plan = $1")
+            .bind(&used.plan)
+            .fetch_one(connection)
+            .await
+            .map(Some)
+    });
+    created.await
+}
+
+pub(super) async fn used(store: &PostgresStore, plan: &str) -> Result<Option<String>, StoreError> {
+    let used = tried!(store.link.tries(Work::Quick), |connection, _| {
+        sqlx::query_scalar("SELECT run FROM cutover.plans WHERE plan = $1")
+            .bind(plan)
+            .fetch_optional(connection)
+            .await
+    });
+    used.await
+}
+
+pub(super) async fn binding(store: &PostgresStore, run: &str) -> Result<Option<String>, StoreError> {
+    let binding = tried!(store.link.tries(Work::Quick), |connection, _| {
+        sqlx::query_scalar("SELECT binding FROM cutover.plans WHERE run = $1")
+            .bind(run)
+            .fetch_optional(connection)
+            .await
+    });
+    binding.await
+}
+
+pub(super) async fn approve(
+    store: &PostgresStore,
+    plan: &str,
+    until: Timestamp,
+    reply: &Reply,
+) -> Result<(), StoreError> {
+    let (reply, mark) = (json(reply), mark());
+    let approved = tried!(store.link.tries(Work::Quick), |connection, again| {
+        let done = sqlx::query(concat!(
+            "INSERT INTO cutover.approvals (plan, until_ms, reply, mark) VALUES ($1, $2, $3, $4) RETURNING ",
+            durably!()
+        ))
+        .bind(plan)
+        .bind(until.as_millisecond())
+        .bind(&reply)
+        .bind(mark)
+        .execute(connection)
+        .await;
+        match done {
+            Err(error) if again && is_there(&error) => Ok(()),
+            done => done.map(drop),
+        }
+    });
+    approved.await
+}
+
+pub(super) async fn approvals(store: &PostgresStore, plan: &str) -> Result<Vec<Reply>, StoreError> {
+    let approvals = tried!(store.link.tries(Work::Quick), |connection, _| {
+        let replies: Vec<String> =
+            sqlx::query_scalar("SELECT reply FROM cutover.approvals WHERE plan = $1 ORDER BY n")
+                .bind(plan)
+                .fetch_all(connection)
+                .await?;
+        replies.iter().map(|reply| parsed("approval", reply)).collect()
+    });
+    approvals.await
+}
+
+/// Forgets plans that expired before then, unless their runs are still there.
+pub(super) async fn forget(store: &PostgresStore, before: Timestamp) -> Result<(), StoreError> {
+    let forgotten = tried!(store.link.tries(Work::Long), |connection, _| {
+        sqlx::query(concat!(
+            "WITH old AS (
+                 DELETE FROM cutover.plans p WHERE until_ms < $1
+                 AND NOT EXISTS (SELECT 1 FROM cutover.runs WHERE id = p.run) RETURNING plan)
+             DELETE FROM cutover.approvals a WHERE until_ms < $1
+             AND (plan IN (SELECT plan FROM old) OR NOT EXISTS (SELECT 1 FROM cutover.plans WHERE plan = a.plan))
+             RETURNING ",
+            durably!()
+        ))
+        .bind(before.as_millisecond())
+        .execute(connection)
+        .await
+        .map(drop)
+    });
+    forgotten.await
+}

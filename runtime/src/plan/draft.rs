@@ -1,0 +1,95 @@
+//! What a plan foresees, collected while it is made.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use super::{Foreseen, PlannedAction, PlannedChange, PlannedNoReturn, PlannedQuestion};
+use crate::{
+    effect::{Question, Undo},
+    error::{RunError, codes},
+    event::scrub_fields,
+    secret::Vault,
+    target::Target,
+};
+
+/// Filled by the kernel, effect by effect.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    content: Mutex<Content>,
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    foreseen: Foreseen,
+    targets: BTreeSet<Target>,
+    /// It had to be thrown away.
+    lost: bool,
+}
+
+impl Draft {
+    fn content(&self) -> MutexGuard<'_, Content> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn change(&self, change: PlannedChange) {
+        let mut content = self.content();
+        if let Undo::Impossible(why) = &change.undo {
+            let mark = PlannedNoReturn { id: change.id.clone(), why: why.clone() };
+            content.foreseen.no_return.push(mark);
+        }
+        content.targets.insert(change.target.clone());
+        content.foreseen.changes.push(change);
+    }
+
+    pub(crate) fn action(&self, action: PlannedAction) {
+        self.content().foreseen.actions.push(action);
+    }
+
+    pub(crate) fn question(&self, id: &str, question: &Question) {
+        self.content().foreseen.questions.push(PlannedQuestion {
+            id: id.to_owned(),
+            text: question.text.clone(),
+            by: question.rule.by.clone(),
+            at_least: question.rule.at_least,
+        });
+    }
+
+    pub(crate) fn no_return(&self, id: &str, why: &str) {
+        self.content().foreseen.no_return.push(PlannedNoReturn { id: id.to_owned(), why: why.to_owned() });
+    }
+
+    pub(crate) fn needs(&self, targets: impl IntoIterator<Item = Target>) {
+        self.content().targets.extend(targets);
+    }
+
+    /// Removes the bytes of secrets, also of those that were read after they had been seen.
+    pub(crate) fn scrub(&self, vault: &Vault) {
+        if vault.is_empty() {
+            return;
+        }
+        let mut content = self.content();
+        let clean = serde_json::to_value(&content.foreseen).and_then(|mut json| {
+            scrub_fields(&mut json, vault);
+            serde_json::from_value(json)
+        });
+        match clean {
+            Ok(clean) => content.foreseen = clean,
+            // Scrubbing exchanges no word of this crate's own, so what was a plan still is one.
+            Err(_) => *content = Content { lost: true, ..Content::default() },
+        }
+    }
+
+    /// All of it.
+    ///
+    /// # Errors
+    /// Secrets could not be removed from it.
+    pub(crate) fn take(&self, at_least_ms: u64) -> Result<Foreseen, RunError> {
+        let Content { foreseen, targets, lost } = std::mem::take(&mut *self.content());
+        if lost {
+            return Err(RunError::new(codes::INTERNAL, "secrets could not be removed from the plan"));
+        }
+        Ok(Foreseen { targets: targets.into_iter().collect(), at_least_ms, ..foreseen })
+    }
+}
