@@ -217,11 +217,10 @@ impl Narrator {
             Event::EffectEnded { .. } => self.effect_ended(&envelope.event),
             Event::Asked { id, question } => {
                 let what = match question.kind {
-                    QuestionKind::Confirm | QuestionKind::Checklist => "",
+                    QuestionKind::Confirm | QuestionKind::Checklist | QuestionKind::OutsidePlan => "",
                     QuestionKind::Approve => "approve: ",
                     QuestionKind::Manual => "by hand: ",
                     QuestionKind::Doubt => "in doubt: ",
-                    QuestionKind::OutsidePlan => "outside the plan: ",
                 };
                 let margin = self.margin(id);
                 let mut line = Line::new(Tone::Active, symbol::ASK)

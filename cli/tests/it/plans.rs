@@ -274,7 +274,7 @@ if said.contains("two") { step("more", || db::migrate("main")); }"#,
     > exec.run echo two
     ▸ more
       ✓ db.migrations main: 2 files, latest 0002_orders
-      ? outside the plan: db.migrate db/main: no migrations -> 0001, 0002 is not in the plan; do it?
+      ? db.migrate db/main: no migrations -> 0001, 0002 is not in the plan; do it?
       ✗ db.migrate main: db.migrate db/main: no migrations -> 0001, 0002 is not in the plan
     ✗ more
 
@@ -299,7 +299,7 @@ if said.contains("two") { step("more", || db::migrate("main")); }"#,
     > exec.run echo two (from the journal)
     ▸ more
       ✓ db.migrations main: 2 files, latest 0002_orders (from the journal)
-      ? outside the plan: db.migrate db/main: no migrations -> 0001, 0002 is not in the plan; do it?
+      ? db.migrate db/main: no migrations -> 0001, 0002 is not in the plan; do it?
       ~ db.migrate main: no migrations -> 0001, 0002
     ✓ more
 

@@ -1,10 +1,18 @@
 //! What plans look like.
 
-use cutover_runtime::{error::RunError, event::Mode};
+use cutover_runtime::{
+    Approvals,
+    error::RunError,
+    event::Mode,
+    plan::{Foreseen, PlannedQuestion},
+};
 use insta::assert_snapshot;
 
 use super::*;
-use crate::report::samples::{self, Buffer, Story};
+use crate::{
+    needs::Need,
+    report::samples::{self, Buffer, Story},
+};
 
 fn shown(events: &[Envelope]) -> String {
     let buffer = Buffer::default();
@@ -176,4 +184,49 @@ fn in_a_terminal_long_lines_are_folded_and_grades_stay_in_their_column() {
         lines assumed, 1 stale, 1 unknown. Point of no return:
         step "migrate".
     "#);
+}
+
+#[test]
+fn below_a_plan_stands_what_it_needs_and_who_has_to_agree() {
+    let need = |target: &str, reachable: bool, says: &str| Need {
+        target: target.to_owned(),
+        provider: "webhook".to_owned(),
+        at: "https://chat.example.com".to_owned(),
+        reachable,
+        says: says.to_owned(),
+    };
+    let needs = [
+        need("notify/ops", false, "connection refused"),
+        need("secrets/deploy-token", true, "set"),
+        need("traffic/web", true, "2 pools"),
+    ];
+    let question = |text: &str, by: &str, at_least| PlannedQuestion {
+        id: "1:approve".to_owned(),
+        text: text.to_owned(),
+        by: by.to_owned(),
+        at_least,
+    };
+    let questions = vec![
+        question("retire the old pool?", "release-manager", 2),
+        question("look at it", "", 1),
+        question("go on?", "ops", 1),
+    ];
+    let foreseen = Foreseen { questions, ..Foreseen::default() };
+    let approvals = Approvals { by: vec!["release-manager".to_owned(), "ana".to_owned()], at_least: 1 };
+    let foot = foot::Foot { foreseen: &foreseen, needs: &needs, approvals: &approvals, saved: None };
+    assert_snapshot!(foot.show(Theme::PLAIN), @r#"
+    Needs: notify/ops, secret deploy-token, traffic/web.
+      ✗ notify/ops cannot be reached: connection refused (webhook, https://chat.example.com)
+    Asks: 2 of release-manager ("retire the old pool?"); ops ("go on?").
+    Approval: 1 of release-manager or ana, before a saved plan is run.
+    "#);
+    let folded = foot.show(Theme { width: Some(60), ..Theme::PLAIN });
+    assert!(folded.lines().all(|line| line.chars().count() <= 60), "{folded}");
+    let nothing = foot::Foot {
+        foreseen: &Foreseen::default(),
+        needs: &[],
+        approvals: &Approvals::default(),
+        saved: None,
+    };
+    assert_eq!(nothing.show(Theme::PLAIN), "");
 }
