@@ -132,7 +132,9 @@ fn which(run: &Run, open: Vec<Asked>, step: Option<&str>) -> Result<Asked, Refus
         }
         n => {
             let within = step.map(|step| format!(" in \"{step}\"")).unwrap_or_default();
-            let ids: Vec<&str> = meant.iter().map(|asked| &*asked.id).collect();
+            // Branches ask in any order.
+            let mut ids: Vec<&str> = meant.iter().map(|asked| &*asked.id).collect();
+            ids.sort_unstable();
             let error =
                 RunError::new(codes::ARGUMENT, format!("run {} waits for {n} answers{within}", run.id))
                     .hint(format!("say which: {}", ids.join(", ")));
