@@ -213,9 +213,8 @@ impl Bench {
             Bundle::single("bench.rhai", format!("const RUNBOOK = #{{ name: \"bench\" }};\n{script}"));
         let beginning = Beginning { look: true, ..Beginning::default() };
         let explore = Explore { pairs, ..Explore::default() };
-        let none = BTreeMap::new();
-        let rehearsed = self.runtime.rehearse(&bundle, &none, &beginning, explore);
-        let (findings, _) = self.tokio.block_on(rehearsed).unwrap();
+        let rehearsal = self.runtime.rehearsal(&bundle, &BTreeMap::new(), &beginning).unwrap();
+        let findings = self.tokio.block_on(rehearsal.explore(explore)).unwrap();
         assert_eq!(findings.violated().count(), 0);
         findings.tried.len()
     }
@@ -229,9 +228,9 @@ impl Bench {
         let header = r#"const RUNBOOK = #{ name: "bench", deadline: "30d" };"#;
         let bundle = Bundle::single("bench.rhai", format!("{header}\n{script}"));
         let beginning = Beginning { look: true, ..Beginning::default() };
-        let (none, scenario, nobody) = (BTreeMap::new(), Scenario::default(), Vec::new());
-        let played = self.runtime.rehearse_one(&bundle, &none, &beginning, scenario, nobody);
-        assert_eq!(self.tokio.block_on(played).unwrap().violations, []);
+        let rehearsal = self.runtime.rehearsal(&bundle, &BTreeMap::new(), &beginning).unwrap();
+        let played = self.tokio.block_on(rehearsal.play(Scenario::default(), Vec::new())).unwrap();
+        assert_eq!(played.violations, []);
     }
 
     /// Answers a finished run from its journal again.

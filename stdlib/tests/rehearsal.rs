@@ -38,11 +38,10 @@ mod tests {
         let scenario = fs::read_to_string(file.with_extension("scenario.toml"));
         let scenario = scenario.map(|text| toml_edit::de::from_str::<SceneFile>(&text).expect("a scenario"));
         let beginning = Beginning { file: scenario.unwrap_or_default(), look: true };
-        let (findings, _) = runtime
-            .rehearse(&bundle, &params, &beginning, Explore::default())
-            .await
+        let rehearsal = runtime
+            .rehearsal(&bundle, &params, &beginning)
             .unwrap_or_else(|errors| panic!("{}: {errors}", file.display()));
-        findings
+        rehearsal.explore(Explore::default()).await.expect("a thread")
     }
 
     /// A folder of migrations next to the usual one, of which the last has no way back.

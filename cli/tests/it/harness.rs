@@ -198,6 +198,17 @@ impl Lab {
     pub(crate) fn runs(&self) -> Vec<Value> {
         self.cutover(&["runs", "--all", "--output", "json"]).succeeded().json()
     }
+
+    /// Waits until the newest run is `as_wanted`.
+    pub(crate) fn until(&self, what: &str, as_wanted: impl Fn(&Value) -> bool) {
+        let started = Instant::now();
+        while !self.runs().first().is_some_and(&as_wanted) {
+            if started.elapsed() > PATIENCE {
+                panic!("no {what}: {}", self.cutover(&["show", "last"]));
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
 }
 
 /// A person at a terminal.

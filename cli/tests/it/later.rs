@@ -19,14 +19,13 @@ const STORY: &str = r#"
 "#;
 
 fn waits_for_an_answer(lab: &Lab) {
-    loop {
-        let runs = lab.runs();
-        let waits = runs.first().and_then(|run| run["waits_for"].as_array());
-        if waits.is_some_and(|waits| !waits.is_empty()) {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    waits_for_answers(lab, 1);
+}
+
+fn waits_for_answers(lab: &Lab, at_least: usize) {
+    lab.until(&format!("{at_least} open questions"), |run| {
+        run["waits_for"].as_array().is_some_and(|waits| waits.len() >= at_least)
+    });
 }
 
 #[test]
@@ -130,10 +129,7 @@ fn one_of_several_questions_is_named_by_any_part_of_its_id_that_no_other_has() {
         r#"parallel([|| step("east", || approve("east?")), || step("both", || approve("third?")), || step("both", || approve("fourth?"))]);"#,
     );
     let running = lab.begin();
-    waits_for_an_answer(&lab);
-    while lab.runs()[0]["waits_for"].as_array().map_or(0, Vec::len) < 3 {
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    waits_for_answers(&lab, 3);
     lab.cutover(&["approve", "last", "east"]).succeeded();
     let refused = lab.cutover(&["approve", "last", "both"]).exits_with(2);
     let refused =

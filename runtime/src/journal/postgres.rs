@@ -10,7 +10,11 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{PgConnection, postgres::PgRow};
+use sqlx::{
+    PgConnection, Postgres,
+    postgres::{PgArguments, PgRow},
+    query::Query,
+};
 
 use self::{
     address::Address,
@@ -372,40 +376,61 @@ async fn runs_of(
     rows.iter().map(|row| run_of(row, row.number("now_ms")?)).collect()
 }
 
-#[async_trait]
-impl Store for PostgresStore {
-    async fn create(&self, run: &Run, bundle: &Bundle, holder: &Holder) -> Result<(), StoreError> {
-        let (files, params, holder, mark) = (bundle.to_json(), run.params.to_string(), json(holder), mark());
-        // Durable at once: the crash of a server must not take away the run under a runner that lives on.
-        let created = tried!(self.link.tries(Work::Quick), |connection, again| {
-            let done = sqlx::query(concat!(
-                "WITH scripts AS (INSERT INTO cutover.bundles (hash, files) VALUES ($6, $14) ON CONFLICT DO NOTHING)
-                 INSERT INTO cutover.runs (id, runbook, version, environment, params, bundle, status, epoch, started_by, started_ms,
-                                           ended_ms, holder, mark, beat_ms)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, ", now!(), ")
-                 RETURNING ", durably!()
-            ))
+/// The values of a run that is created, in the order in which statements name them: `$1` to `$14`.
+struct NewRun<'r> {
+    run: &'r Run,
+    files: String,
+    params: String,
+    holder: String,
+    mark: i64,
+}
+
+impl<'r> NewRun<'r> {
+    fn of(run: &'r Run, bundle: &Bundle, holder: &Holder) -> Self {
+        let (files, params, holder) = (bundle.to_json(), run.params.to_string(), json(holder));
+        Self { run, files, params, holder, mark: mark() }
+    }
+
+    fn bind<'q>(&'q self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
+        let Self { run, files, params, holder, mark } = self;
+        query
             .bind(&run.id)
             .bind(&run.runbook)
             .bind(&run.version)
             .bind(&run.environment)
-            .bind(&params)
+            .bind(params)
             .bind(&run.bundle)
             .bind(run.status.as_str())
             .bind(run.epoch)
             .bind(&run.started_by)
             .bind(run.started_at.as_millisecond())
             .bind(run.ended_at.map(Timestamp::as_millisecond))
-            .bind(&holder)
+            .bind(holder)
             .bind(mark)
-            .bind(&files)
+            .bind(files)
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn create(&self, run: &Run, bundle: &Bundle, holder: &Holder) -> Result<(), StoreError> {
+        let row = NewRun::of(run, bundle, holder);
+        // Durable at once: the crash of a server must not take away the run under a runner that lives on.
+        let created = tried!(self.link.tries(Work::Quick), |connection, again| {
+            let done = row.bind(sqlx::query(concat!(
+                "WITH scripts AS (INSERT INTO cutover.bundles (hash, files) VALUES ($6, $14) ON CONFLICT DO NOTHING)
+                 INSERT INTO cutover.runs (id, runbook, version, environment, params, bundle, status, epoch, started_by, started_ms,
+                                           ended_ms, holder, mark, beat_ms)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, ", now!(), ")
+                 RETURNING ", durably!()
+            )))
             .execute(&mut *connection)
             .await;
             match done {
                 Err(error) if again && is_there(&error) => {
                     let ours: bool = sqlx::query_scalar("SELECT mark = $2 FROM cutover.runs WHERE id = $1")
                         .bind(&run.id)
-                        .bind(mark)
+                        .bind(row.mark)
                         .fetch_one(connection)
                         .await?;
                     if ours { Ok(()) } else { Err(error) }

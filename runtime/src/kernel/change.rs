@@ -233,14 +233,13 @@ impl Kernel {
         change: &dyn AnyChange,
         to: &Value,
     ) -> Result<(), RunError> {
-        if self.replay_only || self.world.rehearsed().is_some() || !self.shared.providers.is_ephemeral() {
+        if self.replay_only || !self.shared.providers.is_ephemeral() {
             return Ok(());
         }
         let limits = change.limits();
         let moved = self
             .attempt(call, &limits, Stop::WhenDone, async || {
-                let now = change.observe(call.on()).await?;
-                if now == *to { Ok(()) } else { change.apply(call.on(), &now, to).await }
+                self.world.bring_back(call.on(), change, to).await
             })
             .await;
         moved.map(drop).map_err(|e| self.not_resumable(call, &change.target().to_string(), e.error))

@@ -88,13 +88,8 @@ impl Stage {
             None if scenario.dies() || wanted.records => Tape::default(),
             None => Tape::forgetful(),
         });
-        let mut world = Arc::new(RehearsedWorld::new(
-            scenario,
-            Arc::clone(&self.scene),
-            Arc::clone(&outside),
-            tape,
-            true,
-        ));
+        let mut world =
+            Arc::new(RehearsedWorld::new(scenario, Arc::clone(&self.scene), Arc::clone(&outside), tape));
         let (mut replay, mut epoch) = (Replay::default(), 1);
         let (kernel, ended) = loop {
             let kernel = Arc::new(self.kernel(scenario, wanted, &clock, &world, replay, epoch));

@@ -106,23 +106,18 @@ pub(super) fn judge(scenario: &Scenario, course: &Course, happy: &Course) -> Vec
     }
     let raced = scenario.backwards && !races(happy).is_empty();
     if scenario.only_dies() && !scenario.is_as_planned() && !raced {
+        let name = match scenario.backwards {
+            true => "branches come to one end in any order",
+            false => "comes to the same end after a crash",
+        };
         if ended != end(happy) && !ended_unknown(ended, happy) {
-            add(
-                "comes to the same end after a crash",
-                None,
-                format!("{ended:?} instead of {:?}: {}", end(happy), why()),
-            );
+            add(name, None, format!("{ended:?} instead of {:?}: {}", end(happy), why()));
         } else if course.end != happy.end {
             let key = happy.end.iter().find(|(key, state)| course.end.get(*key) != Some(state));
             let text = key.map_or_else(String::new, |(key, state)| {
                 let is = course.end.get(key).map(ToString::to_string).unwrap_or_default();
                 format!("{key} is {is} instead of {state}")
             });
-            let name = if scenario.backwards {
-                "branches come to one end in any order"
-            } else {
-                "comes to the same end after a crash"
-            };
             add(name, None, text);
         }
     }

@@ -20,7 +20,7 @@ use super::{
     scene::{self, Scene, Told},
 };
 use crate::{
-    effect::{On, Progress, Question, QuestionKind, Reply, Until},
+    effect::{On, Progress, Question, QuestionKind, Reply, Until, Verdict},
     error::codes,
     event::{Event, Grade, Kind, Mode},
     journal::Tape,
@@ -48,8 +48,8 @@ pub struct RehearsedWorld {
     faults: Vec<Planned>,
     /// Where each guard waits to be breached.
     guards: Mutex<BTreeMap<String, CancellationToken>>,
-    /// The effects that the run came to, in order; `None`: nobody wants to know.
-    sites: Option<Mutex<Vec<Site>>>,
+    /// The effects that the run came to, in order.
+    sites: Mutex<Vec<Site>>,
     /// Ids of changes that never come into effect.
     unsettled: Mutex<BTreeSet<String>>,
     /// Checks that do not pass from here on, by effect and what they look at: one that is only repeated does not pass either.
@@ -76,13 +76,12 @@ impl Planned {
 const MOMENT: Duration = Duration::from_millis(1);
 
 impl RehearsedWorld {
-    /// A world in which that goes wrong. `watched`: the effects that the run comes to are wanted.
+    /// A world in which that goes wrong.
     pub(crate) fn new(
         scenario: &Scenario,
         scene: Arc<Scene>,
         outside: Arc<Outside>,
         tape: Arc<Tape>,
-        watched: bool,
     ) -> Self {
         let planned = |(id, fault): &(String, Fault)| Planned {
             id: id.clone(),
@@ -95,7 +94,7 @@ impl RehearsedWorld {
             tape,
             faults: scenario.faults.iter().map(planned).collect(),
             guards: Mutex::default(),
-            sites: watched.then(Mutex::default),
+            sites: Mutex::default(),
             unsettled: Mutex::default(),
             bad: Mutex::default(),
         }
@@ -114,7 +113,7 @@ impl RehearsedWorld {
             tape,
             faults: self.faults.iter().map(left).collect(),
             guards: Mutex::default(),
-            sites: self.sites.as_ref().map(|sites| Mutex::new(lock(sites).clone())),
+            sites: Mutex::new(lock(&self.sites).clone()),
             unsettled: Mutex::new(lock(&self.unsettled).clone()),
             bad: Mutex::new(lock(&self.bad).clone()),
         }
@@ -129,7 +128,7 @@ impl RehearsedWorld {
 
     /// The effects that the run came to.
     pub(crate) fn sites(&self) -> Vec<Site> {
-        self.sites.as_ref().map(|sites| lock(sites).clone()).unwrap_or_default()
+        lock(&self.sites).clone()
     }
 
     /// Whether all that was to go wrong did.
@@ -146,22 +145,22 @@ impl RehearsedWorld {
         what: impl Fn() -> String,
         faults: impl Fn() -> Vec<Fault>,
     ) -> Option<&Fault> {
-        if let Some(sites) = &self.sites {
-            let mut sites = lock(sites);
-            let mut possible = faults();
-            match sites.iter_mut().rev().find(|site| site.id == on.id()) {
-                Some(site) => {
-                    possible.retain(|fault| !site.faults.contains(fault));
-                    site.faults.append(&mut possible);
-                }
-                None => {
-                    sites.push(Site { id: on.id().to_owned(), kind, effect, what: what(), faults: possible })
-                }
+        let possible = faults();
+        let planned = self
+            .faults
+            .iter()
+            .find(|planned| planned.id == on.id() && !planned.is_over() && possible.contains(&planned.fault));
+        let mut sites = lock(&self.sites);
+        match sites.iter_mut().rev().find(|site| site.id == on.id()) {
+            Some(site) => {
+                site.faults.extend(
+                    possible.into_iter().filter(|fault| !site.faults.contains(fault)).collect::<Vec<_>>(),
+                );
             }
+            None => sites.push(Site { id: on.id().to_owned(), kind, effect, what: what(), faults: possible }),
         }
-        let planned = self.faults.iter().find(|planned| {
-            planned.id == on.id() && !planned.is_over() && faults().contains(&planned.fault)
-        })?;
+        drop(sites);
+        let planned = planned?;
         planned.struck.store(true, Ordering::Relaxed);
         on.emit(Event::Note {
             id: on.id().to_owned(),
@@ -194,6 +193,20 @@ impl RehearsedWorld {
     fn die(&self) -> ProviderError {
         self.tape.cut();
         ProviderError::terminal(codes::LOST, "the process dies here")
+    }
+
+    /// Does something, or what a fault makes of it.
+    async fn act(&self, on: &On, fault: Option<&Fault>, act: impl FnOnce()) -> Result<(), ProviderError> {
+        match fault {
+            Some(Fault::Refused) => return Err(refused(on)),
+            Some(Fault::TimesOut) => std::future::pending().await,
+            _ => act(),
+        }
+        match fault {
+            Some(Fault::LostAnswer) => Err(lost(on)),
+            Some(Fault::Killed) => Err(self.die()),
+            _ => Ok(()),
+        }
     }
 
     fn set(&self, on: &On, change: &dyn AnyChange, to: &Value) {
@@ -238,6 +251,12 @@ fn lost(on: &On) -> ProviderError {
     ProviderError::terminal(codes::UNREACHABLE, format!("rehearsed: the answer to {} is lost", on.id()))
 }
 
+/// The error of the verdict of that name, or of the first.
+fn bad_end(on: &On, verdicts: Vec<Verdict>, name: Option<&str>) -> ProviderError {
+    let mut meant = verdicts.into_iter().filter(|verdict| name.is_none_or(|name| verdict.name == name));
+    meant.next().map_or_else(|| refused(on), |verdict| verdict.error)
+}
+
 fn is_guard(id: &str) -> bool {
     id.ends_with(":guard")
 }
@@ -278,28 +297,15 @@ impl World for RehearsedWorld {
                 [Fault::Refused, Fault::LostAnswer, Fault::TimesOut, Fault::NeverSettles, Fault::Killed];
             always.into_iter().chain(Self::breaches(on)).collect()
         };
-        match self.at(on, Kind::Change, change.effect(), || change.target().to_string(), faults) {
-            Some(Fault::Refused) => return Err(refused(on)),
-            Some(Fault::TimesOut) => std::future::pending().await,
-            Some(Fault::LostAnswer) => {
-                self.set(on, change, to);
-                return Err(lost(on));
-            }
-            Some(Fault::Killed) => {
-                self.set(on, change, to);
-                return Err(self.die());
-            }
+        let fault = self.at(on, Kind::Change, change.effect(), || change.target().to_string(), faults);
+        match fault {
             Some(Fault::NeverSettles) => {
                 lock(&self.unsettled).insert(on.id().to_owned());
-                self.set(on, change, to);
             }
-            Some(Fault::Breach(guard)) => {
-                self.set(on, change, to);
-                self.token(guard).cancel();
-            }
-            _ => self.set(on, change, to),
+            Some(Fault::Breach(guard)) => self.token(guard).cancel(),
+            _ => {}
         }
-        Ok(())
+        self.act(on, fault, || self.set(on, change, to)).await
     }
 
     async fn settled(&self, on: &On, change: &dyn AnyChange, _: &Value) -> Result<Progress, ProviderError> {
@@ -336,21 +342,11 @@ impl World for RehearsedWorld {
             held.performed.insert(on.id().to_owned());
             held.touched.extend(action.touches());
         };
-        match self.at(on, Kind::Action, action.effect(), || action.describe(), faults) {
-            Some(Fault::Refused) => return Err(refused(on)),
-            Some(Fault::TimesOut) => std::future::pending().await,
-            Some(Fault::LostAnswer) => {
-                done();
-                return Err(lost(on));
-            }
-            Some(Fault::Killed) => {
-                done();
-                return Err(self.die());
-            }
-            Some(Fault::Breach(guard)) => self.breach(on, guard).await,
-            _ => {}
+        let fault = self.at(on, Kind::Action, action.effect(), || action.describe(), faults);
+        if let Some(Fault::Breach(guard)) = fault {
+            self.breach(on, guard).await;
         }
-        done();
+        self.act(on, fault, done).await?;
         let told = self.scene.told(action.effect(), &action.describe(), String::new, || self.view())?;
         Ok(match told {
             Some(Told::Value(value)) => (Known::Value(value), Grade::Observed),
@@ -364,21 +360,11 @@ impl World for RehearsedWorld {
 
     async fn take_back(&self, on: &On, action: &dyn AnyAction, _: &Value) -> Result<(), ProviderError> {
         let faults = || vec![Fault::Refused, Fault::LostAnswer, Fault::TimesOut, Fault::Killed];
-        match self.at(on, Kind::Action, action.effect(), || action.describe(), faults) {
-            Some(Fault::Refused) => return Err(refused(on)),
-            Some(Fault::TimesOut) => std::future::pending().await,
-            Some(Fault::LostAnswer) => {
-                self.outside.held().taken_back.insert(on.id().to_owned());
-                return Err(lost(on));
-            }
-            Some(Fault::Killed) => {
-                self.outside.held().taken_back.insert(on.id().to_owned());
-                return Err(self.die());
-            }
-            _ => {}
-        }
-        self.outside.held().taken_back.insert(on.id().to_owned());
-        Ok(())
+        let fault = self.at(on, Kind::Action, action.effect(), || action.describe(), faults);
+        self.act(on, fault, || {
+            self.outside.held().taken_back.insert(on.id().to_owned());
+        })
+        .await
     }
 
     async fn read(&self, on: &On, read: &dyn AnyRead) -> Result<(Known, Grade), ProviderError> {
@@ -391,8 +377,7 @@ impl World for RehearsedWorld {
         match self.at(on, Kind::Read, read.effect(), what, faults) {
             Some(Fault::Unreachable) => return Err(unreachable(on)),
             Some(Fault::Verdict(name)) => {
-                let verdict = verdicts.into_iter().find(|verdict| verdict.name == *name);
-                let error = verdict.map_or_else(|| refused(on), |verdict| verdict.error);
+                let error = bad_end(on, verdicts, Some(name));
                 lock(&self.bad).insert((read.effect(), read.describe()), error.clone());
                 return Err(error);
             }
@@ -405,9 +390,8 @@ impl World for RehearsedWorld {
             return Err(error.clone());
         }
         let fails = |why: String| {
-            let verdict = read.verdicts().into_iter().next().map(|verdict| verdict.error);
-            let error = verdict.unwrap_or_else(|| refused(on));
-            ProviderError { message: format!("{}: {why}", read.describe()), ..error }
+            let message = format!("{}: {why}", read.describe());
+            ProviderError { message, ..bad_end(on, read.verdicts(), None) }
         };
         let well = || match read.assumed() {
             Some(value) => (Known::Value(value), Grade::Assumed),
@@ -467,8 +451,7 @@ impl World for RehearsedWorld {
             (_, Some(Fault::Unreachable)) => return Err(unreachable(on)),
             (Until::Polled { at_least, .. }, Some(Fault::Verdict(name))) => {
                 clock.sleep(left(*at_least) / 2).await;
-                let verdict = verdicts.into_iter().find(|verdict| verdict.name == *name);
-                return Err(verdict.map_or_else(|| refused(on), |verdict| verdict.error));
+                return Err(bad_end(on, verdicts, Some(name)));
             }
             (_, Some(Fault::NoAnswer | Fault::TimesOut)) => {
                 return match wait.deadline() {
@@ -510,11 +493,8 @@ impl World for RehearsedWorld {
                 Ok(match told {
                     Some(Told::Value(value)) => known(Known::Value(value)),
                     Some(Told::Fails(why)) => {
-                        let error = verdicts.into_iter().next().map_or_else(|| refused(on), |v| v.error);
-                        return Err(ProviderError {
-                            message: format!("{}: {why}", wait.describe()),
-                            ..error
-                        });
+                        let message = format!("{}: {why}", wait.describe());
+                        return Err(ProviderError { message, ..bad_end(on, verdicts, None) });
                     }
                     Some(Told::Passes) | None => known(wait.assumed().map_or(Known::Unknown, Known::Value)),
                 })

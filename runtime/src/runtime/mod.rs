@@ -42,7 +42,7 @@ use crate::{
     rehearsal::Invariant,
     script::{self, Bundle, Given, Header, Library, ScriptLimits},
     stop::Stop,
-    world::{LiveWorld, NoPeople, People, PredictedWorld},
+    world::{LiveWorld, NoPeople, People},
 };
 
 /// The name of the built-in environment, for which parameters may have values of their own.
@@ -134,10 +134,7 @@ impl Runtime {
         params: &BTreeMap<String, Given>,
         stop: &Stop,
     ) -> Result<Report, LoadErrors> {
-        let prepared = self.prepare(bundle, params)?;
-        let world = Arc::new(PredictedWorld::default());
-        let execution = Execution::new(new_id(&prepared.header.name));
-        Ok(self.execute(prepared, world, execution, stop).await)
+        Ok(self.foresee(bundle, params, stop).await?.report)
     }
 
     /// Runs a bundle.
@@ -162,20 +159,7 @@ impl Runtime {
         let world = Arc::new(LiveWorld::new(Arc::clone(&self.inner.people)));
         let run = new_id(&prepared.header.name);
         if let Some(store) = &self.inner.store {
-            let row = Run {
-                id: run.clone(),
-                runbook: prepared.header.name.clone(),
-                version: prepared.header.version.clone(),
-                environment: self.inner.providers.environment().to_owned(),
-                params: serde_json::to_value(&prepared.params).unwrap_or_default(),
-                bundle: bundle.hash(),
-                status: RunStatus::Running,
-                epoch: 1,
-                started_by: self.inner.started_by.clone(),
-                started_at: self.inner.clock.now(),
-                ended_at: None,
-                held: None,
-            };
+            let row = self.row(&prepared, &run);
             let holder = Holder::this(&self.inner.started_by);
             store.create(&row, bundle, &holder).await.map_err(|e| LoadErrors(vec![e.into()]))?;
         }
@@ -210,6 +194,24 @@ impl Runtime {
         store.bundle(&run.bundle).await?.ok_or_else(|| {
             RunError::new(codes::JOURNAL, format!("the scripts of {} are not in the store", run.id))
         })
+    }
+
+    /// A run that begins now.
+    fn row(&self, prepared: &Prepared, run: &str) -> Run {
+        Run {
+            id: run.to_owned(),
+            runbook: prepared.header.name.clone(),
+            version: prepared.header.version.clone(),
+            environment: self.inner.providers.environment().to_owned(),
+            params: serde_json::to_value(&prepared.params).unwrap_or_default(),
+            bundle: prepared.bundle.hash(),
+            status: RunStatus::Running,
+            epoch: 1,
+            started_by: self.inner.started_by.clone(),
+            started_at: self.inner.clock.now(),
+            ended_at: None,
+            held: None,
+        }
     }
 
     fn prepare(&self, bundle: &Bundle, given: &BTreeMap<String, Given>) -> Result<Prepared, LoadErrors> {

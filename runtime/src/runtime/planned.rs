@@ -9,7 +9,7 @@ use super::{Execution, LoadErrors, Report, Runtime, execution::Prepared, new_id}
 use crate::{
     effect::{Question, QuestionKind, Reply, Rule},
     error::{RunError, codes},
-    journal::{Holder, Run, RunStatus, Used},
+    journal::{Holder, Used},
     kernel::bound::Bound,
     plan::{Binding, Draft, Foreseen, PLAN_VERSION, SavedPlan, compare},
     script::{Bundle, Given},
@@ -124,20 +124,7 @@ impl Runtime {
         compare(&plan.foreseen, &again.foreseen)?;
         let prepared = self.prepare(&plan.bundle, &plan.given())?;
         let run = new_id(&prepared.header.name);
-        let row = Run {
-            id: run.clone(),
-            runbook: prepared.header.name.clone(),
-            version: prepared.header.version.clone(),
-            environment: plan.environment.clone(),
-            params: serde_json::to_value(&prepared.params).unwrap_or_default(),
-            bundle: plan.bundle.hash(),
-            status: RunStatus::Running,
-            epoch: 1,
-            started_by: self.inner.started_by.clone(),
-            started_at: self.inner.clock.now(),
-            ended_at: None,
-            held: None,
-        };
+        let row = self.row(&prepared, &run);
         let binding = Binding::of(plan);
         let used = Used {
             plan: plan.id.clone(),

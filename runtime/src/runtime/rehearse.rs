@@ -97,37 +97,6 @@ impl Runtime {
         Ok(Rehearsal { stage: Arc::new(self.stage(bundle, params, beginning)?) })
     }
 
-    /// Rehearses a bundle. Answers also what was looked at, as a scenario from which the same rehearsal can be repeated.
-    ///
-    /// # Errors
-    /// As [`Runtime::rehearsal`]. What the rehearsal finds is in the findings.
-    pub async fn rehearse(
-        &self,
-        bundle: &Bundle,
-        params: &BTreeMap<String, Given>,
-        beginning: &Beginning,
-        explore: Explore,
-    ) -> Result<(Findings, SceneFile), LoadErrors> {
-        let rehearsal = self.rehearsal(bundle, params, beginning)?;
-        let findings = rehearsal.explore(explore).await?;
-        Ok((findings, rehearsal.snapshot()))
-    }
-
-    /// Plays one scenario of a rehearsal; `sinks` hear how it goes.
-    ///
-    /// # Errors
-    /// As [`Runtime::rehearsal`].
-    pub async fn rehearse_one(
-        &self,
-        bundle: &Bundle,
-        params: &BTreeMap<String, Given>,
-        beginning: &Beginning,
-        scenario: Scenario,
-        sinks: Vec<Arc<dyn Sink>>,
-    ) -> Result<Tried, LoadErrors> {
-        self.rehearsal(bundle, params, beginning)?.play(scenario, sinks).await
-    }
-
     fn stage(
         &self,
         bundle: &Bundle,
@@ -143,14 +112,18 @@ impl Runtime {
         given.extend(params.iter().map(|(name, value)| (name.clone(), value.clone())));
         let prepared = self.prepare(bundle, &given)?;
         let vault = Arc::<Vault>::default();
-        let looker = beginning.look.then(|| Looker {
-            handle: Handle::current(),
+        let look = |handle| Looker {
+            handle,
             on: On::looking(
                 Arc::clone(&self.inner.providers),
                 Arc::new(SystemClock::default()),
                 Arc::clone(&vault),
             ),
-        });
+        };
+        let looker = beginning.look.then(Handle::try_current).transpose().map_err(|_| {
+            RunError::new(codes::ARGUMENT, "a rehearsal that looks at targets is prepared on a runtime of tokio")
+        })?;
+        let looker = looker.map(look);
         let scene = Scene::new(&beginning.file, looker)
             .map_err(|why| RunError::new(codes::ARGUMENT, format!("the scenario cannot be used: {why}")))?;
         let params = script::to_script(&prepared.params);

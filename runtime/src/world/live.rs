@@ -250,6 +250,11 @@ impl World for LiveWorld {
         change.settled(on, to).await
     }
 
+    async fn bring_back(&self, on: &On, change: &dyn AnyChange, to: &Value) -> Result<(), ProviderError> {
+        let now = change.observe(on).await?;
+        if now == *to { Ok(()) } else { change.apply(on, &now, to).await }
+    }
+
     async fn foresee(
         &self,
         _: &On,

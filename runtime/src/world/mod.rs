@@ -101,6 +101,12 @@ pub trait World: Send + Sync {
     /// Whether the move is in effect.
     async fn settled(&self, on: &On, change: &dyn AnyChange, to: &Value) -> Result<Progress, ProviderError>;
 
+    /// Puts a target that died with an earlier process where the journal of the run says that it was.
+    async fn bring_back(&self, on: &On, change: &dyn AnyChange, to: &Value) -> Result<(), ProviderError> {
+        let _ = (on, change, to);
+        Ok(())
+    }
+
     /// What is to be said about a move that is not made for real.
     async fn foresee(
         &self,

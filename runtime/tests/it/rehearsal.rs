@@ -21,10 +21,12 @@ fn rehearse_with(script: &str, explore: Explore) -> Findings {
 fn rehearse_from(script: &str, beginning: Beginning, explore: Explore) -> Findings {
     let lab = Lab::new();
     let (bundle, none) = (Lab::bundle(script), BTreeMap::new());
-    let found = lab.tokio.block_on(lab.runtime().rehearse(&bundle, &none, &beginning, explore));
+    let _on = lab.tokio.enter();
+    let rehearsal = lab.runtime().rehearsal(&bundle, &none, &beginning).unwrap();
+    let found = lab.tokio.block_on(rehearsal.explore(explore)).unwrap();
     assert!(lab.log().is_empty(), "a rehearsal changes nothing: {:?}", lab.log());
     assert!(lab.lamps.board().rings.is_empty());
-    found.unwrap().0
+    found
 }
 
 /// How scenarios ended, by name.
@@ -188,14 +190,9 @@ fn a_scenario_is_played_again_by_its_name_with_all_that_happens() {
     let scenario: Scenario = "7:lab.set=never-settles+crash@33".parse().unwrap();
     let bundle = Lab::bundle(STORY);
     let none = BTreeMap::new();
-    let tried = lab.tokio.block_on(lab.runtime().rehearse_one(
-        &bundle,
-        &none,
-        &beginning,
-        scenario.clone(),
-        vec![sink],
-    ));
-    let tried = tried.unwrap();
+    let _on = lab.tokio.enter();
+    let rehearsal = lab.runtime().rehearsal(&bundle, &none, &beginning).unwrap();
+    let tried = lab.tokio.block_on(rehearsal.play(scenario.clone(), vec![sink])).unwrap();
     assert_eq!((tried.end, tried.scenario), (End::RolledBack, scenario));
     let events = lab.events.lock().unwrap();
     let has = |found: &dyn Fn(&Event) -> bool| events.iter().any(|envelope| found(&envelope.event));
@@ -216,7 +213,10 @@ fn what_was_looked_at_is_enough_to_rehearse_the_same_without_looking() {
     let lab = Lab::new();
     let rehearse = |beginning: &Beginning| {
         let (bundle, params) = (Lab::bundle(script), BTreeMap::new());
-        lab.tokio.block_on(lab.runtime().rehearse(&bundle, &params, beginning, Explore::default())).unwrap()
+        let _on = lab.tokio.enter();
+        let rehearsal = lab.runtime().rehearsal(&bundle, &params, beginning).unwrap();
+        let found = lab.tokio.block_on(rehearsal.explore(Explore::default())).unwrap();
+        (found, rehearsal.snapshot())
     };
     let (looked, snapshot) = rehearse(&Beginning { look: true, ..Beginning::default() });
     assert_eq!(looked.tried[0].end, End::Succeeded, "{:?}", looked.tried[0]);

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{
-    PostgresStore, durably,
+    NewRun, PostgresStore, durably,
     link::{Work, is_there, tried},
     mark, now,
 };
@@ -24,10 +24,10 @@ pub(super) async fn create(
     holder: &Holder,
     used: &Used,
 ) -> Result<Option<String>, StoreError> {
-    let (files, params, holder, mark) = (bundle.to_json(), run.params.to_string(), json(holder), mark());
+    let row = NewRun::of(run, bundle, holder);
     let created = tried!(store.link.tries(Work::Quick), |connection, again| {
         // Whoever is second waits for the first and then inserts nothing, so neither the scripts nor the run.
-        let done: Option<String> = sqlx::query_scalar(concat!(
+        let done = row.bind(sqlx::query(concat!(
             "WITH used AS (
                  INSERT INTO cutover.plans (plan, run, until_ms, binding) VALUES ($15, $1, $16, $17)
                  ON CONFLICT (plan) DO NOTHING RETURNING run),
@@ -37,21 +37,7 @@ pub(super) async fn create(
                                        ended_ms, holder, mark, beat_ms)
              SELECT run, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, ", now!(), " FROM used
              RETURNING ", durably!()
-        ))
-        .bind(&run.id)
-        .bind(&run.runbook)
-        .bind(&run.version)
-        .bind(&run.environment)
-        .bind(&params)
-        .bind(&run.bundle)
-        .bind(run.status.as_str())
-        .bind(run.epoch)
-        .bind(&run.started_by)
-        .bind(run.started_at.as_millisecond())
-        .bind(run.ended_at.map(Timestamp::as_millisecond))
-        .bind(&holder)
-        .bind(mark)
-        .bind(&files)
+        )))
         .bind(&used.plan)
         .bind(used.until.as_millisecond())
         .bind(&used.binding)
@@ -64,7 +50,7 @@ pub(super) async fn create(
             // It may have been this one that used it, when the answer was lost.
             let ours: Option<bool> = sqlx::query_scalar("SELECT mark = $2 FROM cutover.runs WHERE id = $1")
                 .bind(&run.id)
-                .bind(mark)
+                .bind(row.mark)
                 .fetch_optional(&mut *connection)
                 .await?;
             if ours == Some(true) {
