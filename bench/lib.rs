@@ -213,6 +213,7 @@ impl Bench {
             Bundle::single("bench.rhai", format!("const RUNBOOK = #{{ name: \"bench\" }};\n{script}"));
         let beginning = Beginning { look: true, ..Beginning::default() };
         let explore = Explore { pairs, ..Explore::default() };
+        let _on = self.tokio.enter();
         let rehearsal = self.runtime.rehearsal(&bundle, &BTreeMap::new(), &beginning).unwrap();
         let findings = self.tokio.block_on(rehearsal.explore(explore)).unwrap();
         assert_eq!(findings.violated().count(), 0);
@@ -228,6 +229,7 @@ impl Bench {
         let header = r#"const RUNBOOK = #{ name: "bench", deadline: "30d" };"#;
         let bundle = Bundle::single("bench.rhai", format!("{header}\n{script}"));
         let beginning = Beginning { look: true, ..Beginning::default() };
+        let _on = self.tokio.enter();
         let rehearsal = self.runtime.rehearsal(&bundle, &BTreeMap::new(), &beginning).unwrap();
         let played = self.tokio.block_on(rehearsal.play(Scenario::default(), Vec::new())).unwrap();
         assert_eq!(played.violations, []);

@@ -19,16 +19,15 @@ use std::process::ExitCode;
 
 use args::{Cli, Exit};
 
-/// Counts what the process holds, so that a script cannot take the machine's memory.
 #[global_allocator]
-static MEMORY: cap::Cap<std::alloc::System> = cap::Cap::new(std::alloc::System, usize::MAX);
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Most threads that drive connections and timers.
 const MOST_THREADS: usize = 4;
 
-/// Bytes that the process holds.
+/// Bytes of the machine's memory that the process holds, so that a script cannot take all of it.
 fn memory() -> u64 {
-    MEMORY.allocated() as u64
+    memory_stats::memory_stats().map_or(0, |held| held.physical_mem as u64)
 }
 
 fn main() -> ExitCode {
