@@ -22,7 +22,6 @@ pub(super) mod script {
         let kernel = Kernel::of(&cx)?;
         let id = cursor::next("point_of_no_return");
         let entry = Entry::NoReturn { why: why.to_owned() };
-        let what = format!("point of no return: {why}");
-        kernel.register(&cx, Mark::NoReturn, &entry, id, what, Undoing::NoReturn(why.to_owned()))
+        kernel.register(&cx, Mark::NoReturn, &entry, id, Undoing::NoReturn(why.to_owned()))
     }
 }

@@ -32,6 +32,6 @@ pub(super) mod script {
         let context = Box::new(cx.store_data());
         let what = format!("on_rollback at {source}:{line}");
         let entry = Entry::Registered { what: what.clone() };
-        kernel.register(&cx, Mark::Registered, &entry, id, what, Undoing::Closure { body: undo, context })
+        kernel.register(&cx, Mark::Registered, &entry, id, Undoing::Closure { what, body: undo, context })
     }
 }

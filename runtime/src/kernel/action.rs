@@ -124,7 +124,6 @@ impl Kernel {
             self.push_undo(UndoEntry {
                 seq: call.place(seq),
                 id: call.id.clone(),
-                what: format!("{} {}", action.effect(), action.describe()),
                 doing: Undoing::Action {
                     action: Arc::clone(action),
                     input: call.input.clone(),

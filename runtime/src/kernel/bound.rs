@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{AnyAction, Call, Kernel, State, hex, record::Ending};
+use super::{AnyAction, Call, Kernel, State, change::Move, hex, record::Ending};
 use crate::{
     effect::{Question, QuestionKind, Rule, Undo},
     error::{RunError, codes},
@@ -85,8 +85,7 @@ impl Kernel {
         &self,
         call: &Call,
         target: &Target,
-        (from, to): (&Value, &Value),
-        texts: (&str, &str),
+        Move { from, to, from_text, to_text }: &Move,
         agreed: &mut Option<(Value, Value)>,
     ) -> Result<Agreed, RunError> {
         let Some(bound) = self.binding() else { return Ok(Agreed::Planned) };
@@ -98,7 +97,7 @@ impl Kernel {
         if agreed.as_ref() == Some(&now) {
             return Ok(Agreed::Planned);
         }
-        let text = format!("{} {target}: {} -> {}", call.effect, texts.0, texts.1);
+        let text = format!("{} {target}: {} -> {}", call.effect, from_text, to_text);
         let exactly = [&*call.print, target.as_str(), &from.to_string(), &to.to_string()];
         self.decide_outside(call, bound, &text, &exactly).await?;
         *agreed = Some(now);

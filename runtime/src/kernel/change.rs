@@ -12,7 +12,7 @@ use super::{
     retry::{GaveUp, Stop},
 };
 use crate::{
-    effect::{Limits, Progress},
+    effect::{Limits, Progress, Undo},
     error::{RunError, codes},
     event::{Event, Grade},
     journal::{Outcome, record::Moved, replay::Ended},
@@ -20,6 +20,21 @@ use crate::{
     target::Target,
     world::Known,
 };
+
+/// A move of a target, with its states for people.
+pub(super) struct Move {
+    pub(super) from: Value,
+    pub(super) to: Value,
+    pub(super) from_text: String,
+    pub(super) to_text: String,
+}
+
+impl Move {
+    pub(super) fn of(change: &dyn AnyChange, Moved { from, to }: Moved) -> Self {
+        let (from_text, to_text) = (change.show(&from), change.show(&to));
+        Self { from, to, from_text, to_text }
+    }
+}
 
 /// A change that did not come into effect.
 pub(super) struct NotMoved {
@@ -48,7 +63,7 @@ impl Kernel {
         }
         let limits = change.limits();
         let mut agreed = None;
-        let (from, to, grade) = loop {
+        let (planned, grade) = loop {
             let looked = self
                 .attempt(call, &limits, Stop::AtOnce, async || self.world.observe(call.on(), &*change).await)
                 .await;
@@ -73,9 +88,9 @@ impl Kernel {
                     .await;
                 return Ok(self.clean(Known::Value(to)));
             }
-            let texts = (&*change.show(&from), &*change.show(&to));
-            match self.ask_outside(call, &target, (&from, &to), texts, &mut agreed).await {
-                Ok(Agreed::Planned) => break (from, to, grade),
+            let planned = Move::of(&*change, Moved { from, to });
+            match self.ask_outside(call, &target, &planned, &mut agreed).await {
+                Ok(Agreed::Planned) => break (planned, grade),
                 Ok(Agreed::Just) => {}
                 Err(error) => {
                     return self.failed(call, error, |e| Ending { target: Some(target.clone()), ..e }).await;
@@ -84,7 +99,7 @@ impl Kernel {
         };
         let note = match self
             .attempt(call, &Limits { attempts: 1, ..limits }, Stop::AtOnce, async || {
-                self.world.foresee(call.on(), &*change, grade, &from, &to).await
+                self.world.foresee(call.on(), &*change, grade, &planned.from, &planned.to).await
             })
             .await
         {
@@ -95,8 +110,8 @@ impl Kernel {
                     .await;
             }
         };
-        let moved = self.move_target(call, &*change, &from, &to, false).await;
-        self.conclude(call, change, Moved { from, to }, moved, grade, note).await
+        let moved = self.move_target(call, &*change, &planned, false).await;
+        self.conclude(call, change, planned, moved, grade, note).await
     }
 
     /// Records what a move came to, and puts it on the undo stack if it happened.
@@ -104,7 +119,7 @@ impl Kernel {
         &self,
         call: &Call,
         change: Arc<dyn AnyChange>,
-        Moved { from, to }: Moved,
+        Move { from, to, from_text, to_text }: Move,
         moved: Result<u32, NotMoved>,
         grade: Grade,
         note: Option<String>,
@@ -112,9 +127,9 @@ impl Kernel {
         match moved {
             Ok(attempts) => {
                 let undo = change.undo(&from, &to);
-                let (from_text, to_text) = (change.show(&from), change.show(&to));
+                let states = (from.clone(), to.clone());
                 let outcome =
-                    Outcome::Changed { from: from.clone(), to: to.clone(), from_text, to_text, undo };
+                    Outcome::Changed { from: states.0, to: states.1, from_text, to_text, undo: undo.clone() };
                 let ending = Ending {
                     grade,
                     target: Some(change.target()),
@@ -123,7 +138,7 @@ impl Kernel {
                     ..Ending::new(outcome, attempts)
                 };
                 let seq = self.ended(call, ending).await;
-                self.moved(call, &change, Moved { from, to: to.clone() }, false, seq);
+                self.moved(call, &change, Moved { from, to: to.clone() }, undo, false, seq);
                 Ok(self.clean(Known::Value(to)))
             }
             Err(NotMoved { gave_up: GaveUp { error, attempts }, happened, intended }) => {
@@ -133,7 +148,8 @@ impl Kernel {
                     Ending { target: Some(change.target()), intended, ..Ending::new(outcome, attempts) };
                 let seq = self.ended(call, ending).await;
                 if let Some(moved) = moved {
-                    self.moved(call, &change, moved, true, seq);
+                    let undo = change.undo(&moved.from, &moved.to);
+                    self.moved(call, &change, moved, undo, true, seq);
                 }
                 Err(error)
             }
@@ -181,16 +197,14 @@ impl Kernel {
         call: &Call,
         change: &Arc<dyn AnyChange>,
         Moved { from, to }: Moved,
+        undo: Undo,
         failed: bool,
         seq: u64,
     ) {
         self.count_change();
-        let undo = change.undo(&from, &to);
-        let (from_text, to_text) = (change.show(&from), change.show(&to));
         self.push_undo(UndoEntry {
             seq: call.place(seq),
             id: call.id.clone(),
-            what: format!("{} {}: {from_text} -> {to_text}", change.effect(), change.target()),
             doing: Undoing::Change {
                 change: Arc::clone(change),
                 input: call.input.clone(),
@@ -211,14 +225,15 @@ impl Kernel {
         let Ended { seq, outcome, .. } = ended;
         match outcome {
             Outcome::Unchanged { state, .. } => Ok(Known::Value(state)),
-            Outcome::Changed { from, to, .. } => {
+            Outcome::Changed { from, to, undo, .. } => {
                 self.bring_back(call, &*change, &to).await?;
-                self.moved(call, &change, Moved { from, to: to.clone() }, false, seq);
+                self.moved(call, &change, Moved { from, to: to.clone() }, undo, false, seq);
                 Ok(Known::Value(to))
             }
             Outcome::Failed { error, happened } => {
                 if let Some(moved) = happened {
-                    self.moved(call, &change, moved, true, seq);
+                    let undo = change.undo(&moved.from, &moved.to);
+                    self.moved(call, &change, moved, undo, true, seq);
                 }
                 Err(error)
             }
@@ -250,12 +265,10 @@ impl Kernel {
         &self,
         call: &Call,
         change: &dyn AnyChange,
-        from: &Value,
-        to: &Value,
+        Move { from, to, from_text, to_text }: &Move,
         rollback: bool,
     ) -> Result<u32, NotMoved> {
         let target = change.target();
-        let (from_text, to_text) = (change.show(from), change.show(to));
         let text = format!("{from_text} -> {to_text}");
         let refused = |error: RunError, intended| NotMoved {
             gave_up: GaveUp { error: RunError { effect: Some(call.id.clone()), ..error }, attempts: 1 },
@@ -274,7 +287,10 @@ impl Kernel {
         })
         .map_err(|e| refused(e, false))?;
         self.intend(call, Some(&target), Some((from, to)), &text).await.map_err(|e| refused(e, false))?;
-        self.emit(Event::Applying { id: call.id.clone(), from_text, to_text });
+        if !self.shared.emitter.is_silent() {
+            let (from_text, to_text) = (from_text.clone(), to_text.clone());
+            self.emit(Event::Applying { id: call.id.clone(), from_text, to_text });
+        }
         let limits = change.limits();
         let applied = self
             .attempt(call, &limits, Stop::WhenDone, async || {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     AnyAction, AnyChange, Call, Kernel,
-    change::NotMoved,
+    change::{Move, NotMoved},
     record::Ending,
     retry::{GaveUp, Stop},
 };
@@ -15,7 +15,7 @@ use crate::{
     effect::{Choice, InDoubt, Question, QuestionKind},
     error::{RunError, codes},
     event::{Event, Grade},
-    journal::{Doubt, Entry, Outcome, record::Moved, replay::Intent},
+    journal::{Doubt, Entry, Outcome, replay::Intent},
     world::Known,
 };
 
@@ -44,7 +44,8 @@ impl Kernel {
         let _turn = order.lock().await;
         // Where nothing new may begin, what is found is only put on the undo stack.
         let going = self.may_begin();
-        let Moved { from, to } = &moved;
+        let moved = Move::of(&*change, moved);
+        let Move { from, to, from_text: was, to_text: wanted } = &moved;
         let limits = change.limits();
         let look = async || self.world.observe(call.on(), &*change).await;
         let looked = match self.take_target(call, &target).await {
@@ -74,7 +75,7 @@ impl Kernel {
                 return self.failed(call, error, left_open).await;
             }
         };
-        let (is, was, wanted) = (change.show(&now), change.show(from), change.show(to));
+        let is = change.show(&now);
         if now == *to {
             self.settled(call, Doubt::Happened, format!("{target} is at \"{is}\": it had happened")).await;
             let done = match going {
@@ -89,7 +90,7 @@ impl Kernel {
             let text = format!("{target} is at \"{is}\": it had not happened");
             self.settled(call, Doubt::NotHappened, text).await;
             let done = match going {
-                Ok(()) => self.move_target(call, &*change, from, to, false).await,
+                Ok(()) => self.move_target(call, &*change, &moved, false).await,
                 Err(error) => {
                     Err(NotMoved { gave_up: GaveUp { error, attempts: 1 }, happened: false, intended: true })
                 }
@@ -124,7 +125,10 @@ impl Kernel {
         };
         self.settled(call, found, text.clone()).await;
         let done = match found {
-            Doubt::DecidedAgain => self.move_target(call, &*change, &now, to, false).await,
+            Doubt::DecidedAgain => {
+                let again = Move { from: now, to: to.clone(), from_text: is, to_text: wanted.clone() };
+                self.move_target(call, &*change, &again, false).await
+            }
             Doubt::DecidedDone => Ok(1),
             _ => Err(NotMoved {
                 gave_up: GaveUp {

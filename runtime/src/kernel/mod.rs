@@ -299,7 +299,6 @@ impl Kernel {
         mark: Mark,
         entry: &Entry,
         id: String,
-        what: String,
         doing: Undoing,
     ) -> ScriptResult<()> {
         self.stopped().map_err(|error| self.throw(cx, error))?;
@@ -324,7 +323,7 @@ impl Kernel {
         if let Undoing::NoReturn(why) = &doing {
             self.emit(Event::NoReturn { id: id.clone(), why: why.clone(), replayed });
         }
-        self.push_undo(UndoEntry { seq, id, what, doing });
+        self.push_undo(UndoEntry { seq, id, doing });
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{
     AnyAction, AnyChange, Call, Kernel,
-    change::{NotMoved, unfit},
+    change::{Move, NotMoved, unfit},
     cursor, lock,
     record::{Ending, Past},
     retry::{GaveUp, Stop},
@@ -21,7 +21,7 @@ use crate::{
     effect::Undo,
     error::{RunError, codes},
     event::{Event, Kind, LeftOver, NoteLevel},
-    journal::{Doubt, Entry, Outcome, replay::Intent},
+    journal::{Doubt, Entry, Outcome, record::Moved, replay::Intent},
     script::is_exit,
 };
 
@@ -31,8 +31,6 @@ pub(crate) struct UndoEntry {
     pub(crate) seq: u64,
     /// Id of what is undone.
     pub(crate) id: String,
-    /// What it did, for people.
-    pub(crate) what: String,
     /// How to undo it.
     pub(crate) doing: Undoing,
 }
@@ -59,6 +57,8 @@ pub(crate) enum Undoing {
     },
     /// Call a closure of the script.
     Closure {
+        /// Where the script gave it.
+        what: String,
         body: FnPtr,
         #[expect(
             deprecated,
@@ -174,7 +174,7 @@ impl Kernel {
                 let call = self.call(Kind::Action, action.effect(), input.clone(), id)?;
                 self.block_on(self.undo_action(&call, action, output, *doubtful))
             }
-            Undoing::Closure { body, context } => {
+            Undoing::Closure { body, context, .. } => {
                 let place = cursor::Cursor::new(&id, cursor::frames(), cursor::cancel());
                 #[expect(deprecated, reason = "see `Undoing::Closure`")]
                 let cx = context.create_context(engine);
@@ -221,8 +221,7 @@ impl Kernel {
             Past::Doubt(Intent { moved: Some(moved), .. }) if moved.to == *back_to => Some(moved.from),
             _ => None,
         };
-        let changed = |from: Value, to: Value| {
-            let (from_text, to_text) = (change.show(&from), change.show(&to));
+        let changed = |Move { from, to, from_text, to_text }| {
             Outcome::Changed { from, to, from_text, to_text, undo: Undo::Possible }
         };
         self.started(call, Some(&target), String::new());
@@ -245,7 +244,8 @@ impl Kernel {
                 self.settled(call, Doubt::Happened, text).await;
                 let from = intended_before.unwrap_or_default();
                 let settled = self.settle(call, &**change, &limits, back_to).await;
-                settled.map(|()| (changed(from, now), attempts, true)).map_err(|gave_up| NotMoved {
+                let back = Move::of(&**change, Moved { from, to: now });
+                settled.map(|()| (changed(back), attempts, true)).map_err(|gave_up| NotMoved {
                     gave_up,
                     happened: true,
                     intended: true,
@@ -271,8 +271,9 @@ impl Kernel {
                         replayed: false,
                     });
                 }
-                let moved = self.move_target(call, &**change, &now, back_to, true).await;
-                moved.map(|attempts| (changed(now, back_to.clone()), attempts, true))
+                let back = Move::of(&**change, Moved { from: now, to: back_to.clone() });
+                let moved = self.move_target(call, &**change, &back, true).await;
+                moved.map(|attempts| (changed(back), attempts, true))
             }
         };
         let (outcome, attempts, intended, result) = match moved {
@@ -333,6 +334,19 @@ impl Kernel {
 }
 
 impl UndoEntry {
+    /// What it did, for people.
+    fn what(&self) -> String {
+        match &self.doing {
+            Undoing::Change { change, from, to, .. } => {
+                let (from, to) = (change.show(from), change.show(to));
+                format!("{} {}: {from} -> {to}", change.effect(), change.target())
+            }
+            Undoing::Action { action, .. } => format!("{} {}", action.effect(), action.describe()),
+            Undoing::Closure { what, .. } => what.clone(),
+            Undoing::NoReturn(why) => format!("point of no return: {why}"),
+        }
+    }
+
     pub(super) fn left(&self, why: String) -> LeftOver {
         let by_hand = match &self.doing {
             Undoing::Change { change, undo: Undo::Impossible(_), .. } => {
@@ -345,6 +359,6 @@ impl UndoEntry {
             Undoing::Closure { .. } => "do by hand what this on_rollback closure does".to_owned(),
             Undoing::NoReturn(_) => "decide by hand what to do about all that was done before it".to_owned(),
         };
-        LeftOver { id: self.id.clone(), what: self.what.clone(), by_hand, why }
+        LeftOver { id: self.id.clone(), what: self.what(), by_hand, why }
     }
 }

@@ -6,7 +6,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rhai::{Dynamic, Engine};
@@ -23,7 +23,7 @@ pub struct ScriptLimits {
     pub max_operations: u64,
     /// Most bytes that `memory` may report, if it is set.
     pub max_memory: u64,
-    /// Bytes that the process holds at this moment, such as a counting allocator says.
+    /// Bytes that the process holds at this moment, such as the operating system says. Asked about once in a millisecond.
     pub memory: Option<fn() -> u64>,
     /// Longest time from the start of the run to its end.
     pub max_wall_time: Duration,
@@ -72,12 +72,55 @@ thread_local! {
     static SINCE: Cell<u64> = const { Cell::new(0) };
 }
 
+/// Between two looks at the memory: to ask how much the process holds takes longer than most of what a script does, and in that
+/// time no script gets hold of much.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// How much the memory has grown since a run began.
+struct Watch {
+    since: Instant,
+    /// When it was last looked at, in microseconds since then.
+    looked: AtomicU64,
+    /// What was held at the first look.
+    base: AtomicU64,
+}
+
+/// Nobody has looked yet.
+const NEVER: u64 = u64::MAX;
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self { since: Instant::now(), looked: AtomicU64::new(0), base: AtomicU64::new(NEVER) }
+    }
+}
+
+impl Watch {
+    /// What is held from here on is what counts.
+    fn renew(&self) {
+        self.base.store(NEVER, Ordering::Relaxed);
+    }
+
+    /// By how many bytes it has grown; nothing if it was looked at a moment ago.
+    fn grown(&self, memory: fn() -> u64) -> u64 {
+        let now = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        if Duration::from_micros(now.saturating_sub(self.looked.load(Ordering::Relaxed))) < LOOK_EVERY {
+            return 0;
+        }
+        self.looked.store(now, Ordering::Relaxed);
+        let held = memory();
+        match self.base.compare_exchange(NEVER, held, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => 0,
+            Err(base) => held.saturating_sub(base),
+        }
+    }
+}
+
 /// Counts what a run uses up, over all its threads and closures: the interpreter's own count starts anew in every closure that a
 /// native function calls.
 pub(crate) struct Budget {
     limits: ScriptLimits,
     operations: AtomicU64,
-    base_memory: AtomicU64,
+    memory: Watch,
     /// What was done is being undone, which takes the time it takes.
     undoing: AtomicBool,
     clock: Arc<dyn Clock>,
@@ -90,11 +133,10 @@ pub(crate) struct Budget {
 
 impl Budget {
     pub(crate) fn new(limits: ScriptLimits, deadline: Option<Duration>, clock: Arc<dyn Clock>) -> Self {
-        let base_memory = limits.memory.map_or(0, |memory| memory());
         Self {
             limits,
             operations: AtomicU64::new(0),
-            base_memory: AtomicU64::new(base_memory),
+            memory: Watch::default(),
             undoing: AtomicBool::new(false),
             started: clock.monotonic(),
             clock,
@@ -116,7 +158,7 @@ impl Budget {
     pub(crate) fn renew(&self) {
         self.undoing.store(true, Ordering::Relaxed);
         self.operations.store(0, Ordering::Relaxed);
-        self.base_memory.store(self.limits.memory.map_or(0, |memory| memory()), Ordering::Relaxed);
+        self.memory.renew();
     }
 
     /// Counts one operation. `stop` is asked now and then whether the run should end.
@@ -137,7 +179,7 @@ impl Budget {
             );
         }
         if let Some(memory) = self.limits.memory
-            && memory().saturating_sub(self.base_memory.load(Ordering::Relaxed)) > self.limits.max_memory
+            && self.memory.grown(memory) > self.limits.max_memory
         {
             let max = crate::quantity::Size(self.limits.max_memory);
             return limit(
