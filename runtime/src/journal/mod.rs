@@ -146,7 +146,7 @@ impl Journal {
         serde_json::to_string(&json)
     }
 
-    /// Hands buffered records to the store, which may lose them in a power failure.
+    /// Hands buffered records to the store, which may lose them in a power failure. Not to be broken off, or they are lost here.
     pub(crate) async fn flush(&self) -> Result<(), RunError> {
         self.write(false).await
     }

@@ -47,14 +47,22 @@ impl Kernel {
 fn broken(claim: &Claim, engine: &Engine, held: &Held, strictly: bool) -> Option<Violation> {
     let violation = |after, why| Some(Violation { invariant: claim.text.clone(), after, why });
     let mut unknown = None;
-    for (moment, states) in held.timeline().skip(claim.since) {
-        match claim.holds(engine, view(&states)) {
+    let mut moves = 0..;
+    let broken = held.review(|moment, states| {
+        if moves.next() < Some(claim.since) {
+            return None;
+        }
+        match claim.holds(engine, view(states)) {
             Holds::Yes => unknown = Some(String::new()),
             Holds::No(why) => return violation(moment.map(|moment| moment.id.clone()), why),
             Holds::Unknown(why) => {
                 unknown.get_or_insert(why);
             }
         }
+        None
+    });
+    if broken.is_some() {
+        return broken;
     }
     unknown.filter(|why| strictly && !why.is_empty()).and_then(|why| violation(None, why))
 }

@@ -71,6 +71,14 @@ impl Kernel {
         added.seq
     }
 
+    /// As [`Kernel::keep`], from async code that may be broken off: it only adds. Whoever breaks off a writing loses what is being
+    /// written.
+    pub(super) fn keep_for_later(&self, id: &str, entry: &Entry) {
+        if !self.replay_only {
+            self.journal.add(self.shared.clock.now(), id, entry);
+        }
+    }
+
     /// What the journal says about an effect.
     pub(super) fn past(&self, call: &Call) -> Result<Past, RunError> {
         if self.replay.is_empty() && !self.replay_only && self.only_undo.is_none() {

@@ -208,12 +208,12 @@ impl Desk for Front<'_> {
     async fn looked(&self, waited: Duration, memory: Value) {
         let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
         if self.kernel.journal.is_kept() {
-            self.kernel.keep_async(&self.call.id, &Entry::Looked { waited_ms, memory }).await;
+            self.kernel.keep_for_later(&self.call.id, &Entry::Looked { waited_ms, memory });
         }
     }
 
     async fn replied(&self, reply: &Reply) {
-        self.kernel.keep_async(&self.call.id, &Entry::Replied { reply: reply.clone() }).await;
+        self.kernel.keep_for_later(&self.call.id, &Entry::Replied { reply: reply.clone() });
     }
 
     fn is_open(&self) -> bool {

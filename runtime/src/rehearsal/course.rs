@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     clock::VirtualClock,
     invariant::{Invariant, Violation},
-    outside::{Outside, States},
+    outside::{Moment, Outside, States},
     scenario::Scenario,
     scene::Scene,
     world::{RehearsedWorld, Site},
@@ -120,11 +120,12 @@ impl Stage {
         ended: Ended,
         records: (usize, Option<usize>),
     ) -> Course {
-        let held = world.outside.held();
-        for (moment, states) in held.timeline() {
+        // The world ends with the run.
+        let held = std::mem::take(&mut *world.outside.held());
+        let mut judge = |moment: Option<&Moment>, states: &States| {
             for invariant in &self.invariants {
                 let name = invariant.name();
-                if let Err(why) = invariant.holds(&states)
+                if let Err(why) = invariant.holds(states)
                     && !violations.iter().any(|known| known.invariant == name)
                 {
                     violations.push(Violation {
@@ -134,21 +135,23 @@ impl Stage {
                     });
                 }
             }
-        }
+            None::<()>
+        };
+        held.review(&mut judge);
         Course {
             outcome: (!clock.was_stuck()).then_some(ended.outcome),
             error: ended.error,
             left: ended.left,
             violations,
             elapsed: clock.monotonic(),
-            sites: world.sites(),
+            sites: world.take_sites(),
             struck: world.all_struck(),
             records,
-            first: held.first.clone(),
-            end: held.states.clone(),
-            one_way: held.one_way.clone(),
-            no_return: held.no_return.clone(),
-            moves: held.moments.iter().map(|moment| (moment.id.clone(), moment.key.clone())).collect(),
+            first: held.first,
+            end: held.states,
+            one_way: held.one_way,
+            no_return: held.no_return,
+            moves: held.moments.into_iter().map(|moment| (moment.id, moment.key)).collect(),
         }
     }
 

@@ -142,8 +142,27 @@ impl Findings {
 /// Most faults in one scenario that are looked for: one that makes the run give up, one on the way back, one of the process.
 const DEEPEST: usize = 2;
 
-/// Scenarios that are played before they are judged: what is known of their courses is in memory meanwhile.
+/// Scenarios that are played before it is seen what follows from them.
 const CHUNK: usize = 256;
+
+/// What is kept of a course once it was judged.
+struct Played {
+    tried: Tried,
+    /// The effects that it came to, if more may follow from them.
+    sites: Vec<Site>,
+}
+
+impl Played {
+    fn of(scenario: &Scenario, course: Course, happy: &Course) -> Self {
+        let tried = judge::tried(scenario.clone(), &course, happy);
+        Self { tried, sites: if leads_on(scenario) { course.sites } else { Vec::new() } }
+    }
+}
+
+/// Whether more is tried of what a scenario comes to.
+fn leads_on(scenario: &Scenario) -> bool {
+    scenario.faults.len() < DEEPEST && scenario.crash.is_none()
+}
 
 /// A course of which the number of records is wanted.
 const RECORDED: Wanted = Wanted { sinks: Vec::new(), records: true };
@@ -187,8 +206,9 @@ impl<'s> Explorer<'s> {
         let happy = self.stage.play(&Scenario::default(), &RECORDED, &mut self.stage.engine());
         self.findings.records = happy.records.0;
         self.findings.planned_ms = millis(happy.elapsed);
-        self.keep(Scenario::default(), &happy, &happy);
-        let mut next = self.follow(&Scenario::default(), &happy);
+        let as_planned = Scenario::default();
+        self.findings.tried.push(judge::tried(as_planned.clone(), &happy, &happy));
+        let mut next = self.follow(&as_planned, &happy.sites);
         next.extend((1..happy.records.0).map(Scenario::crash));
         if happy.sites.iter().any(|site| site.id.contains(":par[")) {
             next.push(Scenario { backwards: true, ..Scenario::default() });
@@ -209,25 +229,25 @@ impl<'s> Explorer<'s> {
     fn round(&mut self, scenarios: &[Scenario], happy: &Course) -> Vec<Scenario> {
         let mut next = Vec::new();
         for some in scenarios.chunks(CHUNK) {
-            let courses = self.play_all(some);
-            for (scenario, course) in some.iter().zip(courses) {
-                let Some(course) = course else { continue };
-                next.extend(self.follow(scenario, &course));
-                if scenario.faults.len() == 1 {
-                    self.remember(scenario, &course);
+            let played = self.play_all(some, happy);
+            for (scenario, played) in some.iter().zip(played) {
+                let Some(Played { tried, sites }) = played else { continue };
+                if leads_on(scenario) {
+                    next.extend(self.follow(scenario, &sites));
+                    self.remember(scenario, &sites);
                 }
-                self.keep(scenario.clone(), &course, happy);
+                self.findings.tried.push(tried);
             }
         }
         next
     }
 
     /// Remembers what else may follow from a scenario of one fault: the longest way back, and second faults.
-    fn remember(&mut self, scenario: &Scenario, course: &Course) {
+    fn remember(&mut self, scenario: &Scenario, sites: &[Site]) {
         if self.explore.pairs {
-            self.pairs.extend(pairs_of(scenario, course));
+            self.pairs.extend(pairs_of(scenario, sites));
         }
-        let undone = course.sites.iter().filter(|site| site.id.starts_with("rollback/")).count();
+        let undone = sites.iter().filter(|site| site.id.starts_with("rollback/")).count();
         let longest = self.way_back.as_ref().map_or(0, |(most, _)| *most);
         if undone > longest && !scenario.dies() {
             self.way_back = Some((undone, scenario.clone()));
@@ -250,12 +270,9 @@ impl<'s> Explorer<'s> {
     }
 
     /// What can go wrong with the effects of a course that have not been seen before, in the same circumstances.
-    fn follow(&mut self, scenario: &Scenario, course: &Course) -> Vec<Scenario> {
+    fn follow(&mut self, scenario: &Scenario, sites: &[Site]) -> Vec<Scenario> {
         let mut next = Vec::new();
-        if scenario.faults.len() >= DEEPEST || scenario.crash.is_some() {
-            return next;
-        }
-        for site in &course.sites {
+        for site in sites {
             self.row(site);
             for fault in &site.faults {
                 let new = !self.planned.contains(&(site.id.clone(), fault.clone()));
@@ -290,10 +307,6 @@ impl<'s> Explorer<'s> {
         }
     }
 
-    fn keep(&mut self, scenario: Scenario, course: &Course, happy: &Course) {
-        self.findings.tried.push(judge::tried(scenario, course, happy));
-    }
-
     /// Whether the budget allows for another scenario.
     fn may_try(&self, more: usize) -> bool {
         self.explore.scenarios.is_none_or(|most| self.findings.tried.len() + more < most)
@@ -301,9 +314,10 @@ impl<'s> Explorer<'s> {
             && !self.explore.progress.stopped.load(Ordering::Relaxed)
     }
 
-    /// Plays scenarios on all cores. The answers come in the order of the scenarios. `None`: the budget did not allow for it.
-    fn play_all(&mut self, scenarios: &[Scenario]) -> Vec<Option<Course>> {
-        let courses: Vec<Mutex<Option<Course>>> = scenarios.iter().map(|_| Mutex::default()).collect();
+    /// Plays and judges scenarios on all cores. The answers come in the order of the scenarios. `None`: the budget did not allow
+    /// for it.
+    fn play_all(&mut self, scenarios: &[Scenario], happy: &Course) -> Vec<Option<Played>> {
+        let all: Vec<Mutex<Option<Played>>> = scenarios.iter().map(|_| Mutex::default()).collect();
         let turn = AtomicUsize::new(0);
         let progress = &self.explore.progress;
         progress.known.fetch_add(scenarios.len(), Ordering::Relaxed);
@@ -316,7 +330,7 @@ impl<'s> Explorer<'s> {
                     break;
                 }
                 let course = self.stage.play(&scenarios[n], &Wanted::default(), &mut engine);
-                *lock(&courses[n]) = Some(course);
+                *lock(&all[n]) = Some(Played::of(&scenarios[n], course, happy));
                 progress.played.fetch_add(1, Ordering::Relaxed);
             }
             lock(&self.idle).push(engine);
@@ -329,12 +343,10 @@ impl<'s> Explorer<'s> {
                 let _ = worker.spawn_scoped(scope, work);
             }
         });
-        let courses: Vec<Option<Course>> = courses
-            .into_iter()
-            .map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner))
-            .collect();
-        self.findings.not_tried += courses.iter().filter(|course| course.is_none()).count();
-        courses
+        let all: Vec<Option<Played>> =
+            all.into_iter().map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
+        self.findings.not_tried += all.iter().filter(|played| played.is_none()).count();
+        all
     }
 }
 
@@ -343,9 +355,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The same fault, and one more at each effect that comes later.
-fn pairs_of(scenario: &Scenario, course: &Course) -> Vec<Scenario> {
+fn pairs_of(scenario: &Scenario, sites: &[Site]) -> Vec<Scenario> {
     let Some((id, _)) = scenario.faults.first() else { return Vec::new() };
-    let later = course.sites.iter().skip_while(|site| site.id != *id).skip(1);
+    let later = sites.iter().skip_while(|site| site.id != *id).skip(1);
     later
         .flat_map(|site| site.faults.iter().map(|fault| scenario.and(site.id.clone(), fault.clone())))
         .collect()

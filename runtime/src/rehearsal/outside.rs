@@ -71,14 +71,19 @@ impl Held {
         self.moments.push(Moment { id: id.to_owned(), key: key.to_owned(), to: to.clone() });
     }
 
-    /// The states after each move, beginning with that before the first, each with what led to it.
-    pub(crate) fn timeline(&self) -> impl Iterator<Item = (Option<&Moment>, States)> {
+    /// Shows `look` the states after each move, beginning with those before the first, each with what led to it, until it has an
+    /// answer.
+    pub(crate) fn review<T>(
+        &self,
+        mut look: impl FnMut(Option<&Moment>, &States) -> Option<T>,
+    ) -> Option<T> {
         // What was looked at only later stood there all the time.
         let mut states = self.first.clone();
-        let before = std::iter::once((None, states.clone()));
-        before.chain(self.moments.iter().map(move |moment| {
-            states.insert(moment.key.clone(), moment.to.clone());
-            (Some(moment), states.clone())
-        }))
+        look(None, &states).or_else(|| {
+            self.moments.iter().find_map(|moment| {
+                states.insert(moment.key.clone(), moment.to.clone());
+                look(Some(moment), &states)
+            })
+        })
     }
 }

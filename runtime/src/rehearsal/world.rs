@@ -126,9 +126,9 @@ impl RehearsedWorld {
         *held.claimed.entry(id.to_owned()).or_insert(moves)
     }
 
-    /// The effects that the run came to.
-    pub(crate) fn sites(&self) -> Vec<Site> {
-        lock(&self.sites).clone()
+    /// The effects that the run came to, which are given away.
+    pub(crate) fn take_sites(&self) -> Vec<Site> {
+        std::mem::take(&mut lock(&self.sites))
     }
 
     /// Whether all that was to go wrong did.
