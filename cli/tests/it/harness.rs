@@ -20,7 +20,7 @@ use regex::Regex;
 use serde_json::Value;
 
 /// Longest time that any call may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where one test takes place. Removed at its end.
 pub(crate) struct Lab {
