@@ -153,8 +153,8 @@ struct Played {
 }
 
 impl Played {
-    fn of(scenario: &Scenario, course: Course, happy: &Course) -> Self {
-        let tried = judge::tried(scenario.clone(), &course, happy);
+    fn of(scenario: &Scenario, course: Course, happy: &Course, alive: Option<&Course>) -> Self {
+        let tried = judge::tried(scenario.clone(), &course, happy, alive);
         Self { tried, sites: if leads_on(scenario) { course.sites } else { Vec::new() } }
     }
 }
@@ -207,16 +207,18 @@ impl<'s> Explorer<'s> {
         self.findings.records = happy.records.0;
         self.findings.planned_ms = millis(happy.elapsed);
         let as_planned = Scenario::default();
-        self.findings.tried.push(judge::tried(as_planned.clone(), &happy, &happy));
+        self.findings.tried.push(judge::tried(as_planned.clone(), &happy, &happy, None));
         let mut next = self.follow(&as_planned, &happy.sites);
         next.extend((1..happy.records.0).map(Scenario::crash));
         if happy.sites.iter().any(|site| site.id.contains(":par[")) {
             next.push(Scenario { backwards: true, ..Scenario::default() });
         }
         while !next.is_empty() {
-            next = self.round(&next, &happy);
-            if next.is_empty() {
-                next = self.deaths_on_the_way_back();
+            next = self.round(&next, &happy, None);
+            if next.is_empty()
+                && let Some((deaths, alive)) = self.deaths_on_the_way_back()
+            {
+                next = self.round(&deaths, &happy, Some(&alive));
             }
             if next.is_empty() {
                 next = self.pairs_not_tried();
@@ -225,11 +227,11 @@ impl<'s> Explorer<'s> {
         self.findings
     }
 
-    /// Tries scenarios. Answers those that follow from what was found.
-    fn round(&mut self, scenarios: &[Scenario], happy: &Course) -> Vec<Scenario> {
+    /// Tries scenarios. Answers those that follow from what was found. `alive`: the course of all of them if nobody died.
+    fn round(&mut self, scenarios: &[Scenario], happy: &Course, alive: Option<&Course>) -> Vec<Scenario> {
         let mut next = Vec::new();
         for some in scenarios.chunks(CHUNK) {
-            let played = self.play_all(some, happy);
+            let played = self.play_all(some, happy, alive);
             for (scenario, played) in some.iter().zip(played) {
                 let Some(Played { tried, sites }) = played else { continue };
                 if leads_on(scenario) {
@@ -255,11 +257,12 @@ impl<'s> Explorer<'s> {
     }
 
     /// The longest way back, with the process dying at each of its records.
-    fn deaths_on_the_way_back(&mut self) -> Vec<Scenario> {
-        let Some((_, scenario)) = self.way_back.take() else { return Vec::new() };
-        let (records, since) = self.stage.play(&scenario, &RECORDED, &mut self.stage.engine()).records;
+    fn deaths_on_the_way_back(&mut self) -> Option<(Vec<Scenario>, Course)> {
+        let (_, scenario) = self.way_back.take()?;
+        let alive = self.stage.play(&scenario, &RECORDED, &mut self.stage.engine());
+        let (records, since) = alive.records;
         let deaths = since.unwrap_or(records)..records;
-        deaths.map(|n| Scenario { crash: Some(n), ..scenario.clone() }).collect()
+        Some((deaths.map(|n| Scenario { crash: Some(n), ..scenario.clone() }).collect(), alive))
     }
 
     fn pairs_not_tried(&mut self) -> Vec<Scenario> {
@@ -316,7 +319,12 @@ impl<'s> Explorer<'s> {
 
     /// Plays and judges scenarios on all cores. The answers come in the order of the scenarios. `None`: the budget did not allow
     /// for it.
-    fn play_all(&mut self, scenarios: &[Scenario], happy: &Course) -> Vec<Option<Played>> {
+    fn play_all(
+        &mut self,
+        scenarios: &[Scenario],
+        happy: &Course,
+        alive: Option<&Course>,
+    ) -> Vec<Option<Played>> {
         let all: Vec<Mutex<Option<Played>>> = scenarios.iter().map(|_| Mutex::default()).collect();
         let turn = AtomicUsize::new(0);
         let progress = &self.explore.progress;
@@ -330,7 +338,7 @@ impl<'s> Explorer<'s> {
                     break;
                 }
                 let course = self.stage.play(&scenarios[n], &Wanted::default(), &mut engine);
-                *lock(&all[n]) = Some(Played::of(&scenarios[n], course, happy));
+                *lock(&all[n]) = Some(Played::of(&scenarios[n], course, happy, alive));
                 progress.played.fetch_add(1, Ordering::Relaxed);
             }
             lock(&self.idle).push(engine);

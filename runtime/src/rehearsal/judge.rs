@@ -27,8 +27,8 @@ pub(super) fn end(course: &Course) -> End {
     }
 }
 
-/// What became of a scenario.
-pub(crate) fn tried(scenario: Scenario, course: &Course, happy: &Course) -> Tried {
+/// What became of a scenario. `happy`: how it goes if nothing goes wrong; `alive`: how the scenario goes if nobody dies in it.
+pub(crate) fn tried(scenario: Scenario, course: &Course, happy: &Course, alive: Option<&Course>) -> Tried {
     Tried {
         end: end(course),
         why: course.error.as_ref().map(|error| error.message.clone()),
@@ -36,13 +36,18 @@ pub(crate) fn tried(scenario: Scenario, course: &Course, happy: &Course) -> Trie
         left: course.left.iter().map(|left| left.what.clone()).collect(),
         elapsed_ms: millis(course.elapsed),
         struck: course.struck,
-        violations: judge(&scenario, course, happy),
+        violations: judge(&scenario, course, happy, alive),
         scenario,
     }
 }
 
 /// Everything that did not hold.
-pub(super) fn judge(scenario: &Scenario, course: &Course, happy: &Course) -> Vec<Violation> {
+pub(super) fn judge(
+    scenario: &Scenario,
+    course: &Course,
+    happy: &Course,
+    alive: Option<&Course>,
+) -> Vec<Violation> {
     let mut violations = course.violations.clone();
     let mut add = |invariant: &str, after: Option<String>, why: String| {
         violations.push(Violation { invariant: invariant.to_owned(), after, why });
@@ -105,15 +110,19 @@ pub(super) fn judge(scenario: &Scenario, course: &Course, happy: &Course) -> Vec
         }
     }
     let raced = scenario.backwards && !races(happy).is_empty();
-    if scenario.only_dies() && !scenario.is_as_planned() && !raced {
+    let alive = if scenario.only_dies() { Some(happy) } else { alive };
+    if let Some(alive) = alive
+        && !scenario.is_as_planned()
+        && !raced
+    {
         let name = match scenario.backwards {
             true => "branches come to one end in any order",
             false => "comes to the same end after a crash",
         };
-        if ended != end(happy) && !ended_unknown(ended, happy) {
-            add(name, None, format!("{ended:?} instead of {:?}: {}", end(happy), why()));
-        } else if course.end != happy.end {
-            let key = happy.end.iter().find(|(key, state)| course.end.get(*key) != Some(state));
+        if ended != end(alive) && !ended_unknown(ended, alive) {
+            add(name, None, format!("{ended:?} instead of {:?}: {}", end(alive), why()));
+        } else if course.end != alive.end {
+            let key = alive.end.iter().find(|(key, state)| course.end.get(*key) != Some(state));
             let text = key.map_or_else(String::new, |(key, state)| {
                 let is = course.end.get(key).map(ToString::to_string).unwrap_or_default();
                 format!("{key} is {is} instead of {state}")

@@ -129,6 +129,11 @@ impl Scenario {
         Self { faults, ..self.clone() }
     }
 
+    /// The same where nobody kills the process.
+    pub(crate) fn without_crash(&self) -> Self {
+        Self { crash: None, ..self.clone() }
+    }
+
     /// Whether nothing goes wrong.
     pub fn is_as_planned(&self) -> bool {
         *self == Self::default()

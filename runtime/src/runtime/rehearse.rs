@@ -60,8 +60,10 @@ impl Rehearsal {
         on_a_thread(move || {
             let mut engine = stage.engine();
             let happy = stage.play(&Scenario::default(), &Wanted::default(), &mut engine);
+            let alive = (scenario.crash.is_some() && !scenario.faults.is_empty())
+                .then(|| stage.play(&scenario.without_crash(), &Wanted::default(), &mut engine));
             let course = stage.play(&scenario, &Wanted { sinks, records: false }, &mut engine);
-            judge::tried(scenario, &course, &happy)
+            judge::tried(scenario, &course, &happy, alive.as_ref())
         })
         .await
     }
