@@ -48,10 +48,8 @@ impl Scenario {
 
     /// Points an error about the scenario, if it is one, to its place in the file.
     pub(crate) fn place(&self, error: RunError, sources: &mut Sources) -> RunError {
-        let (Some(path), Some(rest)) = (&self.path, error.message.split_once(": answers[")) else {
-            return error;
-        };
-        let Some(n) = rest.1.split(']').next().and_then(|n| n.parse::<usize>().ok()) else { return error };
+        let answer = error.detail.as_ref().and_then(|detail| detail["answer"].as_u64());
+        let (Some(path), Some(Ok(n))) = (&self.path, answer.map(usize::try_from)) else { return error };
         let header = |line: &str| line.trim_start().starts_with("[[answers]]");
         let line = self.text.lines().enumerate().filter(|(_, line)| header(line)).nth(n);
         sources.insert(path.clone(), self.text.clone());

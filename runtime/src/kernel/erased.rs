@@ -124,6 +124,8 @@ pub trait AnyAction: Send + Sync {
     fn effect(&self) -> &'static str;
     /// [`Action::describe`].
     fn describe(&self) -> String;
+    /// The canonical input, as the journal keeps it.
+    fn input(&self) -> String;
     /// [`Action::binds`].
     fn binds(&self) -> Option<String>;
     /// [`Action::touches`].
@@ -150,6 +152,9 @@ impl<E: Action> AnyAction for E {
     }
     fn describe(&self) -> String {
         Action::describe(self)
+    }
+    fn input(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
     }
     fn binds(&self) -> Option<String> {
         Action::binds(self)

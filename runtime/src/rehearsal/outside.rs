@@ -73,10 +73,7 @@ impl Held {
 
     /// Shows `look` the states after each move, beginning with those before the first, each with what led to it, until it has an
     /// answer.
-    pub(crate) fn review<T>(
-        &self,
-        mut look: impl FnMut(Option<&Moment>, &States) -> Option<T>,
-    ) -> Option<T> {
+    pub(crate) fn review<T>(&self, mut look: impl FnMut(Option<&Moment>, &States) -> Option<T>) -> Option<T> {
         // What was looked at only later stood there all the time.
         let mut states = self.first.clone();
         look(None, &states).or_else(|| {

@@ -83,6 +83,17 @@ pub(super) enum Told {
     Fails(String),
 }
 
+/// An answer of a scenario file that cannot be used.
+pub(crate) struct Unusable {
+    /// Which, counted from 0.
+    pub(crate) answer: usize,
+    pub(crate) why: String,
+}
+
+fn unusable(answer: usize, key: &str, why: &impl std::fmt::Display) -> Unusable {
+    Unusable { answer, why: format!("answers[{answer}].{key}: {why}") }
+}
+
 struct Rule {
     answer: Answer,
     value: Option<Value>,
@@ -142,14 +153,14 @@ impl Scene {
     /// The scene of a file. Without a `looker`, what it does not say is not known.
     ///
     /// # Errors
-    /// The key that cannot be used, and why.
-    pub(crate) fn new(file: &SceneFile, looker: Option<Looker>) -> Result<Self, String> {
+    /// The answer that cannot be used, and why.
+    pub(crate) fn new(file: &SceneFile, looker: Option<Looker>) -> Result<Self, Unusable> {
         let mut engine = Engine::new_raw();
         engine.register_global_module(StandardPackage::new().as_shared_module());
         engine.set_max_operations(100_000);
         let compile = |n: usize, name: &str, text: &Option<String>| {
             text.as_ref()
-                .map(|text| engine.compile_expression(text).map_err(|e| format!("answers[{n}].{name}: {e}")))
+                .map(|text| engine.compile_expression(text).map_err(|e| unusable(n, name, &e)))
                 .transpose()
         };
         let mut rules = Vec::new();
@@ -162,10 +173,11 @@ impl Scene {
                 answer.passes_while.is_some(),
             ];
             if ways.iter().filter(|way| **way).count() != 1 {
-                return Err(format!("answers[{n}]: want one of `value`, `json`, `fails` and `passes_while`"));
+                let why = format!("answers[{n}]: want one of `value`, `json`, `fails` and `passes_while`");
+                return Err(Unusable { answer: n, why });
             }
             let json = answer.json.as_ref().map(|text| serde_json::from_str(text));
-            let json = json.transpose().map_err(|e| format!("answers[{n}].json: {e}"))?;
+            let json = json.transpose().map_err(|e| unusable(n, "json", &e))?;
             if let (Some(input), None, None) = (&answer.input, &answer.when, &answer.passes_while) {
                 let key = (answer.effect.clone(), input.clone());
                 if let Some(state) = &answer.state {
@@ -270,6 +282,15 @@ impl Scene {
     pub(super) fn answer(&self, read: &dyn AnyRead) -> Result<Option<Value>, ProviderError> {
         let look = |looker: &Looker| looker.handle.block_on(read.read(&looker.on));
         self.looked(&self.answers, read.effect(), read.input(), look)
+    }
+
+    /// What the file says that an effect of exactly this input answers.
+    pub(super) fn written(
+        &self,
+        effect: &'static str,
+        input: String,
+    ) -> Result<Option<Value>, ProviderError> {
+        lock(&self.answers).get(&(effect.to_owned(), input)).cloned().transpose()
     }
 
     /// What a read answers once its target is in a state. `None`: nobody knows.

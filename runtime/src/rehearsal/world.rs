@@ -347,7 +347,11 @@ impl World for RehearsedWorld {
             self.breach(on, guard).await;
         }
         self.act(on, fault, done).await?;
-        let told = self.scene.told(action.effect(), &action.describe(), String::new, || self.view())?;
+        let told = self.scene.told(action.effect(), &action.describe(), || action.input(), || self.view())?;
+        let told = match told {
+            None => self.scene.written(action.effect(), action.input())?.map(Told::Value),
+            told => told,
+        };
         Ok(match told {
             Some(Told::Value(value)) => (Known::Value(value), Grade::Observed),
             Some(Told::Fails(why)) => return Err(ProviderError::terminal(codes::PROVIDER, why)),

@@ -16,7 +16,7 @@ use crate::{
         course::Wanted,
         explorer::Tried,
         judge,
-        scene::{Looker, Scene},
+        scene::{Looker, Scene, Unusable},
     },
     script::{self, Bundle, Given, Header},
     secret::Vault,
@@ -123,11 +123,16 @@ impl Runtime {
             ),
         };
         let looker = beginning.look.then(Handle::try_current).transpose().map_err(|_| {
-            RunError::new(codes::ARGUMENT, "a rehearsal that looks at targets is prepared on a runtime of tokio")
+            RunError::new(
+                codes::ARGUMENT,
+                "a rehearsal that looks at targets is prepared on a runtime of tokio",
+            )
         })?;
         let looker = looker.map(look);
-        let scene = Scene::new(&beginning.file, looker)
-            .map_err(|why| RunError::new(codes::ARGUMENT, format!("the scenario cannot be used: {why}")))?;
+        let scene = Scene::new(&beginning.file, looker).map_err(|Unusable { answer, why }| RunError {
+            detail: Some(serde_json::json!({ "answer": answer })),
+            ..RunError::new(codes::ARGUMENT, format!("the scenario cannot be used: {why}"))
+        })?;
         let params = script::to_script(&prepared.params);
         Ok(Stage {
             inner: Arc::clone(&self.inner),

@@ -130,13 +130,21 @@ fn what_only_a_real_run_can_tell_is_said_and_not_guessed() {
         }],
         ..SceneFile::default()
     };
-    let findings = rehearse_from(
-        r#"let n = lab::ring("how many?"); if n > 3 { lab::set("a", 1); }"#,
-        Beginning { file: told, look: true },
-        Explore::default(),
-    );
-    assert_eq!(findings.tried[0].end, End::Succeeded);
-    assert!(findings.effects.iter().any(|row| row.effect == "lab.set"));
+    let by_input = Answer {
+        of: String::new(),
+        input: Some(r#"{"text":"how many?","undoable":false}"#.into()),
+        ..told.answers[0].clone()
+    };
+    let by_input = SceneFile { answers: vec![by_input], ..SceneFile::default() };
+    for file in [told, by_input] {
+        let findings = rehearse_from(
+            r#"let n = lab::ring("how many?"); if n > 3 { lab::set("a", 1); }"#,
+            Beginning { file, look: true },
+            Explore::default(),
+        );
+        assert_eq!(findings.tried[0].end, End::Succeeded);
+        assert!(findings.effects.iter().any(|row| row.effect == "lab.set"));
+    }
 }
 
 #[test]
