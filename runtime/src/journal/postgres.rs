@@ -467,6 +467,10 @@ impl Store for PostgresStore {
         plans::approvals(self, plan).await
     }
 
+    async fn void_approvals(&self, plan: &str) -> Result<(), StoreError> {
+        plans::void_approvals(self, plan).await
+    }
+
     async fn claim(&self, run: &str, epoch: i64, holder: &Holder) -> Result<bool, StoreError> {
         let (holder, mark) = (json(holder), mark());
         let claimed = tried!(self.link.tries(Work::Quick), |connection, again| {

@@ -424,6 +424,13 @@ impl Store for SqliteStore {
         .await
     }
 
+    async fn void_approvals(&self, plan: &str) -> Result<(), StoreError> {
+        self.with(true, async |connection| {
+            sqlx::query("DELETE FROM approvals WHERE plan = ?").bind(plan).execute(connection).await.map(drop)
+        })
+        .await
+    }
+
     async fn claim(&self, run: &str, epoch: i64, holder: &Holder) -> Result<bool, StoreError> {
         self.with(true, async |connection| {
             let claimed = sqlx::query(

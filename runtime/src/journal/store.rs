@@ -287,6 +287,9 @@ pub trait Store: Send + Sync {
     /// What was said to a plan so far, oldest first.
     async fn approvals(&self, plan: &str) -> Result<Vec<Reply>, StoreError>;
 
+    /// Forgets what was said to a plan that was found not to hold any more.
+    async fn void_approvals(&self, plan: &str) -> Result<(), StoreError>;
+
     /// Takes a run over if its epoch still is `epoch`: raises it by one, marks the run as running and forgets what was asked of
     /// it. Of many that try at the same moment, one gets `true`.
     async fn claim(&self, run: &str, epoch: i64, holder: &Holder) -> Result<bool, StoreError>;

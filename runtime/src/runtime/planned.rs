@@ -121,7 +121,14 @@ impl Runtime {
             let message = format!("the plan no longer holds: {}", error.message);
             return Err(RunError { message, ..error }.hint("nothing was changed").into());
         }
-        compare(&plan.foreseen, &again.foreseen)?;
+        if let Err(error) = compare(&plan.foreseen, &again.foreseen) {
+            if given.is_empty() {
+                return Err(error.into());
+            }
+            // Should what has moved move back: they agreed to it as it was then.
+            store.void_approvals(&plan.id).await.map_err(RunError::from)?;
+            return Err(error.hint("what was said to this plan no longer counts").into());
+        }
         let prepared = self.prepare(&plan.bundle, &plan.given())?;
         let run = new_id(&prepared.header.name);
         let row = self.row(&prepared, &run);

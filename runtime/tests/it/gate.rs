@@ -60,6 +60,9 @@ impl<G: Gate> Store for Gated<G> {
     async fn approvals(&self, plan: &str) -> Result<Vec<Reply>, StoreError> {
         self.inner.approvals(plan).await
     }
+    async fn void_approvals(&self, plan: &str) -> Result<(), StoreError> {
+        self.inner.void_approvals(plan).await
+    }
     async fn claim(&self, run: &str, epoch: i64, holder: &Holder) -> Result<bool, StoreError> {
         self.inner.claim(run, epoch, holder).await
     }

@@ -446,6 +446,13 @@ fn an_approved_plan_that_no_longer_holds_is_refused_all_the_same() {
     lab.lamps.board().lamps.insert("a".into(), 7);
     let error = refused_by(&lab, &strict(&lab), &plan);
     assert!(error.is("saved-plan") && error.message.contains("no longer holds"), "{error}");
+    // Nor when what had moved is back.
+    lab.lamps.board().lamps.insert("a".into(), 0);
+    let error = refused_by(&lab, &strict(&lab), &plan);
+    assert!(error.is("denied-by-policy") && error.message.contains("0 of the 2"), "{error}");
+    approved_by(&lab, &plan, &["ana", "bo"].map(|by| Reply::new(true, by)));
+    let report = lab.tokio.block_on(strict(&lab).run_plan(&plan, &Stop::default())).unwrap();
+    assert_eq!(report.outcome, RunOutcome::Succeeded, "{:?}", report.error);
 }
 
 #[test]

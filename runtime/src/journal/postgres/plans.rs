@@ -124,6 +124,17 @@ pub(super) async fn approvals(store: &PostgresStore, plan: &str) -> Result<Vec<R
     approvals.await
 }
 
+pub(super) async fn void_approvals(store: &PostgresStore, plan: &str) -> Result<(), StoreError> {
+    let void = tried!(store.link.tries(Work::Quick), |connection, _| {
+        sqlx::query(concat!("DELETE FROM cutover.approvals WHERE plan = $1 RETURNING ", durably!()))
+            .bind(plan)
+            .execute(connection)
+            .await
+            .map(drop)
+    });
+    void.await
+}
+
 /// Forgets plans that expired before then, unless their runs are still there.
 pub(super) async fn forget(store: &PostgresStore, before: Timestamp) -> Result<(), StoreError> {
     let forgotten = tried!(store.link.tries(Work::Long), |connection, _| {

@@ -643,6 +643,13 @@ pub(super) async fn what_is_said_to_a_plan_is_kept_in_order(place: &Place) {
     assert_eq!(other.approvals("p").await, Ok(all));
     assert_eq!(other.approvals("q").await.unwrap().len(), 1);
     assert_eq!(other.approvals("none").await, Ok(vec![]));
+    other.void_approvals("p").await.unwrap();
+    other.void_approvals("none").await.unwrap();
+    assert_eq!(store.approvals("p").await, Ok(vec![]));
+    assert_eq!(store.approvals("q").await.unwrap().len(), 1);
+    let again = Reply::new(true, "ana");
+    store.approve("p", until, &again).await.unwrap();
+    assert_eq!(other.approvals("p").await, Ok(vec![again]));
 }
 
 pub(super) async fn a_plan_is_forgotten_once_it_has_expired_and_its_run_is_gone(place: &Place) {
