@@ -10,18 +10,14 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{
-    PgConnection, Postgres,
-    postgres::{PgArguments, PgRow},
-    query::Query,
-};
+use sqlx::postgres::PgRow;
 
 use self::{
     address::Address,
     link::{Link, Work, is_there, tried},
 };
 use super::{
-    columns::{asked_of, columns, json, lock_of, parsed, run_of, sealed_of},
+    columns::{columns, lock_of, sealed_of},
     record::Sealed,
     store::{Asked, Beat, Holder, Lock, Request, Run, RunStatus, Store, StoreError, Used},
 };
@@ -29,7 +25,9 @@ use crate::{effect::Reply, script::Bundle};
 
 mod address;
 mod link;
+mod people;
 mod plans;
+mod runs;
 mod schema;
 
 /// Most records in one statement, and in one page when they are read.
@@ -44,9 +42,6 @@ const UNSURE_BYTES: usize = 4 << 20;
 
 /// How often a gap is filled that opens again at once.
 const MENDS: usize = 10;
-
-/// Runs in one transaction when old ones are removed.
-const PRUNED: i64 = 100;
 
 /// Milliseconds since 1970 by the server's clock: the one that all machines agree on.
 macro_rules! now {
@@ -365,80 +360,10 @@ fn batches(records: &[Sealed]) -> impl Iterator<Item = &[Sealed]> {
     })
 }
 
-async fn runs_of(
-    connection: &mut PgConnection,
-    query: &'static str,
-    id: Option<&str>,
-    limit: i64,
-) -> Result<Vec<Run>, sqlx::Error> {
-    use super::columns::Columns as _;
-    let rows = sqlx::query(query).bind(id).bind(limit).fetch_all(connection).await?;
-    rows.iter().map(|row| run_of(row, row.number("now_ms")?)).collect()
-}
-
-/// The values of a run that is created, in the order in which statements name them: `$1` to `$14`.
-struct NewRun<'r> {
-    run: &'r Run,
-    files: String,
-    params: String,
-    holder: String,
-    mark: i64,
-}
-
-impl<'r> NewRun<'r> {
-    fn of(run: &'r Run, bundle: &Bundle, holder: &Holder) -> Self {
-        let (files, params, holder) = (bundle.to_json(), run.params.to_string(), json(holder));
-        Self { run, files, params, holder, mark: mark() }
-    }
-
-    fn bind<'q>(&'q self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
-        let Self { run, files, params, holder, mark } = self;
-        query
-            .bind(&run.id)
-            .bind(&run.runbook)
-            .bind(&run.version)
-            .bind(&run.environment)
-            .bind(params)
-            .bind(&run.bundle)
-            .bind(run.status.as_str())
-            .bind(run.epoch)
-            .bind(&run.started_by)
-            .bind(run.started_at.as_millisecond())
-            .bind(run.ended_at.map(Timestamp::as_millisecond))
-            .bind(holder)
-            .bind(mark)
-            .bind(files)
-    }
-}
-
 #[async_trait]
 impl Store for PostgresStore {
     async fn create(&self, run: &Run, bundle: &Bundle, holder: &Holder) -> Result<(), StoreError> {
-        let row = NewRun::of(run, bundle, holder);
-        // Durable at once: the crash of a server must not take away the run under a runner that lives on.
-        let created = tried!(self.link.tries(Work::Quick), |connection, again| {
-            let done = row.bind(sqlx::query(concat!(
-                "WITH scripts AS (INSERT INTO cutover.bundles (hash, files) VALUES ($6, $14) ON CONFLICT DO NOTHING)
-                 INSERT INTO cutover.runs (id, runbook, version, environment, params, bundle, status, epoch, started_by, started_ms,
-                                           ended_ms, holder, mark, beat_ms)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, ", now!(), ")
-                 RETURNING ", durably!()
-            )))
-            .execute(&mut *connection)
-            .await;
-            match done {
-                Err(error) if again && is_there(&error) => {
-                    let ours: bool = sqlx::query_scalar("SELECT mark = $2 FROM cutover.runs WHERE id = $1")
-                        .bind(&run.id)
-                        .bind(row.mark)
-                        .fetch_one(connection)
-                        .await?;
-                    if ours { Ok(()) } else { Err(error) }
-                }
-                done => done.map(drop),
-            }
-        });
-        created.await
+        runs::create(self, run, bundle, holder).await
     }
 
     async fn create_planned(
@@ -472,85 +397,19 @@ impl Store for PostgresStore {
     }
 
     async fn claim(&self, run: &str, epoch: i64, holder: &Holder) -> Result<bool, StoreError> {
-        let (holder, mark) = (json(holder), mark());
-        let claimed = tried!(self.link.tries(Work::Quick), |connection, again| {
-            let done: Option<String> = sqlx::query_scalar(concat!(
-                "UPDATE cutover.runs SET epoch = epoch + 1, status = 'running', ended_ms = NULL, request = NULL, holder = $3,
-                                         mark = $4, beat_ms = ", now!(), "
-                 WHERE id = $1 AND epoch = $2 RETURNING ", durably!()
-            ))
-            .bind(run)
-            .bind(epoch)
-            .bind(&holder)
-            .bind(mark)
-            .fetch_optional(&mut *connection)
-            .await?;
-            if done.is_some() || !again {
-                return Ok(done.is_some());
-            }
-            // It may have been this one that raised the epoch, when the answer was lost.
-            let ours: Option<bool> = sqlx::query_scalar("SELECT mark = $2 FROM cutover.runs WHERE id = $1")
-                .bind(run)
-                .bind(mark)
-                .fetch_optional(connection)
-                .await?;
-            Ok(ours == Some(true))
-        });
-        claimed.await
+        runs::claim(self, run, epoch, holder).await
     }
 
     async fn rebind(&self, run: &str, epoch: i64, bundle: &Bundle) -> Result<(), StoreError> {
-        let (hash, files) = (bundle.hash(), bundle.to_json());
-        let bound = tried!(self.link.tries(Work::Quick), |connection, _| {
-            let done: Option<String> = sqlx::query_scalar(concat!(
-                "WITH scripts AS (INSERT INTO cutover.bundles (hash, files) VALUES ($3, $4) ON CONFLICT DO NOTHING)
-                 UPDATE cutover.runs SET bundle = $3 WHERE id = $1 AND epoch = $2
-                 RETURNING ",
-                durably!()
-            ))
-            .bind(run)
-            .bind(epoch)
-            .bind(&hash)
-            .bind(&files)
-            .fetch_optional(connection)
-            .await?;
-            Ok(done.is_some())
-        });
-        if bound.await? { Ok(()) } else { Err(self.refused(run).await) }
+        runs::rebind(self, run, epoch, bundle).await
     }
 
     async fn beat(&self, run: &str, epoch: i64) -> Result<Beat, StoreError> {
-        let beat = tried!(self.link.tries(Work::Quick), |connection, _| {
-            let request: Option<(Option<String>, String)> = sqlx::query_as(concat!(
-                "UPDATE cutover.runs SET beat_ms = ",
-                now!(),
-                " WHERE id = $1 AND epoch = $2 AND status = 'running'
-                 RETURNING request, set_config('synchronous_commit', 'off', true)"
-            ))
-            .bind(run)
-            .bind(epoch)
-            .fetch_optional(connection)
-            .await?;
-            let Some((request, _)) = request else { return Ok(Beat::Lost) };
-            Ok(Beat::Held(request.map(|request| parsed("request", &request)).transpose()?))
-        });
-        beat.await
+        runs::beat(self, run, epoch).await
     }
 
     async fn request(&self, run: &str, request: &Request) -> Result<(), StoreError> {
-        let request = json(request);
-        let asked = tried!(self.link.tries(Work::Quick), |connection, _| {
-            sqlx::query(concat!(
-                "UPDATE cutover.runs SET request = $2 WHERE id = $1 AND status = 'running' RETURNING ",
-                durably!()
-            ))
-            .bind(run)
-            .bind(&request)
-            .execute(connection)
-            .await
-            .map(drop)
-        });
-        asked.await
+        runs::request(self, run, request).await
     }
 
     async fn append(
@@ -581,30 +440,7 @@ impl Store for PostgresStore {
     }
 
     async fn end(&self, run: &str, epoch: i64, status: RunStatus, at: Timestamp) -> Result<(), StoreError> {
-        if self.unsure().contains_key(run) {
-            self.settle(run, epoch).await?;
-        }
-        let ended = tried!(self.link.tries(Work::Quick), |connection, _| {
-            // Answers go with their questions.
-            let (ended, _): (i64, String) = sqlx::query_as(concat!(
-                "WITH ended AS (
-                     UPDATE cutover.runs SET status = $3, ended_ms = $4, holder = NULL, request = NULL
-                     WHERE id = $1 AND epoch = $2 RETURNING id),
-                 freed AS (DELETE FROM cutover.locks WHERE $5 AND run IN (SELECT id FROM ended)),
-                 closed AS (DELETE FROM cutover.questions WHERE $5 AND run IN (SELECT id FROM ended))
-                 SELECT (SELECT count(*) FROM ended), ",
-                durably!()
-            ))
-            .bind(run)
-            .bind(epoch)
-            .bind(status.as_str())
-            .bind(at.as_millisecond())
-            .bind(!status.can_go_on())
-            .fetch_one(connection)
-            .await?;
-            Ok(ended == 1)
-        });
-        if ended.await? { Ok(()) } else { Err(self.refused(run).await) }
+        runs::end(self, run, epoch, status, at).await
     }
 
     async fn lock(
@@ -670,136 +506,31 @@ impl Store for PostgresStore {
     }
 
     async fn ask(&self, epoch: i64, asked: &Asked) -> Result<(), StoreError> {
-        let Asked { run, id, question, at, until } = asked;
-        let question = json(question);
-        let written = tried!(self.link.tries(Work::Quick), |connection, _| {
-            // Times go as distances from now and become times by the clock of the server, which decides when they are over.
-            let now = Timestamp::now().as_millisecond();
-            let done: Option<String> = sqlx::query_scalar(concat!(
-                "WITH mine AS (SELECT id FROM cutover.runs WHERE id = $1 AND epoch = $2 FOR SHARE)
-                 INSERT INTO cutover.questions (run, id, question, at_ms, until_ms)
-                 SELECT id, $3, $4, ",
-                now!(),
-                " + $5, ",
-                now!(),
-                " + $6 FROM mine
-                 ON CONFLICT (run, id) DO UPDATE SET question = excluded.question
-                 RETURNING ",
-                durably!()
-            ))
-            .bind(run)
-            .bind(epoch)
-            .bind(id)
-            .bind(&question)
-            .bind(at.as_millisecond() - now)
-            .bind(until.map(|until| until.as_millisecond() - now))
-            .fetch_optional(connection)
-            .await?;
-            Ok(done.is_some())
-        });
-        if written.await? { Ok(()) } else { Err(self.refused(run).await) }
+        people::ask(self, epoch, asked).await
     }
 
     async fn asked(&self, run: Option<&str>) -> Result<Vec<Asked>, StoreError> {
-        let asked = tried!(self.link.tries(Work::Quick), |connection, _| {
-            let rows = sqlx::query(
-                "SELECT * FROM cutover.questions WHERE $1::text IS NULL OR run = $1 ORDER BY at_ms, run, id",
-            )
-            .bind(run)
-            .fetch_all(connection)
-            .await?;
-            rows.iter().map(asked_of).collect()
-        });
-        asked.await
+        people::asked(self, run).await
     }
 
     async fn answer(&self, run: &str, id: &str, reply: &Reply) -> Result<bool, StoreError> {
-        let (reply, mark) = (json(reply), mark());
-        let answered = tried!(self.link.tries(Work::Quick), |connection, again| {
-            let done: Result<Option<String>, _> = sqlx::query_scalar(concat!(
-                "INSERT INTO cutover.answers (run, id, reply, mark)
-                 SELECT run, id, $3, $4 FROM cutover.questions
-                 WHERE run = $1 AND id = $2 AND (until_ms IS NULL OR until_ms > ",
-                now!(),
-                ")
-                 RETURNING ",
-                durably!()
-            ))
-            .bind(run)
-            .bind(id)
-            .bind(&reply)
-            .bind(mark)
-            .fetch_optional(connection)
-            .await;
-            match done {
-                Ok(done) => Ok(done.is_some()),
-                Err(error) if again && is_there(&error) => Ok(true),
-                Err(error) => Err(error),
-            }
-        });
-        answered.await
+        people::answer(self, run, id, reply).await
     }
 
     async fn answers(&self, run: &str, id: &str) -> Result<Vec<Reply>, StoreError> {
-        let answers = tried!(self.link.tries(Work::Quick), |connection, _| {
-            let replies: Vec<String> =
-                sqlx::query_scalar("SELECT reply FROM cutover.answers WHERE run = $1 AND id = $2 ORDER BY n")
-                    .bind(run)
-                    .bind(id)
-                    .fetch_all(connection)
-                    .await?;
-            replies.iter().map(|reply| parsed("answer", reply)).collect()
-        });
-        answers.await
+        people::answers(self, run, id).await
     }
 
     async fn close(&self, run: &str, epoch: i64, id: &str) -> Result<(), StoreError> {
-        let closed = tried!(self.link.tries(Work::Quick), |connection, _| {
-            sqlx::query(concat!(
-                "DELETE FROM cutover.questions WHERE run = $1 AND id = $3
-                 AND EXISTS (SELECT 1 FROM cutover.runs WHERE id = $1 AND epoch = $2)
-                 RETURNING ",
-                durably!()
-            ))
-            .bind(run)
-            .bind(epoch)
-            .bind(id)
-            .execute(connection)
-            .await
-            .map(drop)
-        });
-        closed.await
+        people::close(self, run, epoch, id).await
     }
 
     async fn runs(&self, limit: u32) -> Result<Vec<Run>, StoreError> {
-        let runs = tried!(self.link.tries(Work::Quick), |connection, _| {
-            let query = concat!(
-                "SELECT *, ",
-                now!(),
-                " AS now_ms FROM cutover.runs WHERE $1::text IS NULL
-                 ORDER BY started_ms DESC, id LIMIT $2"
-            );
-            runs_of(connection, query, None, limit.into()).await
-        });
-        runs.await
+        runs::runs(self, limit).await
     }
 
     async fn find(&self, id: &str) -> Result<Vec<Run>, StoreError> {
-        let found = tried!(self.link.tries(Work::Quick), |connection, _| {
-            let exact = concat!("SELECT *, ", now!(), " AS now_ms FROM cutover.runs WHERE id = $1 LIMIT $2");
-            let found = runs_of(connection, exact, Some(id), 1).await?;
-            if !found.is_empty() {
-                return Ok(found);
-            }
-            let part = concat!(
-                "SELECT *, ",
-                now!(),
-                " AS now_ms FROM cutover.runs WHERE left(id, length($1)) = $1 OR right(id, length($1)) = $1
-                 ORDER BY started_ms DESC, id LIMIT $2"
-            );
-            runs_of(connection, part, Some(id), i64::MAX).await
-        });
-        found.await
+        runs::find(self, id).await
     }
 
     async fn last(&self, run: &str) -> Result<Option<Sealed>, StoreError> {
@@ -848,43 +579,7 @@ impl Store for PostgresStore {
     }
 
     async fn prune(&self, before: Timestamp) -> Result<u64, StoreError> {
-        let mut all = 0;
-        loop {
-            let gone = tried!(self.link.tries(Work::Long), |connection, _| {
-                // A run that is claimed meanwhile is looked at again, and stays. Locks and questions go with their run.
-                let (gone, _): (i64, String) = sqlx::query_as(concat!(
-                    "WITH old AS (
-                         DELETE FROM cutover.runs WHERE id IN (
-                             SELECT id FROM cutover.runs
-                             WHERE ended_ms < $1 AND status NOT IN ('running', 'paused', 'rollback_incomplete')
-                             ORDER BY started_ms LIMIT $2)
-                         AND ended_ms < $1 AND status NOT IN ('running', 'paused', 'rollback_incomplete') RETURNING id),
-                     gone AS (DELETE FROM cutover.records WHERE run IN (SELECT id FROM old))
-                     SELECT (SELECT count(*) FROM old), ", durably!()
-                ))
-                .bind(before.as_millisecond())
-                .bind(PRUNED)
-                .fetch_one(connection)
-                .await?;
-                Ok(gone.unsigned_abs())
-            });
-            match gone.await? {
-                0 => break,
-                gone => all += gone,
-            }
-        }
-        let scripts = tried!(self.link.tries(Work::Long), |connection, _| {
-            sqlx::query(concat!(
-                "DELETE FROM cutover.bundles b WHERE NOT EXISTS (SELECT 1 FROM cutover.runs WHERE bundle = b.hash)
-                 RETURNING ", durably!()
-            ))
-            .execute(connection)
-            .await
-            .map(drop)
-        });
-        scripts.await?;
-        plans::forget(self, before).await?;
-        Ok(all)
+        runs::prune(self, before).await
     }
 
     async fn check(&self) -> Result<Vec<String>, StoreError> {

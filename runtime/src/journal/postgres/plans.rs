@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 
 use super::{
-    NewRun, PostgresStore, durably,
+    PostgresStore, durably,
     link::{Work, is_there, tried},
     mark, now,
+    runs::NewRun,
 };
 use crate::{
     effect::Reply,

@@ -1,0 +1,298 @@
+//! Runs: who works on them, how they stand, what was asked of them.
+
+use jiff::Timestamp;
+use sqlx::{PgConnection, Postgres, postgres::PgArguments, query::Query};
+
+use super::{
+    PostgresStore, durably,
+    link::{Work, is_there, tried},
+    mark, now, plans,
+};
+use crate::{
+    journal::{
+        columns::{json, parsed, run_of},
+        store::{Beat, Holder, Request, Run, RunStatus, StoreError},
+    },
+    script::Bundle,
+};
+
+/// Runs in one transaction when old ones are removed.
+const PRUNED: i64 = 100;
+
+async fn runs_of(
+    connection: &mut PgConnection,
+    query: &'static str,
+    id: Option<&str>,
+    limit: i64,
+) -> Result<Vec<Run>, sqlx::Error> {
+    use crate::journal::columns::Columns as _;
+    let rows = sqlx::query(query).bind(id).bind(limit).fetch_all(connection).await?;
+    rows.iter().map(|row| run_of(row, row.number("now_ms")?)).collect()
+}
+
+/// The values of a run that is created, in the order in which statements name them: `$1` to `$14`.
+pub(super) struct NewRun<'r> {
+    run: &'r Run,
+    files: String,
+    params: String,
+    holder: String,
+    pub(super) mark: i64,
+}
+
+impl<'r> NewRun<'r> {
+    pub(super) fn of(run: &'r Run, bundle: &Bundle, holder: &Holder) -> Self {
+        let (files, params, holder) = (bundle.to_json(), run.params.to_string(), json(holder));
+        Self { run, files, params, holder, mark: mark() }
+    }
+
+    pub(super) fn bind<'q>(
+        &'q self,
+        query: Query<'q, Postgres, PgArguments>,
+    ) -> Query<'q, Postgres, PgArguments> {
+        let Self { run, files, params, holder, mark } = self;
+        query
+            .bind(&run.id)
+            .bind(&run.runbook)
+            .bind(&run.version)
+            .bind(&run.environment)
+            .bind(params)
+            .bind(&run.bundle)
+            .bind(run.status.as_str())
+            .bind(run.epoch)
+            .bind(&run.started_by)
+            .bind(run.started_at.as_millisecond())
+            .bind(run.ended_at.map(Timestamp::as_millisecond))
+            .bind(holder)
+            .bind(mark)
+            .bind(files)
+    }
+}
+
+pub(super) async fn create(
+    store: &PostgresStore,
+    run: &Run,
+    bundle: &Bundle,
+    holder: &Holder,
+) -> Result<(), StoreError> {
+    let row = NewRun::of(run, bundle, holder);
+    // Durable at once: the crash of a server must not take away the run under a runner that lives on.
+    let created = tried!(store.link.tries(Work::Quick), |connection, again| {
+        let done = row.bind(sqlx::query(concat!(
+            "WITH scripts AS (INSERT INTO cutover.bundles (hash, files) VALUES ($6, $14) ON CONFLICT DO NOTHING)
+             INSERT INTO cutover.runs (id, runbook, version, environment, params, bundle, status, epoch, started_by, started_ms,
+                                       ended_ms, holder, mark, beat_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, ", now!(), ")
+             RETURNING ", durably!()
+        )))
+        .execute(&mut *connection)
+        .await;
+        match done {
+            Err(error) if again && is_there(&error) => {
+                let ours: bool = sqlx::query_scalar("SELECT mark = $2 FROM cutover.runs WHERE id = $1")
+                    .bind(&run.id)
+                    .bind(row.mark)
+                    .fetch_one(connection)
+                    .await?;
+                if ours { Ok(()) } else { Err(error) }
+            }
+            done => done.map(drop),
+        }
+    });
+    created.await
+}
+
+pub(super) async fn claim(
+    store: &PostgresStore,
+    run: &str,
+    epoch: i64,
+    holder: &Holder,
+) -> Result<bool, StoreError> {
+    let (holder, mark) = (json(holder), mark());
+    let claimed = tried!(store.link.tries(Work::Quick), |connection, again| {
+        let done: Option<String> = sqlx::query_scalar(concat!(
+            "UPDATE cutover.runs SET epoch = epoch + 1, status = 'running', ended_ms = NULL, request = NULL, holder = $3,
+                                     mark = $4, beat_ms = ", now!(), "
+             WHERE id = $1 AND epoch = $2 RETURNING ", durably!()
+        ))
+        .bind(run)
+        .bind(epoch)
+        .bind(&holder)
+        .bind(mark)
+        .fetch_optional(&mut *connection)
+        .await?;
+        if done.is_some() || !again {
+            return Ok(done.is_some());
+        }
+        // It may have been this one that raised the epoch, when the answer was lost.
+        let ours: Option<bool> = sqlx::query_scalar("SELECT mark = $2 FROM cutover.runs WHERE id = $1")
+            .bind(run)
+            .bind(mark)
+            .fetch_optional(connection)
+            .await?;
+        Ok(ours == Some(true))
+    });
+    claimed.await
+}
+
+pub(super) async fn rebind(
+    store: &PostgresStore,
+    run: &str,
+    epoch: i64,
+    bundle: &Bundle,
+) -> Result<(), StoreError> {
+    let (hash, files) = (bundle.hash(), bundle.to_json());
+    let bound = tried!(store.link.tries(Work::Quick), |connection, _| {
+        let done: Option<String> = sqlx::query_scalar(concat!(
+            "WITH scripts AS (INSERT INTO cutover.bundles (hash, files) VALUES ($3, $4) ON CONFLICT DO NOTHING)
+             UPDATE cutover.runs SET bundle = $3 WHERE id = $1 AND epoch = $2
+             RETURNING ",
+            durably!()
+        ))
+        .bind(run)
+        .bind(epoch)
+        .bind(&hash)
+        .bind(&files)
+        .fetch_optional(connection)
+        .await?;
+        Ok(done.is_some())
+    });
+    if bound.await? { Ok(()) } else { Err(store.refused(run).await) }
+}
+
+pub(super) async fn beat(store: &PostgresStore, run: &str, epoch: i64) -> Result<Beat, StoreError> {
+    let beat = tried!(store.link.tries(Work::Quick), |connection, _| {
+        let request: Option<(Option<String>, String)> = sqlx::query_as(concat!(
+            "UPDATE cutover.runs SET beat_ms = ",
+            now!(),
+            " WHERE id = $1 AND epoch = $2 AND status = 'running'
+             RETURNING request, set_config('synchronous_commit', 'off', true)"
+        ))
+        .bind(run)
+        .bind(epoch)
+        .fetch_optional(connection)
+        .await?;
+        let Some((request, _)) = request else { return Ok(Beat::Lost) };
+        Ok(Beat::Held(request.map(|request| parsed("request", &request)).transpose()?))
+    });
+    beat.await
+}
+
+pub(super) async fn request(store: &PostgresStore, run: &str, request: &Request) -> Result<(), StoreError> {
+    let request = json(request);
+    let asked = tried!(store.link.tries(Work::Quick), |connection, _| {
+        sqlx::query(concat!(
+            "UPDATE cutover.runs SET request = $2 WHERE id = $1 AND status = 'running' RETURNING ",
+            durably!()
+        ))
+        .bind(run)
+        .bind(&request)
+        .execute(connection)
+        .await
+        .map(drop)
+    });
+    asked.await
+}
+
+pub(super) async fn end(
+    store: &PostgresStore,
+    run: &str,
+    epoch: i64,
+    status: RunStatus,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    if store.unsure().contains_key(run) {
+        store.settle(run, epoch).await?;
+    }
+    let ended = tried!(store.link.tries(Work::Quick), |connection, _| {
+        // Answers go with their questions.
+        let (ended, _): (i64, String) = sqlx::query_as(concat!(
+            "WITH ended AS (
+                 UPDATE cutover.runs SET status = $3, ended_ms = $4, holder = NULL, request = NULL
+                 WHERE id = $1 AND epoch = $2 RETURNING id),
+             freed AS (DELETE FROM cutover.locks WHERE $5 AND run IN (SELECT id FROM ended)),
+             closed AS (DELETE FROM cutover.questions WHERE $5 AND run IN (SELECT id FROM ended))
+             SELECT (SELECT count(*) FROM ended), ",
+            durably!()
+        ))
+        .bind(run)
+        .bind(epoch)
+        .bind(status.as_str())
+        .bind(at.as_millisecond())
+        .bind(!status.can_go_on())
+        .fetch_one(connection)
+        .await?;
+        Ok(ended == 1)
+    });
+    if ended.await? { Ok(()) } else { Err(store.refused(run).await) }
+}
+
+pub(super) async fn runs(store: &PostgresStore, limit: u32) -> Result<Vec<Run>, StoreError> {
+    let runs = tried!(store.link.tries(Work::Quick), |connection, _| {
+        let query = concat!(
+            "SELECT *, ",
+            now!(),
+            " AS now_ms FROM cutover.runs WHERE $1::text IS NULL
+             ORDER BY started_ms DESC, id LIMIT $2"
+        );
+        runs_of(connection, query, None, limit.into()).await
+    });
+    runs.await
+}
+
+pub(super) async fn find(store: &PostgresStore, id: &str) -> Result<Vec<Run>, StoreError> {
+    let found = tried!(store.link.tries(Work::Quick), |connection, _| {
+        let exact = concat!("SELECT *, ", now!(), " AS now_ms FROM cutover.runs WHERE id = $1 LIMIT $2");
+        let found = runs_of(connection, exact, Some(id), 1).await?;
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        let part = concat!(
+            "SELECT *, ",
+            now!(),
+            " AS now_ms FROM cutover.runs WHERE left(id, length($1)) = $1 OR right(id, length($1)) = $1
+             ORDER BY started_ms DESC, id LIMIT $2"
+        );
+        runs_of(connection, part, Some(id), i64::MAX).await
+    });
+    found.await
+}
+
+pub(super) async fn prune(store: &PostgresStore, before: Timestamp) -> Result<u64, StoreError> {
+    let mut all = 0;
+    loop {
+        let gone = tried!(store.link.tries(Work::Long), |connection, _| {
+            // A run that is claimed meanwhile is looked at again, and stays. Locks and questions go with their run.
+            let (gone, _): (i64, String) = sqlx::query_as(concat!(
+                "WITH old AS (
+                     DELETE FROM cutover.runs WHERE id IN (
+                         SELECT id FROM cutover.runs
+                         WHERE ended_ms < $1 AND status NOT IN ('running', 'paused', 'rollback_incomplete')
+                         ORDER BY started_ms LIMIT $2)
+                     AND ended_ms < $1 AND status NOT IN ('running', 'paused', 'rollback_incomplete') RETURNING id),
+                 gone AS (DELETE FROM cutover.records WHERE run IN (SELECT id FROM old))
+                 SELECT (SELECT count(*) FROM old), ", durably!()
+            ))
+            .bind(before.as_millisecond())
+            .bind(PRUNED)
+            .fetch_one(connection)
+            .await?;
+            Ok(gone.unsigned_abs())
+        });
+        match gone.await? {
+            0 => break,
+            gone => all += gone,
+        }
+    }
+    let scripts = tried!(store.link.tries(Work::Long), |connection, _| {
+        sqlx::query(concat!(
+            "DELETE FROM cutover.bundles b WHERE NOT EXISTS (SELECT 1 FROM cutover.runs WHERE bundle = b.hash)
+             RETURNING ", durably!()
+        ))
+        .execute(connection)
+        .await
+        .map(drop)
+    });
+    scripts.await?;
+    plans::forget(store, before).await?;
+    Ok(all)
+}
