@@ -56,24 +56,23 @@ mod tests {
         fs::write(folder.join("0004_forget.up.sql"), "DELETE FROM orders;").expect("written");
     }
 
-    fn violations(findings: &Findings) -> Vec<String> {
-        let told = |tried: &cutover_runtime::rehearsal::Tried| {
-            let scenario = tried.scenario.to_string();
-            tried
-                .violations
-                .iter()
-                .map(move |v| format!("{scenario}: {}: {}", v.invariant, v.why))
-                .collect::<Vec<_>>()
-        };
-        findings.violated().flat_map(told).collect()
+    fn runbooks(folder: &str) -> Vec<PathBuf> {
+        let entries = fs::read_dir(root(folder)).expect("the folder");
+        let files = entries.map(|entry| entry.expect("an entry").path());
+        let mut files: Vec<PathBuf> =
+            files.filter(|file| file.extension().is_some_and(|end| end == "rhai")).collect();
+        files.sort();
+        files
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn the_runbooks_that_ship_survive_everything_that_is_tried() {
-        for name in ["blue-green", "rollback"] {
-            let findings = rehearse(&root(&format!("runbooks/{name}.rhai")), &[]).await;
-            assert_eq!(violations(&findings), Vec::<String>::new(), "{name}");
-            assert!(findings.tried.iter().all(|tried| tried.end != End::Unknown), "{name}");
+        let files = runbooks("runbooks");
+        assert!(files.len() >= 2, "{files:?}");
+        for file in files {
+            let findings = rehearse(&file, &[]).await;
+            assert_eq!(findings.violations(), Vec::<String>::new(), "{}", file.display());
+            assert!(findings.tried.iter().all(|tried| tried.end != End::Unknown), "{}", file.display());
         }
     }
 
@@ -86,9 +85,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn runbooks_with_a_defect_are_found_out_by_name_and_for_nothing_else() {
-        let folder = fs::read_dir(root("tests/rehearsal/bad")).expect("the folder");
-        let mut files: Vec<PathBuf> = folder.map(|entry| entry.expect("an entry").path()).collect();
-        files.sort();
+        let files = runbooks("tests/rehearsal/bad");
         assert!(files.len() >= 15, "{}", files.len());
         let mut wrong = Vec::new();
         for file in files {
@@ -98,7 +95,7 @@ mod tests {
                 .flat_map(|tried| tried.violations.iter().map(|violation| &*violation.invariant))
                 .collect();
             if names != BTreeSet::from([&*expected(&file)]) {
-                let first: Vec<String> = violations(&findings).into_iter().take(6).collect();
+                let first: Vec<String> = findings.violations().into_iter().take(6).collect();
                 wrong.push(format!("{}: found {names:?}\n    {}", file.display(), first.join("\n    ")));
             }
         }

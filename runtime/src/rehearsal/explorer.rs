@@ -137,6 +137,15 @@ impl Findings {
     pub fn violated(&self) -> impl Iterator<Item = &Tried> {
         self.tried.iter().filter(|tried| !tried.violations.is_empty())
     }
+
+    /// What did not hold, each with its scenario, for tests of runbooks.
+    pub fn violations(&self) -> Vec<String> {
+        let told = |tried: &Tried| {
+            let line = |v: &Violation| format!("{}: {}: {}", tried.scenario, v.invariant, v.why);
+            tried.violations.iter().map(line).collect::<Vec<_>>()
+        };
+        self.violated().flat_map(told).collect()
+    }
 }
 
 /// Most faults in one scenario that are looked for: one that makes the run give up, one on the way back, one of the process.

@@ -34,18 +34,6 @@ fn ends(findings: &Findings) -> BTreeMap<String, End> {
     findings.tried.iter().map(|tried| (tried.scenario.to_string(), tried.end)).collect()
 }
 
-fn violations(findings: &Findings) -> Vec<String> {
-    let told = |tried: &cutover_runtime::rehearsal::Tried| {
-        let scenario = tried.scenario.to_string();
-        tried
-            .violations
-            .iter()
-            .map(move |v| format!("{scenario}: {}: {}", v.invariant, v.why))
-            .collect::<Vec<_>>()
-    };
-    findings.violated().flat_map(told).collect()
-}
-
 const STORY: &str = r#"
 step("look", || lab::expect("a", 0));
 step("one", || { lab::set("a", 1); lab::ring("first"); });
@@ -62,7 +50,7 @@ lab::set("c", 4);
 #[test]
 fn every_effect_is_tried_with_every_way_in_which_it_can_go_wrong() {
     let findings = rehearse(STORY);
-    assert_eq!(violations(&findings), Vec::<String>::new());
+    assert_eq!(findings.violations(), Vec::<String>::new());
     let ends = ends(&findings);
     for (scenario, end) in [
         ("as-planned", End::Succeeded),
@@ -101,7 +89,7 @@ fn the_same_rehearsal_comes_to_the_same_findings_to_the_byte() {
 fn two_faults_at_once_are_tried_on_demand() {
     let one = rehearse(STORY);
     let two = rehearse_with(STORY, Explore { pairs: true, ..Explore::default() });
-    assert_eq!(violations(&two), Vec::<String>::new());
+    assert_eq!(two.violations(), Vec::<String>::new());
     assert!(two.tried.len() > 4 * one.tried.len(), "{} and {}", one.tried.len(), two.tried.len());
     assert!(ends(&two).contains_key("one/1:lab.set=lost-answer+2:par[0]/1:lab.set=refused"));
 }
@@ -171,7 +159,7 @@ fn what_a_runbook_says_must_hold_is_asked_after_every_change() {
                lab::set("a", 1); lab::set("a", 3); lab::set("a", 2);"#
         )
     };
-    assert_eq!(violations(&rehearse(&script(3))), Vec::<String>::new());
+    assert_eq!(rehearse(&script(3)).violations(), Vec::<String>::new());
     let broken = rehearse(&script(2));
     let first = &broken.tried[0].violations[0];
     assert_eq!((first.invariant.as_str(), first.after.as_deref()), ("a stays small", Some("3:lab.set")));
