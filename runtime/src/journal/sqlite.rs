@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     str::FromStr as _,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -29,6 +29,9 @@ mod runs;
 mod schema;
 
 columns!(SqliteRow);
+
+/// Longest time to wait for others that write.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A store in one SQLite file.
 ///
@@ -76,7 +79,7 @@ impl SqliteStore {
             .map_err(|e| StoreError::new(e.to_string()))?
             .filename(&path)
             .create_if_missing(false)
-            .busy_timeout(Duration::from_secs(10))
+            .busy_timeout(PATIENCE)
             .pragma("cache_size", "-8192")
             .auto_vacuum(SqliteAutoVacuum::Incremental)
             .disable_statement_logging();
@@ -87,7 +90,16 @@ impl SqliteStore {
 
     async fn connect(&self, sync: SqliteSynchronous) -> Result<SqliteConnection, StoreError> {
         let options = self.options.clone().journal_mode(SqliteJournalMode::Wal).synchronous(sync);
-        options.connect().await.map_err(|e| self.broken(&e))
+        let begun = Instant::now();
+        loop {
+            match options.connect().await {
+                // Of those that find a new file at the same moment one turns its log on. SQLite does not let the others wait.
+                Err(error) if is_busy(&error) && begun.elapsed() < PATIENCE => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                connected => return connected.map_err(|e| self.broken(&e)),
+            }
+        }
     }
 
     async fn migrate(&self, look: bool) -> Result<(), StoreError> {
@@ -172,6 +184,14 @@ impl SqliteStore {
             self.broken(&error)
         })
     }
+}
+
+/// Whether another has the file to itself at the moment.
+fn is_busy(error: &sqlx::Error) -> bool {
+    const BUSY: i32 = 5;
+    let code = error.as_database_error().and_then(|e| e.code()?.parse::<i32>().ok());
+    // The rest of it says why.
+    code.is_some_and(|code| code & 0xff == BUSY)
 }
 
 fn unusable(path: &Path, error: &std::io::Error) -> StoreError {

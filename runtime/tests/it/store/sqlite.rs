@@ -256,3 +256,23 @@ async fn a_file_of_the_second_version_is_brought_up_to_date_with_its_runs() {
     assert_eq!(store.plan_used("p").await, Ok(None));
     assert_eq!(store.check().await, Ok(vec![]));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn many_that_make_a_store_at_the_same_moment_all_have_it() {
+    for _ in 0..40 {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_owned();
+        let open = |n: usize| {
+            let path = path.clone();
+            tokio::spawn(async move {
+                match n % 2 {
+                    0 => SqliteStore::open(&path).await.map(Some),
+                    _ => SqliteStore::look(&path).await,
+                }
+            })
+        };
+        for opened in futures_util::future::join_all((0..8).map(open)).await {
+            opened.unwrap().unwrap();
+        }
+    }
+}
