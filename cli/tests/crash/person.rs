@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    lab::cutover::{Cutover, Done},
+    lab::cutover::{Cutover, Done, PATIENCE},
     world::World,
 };
 
@@ -55,7 +55,9 @@ impl Approver {
     /// Runs a command that waits for an approval to its end. One that was given is not given again.
     pub(crate) fn attend(&mut self, world: &World, cutover: &Cutover, arguments: &[&str]) -> Done {
         let mut running = cutover.start(arguments);
-        while running.is_running() && !self.approved {
+        let begun = Instant::now();
+        // If it is never asked, whoever waits for the end says so.
+        while running.is_running() && !self.approved && begun.elapsed() < PATIENCE {
             self.look(world);
         }
         running.end()

@@ -21,7 +21,7 @@ use serde_json::Value;
 use super::eventually;
 
 /// Longest time for one command.
-const PATIENCE: Duration = Duration::from_secs(80);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(80);
 
 /// The page of the guide whose files are used here.
 const GUIDE: &str = include_str!("../../../../docs/src/guide/real-servers.md");
