@@ -12,10 +12,11 @@ use crate::{
     error::{RunError, codes},
     event::Sink,
     rehearsal::{
-        Explore, Explorer, Findings, Scenario, SceneFile, Stage,
+        Bounds, Explore, Explorer, Findings, Paths, Scenario, SceneFile, Stage,
         course::Wanted,
         explorer::Tried,
         judge,
+        paths::Pathfinder,
         scene::{Looker, Scene},
     },
     script::{self, Bundle, Given, Header},
@@ -94,7 +95,25 @@ impl Runtime {
         params: &BTreeMap<String, Given>,
         beginning: &Beginning,
     ) -> Result<Rehearsal, LoadErrors> {
-        Ok(Rehearsal { stage: Arc::new(self.stage(bundle, params, beginning)?) })
+        Ok(Rehearsal { stage: Arc::new(self.stage(bundle, params, beginning, false)?) })
+    }
+
+    /// Where a run can lead: what it does where an answer that a plan cannot know is not the one that is assumed. What is there now
+    /// is looked at, once; nothing is changed.
+    ///
+    /// # Errors
+    /// The bundle does not load or a parameter is wrong.
+    pub async fn paths(
+        &self,
+        bundle: &Bundle,
+        params: &BTreeMap<String, Given>,
+        bounds: Bounds,
+    ) -> Result<Paths, LoadErrors> {
+        let beginning = Beginning { look: true, ..Beginning::default() };
+        let mut stage = self.stage(bundle, params, &beginning, true)?;
+        // What must hold is for rehearsals.
+        stage.invariants = Vec::new();
+        on_a_thread(move || Pathfinder::new(&stage, bounds).find()).await
     }
 
     fn stage(
@@ -102,6 +121,7 @@ impl Runtime {
         bundle: &Bundle,
         params: &BTreeMap<String, Given>,
         beginning: &Beginning,
+        plans: bool,
     ) -> Result<Stage, LoadErrors> {
         let mut given: BTreeMap<String, Given> = beginning
             .file
@@ -121,11 +141,15 @@ impl Runtime {
             ),
         };
         let looker = beginning.look.then(Handle::try_current).transpose().map_err(|_| {
-            RunError::new(codes::ARGUMENT, "a rehearsal that looks at targets is prepared on a runtime of tokio")
+            RunError::new(
+                codes::ARGUMENT,
+                "a rehearsal that looks at targets is prepared on a runtime of tokio",
+            )
         })?;
         let looker = looker.map(look);
-        let scene = Scene::new(&beginning.file, looker)
+        let mut scene = Scene::new(&beginning.file, looker)
             .map_err(|why| RunError::new(codes::ARGUMENT, format!("the scenario cannot be used: {why}")))?;
+        scene.plans = plans;
         let params = script::to_script(&prepared.params);
         Ok(Stage {
             inner: Arc::clone(&self.inner),
