@@ -4,7 +4,7 @@ use insta::assert_snapshot;
 use nix::sys::signal::Signal;
 use regex::Regex;
 
-use crate::harness::{Ended, Lab};
+use crate::harness::{Ended, Lab, names};
 
 /// A gate that is made up for, a guard that is not, and a person; a fallback that has a check and a question of its own.
 const STORY: &str = r#"
@@ -43,7 +43,7 @@ fn the_tree_tells_every_decision_and_where_each_leads() {
 
     ~ traffic.shift web: blue 100, green 0 -> blue 75, green 25
     … metrics.hold web: error_rate < 1% for 10s (at least 10s)
-      └ if it does not pass, for whatever reason: ✓ succeeds nevertheless
+      └ if it does not pass: ✓ succeeds in another way
           > notify.send ops: green is not well
           ~ traffic.shift web: blue 75, green 25 -> blue 95, green 5
           ✓ probe.http GET web/green /health: 200 in [TIME]
@@ -51,7 +51,7 @@ fn the_tree_tells_every_decision_and_where_each_leads() {
             ├ if it is denied: ↩ rolled back; 2 undone: traffic.shift web (2 times)
             └ if nobody answers: ↩ rolled back: the run took longer than 24h; 2 undone: traffic.shift web (2 times)
     ▸ guard web: error_rate <= 1%, unless for 5s
-      └ if it is breached, at whichever of 3 effects: ↩ rolled back; 2 to 3 undone: deploy.scale web/blue and traffic.shift web (2 times)
+      └ if it is breached, at any of 3 effects: ↩ rolled back; 2 to 3 undone: deploy.scale web/blue and traffic.shift web (2 times)
     ~ traffic.shift web: blue 75, green 25 -> blue 0, green 100
     ? approve retire blue? (within 5m)
       └ if it is denied or nobody answers: ✓ succeeds, without deploy.scale web/blue
@@ -116,11 +116,11 @@ guard(#{ metric: "web.error_rate", above: "1%", sustained: "5s" }, || {
     ! point of no return: customers were told
     ~ deploy.scale web/blue: 3 replicas -> 1 replica
     ▸ guard web: error_rate <= 1%, unless for 5s
-      └ if it is breached, at whichever of 2 effects: ! needs a person: 2 left, 1 to 2 undone: traffic.shift web and deploy.scale web/blue
+      └ if it is breached, at any of 2 effects: ! needs a person: 2 left, 1 to 2 undone: traffic.shift web and deploy.scale web/blue
           ! left: point of no return: customers were told
           ! left: traffic.shift traffic/web: blue 100, green 0 -> blue 75, green 25 (it comes before 2:point_of_no_return, which is still there)
     · probe.http GET web/blue /health
-      └ if it fails: ✓ succeeds nevertheless
+      └ if it fails: ✓ succeeds in another way
           > exec.run date
     ~ traffic.shift web: blue 75, green 25 -> blue 0, green 100
 
@@ -161,6 +161,70 @@ guard(#{ metric: "web.error_rate", above: "1%", sustained: "5s" }, || {
     As assumed: ✓ succeeded; 6 changes.
     Otherwise: 1 decision, 2 other ways: 1 is rolled back, 1 needs a person.
     ");
+}
+
+#[test]
+fn answers_that_lead_elsewhere_have_lines_of_their_own() {
+    let lab = Lab::with(
+        r#"
+traffic::shift("web", "green", 25);
+try {
+    metrics::hold("web", #{ error_rate: "< 1%" }, "10s");
+} catch (error) {
+    if error.code == "gate-failed" { throw error; }
+    traffic::shift("web", "green", 0);
+    fail("no verdict");
+}
+approve("go on?", #{ timeout: "1h", on_timeout: "approve" });
+"#,
+    );
+    assert_snapshot!(all_paths(&lab, &[]), @"
+    exit 0
+    ----- stdout
+    All paths of test 0 in sandbox
+
+    ~ traffic.shift web: blue 100, green 0 -> blue 75, green 25
+    … metrics.hold web: error_rate < 1% for 10s (at least 10s)
+      ├ if it fails: ↩ rolled back; 1 undone: traffic.shift web
+      └ if it is inconclusive, has no data or does not pass in time: ↩ rolled back: no verdict; 2 undone: traffic.shift web (2 times)
+          ~ traffic.shift web: blue 75, green 25 -> blue 100, green 0
+    ? approve go on? (within 1h)
+      ├ if it is denied: ↩ rolled back; 1 undone: traffic.shift web
+      └ if nobody answers: ✓ succeeds: it makes no difference
+
+    As assumed: ✓ succeeded; 1 change; at least 10s.
+    Otherwise: 2 decisions, 4 other ways: 1 succeeds, 3 are rolled back.
+    ");
+}
+
+#[test]
+fn a_protected_environment_is_looked_at_and_not_touched() {
+    let lab = Lab::with(r#"db::migrate("main"); db::status("main"); confirm("keep it?");"#);
+    lab.write(
+        "cutover.toml",
+        "[env.live]\nprotected = true\n[env.live.db.main]\nprovider = \"sqlite\"\npath = \"live.db\"\nmigrations = \"migrations\"\n",
+    );
+    lab.write("migrations/0001_users.up.sql", "CREATE TABLE users (id INTEGER PRIMARY KEY);\n");
+    lab.write("migrations/0001_users.down.sql", "DROP TABLE users;\n");
+    let before = names(&lab.path("."));
+    let ended = all_paths(&lab, &["--env", "live"]);
+    assert_snapshot!(ended, @"
+    exit 0
+    ----- stdout
+    All paths of test 0 in live
+
+    ✓ db.migrations main: 1 file, latest 0001_users
+    ~ db.migrate main: no migrations -> 0001
+    · db.status main: 1 applied, 0 pending
+      · its value is only assumed: what follows from another is not explored
+    ? confirm keep it?
+      ├ if it is denied: ↩ rolled back; 1 undone: db.migrate main
+      └ if nobody answers: ↩ rolled back: the run took longer than 24h; 1 undone: db.migrate main
+
+    As assumed: ✓ succeeded; 1 change.
+    Otherwise: 1 decision, 2 other ways: 2 are rolled back.
+    ");
+    assert_eq!(names(&lab.path(".")), before, "nothing was written");
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn branches_hang_on_the_lines_that_decide() {
 
     ▸ ask
       ? approve is the announcement out? (within 1h)
-        └ if it is denied or nobody answers: ✓ succeeds nevertheless
+        └ if it is denied or nobody answers: ✓ succeeds in another way
             ? manual write the announcement
               ├ if it is denied: – fails, with nothing to undo
               └ if nobody answers: – fails, with nothing to undo: the run took longer than 24h
@@ -67,7 +67,7 @@ fn what_was_not_explored_is_said_where_it_is_missing_and_below() {
 
     ▸ ask
       ? approve is the announcement out? (within 1h)
-        ├ if it is denied: ✓ succeeds nevertheless
+        ├ if it is denied: ✓ succeeds in another way
         │   ? manual write the announcement
         │     └ 2 other answers not explored
         │   ? approve is it out now? (by 2 of press)
@@ -87,9 +87,9 @@ fn what_was_not_explored_is_said_where_it_is_missing_and_below() {
     All paths of test 0 in sandbox
 
     ? confirm try 1?
-      ├ if it is denied: ✓ succeeds nevertheless
+      ├ if it is denied: ✓ succeeds in another way
       │   ? confirm try 2?
-      │     ├ if it is denied: ✓ succeeds nevertheless
+      │     ├ if it is denied: ✓ succeeds in another way
       │     │   ? confirm try 3?
       │     │   · 2 answers behind that not explored
       │     └ if nobody answers: – fails, with nothing to undo: the run took longer than 24h
@@ -133,7 +133,7 @@ fn no_row_is_wider_than_the_terminal_and_no_word_is_lost() {
     ▸ ask
       ? approve is the announcement out? (within 1h)
         └ if it is denied or nobody answers: ✓
-            succeeds nevertheless
+            succeeds in another way
             ? manual write the announcement
               ├ if it is denied: – fails, with nothing
                   to undo

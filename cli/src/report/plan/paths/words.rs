@@ -17,7 +17,7 @@ pub(super) fn condition(decision: &Decision, branch: &Branch) -> String {
     }
     let all = decision.branches.len() == 1 && decision.not_played == 0 && branch.answers.len() > 1;
     if all && decision.asks != Asks::Question {
-        return "it does not pass, for whatever reason".to_owned();
+        return "it does not pass".to_owned();
     }
     let mut told: Vec<String> = Vec::new();
     for answer in &branch.answers {
@@ -48,7 +48,7 @@ fn breached(decision: &Decision, branch: &Branch) -> String {
     }
     match places.len() {
         1 => "it is breached".to_owned(),
-        n => format!("it is breached, at whichever of {}", count(n, "effect")),
+        n => format!("it is breached, at any of {}", count(n, "effect")),
     }
 }
 
@@ -75,8 +75,8 @@ fn succeeds(branch: &Branch) -> String {
         branch.skips.iter().filter(|deed| deed.kind != Kind::Read).map(label).collect();
     match (without.is_empty(), branch.does.is_empty()) {
         (false, _) => format!("succeeds, without {}", named(times(without), "and")),
-        (true, false) => "succeeds nevertheless".to_owned(),
-        (true, true) => "succeeds all the same".to_owned(),
+        (true, false) => "succeeds in another way".to_owned(),
+        (true, true) => "succeeds: it makes no difference".to_owned(),
     }
 }
 
