@@ -198,6 +198,42 @@ approve("go on?", #{ timeout: "1h", on_timeout: "approve" });
 }
 
 #[test]
+fn an_answer_that_makes_no_difference_and_a_loop_that_tries_again_are_told_in_short() {
+    let lab = Lab::with(
+        r#"
+deploy::scale("web/green", 4);
+for attempt in range(0, 5) {
+    try { probe::http("web/green", #{ path: "/health" }); break; } catch (error) { sleep("10s"); }
+}
+for weight in [25, 100] {
+    traffic::shift("web", "green", weight);
+    try { metrics::hold("web", #{ error_rate: "< 1%" }, "5m"); } catch (error) { note("never mind"); }
+}
+"#,
+    );
+    assert_snapshot!(all_paths(&lab, &[]), @"
+    exit 0
+    ----- stdout
+    All paths of test 0 in sandbox
+
+    ~ deploy.scale web/green: 3 replicas -> 4 replicas
+    · probe.http GET web/green /health
+      └ if it fails: ✓ succeeds: it makes no difference
+          … sleep 10s (at least 10s) (5 times)
+          ✗ probe.http GET web/green /health: rehearsed: it does not pass (4 times)
+    ~ traffic.shift web: blue 100, green 0 -> blue 75, green 25
+    … metrics.hold web: error_rate < 1% for 5m (at least 5m)
+      └ if it does not pass: ✓ succeeds: it makes no difference
+    ~ traffic.shift web: blue 75, green 25 -> blue 0, green 100
+    … metrics.hold web: error_rate < 1% for 5m (at least 5m)
+      └ if it does not pass: ✓ succeeds: it makes no difference
+
+    As assumed: ✓ succeeded; 3 changes; at least 10m.
+    Otherwise: 3 decisions, 3 other ways: 3 succeed.
+    ");
+}
+
+#[test]
 fn a_protected_environment_is_looked_at_and_not_touched() {
     let lab = Lab::with(r#"db::migrate("main"); db::status("main"); confirm("keep it?");"#);
     lab.write(

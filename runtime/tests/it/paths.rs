@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use cutover_runtime::{
+    Beginning,
     error::codes,
     rehearsal::{Asks, Bounds, Branch, Decision, End, Paths, Progress},
 };
@@ -161,6 +162,25 @@ fn a_gate_that_does_not_pass_leads_to_what_the_script_does_then() {
 }
 
 #[test]
+fn a_gate_that_comes_twice_is_told_apart_from_itself() {
+    insta::assert_snapshot!(tree(&paths(
+        r#"
+        for n in [1, 2] {
+            lab::set("a", n);
+            try { lab::wait_for("a", 1); } catch (error) { }
+        }
+        lab::set("b", 1);
+        "#,
+    )), @"
+    Succeeded
+    2:lab.await
+      times-out: Succeeded
+    4:lab.await
+      times-out: Succeeded
+    ");
+}
+
+#[test]
 fn a_guard_is_one_decision_however_often_it_can_be_breached() {
     insta::assert_snapshot!(tree(&paths(
         r#"
@@ -298,6 +318,42 @@ fn what_cannot_be_found_out_by_looking_is_an_error_of_the_plan_and_no_path() {
     let found = paths(r#"lab::set("nowhere", 1);"#);
     assert_eq!((found.end, found.decisions.len()), (End::Failed, 0));
     assert!(found.why.is_some_and(|why| why.contains("no lamp named")));
+}
+
+#[test]
+fn a_way_ends_as_the_rehearsal_of_its_scenario_does() {
+    let script = r#"
+        lab::set("a", 1);
+        on_rollback(|| { lab::expect("a", 1); lab::ring("undo"); });
+        try { lab::expect("a", 1); } catch (error) { lab::set("b", 1); confirm("without a?"); }
+        lab::guard("c", 3, || {
+            lab::set("b", 2);
+            point_of_no_return("told");
+            parallel([|| lab::expect("b", 2), || { lab::set("c", 1); lab::wait_for("c", 1) }]);
+        });
+        approve("good?", #{ timeout: "1h", on_timeout: "approve" });
+        lab::set("a", 666);
+        confirm("and now?");
+    "#;
+    let found = paths(script);
+    let branches = found.branches();
+    let scenarios: usize = branches.iter().map(|branch| branch.scenarios.len()).sum();
+    assert_eq!((scenarios, found.not_played), (found.played, 0));
+    let mut ends: Vec<End> = branches.iter().map(|branch| branch.end).collect();
+    ends.sort();
+    ends.dedup();
+    assert_eq!(ends, [End::Succeeded, End::RolledBack, End::RollbackIncomplete], "{}", tree(&found));
+    let lab = Lab::new();
+    let _on = lab.tokio.enter();
+    let beginning = Beginning { look: true, ..Beginning::default() };
+    let rehearsal = lab.runtime().rehearsal(&Lab::bundle(script), &BTreeMap::new(), &beginning).unwrap();
+    for branch in branches {
+        for scenario in &branch.scenarios {
+            let tried = lab.tokio.block_on(rehearsal.play(scenario.clone(), Vec::new())).unwrap();
+            assert!(tried.struck, "{scenario}");
+            assert_eq!(tried.end, branch.end, "{scenario}");
+        }
+    }
 }
 
 /// A question that is asked anew after each no.

@@ -12,7 +12,7 @@ use cutover_runtime::{
 };
 use serde::Serialize;
 
-use self::words::{condition, outcome};
+use self::words::{condition, is_in_vain, outcome};
 use super::Draft;
 use crate::report::{
     effect::{self, Line},
@@ -106,6 +106,12 @@ fn assumed() -> Line {
         .and(Tone::Dim, "its value is only assumed: what follows from another is not explored")
 }
 
+/// Whether two deeds read the same: a loop that tries again and again.
+fn is_repeated(deed: &Deed, other: &Deed) -> bool {
+    (&deed.effect, &deed.what, &deed.text, deed.failed)
+        == (&other.effect, &other.what, &other.text, other.failed)
+}
+
 /// Lines with what stands before them.
 #[derive(Default)]
 struct Tree {
@@ -134,18 +140,23 @@ impl Tree {
             .and(Tone::Strong, condition(decision, branch))
             .and(Tone::Plain, ": ")
             .and(mark.tone, mark.sign)
-            .and(Tone::Plain, format!(" {}", outcome(branch)));
+            .and(if is_in_vain(branch) { Tone::Warn } else { Tone::Plain }, format!(" {}", outcome(branch)));
         self.lines.push((margin.to_owned(), line));
         let inside = format!("{margin}{bar}  ");
-        let mut told: Vec<&str> = Vec::new();
-        for deed in &branch.does {
-            self.deed(deed, &inside);
+        for (n, deed) in branch.does.iter().enumerate() {
+            let same = |other: &&Deed| !branch.decides_at(other) && is_repeated(deed, other);
+            let alone = branch.decides_at(deed);
+            if !alone && branch.does[..n].iter().any(|before| same(&before)) {
+                continue;
+            }
+            let times = if alone { 1 } else { branch.does[n..].iter().filter(same).count() };
+            self.deed(deed, times, &inside);
             for decision in branch.decisions.iter().filter(|decision| decision.id == deed.id) {
-                told.push(&decision.id);
                 self.branches(decision, &format!("{inside}  "));
             }
         }
-        for decision in branch.decisions.iter().filter(|decision| !told.contains(&&*decision.id)) {
+        let told = |decision: &&Decision| branch.does.iter().any(|deed| deed.id == decision.id);
+        for decision in branch.decisions.iter().filter(|decision| !told(decision)) {
             let what = match decision.asks {
                 Asks::Guard => format!("guard {}", decision.what),
                 _ => effect::label(&decision.effect, None, &decision.what),
@@ -161,10 +172,11 @@ impl Tree {
         }
     }
 
-    /// What a run does on a branch only.
-    fn deed(&mut self, deed: &Deed, margin: &str) {
-        let back = deed.id.starts_with("rollback/");
-        let remarks = if back { vec!["on the way back".to_owned()] } else { Vec::new() };
+    /// What a run does on a branch only, and how often.
+    fn deed(&mut self, deed: &Deed, times: usize, margin: &str) {
+        let back = deed.id.starts_with("rollback/").then(|| "on the way back".to_owned());
+        let often = (times > 1).then(|| format!("{times} times"));
+        let remarks: Vec<String> = back.into_iter().chain(often).collect();
         let lines = effect::ended(&deed.event.event, None, None, true).into_iter().enumerate();
         self.lines.extend(
             lines.map(|(n, line)| (margin.to_owned(), if n == 0 { line.remarks(&remarks) } else { line })),

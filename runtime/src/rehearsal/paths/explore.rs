@@ -30,7 +30,7 @@ impl<'s> Pathfinder<'s> {
     /// Explores.
     pub(crate) fn find(mut self) -> Paths {
         let trunk = self.base(Scenario::default());
-        let points = trunk.way.points(None);
+        let points = trunk.way.points();
         let decisions = self.decide(points, Some(&trunk), 1);
         let Way { course, events, deeds, .. } = trunk.way;
         Paths {

@@ -159,6 +159,13 @@ impl Paths {
     }
 }
 
+impl Branch {
+    /// Whether an effect on it decides how it goes on.
+    pub fn decides_at(&self, deed: &Deed) -> bool {
+        self.decisions.iter().any(|decision| decision.id == deed.id)
+    }
+}
+
 fn collect<'p>(decisions: &'p [Decision], all: &mut Vec<&'p Branch>) {
     for branch in decisions.iter().flat_map(|decision| &decision.branches) {
         all.push(branch);

@@ -82,10 +82,13 @@ impl Way {
         Self { course, events, deeds, guards }
     }
 
-    /// What is decided on it: all of it, or what is not decided on the way that it comes from.
-    pub(super) fn points(&self, from: Option<&Self>) -> Vec<Point> {
-        let common = from.map(|from| self.common(from)).unwrap_or_default();
-        let known: HashMap<&str, usize> = from.map(Self::guards_by_what).unwrap_or_default();
+    /// All that is decided on it.
+    pub(super) fn points(&self) -> Vec<Point> {
+        self.points_besides(&HashSet::new(), &HashMap::new())
+    }
+
+    /// What is decided on it apart from the effects that another way has as well, and as many guards of the same kind.
+    fn points_besides(&self, common: &HashSet<&str>, known: &HashMap<&str, usize>) -> Vec<Point> {
         let mut seen: HashMap<&str, usize> = HashMap::new();
         let new: HashMap<&str, &Guard> = self
             .guards
@@ -122,17 +125,13 @@ impl Way {
         by_what
     }
 
-    /// Ids of the deeds that another way has as well.
-    fn common(&self, other: &Self) -> HashSet<&str> {
-        let new: HashSet<&str> = besides(&self.deeds, &other.deeds).map(|deed| &*deed.id).collect();
-        self.deeds.iter().map(|deed| &*deed.id).filter(|id| !new.contains(id)).collect()
-    }
-
     /// How this way differs from the one that it comes from, where the last of its faults struck.
     pub(super) fn turn(self, from: &Self, scenario: &Scenario) -> Turn {
         let (at, fault) = scenario.faults.last().cloned().unwrap_or((String::new(), Fault::Killed));
-        let mut points = self.points(Some(from));
-        points.retain(|point| point.id != at);
+        let does: Vec<&Deed> = besides(&self.deeds, &from.deeds, &at);
+        let new: HashSet<&str> = does.iter().map(|deed| &*deed.id).collect();
+        let common = self.deeds.iter().map(|deed| &*deed.id).filter(|id| !new.contains(id)).collect();
+        let points = self.points_besides(&common, &from.guards_by_what());
         let forward: HashSet<&str> =
             self.deeds.iter().map(|deed| &*deed.id).filter(|id| !id.starts_with(ROLLBACK)).collect();
         let undoes = |deed: &Deed| deed.id.strip_prefix(ROLLBACK).is_some_and(|id| forward.contains(id));
@@ -148,7 +147,10 @@ impl Way {
             let breached = matches!(fault, Fault::Breach(_)) && error.is(codes::GUARD_BREACHED);
             error.is(codes::LIMIT) || !decided && !breached
         });
-        let skips = besides(&from.deeds, &self.deeds).filter(|deed| end == End::Succeeded && deed.id != at);
+        let skips = match end {
+            End::Succeeded => besides(&from.deeds, &self.deeds, &at),
+            _ => Vec::new(),
+        };
         Turn {
             answer: match &fault {
                 Fault::Breach(_) => fault.name().to_owned(),
@@ -158,11 +160,8 @@ impl Way {
             end,
             ended_by: own.map(|error| error.code.as_str().to_owned()),
             why: own.map(|error| error.message.clone()),
-            does: besides(&self.deeds, &from.deeds)
-                .filter(|deed| deed.id != at && !undoes(deed))
-                .cloned()
-                .collect(),
-            skips: skips.cloned().collect(),
+            does: does.into_iter().filter(|deed| !undoes(deed)).cloned().collect(),
+            skips: skips.into_iter().cloned().collect(),
             undone: self.deeds.iter().filter(undone).cloned().collect(),
             left: self.course.left.clone(),
             points,
@@ -301,19 +300,17 @@ fn course_key(deed: &Deed) -> (&str, &str) {
     (&deed.id, if deed.kind == Kind::Change { &deed.text } else { "" })
 }
 
-/// The deeds that others do not have.
-fn besides<'d>(deeds: &'d [Deed], others: &[Deed]) -> impl Iterator<Item = &'d Deed> {
+/// The deeds that others do not have. The one in which both differ in the first place counts for neither.
+fn besides<'d>(deeds: &'d [Deed], others: &[Deed], but: &str) -> Vec<&'d Deed> {
     let mut there: HashMap<(&str, &str, &str, &str), usize> = HashMap::new();
-    others.iter().for_each(|deed| *there.entry(key(deed)).or_default() += 1);
-    let new: Vec<&Deed> = deeds
-        .iter()
-        .filter(|deed| match there.get_mut(&key(deed)) {
-            Some(times) if *times > 0 => {
-                *times -= 1;
-                false
-            }
-            _ => true,
-        })
-        .collect();
-    new.into_iter()
+    let others = others.iter().filter(|deed| deed.id != but);
+    others.for_each(|deed| *there.entry(key(deed)).or_default() += 1);
+    let mut new = Vec::new();
+    for deed in deeds.iter().filter(|deed| deed.id != but) {
+        match there.get_mut(&key(deed)) {
+            Some(times) if *times > 0 => *times -= 1,
+            _ => new.push(deed),
+        }
+    }
+    new
 }

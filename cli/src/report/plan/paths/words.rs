@@ -70,13 +70,24 @@ pub(super) fn outcome(branch: &Branch) -> String {
     }
 }
 
+/// Whether an answer that is not as assumed changes nothing, though it may take longer: nobody might have asked.
+pub(super) fn is_in_vain(branch: &Branch) -> bool {
+    let looks =
+        |deed: &Deed| deed.kind == Kind::Read || deed.kind == Kind::Wait && !effect::asks(&deed.effect);
+    branch.end == End::Succeeded
+        && branch.does.iter().all(looks)
+        && branch.skips.iter().all(|deed| deed.kind == Kind::Read)
+}
+
 fn succeeds(branch: &Branch) -> String {
+    if is_in_vain(branch) {
+        return "succeeds: it makes no difference".to_owned();
+    }
     let without: Vec<String> =
         branch.skips.iter().filter(|deed| deed.kind != Kind::Read).map(label).collect();
-    match (without.is_empty(), branch.does.is_empty()) {
-        (false, _) => format!("succeeds, without {}", named(times(without), "and")),
-        (true, false) => "succeeds in another way".to_owned(),
-        (true, true) => "succeeds: it makes no difference".to_owned(),
+    match without.is_empty() {
+        true => "succeeds in another way".to_owned(),
+        false => format!("succeeds, without {}", named(times(without), "and")),
     }
 }
 
