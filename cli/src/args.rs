@@ -249,7 +249,8 @@ Examples:
   cutover plan blue-green.rhai --env production
   cutover plan blue-green.rhai --param to=blue --detailed-exitcode
   cutover plan blue-green.rhai --env production --save web.plan --expires 4h
-  cutover plan --show web.plan";
+  cutover plan --show web.plan
+  cutover plan blue-green.rhai --all-paths";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -394,6 +395,14 @@ pub(crate) struct Plan {
     #[arg(long, value_name = "PLAN", value_hint = ValueHint::FilePath,
           conflicts_with_all = ["file", "params", "params_file", "save", "detailed_exitcode"])]
     pub(crate) show: Option<PathBuf>,
+    /// Show where the run leads if what the plan has to assume is not so: a check or a gate that does not pass, a question that is
+    /// denied or not answered, a guard that is breached.
+    #[arg(long, conflicts_with_all = ["save", "show"])]
+    pub(crate) all_paths: bool,
+    /// With --all-paths: play at most so many other ways. How many were not played is said.
+    #[arg(long, value_name = "N", default_value_t = 200, requires = "all_paths",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) paths: u32,
 }
 
 /// `cutover check`.

@@ -166,6 +166,19 @@ fn one_scenario_is_played_without_what_is_for_all_of_them() {
 }
 
 #[test]
+fn paths_are_neither_saved_nor_those_of_a_saved_plan() {
+    for line in ["cutover plan x.rhai --all-paths --save p", "cutover plan --show p --all-paths"] {
+        assert_eq!(read(line).expect_err(line).kind(), ErrorKind::ArgumentConflict);
+    }
+    let read = |line: &str| match read(line).expect("a plan").command {
+        Command::Plan(plan) => (plan.all_paths, plan.paths),
+        _ => panic!("no plan"),
+    };
+    assert_eq!(read("cutover plan x.rhai"), (false, 200));
+    assert_eq!(read("cutover plan x.rhai --all-paths --paths 7"), (true, 7));
+}
+
+#[test]
 fn every_outcome_has_an_exit_code_of_its_own_in_the_table() {
     let outcomes = [
         RunOutcome::Succeeded,
@@ -422,6 +435,15 @@ fn help_of_plan() {
           --show <PLAN>
               Show a saved plan again, and whether it was approved or used. Nothing is planned
 
+          --all-paths
+              Show where the run leads if what the plan has to assume is not so: a check or a gate that
+              does not pass, a question that is denied or not answered, a guard that is breached
+
+          --paths <N>
+              With --all-paths: play at most so many other ways. How many were not played is said
+              
+              [default: 200]
+
       -h, --help
               Print help (see a summary with '-h')
 
@@ -462,6 +484,7 @@ fn help_of_plan() {
       cutover plan blue-green.rhai --param to=blue --detailed-exitcode
       cutover plan blue-green.rhai --env production --save web.plan --expires 4h
       cutover plan --show web.plan
+      cutover plan blue-green.rhai --all-paths
     "#);
 }
 

@@ -6,6 +6,7 @@ mod ask;
 mod check;
 mod completions;
 mod new;
+mod paths;
 mod plan;
 mod rehearse;
 mod resume;

@@ -14,7 +14,7 @@ use cutover_runtime::{
 
 use crate::{
     args::{Exit, Global, Output, Plan},
-    command::{Refused, complain, print},
+    command::{Refused, complain, paths, print},
     files, interrupt,
     needs::Need,
     render::Sources,
@@ -30,6 +30,7 @@ use crate::{
 pub(super) async fn execute(args: &Plan, global: &Global) -> Result<Exit, Refused> {
     let exit = match &args.show {
         Some(file) => show(file, global).await,
+        None if args.all_paths => paths::execute(args, global).await,
         None => plan(args, global).await,
     };
     // With --detailed-exitcode, 2 means changes, so that everything that went wrong is 1.

@@ -74,7 +74,7 @@ async fn explore(
     let progress = Arc::clone(&explore.progress);
     let interrupt = tokio::spawn(interrupted(Arc::clone(&progress)));
     let shows = global.output == Output::Human && Theme::of(&stderr()).live;
-    let watch = shows.then(|| tokio::spawn(show(progress)));
+    let watch = shows.then(|| tokio::spawn(show(progress, "rehearsing", "scenarios")));
     let begun = Instant::now();
     let found = rehearsal.explore(explore).await;
     if let Some(watch) = watch {
@@ -95,16 +95,16 @@ async fn explore(
 /// How often progress is shown.
 const MOMENT: Duration = Duration::from_millis(200);
 
-async fn show(progress: Arc<Progress>) {
+pub(super) async fn show(progress: Arc<Progress>, doing: &str, things: &str) {
     loop {
         tokio::time::sleep(MOMENT).await;
         let (played, known) = progress.get();
-        tell(&format!("\r\u{1b}[Krehearsing: {played} of {known} scenarios known so far"));
+        tell(&format!("\r\u{1b}[K{doing}: {played} of {known} {things} known so far"));
     }
 }
 
 /// Ctrl-C ends it with what was found so far; once more, at once.
-async fn interrupted(progress: Arc<Progress>) {
+pub(super) async fn interrupted(progress: Arc<Progress>) {
     if tokio::signal::ctrl_c().await.is_ok() {
         progress.stop();
         tell("\nending with what was found so far; once more to end at once\n");
@@ -114,7 +114,7 @@ async fn interrupted(progress: Arc<Progress>) {
     }
 }
 
-fn tell(text: &str) {
+pub(super) fn tell(text: &str) {
     let _ = stderr().write_all(text.as_bytes()).and_then(|()| stderr().flush());
 }
 

@@ -4,6 +4,7 @@
 //! in a column of their own.
 
 pub(crate) mod foot;
+pub(crate) mod paths;
 pub(crate) mod saved;
 
 use std::{
@@ -74,6 +75,8 @@ enum Content {
     Step(String, Line),
     Branch(String),
     Line(Line, Option<Grade>),
+    /// Something that hangs on a line, so much further in.
+    Hung(String, Line),
 }
 
 /// A plan as far as it is known.
@@ -81,6 +84,8 @@ struct Draft {
     title: Vec<Line>,
     nodes: Vec<Node>,
     by_id: HashMap<String, At>,
+    /// The last line of each effect.
+    lines: HashMap<String, At>,
     places: Places,
     running: Running,
     actions: usize,
@@ -97,6 +102,7 @@ impl Default for Draft {
             title: Vec::new(),
             nodes: vec![Node { content: Content::Whole, inside: Vec::new() }],
             by_id: HashMap::new(),
+            lines: HashMap::new(),
             places: Places::default(),
             running: Running::default(),
             actions: 0,
@@ -211,7 +217,16 @@ impl Draft {
 
     fn line(&mut self, id: &str, line: Line, grade: Option<Grade>) {
         let around = self.around(id);
-        self.add(around, Content::Line(line, grade));
+        let line = self.add(around, Content::Line(line, grade));
+        self.lines.insert(id.to_owned(), line);
+    }
+
+    /// Hangs lines on the last one of an effect, or on the end where it has none.
+    fn hang(&mut self, id: &str, lines: Vec<(String, Line)>) {
+        let at = self.lines.get(id).copied().unwrap_or(0);
+        for (margin, line) in lines {
+            self.add(at, Content::Hung(margin, line));
+        }
     }
 
     fn add(&mut self, around: At, content: Content) -> At {
@@ -314,7 +329,11 @@ impl Draft {
     fn flatten<'a>(&'a self, at: At, margin: &str, lines: &mut Vec<(String, &'a Line, Option<Grade>)>) {
         for inner in &self.nodes[at].inside {
             match &self.nodes[*inner].content {
-                Content::Line(line, grade) => lines.push((margin.to_owned(), line, *grade)),
+                Content::Line(line, grade) => {
+                    lines.push((margin.to_owned(), line, *grade));
+                    self.flatten(*inner, margin, lines);
+                }
+                Content::Hung(further, line) => lines.push((format!("{margin}{further}"), line, None)),
                 Content::Step(_, heading) => {
                     lines.push((margin.to_owned(), heading, None));
                     self.flatten(*inner, &format!("{margin}  "), lines);

@@ -12,6 +12,7 @@ mod later;
 mod migrations;
 mod outside;
 mod params;
+mod paths;
 mod people;
 mod plans;
 mod rehearse;

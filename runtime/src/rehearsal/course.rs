@@ -10,11 +10,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     clock::VirtualClock,
+    faults::Site,
     invariant::{Invariant, Violation},
     outside::{Moment, Outside, States},
     scenario::Scenario,
     scene::Scene,
-    world::{RehearsedWorld, Site},
+    world::RehearsedWorld,
 };
 use crate::{
     clock::Clock as _,

@@ -3,10 +3,9 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    thread,
     time::{Duration, Instant},
 };
 
@@ -15,12 +14,13 @@ use serde::Serialize;
 
 use super::{
     course::{Course, Stage, Wanted},
+    faults::Site,
     invariant::Violation,
     judge,
+    players::Players,
     scenario::{Fault, Scenario},
-    world::Site,
 };
-use crate::{event::Kind, runtime::STACK, script};
+use crate::{event::Kind, script};
 
 /// What is to be explored.
 #[derive(Debug, Clone, Default)]
@@ -52,6 +52,19 @@ impl Progress {
     /// Plays no further scenario: what was found so far is all.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody wants it to end.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add_known(&self, scenarios: usize) {
+        self.known.fetch_add(scenarios, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_played(&self) {
+        self.played.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -149,7 +162,7 @@ impl Findings {
 }
 
 /// Most faults in one scenario that are looked for: one that makes the run give up, one on the way back, one of the process.
-const DEEPEST: usize = 2;
+pub(super) const DEEPEST: usize = 2;
 
 /// Scenarios that are played before it is seen what follows from them.
 const CHUNK: usize = 256;
@@ -189,8 +202,7 @@ pub(crate) struct Explorer<'s> {
     way_back: Option<(usize, Scenario)>,
     /// Two faults at once, still to be tried.
     pairs: Vec<Scenario>,
-    /// Interpreters that nobody uses at the moment.
-    idle: Mutex<Vec<Engine>>,
+    players: Players<'s>,
 }
 
 impl<'s> Explorer<'s> {
@@ -206,7 +218,7 @@ impl<'s> Explorer<'s> {
             findings,
             way_back: None,
             pairs: Vec::new(),
-            idle: Mutex::default(),
+            players: Players::new(stage),
         }
     }
 
@@ -323,7 +335,7 @@ impl<'s> Explorer<'s> {
     fn may_try(&self, more: usize) -> bool {
         self.explore.scenarios.is_none_or(|most| self.findings.tried.len() + more < most)
             && self.explore.time.is_none_or(|longest| self.begun.elapsed() < longest)
-            && !self.explore.progress.stopped.load(Ordering::Relaxed)
+            && !self.explore.progress.is_stopped()
     }
 
     /// Plays and judges scenarios on all cores. The answers come in the order of the scenarios. `None`: the budget did not allow
@@ -334,41 +346,18 @@ impl<'s> Explorer<'s> {
         happy: &Course,
         alive: Option<&Course>,
     ) -> Vec<Option<Played>> {
-        let all: Vec<Mutex<Option<Played>>> = scenarios.iter().map(|_| Mutex::default()).collect();
-        let turn = AtomicUsize::new(0);
-        let progress = &self.explore.progress;
-        progress.known.fetch_add(scenarios.len(), Ordering::Relaxed);
-        let work = || {
-            let idle = lock(&self.idle).pop();
-            let mut engine = idle.unwrap_or_else(|| self.stage.engine());
-            loop {
-                let n = turn.fetch_add(1, Ordering::Relaxed);
-                if n >= scenarios.len() || !self.may_try(n) {
-                    break;
-                }
-                let course = self.stage.play(&scenarios[n], &Wanted::default(), &mut engine);
-                *lock(&all[n]) = Some(Played::of(&scenarios[n], course, happy, alive));
-                progress.played.fetch_add(1, Ordering::Relaxed);
-            }
-            lock(&self.idle).push(engine);
-        };
-        let threads = thread::available_parallelism().map_or(1, usize::from).min(scenarios.len());
-        thread::scope(|scope| {
-            for _ in 0..threads {
-                let worker = thread::Builder::new().name("rehearsal".into()).stack_size(STACK);
-                // One that cannot be had is made up for by the others.
-                let _ = worker.spawn_scoped(scope, work);
-            }
-        });
-        let all: Vec<Option<Played>> =
-            all.into_iter().map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
+        let all = self.players.all(
+            scenarios,
+            &self.explore.progress,
+            |n| self.may_try(n),
+            |scenario, engine| {
+                let course = self.stage.play(scenario, &Wanted::default(), engine);
+                Played::of(scenario, course, happy, alive)
+            },
+        );
         self.findings.not_tried += all.iter().filter(|played| played.is_none()).count();
         all
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The same fault, and one more at each effect that comes later.

@@ -6,9 +6,12 @@
 pub(crate) mod clock;
 pub(crate) mod course;
 pub(crate) mod explorer;
+mod faults;
 mod invariant;
 pub(crate) mod judge;
 mod outside;
+pub(crate) mod paths;
+mod players;
 mod scenario;
 pub(crate) mod scene;
 mod world;
@@ -24,6 +27,7 @@ pub use self::{
     explorer::{End, Explore, Findings, Progress, Row, Tried},
     invariant::{Invariant, Violation},
     outside::States,
+    paths::{Asks, Bounds, Branch, Decision, Deed, Paths},
     scenario::{Fault, Scenario},
     scene::{Answer, SceneFile},
     world::RehearsedWorld,

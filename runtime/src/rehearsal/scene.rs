@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use super::outside::States;
 use crate::{
     clock::SystemClock,
-    effect::On,
+    effect::{On, Polled},
     error::{Code, codes},
     kernel::{AnyChange, AnyRead, AnyWait},
     provider::{ProviderError, Providers, Retry},
@@ -108,7 +108,7 @@ pub(crate) struct Scene {
     states: Mutex<BTreeMap<String, Result<Value, ProviderError>>>,
     /// By effect and input.
     answers: Mutex<BTreeMap<(String, String), Result<Value, ProviderError>>>,
-    polls: Mutex<BTreeMap<(String, String), Result<(), ProviderError>>>,
+    polls: Mutex<BTreeMap<(String, String), Result<Option<Value>, ProviderError>>>,
     /// By effect, input and state: what follows from a state and cannot be told without looking.
     after: Mutex<BTreeMap<(String, String, String), Option<Value>>>,
     /// Reaches nothing.
@@ -116,6 +116,8 @@ pub(crate) struct Scene {
     rules: Vec<Rule>,
     engine: Engine,
     looker: Option<Looker>,
+    /// For a plan: what nobody knows is not known, whatever an effect would assume where all is well.
+    pub(crate) plans: bool,
 }
 
 /// Looks at the real targets; changes nothing.
@@ -211,7 +213,9 @@ impl Scene {
         let nowhere =
             On::looking(Arc::new(Providers::new("")), Arc::new(SystemClock::default()), Arc::default());
         let given = file.states.clone();
-        Ok(Self { given, states: Mutex::new(states), answers, polls, after, nowhere, rules, engine, looker })
+        let states = Mutex::new(states);
+        let plans = false;
+        Ok(Self { given, states, answers, polls, after, nowhere, rules, engine, looker, plans })
     }
 
     /// The state of a target before anything was done.
@@ -311,14 +315,17 @@ impl Scene {
         lock(&self.after).entry(key).or_insert(found).clone()
     }
 
-    /// What a polled wait finds at first. `None`: nobody knows.
-    pub(super) fn polled(&self, wait: &dyn AnyWait) -> Result<(), ProviderError> {
+    /// What a polled wait finds at first: its answer, if it is over by then.
+    pub(super) fn polled(&self, wait: &dyn AnyWait) -> Result<Option<Value>, ProviderError> {
         let look = |looker: &Looker| {
             let mut memory = wait.memory(None);
             let poll = wait.poll(&looker.on, &mut memory, std::time::Duration::ZERO);
-            looker.handle.block_on(poll).map(drop)
+            looker.handle.block_on(poll).map(|polled| match polled {
+                Polled::Over(answer) => Some(answer),
+                Polled::Waiting(_) => None,
+            })
         };
-        self.looked(&self.polls, wait.effect(), wait.input(), look).map(drop)
+        self.looked(&self.polls, wait.effect(), wait.input(), look).map(Option::flatten)
     }
 
     fn looked<T: Clone>(

@@ -2,10 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -15,12 +12,13 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    faults::{Planned, Site, bad_end, is_guard, lost, refused, unreachable},
     outside::Outside,
     scenario::{Fault, Scenario},
     scene::{self, Scene, Told},
 };
 use crate::{
-    effect::{On, Progress, Question, QuestionKind, Reply, Until, Verdict},
+    effect::{On, Progress, Question, QuestionKind, Reply, Until},
     error::codes,
     event::{Event, Grade, Kind, Mode},
     journal::Tape,
@@ -28,17 +26,6 @@ use crate::{
     provider::ProviderError,
     world::{Known, Waited, Waiting, World},
 };
-
-/// An effect that a rehearsed run came to, and how it can go wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Site {
-    pub(crate) id: String,
-    pub(crate) kind: Kind,
-    pub(crate) effect: &'static str,
-    /// What it is about.
-    pub(crate) what: String,
-    pub(crate) faults: Vec<Fault>,
-}
 
 /// The world of one process of a rehearsed run.
 pub struct RehearsedWorld {
@@ -56,22 +43,6 @@ pub struct RehearsedWorld {
     bad: Mutex<BTreeMap<(&'static str, String), ProviderError>>,
 }
 
-/// A fault that has not struck yet, or has.
-struct Planned {
-    id: String,
-    fault: Fault,
-    struck: AtomicBool,
-}
-
-impl Planned {
-    /// Whether it has struck and does not strike again. What keeps something from being undone stays: undoing is tried again.
-    fn is_over(&self) -> bool {
-        let once =
-            !self.id.starts_with("rollback/") || matches!(self.fault, Fault::LostAnswer | Fault::Killed);
-        once && self.struck.load(Ordering::Relaxed)
-    }
-}
-
 /// How soon others notice something.
 const MOMENT: Duration = Duration::from_millis(1);
 
@@ -83,16 +54,11 @@ impl RehearsedWorld {
         outside: Arc<Outside>,
         tape: Arc<Tape>,
     ) -> Self {
-        let planned = |(id, fault): &(String, Fault)| Planned {
-            id: id.clone(),
-            fault: fault.clone(),
-            struck: AtomicBool::new(false),
-        };
         Self {
             outside,
             scene,
             tape,
-            faults: scenario.faults.iter().map(planned).collect(),
+            faults: scenario.faults.iter().map(Planned::new).collect(),
             guards: Mutex::default(),
             sites: Mutex::default(),
             unsettled: Mutex::default(),
@@ -102,16 +68,11 @@ impl RehearsedWorld {
 
     /// The same world for the process that goes on after this one died: what has struck does not strike again.
     pub(crate) fn after_death(&self, tape: Arc<Tape>) -> Self {
-        let left = |planned: &Planned| Planned {
-            id: planned.id.clone(),
-            fault: planned.fault.clone(),
-            struck: AtomicBool::new(planned.struck.load(Ordering::Relaxed)),
-        };
         Self {
             outside: Arc::clone(&self.outside),
             scene: Arc::clone(&self.scene),
             tape,
-            faults: self.faults.iter().map(left).collect(),
+            faults: self.faults.iter().map(Planned::left).collect(),
             guards: Mutex::default(),
             sites: Mutex::new(lock(&self.sites).clone()),
             unsettled: Mutex::new(lock(&self.unsettled).clone()),
@@ -141,6 +102,7 @@ impl RehearsedWorld {
         &self,
         on: &On,
         kind: Kind,
+        open: bool,
         effect: &'static str,
         what: impl Fn() -> String,
         faults: impl Fn() -> Vec<Fault>,
@@ -153,11 +115,21 @@ impl RehearsedWorld {
         let mut sites = lock(&self.sites);
         match sites.iter_mut().rev().find(|site| site.id == on.id()) {
             Some(site) => {
+                site.open |= open;
                 site.faults.extend(
                     possible.into_iter().filter(|fault| !site.faults.contains(fault)).collect::<Vec<_>>(),
                 );
             }
-            None => sites.push(Site { id: on.id().to_owned(), kind, effect, what: what(), faults: possible }),
+            None => {
+                sites.push(Site {
+                    id: on.id().to_owned(),
+                    kind,
+                    effect,
+                    what: what(),
+                    faults: possible,
+                    open,
+                });
+            }
         }
         drop(sites);
         let planned = planned?;
@@ -169,6 +141,24 @@ impl RehearsedWorld {
             replayed: false,
         });
         Some(&planned.fault)
+    }
+
+    /// Why a check does not pass that did not pass before. What is undone looks anew.
+    fn is_bad(&self, on: &On, read: &dyn AnyRead) -> Option<ProviderError> {
+        let bad = lock(&self.bad);
+        if bad.is_empty() || on.id().starts_with("rollback/") {
+            return None;
+        }
+        bad.get(&(read.effect(), read.describe())).cloned()
+    }
+
+    /// What a plan would know of a polled wait that needs no time and looks at nothing that was changed. `None`: nothing.
+    fn foreseen(&self, wait: &dyn AnyWait, at_least: Duration) -> Result<Option<Value>, ProviderError> {
+        if self.is_touched(&wait.depends_on()) {
+            return Ok(None);
+        }
+        let found = self.scene.polled(wait)?;
+        Ok(found.filter(|_| at_least.is_zero()))
     }
 
     /// The guards around this place that can be breached.
@@ -239,28 +229,6 @@ impl RehearsedWorld {
     }
 }
 
-fn refused(on: &On) -> ProviderError {
-    ProviderError::terminal(codes::PROVIDER, format!("rehearsed: {} is refused", on.id()))
-}
-
-fn unreachable(on: &On) -> ProviderError {
-    ProviderError::terminal(codes::UNREACHABLE, format!("rehearsed: nothing answers {}", on.id()))
-}
-
-fn lost(on: &On) -> ProviderError {
-    ProviderError::terminal(codes::UNREACHABLE, format!("rehearsed: the answer to {} is lost", on.id()))
-}
-
-/// The error of the verdict of that name, or of the first.
-fn bad_end(on: &On, verdicts: Vec<Verdict>, name: Option<&str>) -> ProviderError {
-    let mut meant = verdicts.into_iter().filter(|verdict| name.is_none_or(|name| verdict.name == name));
-    meant.next().map_or_else(|| refused(on), |verdict| verdict.error)
-}
-
-fn is_guard(id: &str) -> bool {
-    id.ends_with(":guard")
-}
-
 #[async_trait]
 impl World for RehearsedWorld {
     fn rehearsed(&self) -> Option<&RehearsedWorld> {
@@ -273,7 +241,7 @@ impl World for RehearsedWorld {
 
     async fn observe(&self, on: &On, change: &dyn AnyChange) -> Result<(Value, Grade), ProviderError> {
         let what = || change.target().to_string();
-        if self.at(on, Kind::Change, change.effect(), what, || vec![Fault::Unreachable]).is_some() {
+        if self.at(on, Kind::Change, false, change.effect(), what, || vec![Fault::Unreachable]).is_some() {
             return Err(unreachable(on));
         }
         let key = scene::key(change);
@@ -297,7 +265,7 @@ impl World for RehearsedWorld {
                 [Fault::Refused, Fault::LostAnswer, Fault::TimesOut, Fault::NeverSettles, Fault::Killed];
             always.into_iter().chain(Self::breaches(on)).collect()
         };
-        let fault = self.at(on, Kind::Change, change.effect(), || change.target().to_string(), faults);
+        let fault = self.at(on, Kind::Change, false, change.effect(), || change.target().to_string(), faults);
         match fault {
             Some(Fault::NeverSettles) => {
                 lock(&self.unsettled).insert(on.id().to_owned());
@@ -342,7 +310,7 @@ impl World for RehearsedWorld {
             held.performed.insert(on.id().to_owned());
             held.touched.extend(action.touches());
         };
-        let fault = self.at(on, Kind::Action, action.effect(), || action.describe(), faults);
+        let fault = self.at(on, Kind::Action, false, action.effect(), || action.describe(), faults);
         if let Some(Fault::Breach(guard)) = fault {
             self.breach(on, guard).await;
         }
@@ -364,7 +332,7 @@ impl World for RehearsedWorld {
 
     async fn take_back(&self, on: &On, action: &dyn AnyAction, _: &Value) -> Result<(), ProviderError> {
         let faults = || vec![Fault::Refused, Fault::LostAnswer, Fault::TimesOut, Fault::Killed];
-        let fault = self.at(on, Kind::Action, action.effect(), || action.describe(), faults);
+        let fault = self.at(on, Kind::Action, false, action.effect(), || action.describe(), faults);
         self.act(on, fault, || {
             self.outside.held().taken_back.insert(on.id().to_owned());
         })
@@ -378,7 +346,10 @@ impl World for RehearsedWorld {
             std::iter::once(Fault::Unreachable).chain(bad).chain(Self::breaches(on)).collect()
         };
         let what = || read.describe();
-        match self.at(on, Kind::Read, read.effect(), what, faults) {
+        let touched = self.is_touched(&read.depends_on());
+        let repeated = self.is_bad(on, read);
+        let open = touched && repeated.is_none();
+        match self.at(on, Kind::Read, open, read.effect(), what, faults) {
             Some(Fault::Unreachable) => return Err(unreachable(on)),
             Some(Fault::Verdict(name)) => {
                 let error = bad_end(on, verdicts, Some(name));
@@ -388,16 +359,14 @@ impl World for RehearsedWorld {
             Some(Fault::Breach(guard)) => self.breach(on, guard).await,
             _ => {}
         }
-        if !on.id().starts_with("rollback/")
-            && let Some(error) = lock(&self.bad).get(&(read.effect(), read.describe()))
-        {
-            return Err(error.clone());
+        if let Some(error) = repeated {
+            return Err(error);
         }
         let fails = |why: String| {
             let message = format!("{}: {why}", read.describe());
             ProviderError { message, ..bad_end(on, read.verdicts(), None) }
         };
-        let well = || match read.assumed() {
+        let well = || match read.assumed().filter(|_| !self.scene.plans) {
             Some(value) => (Known::Value(value), Grade::Assumed),
             None => (Known::Unknown, Grade::Assumed),
         };
@@ -407,7 +376,6 @@ impl World for RehearsedWorld {
             Some(Told::Fails(why)) => return Err(fails(why)),
             None => {}
         }
-        let touched = self.is_touched(&read.depends_on());
         if touched && read.is_check() {
             return Ok(well());
         }
@@ -417,7 +385,8 @@ impl World for RehearsedWorld {
             if let Some(state) = state
                 && let Some(value) = self.scene.answer_after(read, &state)
             {
-                return Ok((Known::Value(value), Grade::Observed));
+                let grade = if touched && self.scene.plans { Grade::Assumed } else { Grade::Observed };
+                return Ok((Known::Value(value), grade));
             }
         }
         Ok(match self.scene.answer(read)? {
@@ -442,9 +411,15 @@ impl World for RehearsedWorld {
             own.into_iter().chain(Self::breaches(on)).collect()
         };
         let clock = on.clock();
-        let known = |answer| Waited { answer, grade: Grade::Observed, at_least: Duration::ZERO };
+        let grade = if self.scene.plans { Grade::Assumed } else { Grade::Observed };
+        let known = |answer| Waited { answer, grade, at_least: Duration::ZERO };
         let left = |span: Duration| span.saturating_sub(waiting.waited);
-        let fault = self.at(on, Kind::Wait, wait.effect(), || wait.describe(), faults);
+        let seen = match &until {
+            Until::Polled { at_least, .. } if self.scene.plans => self.foreseen(wait, *at_least)?,
+            _ => None,
+        };
+        let open = seen.is_none() && !matches!(until, Until::Elapsed(_));
+        let fault = self.at(on, Kind::Wait, open, wait.effect(), || wait.describe(), faults);
         match (&until, fault) {
             (_, Some(Fault::Breach(guard))) => {
                 if let Until::Elapsed(span) | Until::Polled { at_least: span, .. } = &until {
@@ -482,6 +457,14 @@ impl World for RehearsedWorld {
             Until::Answered(question) => {
                 let replies = self.ask(on, &question, waiting).await?;
                 wait.answer(&replies).map(|answer| known(Known::Value(answer)))
+            }
+            Until::Polled { .. } if seen.is_some() => {
+                let answer = seen.map_or(Known::Unknown, Known::Value);
+                Ok(Waited { grade: Grade::Observed, ..known(answer) })
+            }
+            Until::Polled { at_least, .. } if self.scene.plans => {
+                clock.sleep(left(at_least)).await;
+                Ok(known(Known::Unknown))
             }
             Until::Polled { at_least, .. } => {
                 if let Err(error) = self.scene.polled(wait) {

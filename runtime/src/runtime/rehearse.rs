@@ -12,10 +12,11 @@ use crate::{
     error::{RunError, codes},
     event::Sink,
     rehearsal::{
-        Explore, Explorer, Findings, Scenario, SceneFile, Stage,
+        Bounds, Explore, Explorer, Findings, Paths, Scenario, SceneFile, Stage,
         course::Wanted,
         explorer::Tried,
         judge,
+        paths::Pathfinder,
         scene::{Looker, Scene, Unusable},
     },
     script::{self, Bundle, Given, Header},
@@ -96,7 +97,25 @@ impl Runtime {
         params: &BTreeMap<String, Given>,
         beginning: &Beginning,
     ) -> Result<Rehearsal, LoadErrors> {
-        Ok(Rehearsal { stage: Arc::new(self.stage(bundle, params, beginning)?) })
+        Ok(Rehearsal { stage: Arc::new(self.stage(bundle, params, beginning, false)?) })
+    }
+
+    /// Where a run can lead: what it does where an answer that a plan cannot know is not the one that is assumed. What is there now
+    /// is looked at, once; nothing is changed.
+    ///
+    /// # Errors
+    /// The bundle does not load or a parameter is wrong.
+    pub async fn paths(
+        &self,
+        bundle: &Bundle,
+        params: &BTreeMap<String, Given>,
+        bounds: Bounds,
+    ) -> Result<Paths, LoadErrors> {
+        let beginning = Beginning { look: true, ..Beginning::default() };
+        let mut stage = self.stage(bundle, params, &beginning, true)?;
+        // What must hold is for rehearsals.
+        stage.invariants = Vec::new();
+        on_a_thread(move || Pathfinder::new(&stage, bounds).find()).await
     }
 
     fn stage(
@@ -104,6 +123,7 @@ impl Runtime {
         bundle: &Bundle,
         params: &BTreeMap<String, Given>,
         beginning: &Beginning,
+        plans: bool,
     ) -> Result<Stage, LoadErrors> {
         let mut given: BTreeMap<String, Given> = beginning
             .file
@@ -129,10 +149,12 @@ impl Runtime {
             )
         })?;
         let looker = looker.map(look);
-        let scene = Scene::new(&beginning.file, looker).map_err(|Unusable { answer, why }| RunError {
+        let unusable = |Unusable { answer, why }| RunError {
             detail: Some(serde_json::json!({ "answer": answer })),
             ..RunError::new(codes::ARGUMENT, format!("the scenario cannot be used: {why}"))
-        })?;
+        };
+        let mut scene = Scene::new(&beginning.file, looker).map_err(unusable)?;
+        scene.plans = plans;
         let params = script::to_script(&prepared.params);
         Ok(Stage {
             inner: Arc::clone(&self.inner),

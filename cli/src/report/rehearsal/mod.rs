@@ -132,7 +132,7 @@ impl Mark {
     const NOT_TRIED: Self = Self { sign: "_", tone: Tone::Warn, meaning: "not tried", class: "untried" };
     const CANNOT: Self = Self { sign: symbol::LOG, tone: Tone::Dim, meaning: "cannot happen", class: "" };
 
-    fn of_end(end: End) -> Self {
+    pub(crate) fn of_end(end: End) -> Self {
         let (sign, tone, meaning, class) = match end {
             End::Succeeded => (symbol::PASS, Tone::Good, "succeeded", "good"),
             End::RolledBack => (symbol::UNDO, Tone::Active, "rolled back", "back"),
