@@ -402,6 +402,9 @@ pub(crate) struct Check {
     /// The runbooks.
     #[arg(value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
     pub(crate) files: Vec<PathBuf>,
+    /// Treat warnings as errors.
+    #[arg(long)]
+    pub(crate) strict: bool,
 }
 
 /// `cutover runs`.

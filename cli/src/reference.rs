@@ -60,6 +60,8 @@ fn type_name(rust: &str) -> &'static str {
         "Array" => "array",
         "FnPtr" => "closure",
         "Dynamic" | "()" | "ScriptResult" | "" => "",
+        // The result of a primitive, by what it does.
+        "Changes" | "Acts" | "Tells" | "Reads" | "Checks" | "Gives" => "",
         other => panic!("say what `{other}` is called in scripts"),
     }
 }
