@@ -186,7 +186,7 @@ pub(crate) enum Command {
     /// Write down what a rehearsal looks at, so that it can be repeated without looking.
     #[command(after_help = rehearsal::SNAPSHOT_EXAMPLES)]
     Snapshot(rehearsal::Snapshot),
-    /// Check runbooks without an environment: syntax, names, header.
+    /// Check runbooks without an environment: syntax, names, header, probable defects.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
     /// Go on with a run that died or was paused.
@@ -254,7 +254,7 @@ Examples:
 const CHECK_EXAMPLES: &str = "\
 Examples:
   cutover check blue-green.rhai
-  cutover check runbooks/*.rhai";
+  cutover check --strict runbooks/*.rhai";
 
 const RUNS_EXAMPLES: &str = "\
 Examples:

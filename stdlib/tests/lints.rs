@@ -350,6 +350,25 @@ mod tests {
     }
 
     #[test]
+    fn the_book_shows_what_each_warning_finds_and_what_it_is_silent_about() {
+        let page = fs::read_to_string(root("docs/src/guide/check.md")).expect("the page");
+        let mut codes: Vec<&str> = vec!["unguarded-write", "health-loop-cannot-fail", "allow"];
+        let lints = cutover_stdlib::lints();
+        codes.extend(lints.iter().map(|lint| lint.name()));
+        for code in codes {
+            let (_, section) = page.split_once(&format!("\n## {code}\n")).expect("a heading");
+            let section = section.split("\n## ").next().expect("its text");
+            let scripts =
+                section.split("```rhai,no_run\n").skip(1).filter_map(|rest| rest.split("```").next());
+            for (i, script) in scripts.enumerate() {
+                let found = found(&Bundle::single("a.rhai", script));
+                let found: Vec<&str> = found.iter().filter_map(|line| line.split(' ').next()).collect();
+                assert_eq!(found, [code].into_iter().filter(|_| i == 0).collect::<Vec<_>>(), "{script}");
+            }
+        }
+    }
+
+    #[test]
     fn a_script_that_calls_itself_without_end_is_looked_at_in_a_moment() {
         let script = "const RUNBOOK = #{ name: \"a\" };\n\
                       fn a(n) { step(\"x\", || { if n > 0 { a(n - 1); b(n); } }) }\n\

@@ -5,6 +5,7 @@
 //! something that does nothing.
 
 mod build;
+mod calls;
 mod loops;
 mod source;
 mod value;
