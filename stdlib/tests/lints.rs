@@ -121,6 +121,7 @@ mod tests {
                 r#"sleep("5m"); probe::http("web/green"); deploy::scale("web/blue", 0);"#,
                 r#"deploy::scale("web/blue", 0); traffic::shift("web", "green", 100);"#,
                 r#"traffic::shift("shop", "green", 50); deploy::scale("web/blue", 0);"#,
+                r#"deploy::scale("web/canary", 1); traffic::shift("web", "canary", 5); deploy::scale("web/canary", 0);"#,
                 r#"deploy::scale("web/green", 5); traffic::shift("web", "green", 100); on_rollback(|| deploy::scale("web/green", 0));"#,
                 r#"if params.yes { fail("no"); traffic::shift("web", "green", 100); } deploy::scale("web/blue", 0);"#,
             ],
@@ -144,6 +145,7 @@ mod tests {
                 r#"approve("retire blue?"); deploy::scale("web/blue", 0);"#,
                 r#"traffic::shift("web", "green", 100); traffic::shift("web", "canary", 10); deploy::scale("web/blue", 0);"#,
                 r#"if params.yes { traffic::shift("web", "green", 100); } deploy::scale("web/blue", 0);"#,
+                r#"deploy::scale("web/canary", 1); probe::http("web/canary"); deploy::scale("web/canary", 0);"#,
                 r#"deploy::scale("web/blue", 1); deploy::scale("web/" + params.to, 0); deploy::scale("web/blue", params.n);"#,
                 // On the way back the weights are as they were.
                 r#"deploy::scale("web/green", 5); on_rollback(|| deploy::scale("web/green", 0)); traffic::shift("web", "green", 100);"#,
@@ -286,6 +288,13 @@ mod tests {
         ] {
             assert_eq!(found(&with(comment)), expected, "{comment}");
         }
+        let behind = |reason: &str| {
+            let call = "note(\"http://x\"); deploy::scale(\"web/blue\", 0);";
+            let allow = format!("// cutover: allow(retire-without-evidence) {reason}");
+            Bundle::single("a.rhai", format!("const RUNBOOK = #{{ name: \"a\" }};\n{call} {allow}\n"))
+        };
+        assert_eq!(found(&behind("because it takes no traffic")), Vec::<String>::new());
+        assert_eq!(found(&behind("")), ["retire-without-evidence in line 2", "allow in line 2"]);
         let two =
             "// cutover: allow(retire-without-evidence) because it takes no traffic\n\n// A word about it.";
         assert_eq!(found(&with(two)), Vec::<String>::new(), "comments and empty lines may stand in between");

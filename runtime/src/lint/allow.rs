@@ -1,4 +1,4 @@
-//! `// cutover: allow(CODE) because …` on the line before silences a warning.
+//! `// cutover: allow(CODE) because …` on the line before, or at the end of the line, silences a warning.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ struct Allow {
     codes: Vec<String>,
     /// Whether it says why.
     reasoned: bool,
-    /// The line that it is about: the next one that is not a comment or empty.
+    /// The line that it is about: its own if something stands before it, else the next one that is not a comment or empty.
     about: usize,
 }
 
@@ -75,24 +75,28 @@ fn comments(file: &str, text: &str) -> Vec<Allow> {
     let aside = |line: &&str| line.trim_start().starts_with("//") || line.trim().is_empty();
     let mut found = Vec::new();
     for (at, line) in lines.iter().enumerate() {
-        let comment = line.trim_start().strip_prefix("//").map(str::trim_start);
-        let Some(rest) = comment.and_then(|comment| comment.strip_prefix("cutover:")) else { continue };
-        let Some(rest) = rest.trim_start().strip_prefix("allow(") else { continue };
+        // What only looks like one in a text of several lines is told as one that silences nothing.
+        let Some((before, rest)) =
+            line.match_indices("//").find_map(|(i, _)| Some((&line[..i], allow(&line[i..])?)))
+        else {
+            continue;
+        };
         let (codes, reason) = rest.split_once(')').unwrap_or((rest, ""));
         let codes =
             codes.split(',').map(|code| code.trim().to_owned()).filter(|code| !code.is_empty()).collect();
         let reason = reason.trim().trim_start_matches("because").trim_matches([' ', ':', '-', '.', '…']);
         let next = lines[at + 1..].iter().take_while(|line| aside(line)).count();
         found.push(Allow {
-            place: Place {
-                file: file.into(),
-                line: at + 1,
-                column: line.len() - line.trim_start().len() + 1,
-            },
+            place: Place { file: file.into(), line: at + 1, column: before.chars().count() + 1 },
             codes,
             reasoned: !reason.is_empty(),
-            about: at + 2 + next,
+            about: if before.trim().is_empty() { at + 2 + next } else { at + 1 },
         });
     }
     found
+}
+
+/// What stands behind the bracket, if a comment is of that form.
+fn allow(comment: &str) -> Option<&str> {
+    comment.strip_prefix("//")?.trim_start().strip_prefix("cutover:")?.trim_start().strip_prefix("allow(")
 }

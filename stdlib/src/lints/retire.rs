@@ -2,7 +2,7 @@
 //!
 //! What counts as evidence, anywhere before on a way that leads to it: a change of weights that may leave the pool nothing, a look at
 //! weights that is more than shown, a look at or gate on something that is not known to be about errors, times or machines (requests,
-//! connections), a command or a request (which may be how somebody drains), a person. What counts against it is a change of weights
+//! connections), a command or a request (which may be how somebody drains), a person; also that the runbook itself has started the pool. What counts against it is a change of weights
 //! that leaves a part of the traffic: after that an approval alone is not enough.
 
 use cutover_runtime::{
@@ -149,6 +149,12 @@ impl Walk for Search {
                 let own = call.arg(1).text() == Some(&*self.pool.pool) || call.name == "traffic::set";
                 if own || !matches!(left, Left::Evidence) {
                     *left = Left::Some { line: call.place.line, what };
+                }
+            }
+            // Who starts a pool and stops it again has it to try something.
+            None if call.name == "deploy::scale" && call.arg(0).may_mention(&self.pool.name()) => {
+                if matches!(left, Left::Unasked) {
+                    *left = Left::Evidence;
                 }
             }
             None if shows(call) => *left = Left::Evidence,

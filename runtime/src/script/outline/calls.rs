@@ -60,7 +60,7 @@ impl<'a> Build<'a> {
                 ("exit", _) => nodes.push(Node::Leave(Leave::Exit)),
                 ("known", [value]) => return Known::Value(value.clone()),
                 ("call", _) => nodes.push(Node::Unknown),
-                _ if self.library.natives().is_word(&name) => {
+                _ if deed.is_some() || self.library.natives().is_word(&name) => {
                     nodes.push(self.node(name, deed, args, at, scope))
                 }
                 _ => {}
