@@ -114,7 +114,7 @@ on_rollback(|| lab::set("a", [1].len()));
     Loop(Loop { ends: Counted, runs: true, tells: false })
       Step { timed: true }
         Function
-          5:25 Change lab::set [Unknown, OneOf([Int(1), Int(2)])]
+          5:25 Change lab::set [Text("bc"), OneOf([Int(1), Int(2)])]
     Function
       11:15 Read lab::look [Text("a")]
     13:15 Read lab::look [Text("b")] (only told)

@@ -10,8 +10,8 @@ use rhai::{AST, ASTNode, Expr, Stmt};
 use super::super::{bundle::imports, syntax};
 use crate::script::Bundle;
 
-/// Most functions and closures of one script. Each is taken out of all of them.
-const MOST: usize = 2_000;
+/// Most functions and closures of one script. More take too long to be taken apart.
+const MOST: usize = 5_000;
 
 /// A function or closure.
 pub(super) struct Function {
@@ -35,15 +35,8 @@ pub(super) struct Source {
 impl Source {
     fn new(file: &str, ast: &AST) -> Self {
         let imports = imports(ast, file).unwrap_or_default();
-        let mut functions: HashMap<String, Vec<Function>> = HashMap::new();
-        for function in ast.iter_functions() {
-            let (name, arity) = (function.name, function.params.len());
-            let params = function.params.iter().map(ToString::to_string).collect();
-            functions
-                .entry(name.to_owned())
-                .or_default()
-                .push(Function { params, body: body(ast, name, arity) });
-        }
+        let mut functions = HashMap::new();
+        take_apart(ast.clone_functions_only(), &mut functions);
         let (mut altered, mut mentions) = (HashSet::new(), HashMap::new());
         ast.walk(&mut |nodes: &[ASTNode<'_>]| {
             altered.extend(nodes.last().and_then(alters).map(str::to_owned));
@@ -81,12 +74,34 @@ pub(super) fn sources(bundle: &Bundle) -> Option<BTreeMap<String, Source>> {
     bundle.files.iter().map(source).collect()
 }
 
-/// The statements of a function. Rhai hands out those of all functions in one, so the others are left out first.
-fn body(ast: &AST, name: &str, arity: usize) -> Vec<Stmt> {
-    let mut alone = ast.clone_functions_only();
-    alone.retain_functions(|_, _, n, a| n == name && a == arity);
+/// The functions of a script. Rhai hands out the statements of all of them in one, so they are halved until each is alone.
+fn take_apart(functions: AST, into: &mut HashMap<String, Vec<Function>>) {
+    let all: Vec<(String, Vec<String>)> = functions
+        .iter_functions()
+        .map(|f| (f.name.to_owned(), f.params.iter().map(ToString::to_string).collect()))
+        .collect();
+    match &all[..] {
+        [] => {}
+        [(name, params)] => {
+            let function = Function { params: params.clone(), body: statements(&functions) };
+            into.entry(name.clone()).or_default().push(function);
+        }
+        all => {
+            let (left, right) = all.split_at(all.len() / 2);
+            for half in [left, right] {
+                let half: HashSet<(&str, usize)> =
+                    half.iter().map(|(name, params)| (&**name, params.len())).collect();
+                let mut part = functions.clone();
+                part.retain_functions(|_, _, name, arity| half.contains(&(name, arity)));
+                take_apart(part, into);
+            }
+        }
+    }
+}
+
+fn statements(ast: &AST) -> Vec<Stmt> {
     let mut statements = Vec::new();
-    alone.walk(&mut |nodes: &[ASTNode<'_>]| {
+    ast.walk(&mut |nodes: &[ASTNode<'_>]| {
         if let [ASTNode::Stmt(statement)] = nodes {
             statements.push((*statement).clone());
         }
