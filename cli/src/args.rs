@@ -186,7 +186,7 @@ pub(crate) enum Command {
     /// Write down what a rehearsal looks at, so that it can be repeated without looking.
     #[command(after_help = rehearsal::SNAPSHOT_EXAMPLES)]
     Snapshot(rehearsal::Snapshot),
-    /// Check runbooks without an environment: syntax, names, header.
+    /// Check runbooks without an environment: syntax, names, header, probable defects.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
     /// Go on with a run that died or was paused.
@@ -255,7 +255,7 @@ Examples:
 const CHECK_EXAMPLES: &str = "\
 Examples:
   cutover check blue-green.rhai
-  cutover check runbooks/*.rhai";
+  cutover check --strict runbooks/*.rhai";
 
 const RUNS_EXAMPLES: &str = "\
 Examples:
@@ -411,6 +411,9 @@ pub(crate) struct Check {
     /// The runbooks.
     #[arg(value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
     pub(crate) files: Vec<PathBuf>,
+    /// Treat warnings as errors.
+    #[arg(long)]
+    pub(crate) strict: bool,
 }
 
 /// `cutover runs`.

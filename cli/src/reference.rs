@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::CommandFactory as _;
-use cutover_runtime::{Runtime, script::FunctionDoc};
+use cutover_runtime::{Runtime, lint, script::FunctionDoc};
 
 use crate::args::{Cli, Exit};
 
@@ -60,6 +60,8 @@ fn type_name(rust: &str) -> &'static str {
         "Array" => "array",
         "FnPtr" => "closure",
         "Dynamic" | "()" | "ScriptResult" | "" => "",
+        // The result of a primitive, by what it does.
+        "Changes" | "Acts" | "Tells" | "Reads" | "Checks" | "Gives" => "",
         other => panic!("say what `{other}` is called in scripts"),
     }
 }
@@ -293,11 +295,26 @@ fn error_codes() -> String {
     text.trim_end().to_owned() + "\n"
 }
 
+/// Warnings with what they are about. Each has a heading on the page.
+fn warnings() -> String {
+    let mut table = "| warning | about |\n|---|---|\n".to_owned();
+    let own = lint::lints();
+    let more = cutover_stdlib::lints();
+    let all = own.iter().map(|lint| (lint.name(), lint.about()));
+    let all = all.chain(more.iter().map(|lint| (lint.name(), lint.about())));
+    for (name, about) in all.chain([(lint::ALLOW, lint::ABOUT_ALLOW)]) {
+        let _ = writeln!(table, "| [{name}](#{name}) | {about} |");
+    }
+    table
+}
+
 fn pages() -> BTreeMap<PathBuf, String> {
     let mut pages = BTreeMap::new();
     function_pages(&mut pages);
     pages.insert("reference/commands.md".into(), commands_page());
-    for (name, part) in [("exit-codes.md", exit_codes()), ("errors/index.md", error_codes())] {
+    for (name, part) in
+        [("exit-codes.md", exit_codes()), ("errors/index.md", error_codes()), ("guide/check.md", warnings())]
+    {
         let page = fs::read_to_string(book().join(name)).expect("a page");
         pages.insert(name.into(), fill(&page, &part));
     }

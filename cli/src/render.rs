@@ -1,4 +1,4 @@
-//! How errors are shown: the line of the script, the way to it, and what to do next.
+//! How errors and warnings are shown: the line of the script, the way to it, and what to do next.
 //!
 //! The wording is the error's own; here it is only laid out. On a terminal the line stands in a frame, elsewhere in plain text
 //! that can be read aloud, and for programs as one JSON object.
@@ -9,9 +9,12 @@ use std::{
     io::IsTerminal,
 };
 
-use cutover_runtime::error::{Frame, RunError};
+use cutover_runtime::{
+    error::{Frame, RunError},
+    lint::Warning,
+};
 use miette::{
-    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode,
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity, SourceCode,
     ThemeCharacters, ThemeStyles,
 };
 use unicode_width::UnicodeWidthStr;
@@ -99,9 +102,60 @@ pub(crate) fn errors<'a>(
 /// One error as text, ending with a line break.
 pub(crate) fn error(error: &RunError, sources: &Sources, layout: Layout) -> String {
     match layout {
-        Layout::Framed { theme, width } => framed(error, sources, theme, width),
-        Layout::Plain => plain(error, sources),
         Layout::Json => format!("{}\n", serde_json::json!({ "error": error })),
+        layout => finding(&Finding { kind: "error", error, why: "" }, sources, layout),
+    }
+}
+
+/// Warnings as text, ending with a line break.
+pub(crate) fn warnings<'a>(
+    warnings: impl IntoIterator<Item = &'a Warning>,
+    sources: &Sources,
+    layout: Layout,
+) -> String {
+    let shown: Vec<String> = warnings.into_iter().map(|one| warning(one, sources, layout)).collect();
+    shown.join(if layout == Layout::Json { "" } else { "\n" })
+}
+
+fn warning(warning: &Warning, sources: &Sources, layout: Layout) -> String {
+    let Warning { code, message, why, frames, help } = warning;
+    if layout == Layout::Json {
+        let at = frames.first();
+        let mut shown = serde_json::json!({
+            "severity": "warning",
+            "code": code,
+            "file": at.map(|frame| &*frame.source),
+            "line": at.map(|frame| frame.line),
+            "column": at.map(|frame| frame.column),
+            "message": message,
+            "why": why,
+            "help": help,
+        });
+        if let Some(way) = frames.get(1..).filter(|way| !way.is_empty()) {
+            shown["called_from"] = serde_json::json!(way);
+        }
+        return format!("{}\n", serde_json::json!({ "warning": shown }));
+    }
+    let error = RunError {
+        frames: frames.clone(),
+        hints: help.clone(),
+        ..RunError::new(code.clone(), message.clone())
+    };
+    finding(&Finding { kind: "warning", error: &error, why }, sources, layout)
+}
+
+/// An error, or a warning in the form of one.
+struct Finding<'a> {
+    kind: &'static str,
+    error: &'a RunError,
+    /// What it means. Empty: the message says it.
+    why: &'a str,
+}
+
+fn finding(finding: &Finding<'_>, sources: &Sources, layout: Layout) -> String {
+    match layout {
+        Layout::Framed { theme, width } => framed(finding, sources, theme, width),
+        Layout::Plain | Layout::Json => plain(finding, sources),
     }
 }
 
@@ -206,14 +260,14 @@ fn word(rest: &str, bare_keys: bool) -> usize {
 
 /// What a miette handler needs of an error.
 struct Shown<'a> {
-    error: &'a RunError,
+    finding: &'a Finding<'a>,
     message: String,
     source: Option<(NamedSource<String>, usize, usize)>,
 }
 
 impl fmt::Debug for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self.error, f)
+        fmt::Debug::fmt(self.finding.error, f)
     }
 }
 
@@ -227,7 +281,11 @@ impl std::error::Error for Shown<'_> {}
 
 impl Diagnostic for Shown<'_> {
     fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        Some(Box::new(format!("error[{}]", self.error.code)))
+        Some(Box::new(format!("{}[{}]", self.finding.kind, self.finding.error.code)))
+    }
+
+    fn severity(&self) -> Option<Severity> {
+        Some(if self.finding.kind == "warning" { Severity::Warning } else { Severity::Error })
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
@@ -240,14 +298,15 @@ impl Diagnostic for Shown<'_> {
     }
 }
 
-fn framed(error: &RunError, sources: &Sources, theme: Theme, width: usize) -> String {
+fn framed(finding: &Finding<'_>, sources: &Sources, theme: Theme, width: usize) -> String {
+    let error = finding.error;
     let (at, spot) = place(error, sources);
     if spot.as_ref().is_some_and(Spot::is_beside_long_lines) {
         // The frame would show all of them.
-        return plain(error, sources);
+        return plain(finding, sources);
     }
     let shown = Shown {
-        error,
+        finding,
         message: clean(&error.message),
         source: at.zip(spot).map(|(frame, spot)| {
             (NamedSource::new(clean(&frame.source), spot.text), spot.offset, spot.length)
@@ -261,10 +320,10 @@ fn framed(error: &RunError, sources: &Sources, theme: Theme, width: usize) -> St
             .without_syntax_highlighting();
     let mut text = String::new();
     if handler.render_report(&mut text, &shown).is_err() {
-        return plain(error, sources);
+        return plain(finding, sources);
     }
     let lacks_line = shown.source.is_none();
-    for (tone, line) in rest(error, at, lacks_line) {
+    for (tone, line) in rest(finding, at, lacks_line) {
         let _ = match line.split_once(": ").filter(|_| tone == Tone::Active) {
             Some((label, line)) => writeln!(text, "  {}: {line}", theme.paint(tone, label)),
             None => writeln!(text, "  {}", theme.paint(tone, line)),
@@ -273,10 +332,11 @@ fn framed(error: &RunError, sources: &Sources, theme: Theme, width: usize) -> St
     text
 }
 
-fn plain(error: &RunError, sources: &Sources) -> String {
+fn plain(finding: &Finding<'_>, sources: &Sources) -> String {
+    let error = finding.error;
     let (at, spot) = place(error, sources);
     let message = clean(&error.message).replace('\n', "\n    ");
-    let mut text = format!("error[{}]: {message}\n", error.code);
+    let mut text = format!("{}[{}]: {message}\n", finding.kind, error.code);
     if let (Some(frame), Some(spot)) = (at, &spot) {
         let _ = writeln!(text, "  at {}", position(frame));
         let start = spot.text[..spot.offset].rfind('\n').map_or(0, |at| at + 1);
@@ -289,14 +349,15 @@ fn plain(error: &RunError, sources: &Sources) -> String {
         let _ = writeln!(text, "   {number} | {}", wide(line).trim_end());
         let _ = writeln!(text, "   {gutter} | {}{}", " ".repeat(before), "^".repeat(marked));
     }
-    for (_, line) in rest(error, at, spot.is_none()) {
+    for (_, line) in rest(finding, at, spot.is_none()) {
         let _ = writeln!(text, "  {}", line.replace('\n', "\n    "));
     }
     text
 }
 
 /// What follows the line: the way to it, then what to do next. `at` is where the error is shown, `bare` that no line was.
-fn rest(error: &RunError, at: Option<&Frame>, bare: bool) -> Vec<(Tone, String)> {
+fn rest(finding: &Finding<'_>, at: Option<&Frame>, bare: bool) -> Vec<(Tone, String)> {
+    let error = finding.error;
     let mut lines = Vec::new();
     let mut last = at;
     if let Some(frame) = at.filter(|_| bare) {
@@ -317,6 +378,9 @@ fn rest(error: &RunError, at: Option<&Frame>, bare: bool) -> Vec<(Tone, String)>
                 (what, _) => format!("in {what} at {}", position(frame)),
             },
         ));
+    }
+    if !finding.why.is_empty() {
+        lines.push((Tone::Active, format!("why: {}", clean(finding.why))));
     }
     lines.extend(error.hints.iter().map(|hint| (Tone::Active, format!("help: {}", clean(hint)))));
     lines

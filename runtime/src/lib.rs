@@ -11,6 +11,7 @@ pub mod error;
 pub mod event;
 pub mod journal;
 pub mod kernel;
+pub mod lint;
 mod pace;
 pub mod plan;
 pub mod provider;

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use cutover_runtime::rehearsal::Invariant;
+use cutover_runtime::{lint::Lint, rehearsal::Invariant};
 use rhai::Module;
 
 pub mod config;
@@ -15,6 +15,7 @@ pub mod exec;
 pub mod guard;
 pub mod http;
 mod invariants;
+mod lints;
 pub mod metrics;
 pub mod net;
 pub mod notify;
@@ -77,6 +78,11 @@ pub fn words() -> Module {
 /// What must hold at every moment of a rehearsal.
 pub fn invariants() -> Vec<Arc<dyn Invariant>> {
     vec![Arc::new(invariants::WholeWeights), Arc::new(invariants::Capacity)]
+}
+
+/// What looks for defects in runbooks, besides the lints of the runtime.
+pub fn lints() -> Vec<Arc<dyn Lint>> {
+    vec![Arc::new(lints::retire::RetireWithoutEvidence), Arc::new(lints::rollback::RollbackWithoutCapacity)]
 }
 
 /// The script modules of this library: one line per noun.

@@ -9,15 +9,15 @@ mod tests {
         collections::{BTreeMap, BTreeSet},
         fs,
         path::{Path, PathBuf},
-        sync::Arc,
+        sync::{Arc, Mutex},
     };
 
     use cutover_runtime::{
         Bundle, Report, Runtime,
         error::codes,
-        event::RunOutcome,
+        event::{Envelope, Event, Kind as EffectKind, RunOutcome, Sink},
         provider::Providers,
-        script::{FunctionDoc, Library},
+        script::{Deed, FunctionDoc, Library},
         world::YesToAll,
     };
     use cutover_stdlib::{
@@ -106,6 +106,10 @@ mod tests {
     }
 
     fn world() -> World {
+        world_heard_by(Arc::new(|_: &Envelope| {}))
+    }
+
+    fn world_heard_by(sink: Arc<dyn Sink>) -> World {
         let sandbox = Sandbox::new(SandboxOptions::default());
         let mut providers = Providers::new("sandbox");
         sandbox.bind(&mut providers);
@@ -117,6 +121,7 @@ mod tests {
             .global(words())
             .providers(providers)
             .people(Arc::new(YesToAll { by: "tester".to_owned() }))
+            .sink(sink)
             .build();
         World { sandbox, runtime }
     }
@@ -249,6 +254,64 @@ mod tests {
             .collect::<BTreeMap<_, _>>();
         assert!(all.len() >= 50, "{}", all.len());
         all_hold(all.into_values().collect()).await;
+    }
+
+    /// What an example of a function does when it is planned: a plan looks for real and performs every effect that a run does. An
+    /// effect that does not bear the function's name counts if none does.
+    async fn performs(function: &FunctionDoc, example: &Example) -> BTreeSet<&'static str> {
+        let heard = Arc::new(Mutex::new(BTreeSet::new()));
+        let effects = Arc::clone(&heard);
+        let world = world_heard_by(Arc::new(move |envelope: &Envelope| {
+            if let Event::EffectStarted { kind, effect, .. } = &envelope.event {
+                let kind = match kind {
+                    EffectKind::Change => "changes",
+                    EffectKind::Action => "acts",
+                    EffectKind::Read | EffectKind::Wait => "looks",
+                };
+                effects.lock().expect("not poisoned").insert((effect.clone(), kind));
+            }
+        }));
+        world.sandbox.ready().await.expect("a database");
+        world.runtime.plan(&example.bundle(), &BTreeMap::new()).await.expect("it has been checked");
+        let heard = heard.lock().expect("not poisoned");
+        let of = |wanted: &str| -> BTreeSet<&'static str> {
+            let such = heard.iter().filter(|(effect, _)| effect.starts_with(wanted));
+            such.map(|(_, kind)| *kind).collect()
+        };
+        let own = of(&format!("{}.{}", function.module, function.name));
+        if own.is_empty() { of(&format!("{}.", function.module)) } else { own }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_function_does_what_its_result_type_says() {
+        let mut wrong = Vec::new();
+        for function in functions().iter().filter(|function| !function.module.is_empty()) {
+            let Some(deed) = function.deed else {
+                wrong.push(format!("{} does not say what it does", shown(function)));
+                continue;
+            };
+            for example in examples(&shown(function), &function.doc).iter().filter(|e| e.kind == Kind::Run) {
+                let done = performs(function, example).await;
+                let holds = match deed {
+                    Deed::Change => done.contains("changes") && !done.contains("acts"),
+                    // With `read_only` an action only looks.
+                    Deed::Action | Deed::Message => {
+                        done.contains("acts") && !done.contains("changes")
+                            || example.text.contains("read_only: true") && !done.is_empty()
+                    }
+                    Deed::Read | Deed::Check => done == BTreeSet::from(["looks"]),
+                    Deed::Nothing => !done.contains("changes") && !done.contains("acts"),
+                };
+                if !holds {
+                    wrong.push(format!(
+                        "{} says {deed:?} and does {done:?}: {}",
+                        shown(function),
+                        example.text
+                    ));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -237,7 +237,7 @@ fn help_of_cutover() {
       plan         Show what a runbook would do, without doing it
       rehearse     Try a runbook against everything that can go wrong, in a simulated world
       snapshot     Write down what a rehearsal looks at, so that it can be repeated without looking
-      check        Check runbooks without an environment: syntax, names, header
+      check        Check runbooks without an environment: syntax, names, header, probable defects
       resume       Go on with a run that died or was paused
       rollback     Undo what a run has done
       approve      Say yes to what a run asks, or to a saved plan
@@ -490,8 +490,8 @@ fn help_of_plan() {
 
 #[test]
 fn help_of_check() {
-    assert_snapshot!(help("check"), @r#"
-    Check runbooks without an environment: syntax, names, header
+    assert_snapshot!(help("check"), @"
+    Check runbooks without an environment: syntax, names, header, probable defects
 
     Usage: cutover check [OPTIONS] <FILE>...
 
@@ -500,6 +500,9 @@ fn help_of_check() {
               The runbooks
 
     Options:
+          --strict
+              Treat warnings as errors
+
       -h, --help
               Print help (see a summary with '-h')
 
@@ -537,8 +540,8 @@ fn help_of_check() {
 
     Examples:
       cutover check blue-green.rhai
-      cutover check runbooks/*.rhai
-    "#);
+      cutover check --strict runbooks/*.rhai
+    ");
 }
 
 #[test]

@@ -1,44 +1,93 @@
-//! `cutover check`: everything that can be found wrong without running.
+//! `cutover check`: everything that can be found wrong without running, and what is probably wrong.
 
-use cutover_runtime::{Bundle, Runtime};
+use std::{
+    io::{Write as _, stderr},
+    path::Path,
+};
+
+use cutover_runtime::{Bundle, Header, Runtime, error::RunError, lint::Warning};
 
 use crate::{
     args::{Check, Exit, Global, Output},
     command::{complain, print},
-    render::Sources,
+    render::{self, Layout, Sources},
 };
 
 pub(super) fn execute(args: &Check, global: &Global) -> Exit {
-    let runtime =
-        Runtime::builder().modules(cutover_stdlib::modules()).global(cutover_stdlib::words()).build();
+    let runtime = Runtime::builder()
+        .modules(cutover_stdlib::modules())
+        .global(cutover_stdlib::words())
+        .lints(cutover_stdlib::lints())
+        .build();
     let mut exit = Exit::Success;
     for file in &args.files {
-        let (bundle, errors) = match Bundle::load(file) {
-            Ok(bundle) => {
-                let errors = runtime.check(&bundle).map_or_else(|errors| errors.0, |header| {
-                    let shown = file.display();
-                    match global.output {
-                        Output::Human => print(&format!("ok: {shown} ({} {})\n", header.name, header.version)),
-                        Output::Json => print(&format!(
-                            "{}\n",
-                            serde_json::json!({ "file": shown.to_string(), "ok": true, "runbook": header })
-                        )),
-                    }
-                    Vec::new()
-                });
-                (Some(bundle), errors)
-            }
-            Err(error) => (None, vec![error]),
-        };
+        let Found { sources, errors, warnings, header } = look(&runtime, file);
         if !errors.is_empty() {
-            let mut sources = bundle.map_or_else(Sources::new, |bundle| bundle.files);
-            if sources.is_empty()
-                && let (Some(name), Ok(text)) = (file.file_name(), std::fs::read_to_string(file))
-            {
-                sources.insert(name.to_string_lossy().into_owned(), text);
-            }
             exit = complain(&errors, &sources, global, Exit::Usage);
         }
+        if args.strict && !warnings.is_empty() {
+            exit = Exit::Usage;
+        }
+        if let Some(header) = header.filter(|_| !args.strict || warnings.is_empty()) {
+            tell(file, &header, warnings.len(), global);
+        }
+        let mut text = render::warnings(&warnings, &sources, Layout::of(global.output, &stderr()));
+        if !errors.is_empty() && !text.is_empty() && global.output == Output::Human {
+            text.insert(0, '\n');
+        }
+        // Nobody is left to complain to if this fails.
+        let _ = stderr().write_all(text.as_bytes());
     }
     exit
+}
+
+/// What was found in one file.
+struct Found {
+    sources: Sources,
+    errors: Vec<RunError>,
+    warnings: Vec<Warning>,
+    /// What it says of itself, if nothing is wrong.
+    header: Option<Header>,
+}
+
+fn look(runtime: &Runtime, file: &Path) -> Found {
+    match Bundle::load(file) {
+        Ok(bundle) => {
+            let warnings = runtime.warnings(&bundle);
+            let (header, errors) = match runtime.check(&bundle) {
+                Ok(header) => (Some(header), Vec::new()),
+                Err(errors) => (None, errors.0),
+            };
+            Found { sources: bundle.files, errors, warnings, header }
+        }
+        Err(error) => {
+            let text = std::fs::read_to_string(file);
+            let name = file.file_name().map(|name| name.to_string_lossy().into_owned());
+            Found {
+                sources: name.zip(text.ok()).into_iter().collect(),
+                errors: vec![error],
+                warnings: Vec::new(),
+                header: None,
+            }
+        }
+    }
+}
+
+/// Says that nothing is wrong with a file.
+fn tell(file: &Path, header: &Header, warnings: usize, global: &Global) {
+    let shown = file.display();
+    match global.output {
+        Output::Human => {
+            let but = match warnings {
+                0 => String::new(),
+                1 => ", 1 warning".to_owned(),
+                more => format!(", {more} warnings"),
+            };
+            print(&format!("ok: {shown} ({} {}){but}\n", header.name, header.version));
+        }
+        Output::Json => print(&format!(
+            "{}\n",
+            serde_json::json!({ "file": shown.to_string(), "ok": true, "warnings": warnings, "runbook": header })
+        )),
+    }
 }

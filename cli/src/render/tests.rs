@@ -245,3 +245,45 @@ fn frames_are_for_terminals_that_can_draw_them() {
     assert_eq!(layout(Output::Human, Theme::PLAIN, "LANG", "en_US.UTF-8"), Layout::Plain);
     assert_eq!(layout(Output::Json, terminal, "LANG", "en_US.UTF-8"), Layout::Json);
 }
+
+#[test]
+fn a_warning_looks_like_an_error_that_says_why() {
+    let warning = Warning {
+        code: "unguarded-write".into(),
+        message: "`deploy::scale` acts after the point of no return".to_owned(),
+        why: "nothing stops the run".to_owned(),
+        frames: probe().frames,
+        help: vec!["put it into a guard".to_owned()],
+    };
+    assert_snapshot!(warnings([&warning], &sources(), Layout::Framed { theme: Theme::PLAIN, width: 80 }), @r#"
+    warning[unguarded-write]
+
+      ⚠ `deploy::scale` acts after the point of no return
+       ╭─[blue-green.rhai:3:5]
+     2 │ step("preflight", || {
+     3 │     probe::http("web/" + to, #{ path: "/health" });
+       ·     ───────────
+     4 │ });
+       ╰────
+      in step "preflight" at blue-green.rhai:2:1
+      why: nothing stops the run
+      help: put it into a guard
+    "#);
+    assert_snapshot!(warnings([&warning, &warning], &sources(), Layout::Plain), @r#"
+    warning[unguarded-write]: `deploy::scale` acts after the point of no return
+      at blue-green.rhai:3:5
+       3 |     probe::http("web/" + to, #{ path: "/health" });
+         |     ^^^^^^^^^^^
+      in step "preflight" at blue-green.rhai:2:1
+      why: nothing stops the run
+      help: put it into a guard
+
+    warning[unguarded-write]: `deploy::scale` acts after the point of no return
+      at blue-green.rhai:3:5
+       3 |     probe::http("web/" + to, #{ path: "/health" });
+         |     ^^^^^^^^^^^
+      in step "preflight" at blue-green.rhai:2:1
+      why: nothing stops the run
+      help: put it into a guard
+    "#);
+}

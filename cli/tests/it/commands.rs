@@ -315,7 +315,8 @@ fn what_new_writes_checks_plans_and_runs() {
     for template in ["shift", "minimal"] {
         let lab = Lab::new();
         lab.cutover(&["new", "hello", "--template", template]).succeeded();
-        lab.cutover(&["check", "hello.rhai"]).succeeded();
+        let checked = lab.cutover(&["check", "hello.rhai", "--strict"]).succeeded();
+        assert_eq!(checked.stderr, "", "no warnings");
         lab.cutover(&["plan", "hello.rhai"]).succeeded();
         let hold: &[&str] = if template == "shift" { &["--param", "hold=300ms"] } else { &[] };
         let run = lab.cutover(&[&["run", "hello.rhai"], hold].concat()).succeeded();

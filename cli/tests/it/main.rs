@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on should stop right there")]
 
+mod check;
 mod commands;
 mod crash;
 mod harness;

@@ -12,6 +12,7 @@ use crate::{
     event::Sink,
     journal::Store,
     kernel::Policy,
+    lint::Lint,
     provider::Providers,
     rehearsal::Invariant,
     script::{Library, Modules, ScriptLimits},
@@ -52,6 +53,7 @@ impl Runtime {
                 clock: Arc::new(SystemClock::default()),
                 started_by: "unknown".to_owned(),
                 invariants: Vec::new(),
+                lints: Vec::new(),
                 approvals: Approvals::default(),
             },
         }
@@ -63,6 +65,13 @@ impl Builder {
     #[must_use]
     pub fn invariants(mut self, invariants: impl IntoIterator<Item = Arc<dyn Invariant>>) -> Self {
         self.inner.invariants.extend(invariants);
+        self
+    }
+
+    /// Adds what looks for defects in runbooks, besides what the runtime itself looks for.
+    #[must_use]
+    pub fn lints(mut self, lints: impl IntoIterator<Item = Arc<dyn Lint>>) -> Self {
+        self.inner.lints.extend(lints);
         self
     }
 

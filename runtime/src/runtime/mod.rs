@@ -38,6 +38,7 @@ use crate::{
     event::{LeftOver, RunOutcome, Sink},
     journal::{Holder, Replay, Run, RunStatus, Store},
     kernel::Policy,
+    lint::{self, Lint, Warning},
     provider::Providers,
     rehearsal::Invariant,
     script::{self, Bundle, Given, Header, Library, ScriptLimits},
@@ -67,6 +68,7 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) started_by: String,
     pub(crate) invariants: Vec<Arc<dyn Invariant>>,
+    pub(crate) lints: Vec<Arc<dyn Lint>>,
     pub(crate) approvals: Approvals,
 }
 
@@ -110,6 +112,12 @@ impl Runtime {
     /// Everything that is wrong, each with its place.
     pub fn check(&self, bundle: &Bundle) -> Result<Header, LoadErrors> {
         script::check(bundle, &self.inner.library).map_err(LoadErrors)
+    }
+
+    /// What is probably wrong with a bundle that would run, by place. Nothing is run, and nothing is said about a bundle that does not
+    /// parse.
+    pub fn warnings(&self, bundle: &Bundle) -> Vec<Warning> {
+        lint::warnings(bundle, &self.inner.library, &self.inner.lints)
     }
 
     /// Predicts what a run would do. Reads are real; nothing is changed.

@@ -12,7 +12,7 @@ use rhai::{
 };
 
 use super::{
-    Places, ScriptContext as _, ScriptLimits, answers,
+    Deed, Places, ScriptContext as _, ScriptLimits, answers,
     convert::{self, Unknown},
     error, syntax,
 };
@@ -50,9 +50,22 @@ pub(crate) struct Natives {
     /// Numbers of arguments by module and name.
     arities: BTreeMap<(String, String), Vec<usize>>,
     modules: HashSet<String>,
+    /// What functions do outside, by module, name and number of arguments, and whether the last argument is a map of options.
+    deeds: HashMap<(String, String, usize), (Deed, bool)>,
+    /// The control words of the runtime.
+    words: HashSet<String>,
 }
 
 impl Natives {
+    /// What a function says that it does outside, and whether its last argument is a map of options.
+    pub(crate) fn deed(&self, module: &str, name: &str, arguments: usize) -> Option<(Deed, bool)> {
+        self.deeds.get(&(module.to_owned(), name.to_owned(), arguments)).copied()
+    }
+
+    pub(crate) fn is_word(&self, name: &str) -> bool {
+        self.words.contains(name)
+    }
+
     pub(crate) fn has(&self, module: &str, name: &str, arguments: usize) -> bool {
         self.exact.contains(&(module.to_owned(), name.to_owned(), arguments))
     }
@@ -74,6 +87,13 @@ impl Natives {
     }
 }
 
+/// The names of the control words.
+fn words() -> HashSet<String> {
+    let mut words = Engine::new_raw();
+    words.register_global_module(Shared::new(control::module()));
+    words.collect_fn_metadata(None, |f| Some(f.metadata.name.to_string()), false).into_iter().collect()
+}
+
 fn standard() -> Shared<Module> {
     static STANDARD: OnceLock<Shared<Module>> = OnceLock::new();
     Shared::clone(STANDARD.get_or_init(|| StandardPackage::new().as_shared_module()))
@@ -92,6 +112,8 @@ pub struct FunctionDoc {
     pub params: Vec<String>,
     /// The type of its result, in Rust's terms. May be empty.
     pub returns: String,
+    /// What it does outside. `None`: nothing, or it does not say.
+    pub deed: Option<Deed>,
     /// Its description in Markdown. Empty: it has none.
     pub doc: String,
 }
@@ -112,6 +134,7 @@ impl FunctionDoc {
             arity: function.num_params,
             params: function.params_info.iter().map(ToString::to_string).collect(),
             returns: function.return_type.to_string(),
+            deed: Deed::of(&function.return_type),
             doc: doc.join("\n").trim().to_owned(),
         }
     }
@@ -137,12 +160,7 @@ impl Library {
         self.register(&mut engine);
         let all =
             engine.collect_fn_metadata(None, |f| Some(FunctionDoc::of(&f.namespace, f.metadata)), false);
-        let mut words = Engine::new_raw();
-        words.register_global_module(Shared::new(control::module()));
-        let words: HashSet<String> = words
-            .collect_fn_metadata(None, |f| Some(f.metadata.name.to_string()), false)
-            .into_iter()
-            .collect();
+        let words = words();
         let mut functions: Vec<FunctionDoc> = all
             .into_iter()
             .filter(|f| !f.module.is_empty() || !f.doc.is_empty() || words.contains(&f.name))
@@ -187,12 +205,17 @@ impl Library {
             };
             let all = self.checker().collect_fn_metadata(
                 None,
-                |f| Some((f.namespace.to_string(), f.metadata.name.to_string(), f.metadata.num_params)),
+                |f| Some(FunctionDoc::of(&f.namespace, f.metadata)),
                 true,
             );
+            natives.words = words();
             natives.modules.extend(self.modules.iter().map(|(name, _)| (*name).to_owned()));
-            for (module, name, arguments) in all {
-                add(&mut natives, &module, &name, arguments);
+            for function in all {
+                add(&mut natives, &function.module, &function.name, function.arity);
+                if let Some(deed) = function.deed {
+                    let options = function.params.last().is_some_and(|param| param.starts_with("options"));
+                    natives.deeds.insert((function.module, function.name, function.arity), (deed, options));
+                }
             }
             natives
         })

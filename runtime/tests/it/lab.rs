@@ -16,7 +16,7 @@ use cutover_runtime::{
     journal::{SqliteStore, Store},
     kernel::Policy,
     provider::{Capability, Provider, ProviderError, Providers},
-    script::{ScriptContext as _, ScriptResult},
+    script::{Acts, Changes, Checks, Reads, ScriptContext as _, ScriptResult},
     target::Target,
     world::People,
 };
@@ -483,19 +483,19 @@ pub mod script {
 
     /// Sets a lamp.
     #[rhai_fn(return_raw, volatile)]
-    pub fn set(cx: NativeCallContext<'_>, lamp: &str, to: i64) -> ScriptResult {
+    pub fn set(cx: NativeCallContext<'_>, lamp: &str, to: i64) -> Changes {
         cx.change(Set { lamp: lamp.to_owned(), to })
     }
 
     /// Rings.
     #[rhai_fn(return_raw, volatile)]
-    pub fn ring(cx: NativeCallContext<'_>, text: &str) -> ScriptResult {
+    pub fn ring(cx: NativeCallContext<'_>, text: &str) -> Acts {
         cx.action(Ring { text: text.to_owned(), undoable: false })
     }
 
     /// Rings in a way that can be taken back.
     #[rhai_fn(name = "ring", return_raw, volatile)]
-    pub fn ring_with(cx: NativeCallContext<'_>, text: &str, options: Map) -> ScriptResult {
+    pub fn ring_with(cx: NativeCallContext<'_>, text: &str, options: Map) -> Acts {
         #[derive(Deserialize)]
         #[serde(default, deny_unknown_fields)]
         #[derive(Default)]
@@ -508,13 +508,13 @@ pub mod script {
 
     /// Level of a lamp.
     #[rhai_fn(return_raw, volatile)]
-    pub fn look(cx: NativeCallContext<'_>, lamp: &str) -> ScriptResult {
+    pub fn look(cx: NativeCallContext<'_>, lamp: &str) -> Reads {
         cx.read(Look { lamp: lamp.to_owned(), check: None })
     }
 
     /// Fails unless a lamp has that level.
     #[rhai_fn(return_raw, volatile)]
-    pub fn expect(cx: NativeCallContext<'_>, lamp: &str, level: i64) -> ScriptResult {
+    pub fn expect(cx: NativeCallContext<'_>, lamp: &str, level: i64) -> Checks {
         cx.read(Look { lamp: lamp.to_owned(), check: Some(level) })
     }
 

@@ -15,6 +15,7 @@ mod identity;
 mod journal;
 mod lab;
 mod names;
+mod outline;
 mod paths;
 mod people;
 mod places;

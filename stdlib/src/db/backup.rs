@@ -12,7 +12,7 @@ use cutover_runtime::{
     error::codes as runtime_codes,
     provider::ProviderError,
     quantity::Span,
-    script::{ScriptContext, ScriptResult},
+    script::{Acts, ScriptContext, ScriptResult},
 };
 use rhai::plugin::*;
 use rhai::{Map, NativeCallContext};
@@ -374,7 +374,7 @@ pub mod script {
     /// db::backup("main").verified == "restored"
     /// ```
     #[rhai_fn(name = "backup", return_raw, volatile)]
-    pub fn backup(cx: NativeCallContext<'_>, database: &str) -> ScriptResult {
+    pub fn backup(cx: NativeCallContext<'_>, database: &str) -> Acts {
         start(&cx, database, Options::default())
     }
 
@@ -392,7 +392,7 @@ pub mod script {
     /// db::backup("main", #{ dir: "kept", keep: 2, verify: "read" }).size > 0
     /// ```
     #[rhai_fn(name = "backup", return_raw, volatile)]
-    pub fn backup_with(cx: NativeCallContext<'_>, database: &str, options: Map) -> ScriptResult {
+    pub fn backup_with(cx: NativeCallContext<'_>, database: &str, options: Map) -> Acts {
         let options = cx.options(options)?;
         start(&cx, database, options)
     }

@@ -4,7 +4,7 @@ use cutover_runtime::{
     effect::{Change, Limits, On, Undo},
     provider::ProviderError,
     quantity::Span,
-    script::{ScriptContext, ScriptResult},
+    script::{Changes, ScriptContext, ScriptResult},
     target::Target,
 };
 use rhai::plugin::*;
@@ -233,7 +233,7 @@ pub mod script {
     /// db::status("main").pending.is_empty()
     /// ```
     #[rhai_fn(name = "migrate", return_raw, volatile)]
-    pub fn migrate(cx: NativeCallContext<'_>, database: &str) -> ScriptResult {
+    pub fn migrate(cx: NativeCallContext<'_>, database: &str) -> Changes {
         start(&cx, database, Options::default())
     }
 
@@ -255,7 +255,7 @@ pub mod script {
     /// db::migrate("main", #{ lock_timeout: "2s" }).len() > 0
     /// ```
     #[rhai_fn(name = "migrate", return_raw, volatile)]
-    pub fn migrate_with(cx: NativeCallContext<'_>, database: &str, options: Map) -> ScriptResult {
+    pub fn migrate_with(cx: NativeCallContext<'_>, database: &str, options: Map) -> Changes {
         let options = cx.options(options)?;
         start(&cx, database, options)
     }

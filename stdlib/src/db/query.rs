@@ -7,7 +7,7 @@ use cutover_runtime::{
     error::codes as runtime_codes,
     provider::ProviderError,
     quantity::Span,
-    script::{ScriptContext, ScriptResult},
+    script::{Reads, ScriptContext, ScriptResult},
     secret::{SecretText, Text},
     target::Target,
 };
@@ -178,7 +178,7 @@ pub mod script {
     /// db::query("main", "SELECT 1 AS one, 'a' AS letter") == [#{ one: 1, letter: "a" }]
     /// ```
     #[rhai_fn(name = "query", return_raw, volatile)]
-    pub fn query(cx: NativeCallContext<'_>, database: &str, sql: &str) -> ScriptResult {
+    pub fn query(cx: NativeCallContext<'_>, database: &str, sql: &str) -> Reads {
         start(&cx, database, sql, Options::default())
     }
 
@@ -193,7 +193,7 @@ pub mod script {
     /// db::query("main", "SELECT $1 AS n", #{ params: [3], max_rows: 1 })[0].n == 3
     /// ```
     #[rhai_fn(name = "query", return_raw, volatile)]
-    pub fn query_with(cx: NativeCallContext<'_>, database: &str, sql: &str, options: Map) -> ScriptResult {
+    pub fn query_with(cx: NativeCallContext<'_>, database: &str, sql: &str, options: Map) -> Reads {
         let options = cx.options(options)?;
         start(&cx, database, sql, options)
     }

@@ -3,7 +3,7 @@
 use cutover_runtime::{
     effect::{On, Read},
     provider::ProviderError,
-    script::{ScriptContext, ScriptResult},
+    script::{Reads, ScriptContext, ScriptResult},
     target::Target,
 };
 use rhai::plugin::*;
@@ -164,7 +164,7 @@ pub mod script {
     /// status.applied.len() > 0 && status.changed.is_empty() && status.missing.is_empty()
     /// ```
     #[rhai_fn(name = "status", return_raw, volatile)]
-    pub fn status(cx: NativeCallContext<'_>, database: &str) -> ScriptResult {
+    pub fn status(cx: NativeCallContext<'_>, database: &str) -> Reads {
         start(&cx, database, Options::default())
     }
 
@@ -178,7 +178,7 @@ pub mod script {
     /// db::status("main", #{ table: "never_used" }).applied.is_empty()
     /// ```
     #[rhai_fn(name = "status", return_raw, volatile)]
-    pub fn status_with(cx: NativeCallContext<'_>, database: &str, options: Map) -> ScriptResult {
+    pub fn status_with(cx: NativeCallContext<'_>, database: &str, options: Map) -> Reads {
         let options = cx.options(options)?;
         start(&cx, database, options)
     }

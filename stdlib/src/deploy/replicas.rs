@@ -56,7 +56,7 @@ impl Read for ReadReplicas {
 /// The script function.
 #[rhai::export_module]
 pub mod script {
-    use cutover_runtime::script::{ScriptContext as _, ScriptResult};
+    use cutover_runtime::script::{Reads, ScriptContext as _};
     use rhai::NativeCallContext;
 
     use super::ReadReplicas;
@@ -68,7 +68,7 @@ pub mod script {
     /// green.ready == green.desired
     /// ```
     #[rhai_fn(name = "replicas", return_raw, volatile)]
-    pub fn replicas(cx: NativeCallContext<'_>, pool: &str) -> ScriptResult {
+    pub fn replicas(cx: NativeCallContext<'_>, pool: &str) -> Reads {
         let pool = cx.arg("pool", pool.to_owned())?;
         cx.read(ReadReplicas { pool })
     }

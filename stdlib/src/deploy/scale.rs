@@ -81,7 +81,7 @@ fn run(cx: &NativeCallContext<'_>, pool: &str, replicas: i64, options: Options) 
 /// The script function.
 #[rhai::export_module]
 pub mod script {
-    use cutover_runtime::script::{ScriptContext as _, ScriptResult};
+    use cutover_runtime::script::{Changes, ScriptContext as _};
     use rhai::{Map, NativeCallContext};
 
     use super::{Options, run};
@@ -92,7 +92,7 @@ pub mod script {
     /// deploy::scale("web/blue", 2) == 2
     /// ```
     #[rhai_fn(name = "scale", return_raw, volatile)]
-    pub fn scale(cx: NativeCallContext<'_>, pool: &str, replicas: i64) -> ScriptResult {
+    pub fn scale(cx: NativeCallContext<'_>, pool: &str, replicas: i64) -> Changes {
         run(&cx, pool, replicas, Options::default())
     }
 
@@ -105,7 +105,7 @@ pub mod script {
     /// deploy::scale("web/green", 0, #{ settle: "1m" }) == 0
     /// ```
     #[rhai_fn(name = "scale", return_raw, volatile)]
-    pub fn scale_with(cx: NativeCallContext<'_>, pool: &str, replicas: i64, options: Map) -> ScriptResult {
+    pub fn scale_with(cx: NativeCallContext<'_>, pool: &str, replicas: i64, options: Map) -> Changes {
         let options = cx.options(options)?;
         run(&cx, pool, replicas, options)
     }

@@ -6,7 +6,7 @@ use cutover_runtime::{
     effect::{Action, InDoubt, Limits, On, Read, Verdict},
     provider::ProviderError,
     quantity::{Size, Span},
-    script::{ScriptContext, ScriptResult},
+    script::{Acts, ScriptContext, ScriptResult},
     secret::Text,
     target::Target,
 };
@@ -308,7 +308,7 @@ pub mod script {
     /// exec::run(["echo", "green"]).stdout == "green"
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn run(cx: NativeCallContext<'_>, argv: Dynamic) -> ScriptResult {
+    pub fn run(cx: NativeCallContext<'_>, argv: Dynamic) -> Acts {
         let argv = cx.arg("argv", argv)?;
         perform(&cx, argv, Map::new())
     }
@@ -339,7 +339,7 @@ pub mod script {
     /// result.exit_code == 0 && result.stdout == "green"
     /// ```
     #[rhai_fn(name = "run", return_raw, volatile)]
-    pub fn run_with(cx: NativeCallContext<'_>, argv: Dynamic, options: Map) -> ScriptResult {
+    pub fn run_with(cx: NativeCallContext<'_>, argv: Dynamic, options: Map) -> Acts {
         let argv = cx.arg("argv", argv)?;
         perform(&cx, argv, options)
     }
@@ -352,7 +352,7 @@ pub mod script {
     /// exec::shell("echo green | tr a-z A-Z").stdout == "GREEN"
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn shell(cx: NativeCallContext<'_>, command: &str) -> ScriptResult {
+    pub fn shell(cx: NativeCallContext<'_>, command: &str) -> Acts {
         perform(&cx, shell_words(command), Map::new())
     }
 
@@ -362,7 +362,7 @@ pub mod script {
     /// exec::shell("echo \"$POOL\"", #{ env: #{ POOL: "green; rm x" } }).stdout == "green; rm x"
     /// ```
     #[rhai_fn(name = "shell", return_raw, volatile)]
-    pub fn shell_with(cx: NativeCallContext<'_>, command: &str, options: Map) -> ScriptResult {
+    pub fn shell_with(cx: NativeCallContext<'_>, command: &str, options: Map) -> Acts {
         perform(&cx, shell_words(command), options)
     }
 }

@@ -4,7 +4,7 @@ use cutover_runtime::{
     effect::{Limits, On, Read},
     provider::ProviderError,
     quantity::{Size, Span},
-    script::{ScriptContext, ScriptResult},
+    script::{Reads, ScriptContext},
     target::Target,
 };
 use rhai::{Map, NativeCallContext, plugin::*};
@@ -117,7 +117,7 @@ pub mod script {
     /// http::get("web/green").status == 200
     /// ```
     #[rhai_fn(name = "get", return_raw, volatile)]
-    pub fn get(cx: NativeCallContext<'_>, url: &str) -> ScriptResult {
+    pub fn get(cx: NativeCallContext<'_>, url: &str) -> Reads {
         get_with(cx, url, Map::new())
     }
 
@@ -139,7 +139,7 @@ pub mod script {
     /// answer.status == 200 || answer.status == 404
     /// ```
     #[rhai_fn(name = "get", return_raw, volatile)]
-    pub fn get_with(cx: NativeCallContext<'_>, url: &str, options: Map) -> ScriptResult {
+    pub fn get_with(cx: NativeCallContext<'_>, url: &str, options: Map) -> Reads {
         let to = cx.arg("url", url.to_owned())?;
         let options = cx.options(options)?;
         cx.read(Get::new(to, options))

@@ -4,7 +4,7 @@ use cutover_runtime::{
     effect::{Action, InDoubt, Limits, On, Read},
     provider::ProviderError,
     quantity::{Size, Span},
-    script::{ScriptContext, ScriptResult},
+    script::{Acts, ScriptContext},
     secret::Text,
     target::Target,
 };
@@ -245,7 +245,7 @@ pub mod script {
     /// http::request("OPTIONS", "web", #{ path: "/health", status: "100-599" }).status >= 100
     /// ```
     #[rhai_fn(name = "request", return_raw, volatile)]
-    pub fn request(cx: NativeCallContext<'_>, method: &str, url: &str) -> ScriptResult {
+    pub fn request(cx: NativeCallContext<'_>, method: &str, url: &str) -> Acts {
         request_with(cx, method, url, Map::new())
     }
 
@@ -276,7 +276,7 @@ pub mod script {
     /// http::request("GET", "web/green", #{ path: "/health", read_only: true }).status == 200
     /// ```
     #[rhai_fn(name = "request", return_raw, volatile)]
-    pub fn request_with(cx: NativeCallContext<'_>, method: &str, url: &str, options: Map) -> ScriptResult {
+    pub fn request_with(cx: NativeCallContext<'_>, method: &str, url: &str, options: Map) -> Acts {
         let method = cx.arg("method", method.to_owned())?;
         let to = cx.arg("url", url.to_owned())?;
         match build(method, to, cx.options(options)?) {

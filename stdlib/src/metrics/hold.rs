@@ -305,7 +305,7 @@ impl Wait for Hold {
 /// Script functions.
 #[export_module]
 pub mod script {
-    use cutover_runtime::script::{ScriptContext, ScriptResult};
+    use cutover_runtime::script::{Checks, ScriptContext};
     use rhai::{Map, NativeCallContext};
 
     use super::{Options, start};
@@ -320,7 +320,7 @@ pub mod script {
     /// metrics::hold("web", #{ error_rate: "< 1%", p95: "< 2s" }, "1s").verdict == "pass"
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn hold(cx: NativeCallContext<'_>, source: &str, bounds: Map, duration: &str) -> ScriptResult {
+    pub fn hold(cx: NativeCallContext<'_>, source: &str, bounds: Map, duration: &str) -> Checks {
         start(&cx, source, bounds, duration, Options::default())
     }
 
@@ -352,7 +352,7 @@ pub mod script {
         bounds: Map,
         duration: &str,
         options: Map,
-    ) -> ScriptResult {
+    ) -> Checks {
         let options = cx.options(options)?;
         start(&cx, source, bounds, duration, options)
     }

@@ -89,7 +89,7 @@ impl Query {
 /// Script functions.
 #[export_module]
 pub mod script {
-    use cutover_runtime::script::{ScriptContext, ScriptResult};
+    use cutover_runtime::script::{Reads, ScriptContext};
     use rhai::{Map, NativeCallContext};
 
     use super::{Options, read};
@@ -103,7 +103,7 @@ pub mod script {
     /// metrics::query("web", "cpu") >= 0.0
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn query(cx: NativeCallContext<'_>, source: &str, metric: &str) -> ScriptResult {
+    pub fn query(cx: NativeCallContext<'_>, source: &str, metric: &str) -> Reads {
         read(&cx, source, metric, Options::default())
     }
 
@@ -122,7 +122,7 @@ pub mod script {
     /// cpu.value == () || cpu.value >= 0.0
     /// ```
     #[rhai_fn(name = "query", return_raw, volatile)]
-    pub fn query_with(cx: NativeCallContext<'_>, source: &str, metric: &str, options: Map) -> ScriptResult {
+    pub fn query_with(cx: NativeCallContext<'_>, source: &str, metric: &str, options: Map) -> Reads {
         let options = cx.options(options)?;
         read(&cx, source, metric, options)
     }

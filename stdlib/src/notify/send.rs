@@ -3,7 +3,7 @@
 use cutover_runtime::{
     effect::{Action, InDoubt, On},
     provider::{Capability as _, ProviderError},
-    script::{ScriptContext, ScriptResult},
+    script::{ScriptContext, ScriptResult, Tells},
     secret::SecretText,
     target::Target,
 };
@@ -94,7 +94,7 @@ pub mod script {
     /// notify::send("ops", "cutover to green done") == ()
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn send(cx: NativeCallContext<'_>, target: &str, text: Dynamic) -> ScriptResult {
+    pub fn send(cx: NativeCallContext<'_>, target: &str, text: Dynamic) -> Tells {
         perform(&cx, target, text, Map::new())
     }
 
@@ -108,7 +108,7 @@ pub mod script {
     /// notify::send("oncall", "error rate above 1%, rolling back", #{ severity: "critical" }) == ()
     /// ```
     #[rhai_fn(name = "send", return_raw, volatile)]
-    pub fn send_with(cx: NativeCallContext<'_>, target: &str, text: Dynamic, options: Map) -> ScriptResult {
+    pub fn send_with(cx: NativeCallContext<'_>, target: &str, text: Dynamic, options: Map) -> Tells {
         perform(&cx, target, text, options)
     }
 }

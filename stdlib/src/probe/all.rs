@@ -14,7 +14,7 @@ use cutover_runtime::{
     effect::{Limits, On, Read, Verdict},
     error::{RunError, codes as runtime_codes},
     provider::{ProviderError, Retry},
-    script::{ScriptContext, ScriptResult, convert::decode_json},
+    script::{Checks, ScriptContext, convert::decode_json},
     target::Target,
 };
 use rhai::{Array, Map, NativeCallContext, plugin::*};
@@ -471,7 +471,7 @@ pub mod script {
     /// probe::all(["web", #{ http: "web/green", path: "/health", attempts: 3 }, #{ tcp: "web/blue" }]).len() == 3
     /// ```
     #[rhai_fn(name = "all", return_raw, volatile)]
-    pub fn all(cx: NativeCallContext<'_>, entries: Array) -> ScriptResult {
+    pub fn all(cx: NativeCallContext<'_>, entries: Array) -> Checks {
         all_with(cx, entries, Map::new())
     }
 
@@ -490,7 +490,7 @@ pub mod script {
     /// found[0].ok && !found[1].ok
     /// ```
     #[rhai_fn(name = "all", return_raw, volatile)]
-    pub fn all_with(cx: NativeCallContext<'_>, entries: Array, options: Map) -> ScriptResult {
+    pub fn all_with(cx: NativeCallContext<'_>, entries: Array, options: Map) -> Checks {
         let values: Vec<Value> = cx.arg("entries", entries)?;
         let options: Options = cx.options(options)?;
         let entries = values

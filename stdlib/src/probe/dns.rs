@@ -11,7 +11,7 @@ use cutover_runtime::{
     error::codes,
     provider::ProviderError,
     quantity::Span,
-    script::{ScriptContext, ScriptResult},
+    script::{Checks, ScriptContext},
     target::Target,
 };
 use hickory_resolver::{
@@ -460,7 +460,7 @@ pub mod script {
     /// probe::dns("shop.example.com").records.len() > 0
     /// ```
     #[rhai_fn(name = "dns", return_raw, volatile)]
-    pub fn dns(cx: NativeCallContext<'_>, name: &str) -> ScriptResult {
+    pub fn dns(cx: NativeCallContext<'_>, name: &str) -> Checks {
         dns_with(cx, name, Map::new())
     }
 
@@ -483,7 +483,7 @@ pub mod script {
     /// found.ttl <= 60
     /// ```
     #[rhai_fn(name = "dns", return_raw, volatile)]
-    pub fn dns_with(cx: NativeCallContext<'_>, name: &str, options: Map) -> ScriptResult {
+    pub fn dns_with(cx: NativeCallContext<'_>, name: &str, options: Map) -> Checks {
         match DnsProbe::new(name, cx.options(options)?) {
             Ok(effect) => cx.read(effect),
             Err((argument, why)) => Err(cx.bad_argument(argument, &why)),

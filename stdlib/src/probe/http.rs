@@ -6,7 +6,7 @@ use cutover_runtime::{
     effect::{Limits, On, Read, Verdict},
     provider::ProviderError,
     quantity::Span,
-    script::{ScriptContext, ScriptResult},
+    script::{Checks, ScriptContext},
     target::Target,
 };
 use rhai::{Map, NativeCallContext, plugin::*};
@@ -376,7 +376,7 @@ pub mod script {
     /// probe::http("web").status == 200
     /// ```
     #[rhai_fn(name = "http", return_raw, volatile)]
-    pub fn http(cx: NativeCallContext<'_>, target: &str) -> ScriptResult {
+    pub fn http(cx: NativeCallContext<'_>, target: &str) -> Checks {
         http_with(cx, target, Map::new())
     }
 
@@ -411,7 +411,7 @@ pub mod script {
     /// answer.status == 200 && answer.attempts >= 1
     /// ```
     #[rhai_fn(name = "http", return_raw, volatile)]
-    pub fn http_with(cx: NativeCallContext<'_>, target: &str, options: Map) -> ScriptResult {
+    pub fn http_with(cx: NativeCallContext<'_>, target: &str, options: Map) -> Checks {
         let target = cx.arg("target", target.to_owned())?;
         match HttpProbe::new(target, cx.options(options)?) {
             Ok(effect) => cx.read(effect),

@@ -4,7 +4,7 @@ use cutover_runtime::{
     effect::{Limits, On, Read, Verdict},
     provider::ProviderError,
     quantity::Span,
-    script::{ScriptContext, ScriptResult},
+    script::{Checks, ScriptContext},
     target::Target,
 };
 use rhai::{Map, NativeCallContext, plugin::*};
@@ -136,7 +136,7 @@ pub mod script {
     /// probe::tcp("web/green").attempts == 1
     /// ```
     #[rhai_fn(name = "tcp", return_raw, volatile)]
-    pub fn tcp(cx: NativeCallContext<'_>, target: &str) -> ScriptResult {
+    pub fn tcp(cx: NativeCallContext<'_>, target: &str) -> Checks {
         tcp_with(cx, target, Map::new())
     }
 
@@ -150,7 +150,7 @@ pub mod script {
     /// probe::tcp("web/green", #{ timeout: "2s", attempts: 3, depends_on: ["db/main"] }).latency_ms < 2000
     /// ```
     #[rhai_fn(name = "tcp", return_raw, volatile)]
-    pub fn tcp_with(cx: NativeCallContext<'_>, target: &str, options: Map) -> ScriptResult {
+    pub fn tcp_with(cx: NativeCallContext<'_>, target: &str, options: Map) -> Checks {
         let target = cx.arg("target", target.to_owned())?;
         let options = cx.options(options)?;
         cx.read(TcpProbe::new(target, options))

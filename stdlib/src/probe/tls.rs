@@ -6,7 +6,7 @@ use cutover_runtime::{
     effect::{Limits, On, Read, Verdict},
     provider::ProviderError,
     quantity::Span,
-    script::{ScriptContext, ScriptResult},
+    script::{Checks, ScriptContext},
     secret::Text,
     target::Target,
 };
@@ -460,7 +460,7 @@ pub mod script {
     /// probe::tls("shop.example.com:443").days_left > 14
     /// ```
     #[rhai_fn(name = "tls", return_raw, volatile)]
-    pub fn tls(cx: NativeCallContext<'_>, target: &str) -> ScriptResult {
+    pub fn tls(cx: NativeCallContext<'_>, target: &str) -> Checks {
         tls_with(cx, target, Map::new())
     }
 
@@ -480,7 +480,7 @@ pub mod script {
     /// probe::tls("10.0.0.5:443", #{ server_name: "shop.example.com", min_version: "1.3", days_left: 30 }).version == "1.3"
     /// ```
     #[rhai_fn(name = "tls", return_raw, volatile)]
-    pub fn tls_with(cx: NativeCallContext<'_>, target: &str, options: Map) -> ScriptResult {
+    pub fn tls_with(cx: NativeCallContext<'_>, target: &str, options: Map) -> Checks {
         let target = cx.arg("target", target.to_owned())?;
         let options = cx.options(options)?;
         cx.read(TlsProbe::new(target, options))

@@ -3,7 +3,7 @@
 use cutover_runtime::{
     effect::{On, Read},
     provider::{Capability, ProviderError},
-    script::{ScriptContext, ScriptResult},
+    script::{Reads, ScriptContext},
     secret::SecretText,
     target::Target,
 };
@@ -58,7 +58,7 @@ pub mod script {
     /// type_of(secrets::get("deploy-token")) == "secret"
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn get(cx: NativeCallContext<'_>, name: &str) -> ScriptResult {
+    pub fn get(cx: NativeCallContext<'_>, name: &str) -> Reads {
         cx.read(Get { name: name.to_owned() })
     }
 }

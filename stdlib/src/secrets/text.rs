@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cutover_runtime::{
     error::did_you_mean,
-    script::{ScriptContext, ScriptResult},
+    script::{Gives, ScriptContext},
     secret::{SecretText, Text},
 };
 use rhai::{Map, plugin::*};
@@ -58,7 +58,7 @@ pub mod script {
     /// type_of(secrets::text("Bearer {token}", #{ token: token })) == "secret"
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn text(cx: NativeCallContext<'_>, template: &str, values: Map) -> ScriptResult {
+    pub fn text(cx: NativeCallContext<'_>, template: &str, values: Map) -> Gives {
         let values: BTreeMap<String, Text> = cx.arg("values", values)?;
         fill(template, &values).map(Dynamic::from).map_err(|e| cx.bad_argument("template", &e))
     }

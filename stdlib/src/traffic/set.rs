@@ -97,7 +97,7 @@ fn run(cx: &NativeCallContext<'_>, route: &str, weights: Map, options: Options) 
 /// The script function.
 #[rhai::export_module]
 pub mod script {
-    use cutover_runtime::script::{ScriptContext as _, ScriptResult};
+    use cutover_runtime::script::{Changes, ScriptContext as _};
     use rhai::{Map, NativeCallContext};
 
     use super::{Options, run};
@@ -109,7 +109,7 @@ pub mod script {
     /// traffic::set("web", #{ blue: 95, green: 5 }).green == 5
     /// ```
     #[rhai_fn(name = "set", return_raw, volatile)]
-    pub fn set(cx: NativeCallContext<'_>, route: &str, weights: Map) -> ScriptResult {
+    pub fn set(cx: NativeCallContext<'_>, route: &str, weights: Map) -> Changes {
         run(&cx, route, weights, Options::default())
     }
 
@@ -124,7 +124,7 @@ pub mod script {
     /// traffic::set("web", #{ green: 100 }, #{ drain: "1m" }).blue == 0
     /// ```
     #[rhai_fn(name = "set", return_raw, volatile)]
-    pub fn set_with(cx: NativeCallContext<'_>, route: &str, weights: Map, options: Map) -> ScriptResult {
+    pub fn set_with(cx: NativeCallContext<'_>, route: &str, weights: Map, options: Map) -> Changes {
         let options = cx.options(options)?;
         run(&cx, route, weights, options)
     }

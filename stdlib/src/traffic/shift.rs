@@ -94,7 +94,7 @@ fn run(
 /// The script function.
 #[rhai::export_module]
 pub mod script {
-    use cutover_runtime::script::{ScriptContext as _, ScriptResult};
+    use cutover_runtime::script::{Changes, ScriptContext as _};
     use rhai::{Dynamic, Map, NativeCallContext};
 
     use super::{Options, run};
@@ -107,7 +107,7 @@ pub mod script {
     /// traffic::shift("web", "green", 25).blue == 75
     /// ```
     #[rhai_fn(name = "shift", return_raw, volatile)]
-    pub fn shift(cx: NativeCallContext<'_>, route: &str, pool: &str, percent: Dynamic) -> ScriptResult {
+    pub fn shift(cx: NativeCallContext<'_>, route: &str, pool: &str, percent: Dynamic) -> Changes {
         run(&cx, route, pool, percent, Options::default())
     }
 
@@ -129,7 +129,7 @@ pub mod script {
         pool: &str,
         percent: Dynamic,
         options: Map,
-    ) -> ScriptResult {
+    ) -> Changes {
         let options = cx.options(options)?;
         run(&cx, route, pool, percent, options)
     }

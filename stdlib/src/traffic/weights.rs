@@ -44,7 +44,7 @@ impl Read for ReadWeights {
 /// The script function.
 #[rhai::export_module]
 pub mod script {
-    use cutover_runtime::script::{ScriptContext as _, ScriptResult};
+    use cutover_runtime::script::{Reads, ScriptContext as _};
     use rhai::NativeCallContext;
 
     use super::ReadWeights;
@@ -55,7 +55,7 @@ pub mod script {
     /// traffic::weights("web") == #{ blue: 100, green: 0 }
     /// ```
     #[rhai_fn(name = "weights", return_raw, volatile)]
-    pub fn weights(cx: NativeCallContext<'_>, route: &str) -> ScriptResult {
+    pub fn weights(cx: NativeCallContext<'_>, route: &str) -> Reads {
         cx.read(ReadWeights { route: route.to_owned() })
     }
 }
