@@ -250,7 +250,7 @@ impl Narrator {
                 self.left.clone_from(left);
                 Vec::new()
             }
-            Event::RunEnded { outcome, error, elapsed_ms, changes } => {
+            Event::RunEnded { outcome, error, elapsed_ms, changes, .. } => {
                 let mut lines = vec![String::new()];
                 lines.extend(self.summary(envelope, *outcome, error.as_ref(), *elapsed_ms, *changes));
                 lines

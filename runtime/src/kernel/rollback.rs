@@ -221,8 +221,12 @@ impl Kernel {
             Past::Doubt(Intent { moved: Some(moved), .. }) if moved.to == *back_to => Some(moved.from),
             _ => None,
         };
-        let changed = |Move { from, to, from_text, to_text }| {
-            Outcome::Changed { from, to, from_text, to_text, undo: Undo::Possible }
+        let changed = |Move { from, to, from_text, to_text }| Outcome::Changed {
+            from,
+            to,
+            from_text,
+            to_text,
+            undo: Undo::Possible,
         };
         self.started(call, Some(&target), String::new());
         let order = self.target_lock(&target);

@@ -85,11 +85,11 @@ impl Draft {
     ///
     /// # Errors
     /// Secrets could not be removed from it.
-    pub(crate) fn take(&self, at_least_ms: u64) -> Result<Foreseen, RunError> {
+    pub(crate) fn take(&self, at_least_ms: u64, estimate_ms: Option<u64>) -> Result<Foreseen, RunError> {
         let Content { foreseen, targets, lost } = std::mem::take(&mut *self.content());
         if lost {
             return Err(RunError::new(codes::INTERNAL, "secrets could not be removed from the plan"));
         }
-        Ok(Foreseen { targets: targets.into_iter().collect(), at_least_ms, ..foreseen })
+        Ok(Foreseen { targets: targets.into_iter().collect(), at_least_ms, estimate_ms, ..foreseen })
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     journal::Tape,
     kernel::{AnyAction, AnyChange, AnyRead, AnyWait, cursor},
     provider::ProviderError,
-    world::{Known, Waited, Waiting, World},
+    world::{Foresight, Known, Waited, Waiting, World},
 };
 
 /// An effect that a rehearsed run came to, and how it can go wrong.
@@ -328,8 +328,8 @@ impl World for RehearsedWorld {
         _: Grade,
         _: &Value,
         _: &Value,
-    ) -> Result<Option<String>, ProviderError> {
-        Ok(None)
+    ) -> Result<Foresight, ProviderError> {
+        Ok(Foresight::default())
     }
 
     async fn perform(&self, on: &On, action: &dyn AnyAction) -> Result<(Known, Grade), ProviderError> {

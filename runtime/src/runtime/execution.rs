@@ -130,8 +130,8 @@ impl Runtime {
         if let Some(draft) = &kernel.state.draft {
             draft.scrub(&kernel.shared.vault);
         }
-        let Ended { outcome, error, left, changes, elapsed_ms } = ended;
-        Report { run, outcome, error, left, changes, elapsed_ms }
+        let Ended { outcome, error, left, changes, elapsed_ms, estimate_ms } = ended;
+        Report { run, outcome, error, left, changes, elapsed_ms, estimate_ms }
     }
 
     /// The kernel of one execution, with a journal that goes on where it ended; says that the run begins.

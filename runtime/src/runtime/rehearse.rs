@@ -121,7 +121,10 @@ impl Runtime {
             ),
         };
         let looker = beginning.look.then(Handle::try_current).transpose().map_err(|_| {
-            RunError::new(codes::ARGUMENT, "a rehearsal that looks at targets is prepared on a runtime of tokio")
+            RunError::new(
+                codes::ARGUMENT,
+                "a rehearsal that looks at targets is prepared on a runtime of tokio",
+            )
         })?;
         let looker = looker.map(look);
         let scene = Scene::new(&beginning.file, looker)

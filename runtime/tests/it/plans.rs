@@ -335,7 +335,7 @@ fn a_plan_that_was_altered_is_refused() {
         ("starter@lab", "someone@lab"),
         ("lab::set", "lab::set "),
         ("\"to\": 1", "\"to\": 2"),
-        ("\"v\": 1", "\"v\": 2"),
+        ("\"v\": 2", "\"v\": 1"),
         ("\"made_by\"", "\"more\": 1, \"made_by\""),
         ("{", ""),
     ] {
