@@ -188,6 +188,9 @@ pub enum Event {
         mode: Mode,
         /// Parameters with defaults filled in.
         params: Value,
+        /// Hash of the saved plan that it was started from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        plan: Option<String>,
     },
     /// A run that died or was paused is taken up again.
     Resumed {

@@ -53,6 +53,7 @@ impl Story {
             version: "1.0.0".into(),
             environment: "sandbox".into(),
             mode,
+            plan: None,
             params: json!({"service": "web", "to": "green", "hold": "15s"}),
         })
     }

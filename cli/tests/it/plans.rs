@@ -71,7 +71,7 @@ fn a_plan_is_saved_shown_and_run_once() {
     assert_snapshot!(lab.cutover(&["run", "--plan", "p.plan"]), @"
     exit 0
     ----- stdout
-    ▶ test 0 in test, run test-[ID]
+    ▶ test 0 in test, run test-[ID], from plan [HASH]
     ✓ db.migrations main: 2 files, latest 0002_orders
     ~ db.migrate main: no migrations -> 0001, 0002
 
@@ -86,6 +86,25 @@ fn a_plan_is_saved_shown_and_run_once() {
     ");
     let shown = lab.cutover(&["plan", "--show", "p.plan"]).succeeded().stdout;
     assert!(shown.contains("Used by run test-"), "{shown}");
+}
+
+#[test]
+fn a_run_names_the_plan_that_it_was_started_from() {
+    let lab = lab();
+    lab.cutover(&["run", "run.rhai"]).succeeded();
+    lab.cutover(&["rollback", "last"]).succeeded();
+    saved(&lab);
+    let plan = lab.cutover(&["plan", "--show", "p.plan", "--output", "json"]).succeeded().json()[0].clone();
+    let hash = plan["id"].as_str().expect("a hash");
+    lab.cutover(&["run", "--plan", "p.plan"]).succeeded();
+    let runs = lab.runs();
+    assert_eq!((&runs[0]["plan"], &runs[1]["plan"]), (&plan["id"], &serde_json::Value::Null));
+    let listed = lab.cutover(&["runs"]).succeeded().stdout;
+    assert!(listed.contains("PLAN") && listed.contains(&hash[..12]), "{listed}");
+    let shown = lab.cutover(&["show", "last"]).succeeded().stdout;
+    assert!(shown.contains(&format!(", from plan {}\n", &hash[..12])), "{shown}");
+    let events = lab.cutover(&["show", "last", "--output", "json"]).succeeded();
+    assert_eq!(events.events("run_started")[0]["plan"], plan["id"]);
 }
 
 #[test]
@@ -268,7 +287,7 @@ if said.contains("two") { step("more", || db::migrate("main")); }"#,
     assert_snapshot!(lab.cutover(&["run", "--plan", "p.plan", "--yes"]), @r#"
     exit 5
     ----- stdout
-    ▶ test 0 in test, run test-[ID]
+    ▶ test 0 in test, run test-[ID], from plan [HASH]
     … exec.run echo two
       │ two
     > exec.run echo two
@@ -294,7 +313,7 @@ if said.contains("two") { step("more", || db::migrate("main")); }"#,
     assert_snapshot!(lab.cutover(&["resume", "last"]), @"
     exit 0
     ----- stdout
-    ▶ test 0 in test, run test-[ID]
+    ▶ test 0 in test, run test-[ID], from plan [HASH]
     ▶ resumed by tester@[HOST], runner 2
     > exec.run echo two (from the journal)
     ▸ more

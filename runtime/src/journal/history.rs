@@ -40,6 +40,7 @@ pub fn history(run: &Run, records: &[Record]) -> Vec<Envelope> {
         environment: run.environment.clone(),
         mode: Mode::Live,
         params: run.params.clone(),
+        plan: run.plan.clone(),
     };
     let moved = |record: &&Record| {
         let outside = !record.id.starts_with("rollback/");

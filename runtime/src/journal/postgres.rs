@@ -365,6 +365,17 @@ fn batches(records: &[Sealed]) -> impl Iterator<Item = &[Sealed]> {
     })
 }
 
+/// Runs, each with the plan that it was started from, and the time by the clock of the store.
+macro_rules! runs {
+    () => {
+        concat!(
+            "SELECT *, ",
+            now!(),
+            " AS now_ms, (SELECT plan FROM cutover.plans p WHERE p.run = runs.id) AS plan FROM cutover.runs"
+        )
+    };
+}
+
 async fn runs_of(
     connection: &mut PgConnection,
     query: &'static str,
@@ -770,9 +781,8 @@ impl Store for PostgresStore {
     async fn runs(&self, limit: u32) -> Result<Vec<Run>, StoreError> {
         let runs = tried!(self.link.tries(Work::Quick), |connection, _| {
             let query = concat!(
-                "SELECT *, ",
-                now!(),
-                " AS now_ms FROM cutover.runs WHERE $1::text IS NULL
+                runs!(),
+                " WHERE $1::text IS NULL
                  ORDER BY started_ms DESC, id LIMIT $2"
             );
             runs_of(connection, query, None, limit.into()).await
@@ -782,15 +792,14 @@ impl Store for PostgresStore {
 
     async fn find(&self, id: &str) -> Result<Vec<Run>, StoreError> {
         let found = tried!(self.link.tries(Work::Quick), |connection, _| {
-            let exact = concat!("SELECT *, ", now!(), " AS now_ms FROM cutover.runs WHERE id = $1 LIMIT $2");
+            let exact = concat!(runs!(), " WHERE id = $1 LIMIT $2");
             let found = runs_of(connection, exact, Some(id), 1).await?;
             if !found.is_empty() {
                 return Ok(found);
             }
             let part = concat!(
-                "SELECT *, ",
-                now!(),
-                " AS now_ms FROM cutover.runs WHERE left(id, length($1)) = $1 OR right(id, length($1)) = $1
+                runs!(),
+                " WHERE left(id, length($1)) = $1 OR right(id, length($1)) = $1
                  ORDER BY started_ms DESC, id LIMIT $2"
             );
             runs_of(connection, part, Some(id), i64::MAX).await

@@ -96,6 +96,13 @@ CREATE TABLE approvals (
 ",
 ];
 
+/// Runs, each with the plan that it was started from.
+macro_rules! runs {
+    () => {
+        "SELECT *, (SELECT plan FROM plans WHERE plans.run = runs.id) AS plan FROM runs"
+    };
+}
+
 /// Most records in one statement; each takes six parameters of SQLite's 32,766.
 const BATCH: usize = 1000;
 
@@ -718,7 +725,7 @@ impl Store for SqliteStore {
 
     async fn runs(&self, limit: u32) -> Result<Vec<Run>, StoreError> {
         self.with(false, async |connection| {
-            let rows = sqlx::query("SELECT * FROM runs ORDER BY started_ms DESC, id LIMIT ?")
+            let rows = sqlx::query(concat!(runs!(), " ORDER BY started_ms DESC, id LIMIT ?"))
                 .bind(i64::from(limit))
                 .fetch_all(connection)
                 .await?;
@@ -729,10 +736,11 @@ impl Store for SqliteStore {
 
     async fn find(&self, id: &str) -> Result<Vec<Run>, StoreError> {
         self.with(false, async |connection| {
-            let rows = sqlx::query(
-                "SELECT * FROM runs WHERE id = ?1 OR substr(id, 1, length(?1)) = ?1 OR substr(id, -length(?1)) = ?1
-                 ORDER BY id = ?1 DESC, started_ms DESC",
-            )
+            let rows = sqlx::query(concat!(
+                runs!(),
+                " WHERE id = ?1 OR substr(id, 1, length(?1)) = ?1 OR substr(id, -length(?1)) = ?1
+                 ORDER BY id = ?1 DESC, started_ms DESC"
+            ))
             .bind(id)
             .fetch_all(connection)
             .await?;

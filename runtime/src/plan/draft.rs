@@ -51,7 +51,7 @@ impl Draft {
         self.content().foreseen.questions.push(PlannedQuestion {
             id: id.to_owned(),
             text: question.text.clone(),
-            by: question.rule.by.clone(),
+            by: question.rule.told(),
             at_least: question.rule.at_least,
         });
     }

@@ -143,7 +143,7 @@ pub struct PlannedQuestion {
     pub id: String,
     /// The question.
     pub text: String,
-    /// The roles or names that were asked for. Empty: anybody.
+    /// Who was asked for, in words: roles, and people by name. Empty: anybody.
     pub by: String,
     /// How many different people have to say yes.
     pub at_least: u32,

@@ -167,6 +167,7 @@ impl Runtime {
             environment: environment.clone(),
             mode: if replay_only { Mode::Replay } else { world.mode() },
             params: serde_json::to_value(&prepared.params).unwrap_or_default(),
+            plan: bound.as_ref().map(|bound| bound.binding.plan.clone()),
         });
         let journal = Arc::new(Journal::new(
             store.map_or(Keeper::Nobody, Keeper::Store),

@@ -214,6 +214,7 @@ impl Runtime {
             started_at: self.inner.clock.now(),
             ended_at: None,
             held: None,
+            plan: None,
         }
     }
 

@@ -387,6 +387,15 @@ fn a_plan_knows_what_it_needs_whom_it_asks_and_where_there_is_no_way_back() {
     assert_eq!(foreseen.at_least_ms, 600_000);
 }
 
+#[test]
+fn without_roles_a_name_is_told_to_be_that_of_a_person() {
+    let lab = Lab::new();
+    let script = r#"approve("go on?", #{ by: "managers" });"#;
+    let runtime = lab.builder(lab.store.clone()).roles(BTreeMap::new()).build();
+    assert_eq!(save_with(&lab, &runtime, script).unwrap().foreseen.questions[0].by, "the person managers");
+    assert_eq!(save(&lab, script).foreseen.questions[0].by, "managers");
+}
+
 fn approved_by(lab: &Lab, plan: &SavedPlan, replies: &[Reply]) {
     for reply in replies {
         lab.tokio.block_on(lab.store.approve(&plan.id, plan.expires_at, reply)).unwrap();
