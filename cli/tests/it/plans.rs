@@ -344,3 +344,31 @@ fn programs_are_told_what_a_plan_foresees_in_a_line_of_its_own() {
     assert_eq!(shown[0]["id"], plan["saved"]["id"]);
     assert_eq!(shown[0]["foreseen"], plan["foreseen"]);
 }
+
+#[test]
+fn a_plan_expects_of_a_change_what_it_took_before_and_keeps_that_when_it_is_saved() {
+    let lab = Lab::with(r#"traffic::shift("web", "green", 100); sleep("3s");"#);
+    let plan = || lab.cutover(&["plan", "run.rhai"]).succeeded().stdout;
+    assert!(plan().contains("Plan: 1 change; at least 3s; 1 line assumed."), "{}", plan());
+    assert!(!lab.state().exists(), "a plan makes no store");
+    // What is open on blue takes that long to end.
+    lab.cutover(&["run", "run.rhai", "--fault", "blue.latency=1500ms"]).succeeded();
+    let told = plan();
+    let about = regex::Regex::new(r"-> blue 0, green 100 \(about \ds\)").expect("a pattern");
+    let sum = regex::Regex::new(
+        r"Plan: 1 change; at least 3s, and about \ds until the change is in effect; 1 line",
+    )
+    .expect("a pattern");
+    assert!(about.is_match(&told) && sum.is_match(&told), "{told}");
+    lab.cutover(&["plan", "run.rhai", "--save", "p.plan"]).succeeded();
+    let shown = lab.cutover(&["plan", "--show", "p.plan"]).succeeded().stdout;
+    assert!(about.is_match(&shown) && shown.contains("at least 3s, and about"), "{shown}");
+    let json = lab.cutover(&["plan", "--show", "p.plan", "--output", "json"]).succeeded().json()[0].clone();
+    let estimate = &json["foreseen"]["changes"][0]["estimate"];
+    assert_eq!((&estimate["basis"], &json["v"]), (&"earlier_runs".into(), &2.into()));
+    assert_eq!(estimate["ms"], json["foreseen"]["estimate_ms"]);
+    // Another environment's runs say nothing, nor does a store that is none.
+    lab.write("nowhere", "");
+    let without = lab.cutover(&["plan", "run.rhai", "--state-dir", "nowhere"]).succeeded().stdout;
+    assert!(!without.contains("about"), "{without}");
+}
