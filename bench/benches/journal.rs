@@ -141,6 +141,7 @@ impl Written {
             started_at: Timestamp::now(),
             ended_at: None,
             held: None,
+            plan: None,
         };
         tokio.block_on(store.create(&run, &bundle, &Holder::this("bench"))).expect("a run");
         Self { run: run.id, seq: 0, hash: [0; 32] }

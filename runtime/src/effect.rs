@@ -235,6 +235,19 @@ pub trait Change: Serialize + Send + Sync + 'static {
         async { Ok(None) }
     }
 
+    /// How long the move is expected to take until it is in effect, if the target or its settings say so: a drain time, a schedule.
+    /// Called in plans only, which show it as an estimate. `None`: nothing is known; a plan then looks at how long the same move
+    /// took in earlier runs.
+    fn estimate(
+        &self,
+        on: &On,
+        from: &Self::State,
+        to: &Self::State,
+    ) -> impl Future<Output = Option<Duration>> + Send {
+        let _ = (on, from, to);
+        async { None }
+    }
+
     /// Which part of its target it changes, where changes of one noun to different parts do not meet, such as the history table
     /// of migrations. A plan carries states forward for each part.
     fn part(&self) -> String {

@@ -13,6 +13,7 @@ use crate::{
     effect::{Question, Reply, Undo},
     error::RunError,
     journal::Doubt,
+    plan::Estimate,
     secret::Vault,
     target::Target,
 };
@@ -143,6 +144,9 @@ pub enum EffectResult {
         /// What a plan found out by trying it without effect.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
+        /// In a plan, how long it is expected to take, as far as that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        estimate: Option<Estimate>,
     },
     /// The target already was as desired; nothing was sent.
     Unchanged {
@@ -184,6 +188,9 @@ pub enum Event {
         mode: Mode,
         /// Parameters with defaults filled in.
         params: Value,
+        /// Hash of the saved plan that it was started from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        plan: Option<String>,
     },
     /// A run that died or was paused is taken up again.
     Resumed {
@@ -384,6 +391,9 @@ pub enum Event {
         error: Option<RunError>,
         /// How long it took; in a plan, how long it would take at least.
         elapsed_ms: u64,
+        /// In a plan, how much longer it is expected to take until its changes are in effect, as far as that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        estimate_ms: Option<u64>,
         /// How many targets were changed (in a plan: would be).
         changes: usize,
     },

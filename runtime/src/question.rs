@@ -1,7 +1,11 @@
 //! Questions to people, their answers, and who may give them.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use crate::error::did_you_mean;
 
 /// What a person is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,12 +66,7 @@ pub const SOMEBODY_ELSE: &str = "somebody-else";
 
 impl Rule {
     /// The rule for answers `by` roles or people.
-    pub fn new(
-        by: &[String],
-        at_least: u32,
-        roles: &std::collections::BTreeMap<String, Role>,
-        started_by: &str,
-    ) -> Self {
+    pub fn new(by: &[String], at_least: u32, roles: &BTreeMap<String, Role>, started_by: &str) -> Self {
         let mut rule = Self { by: by.join(" or "), at_least, ..Self::default() };
         let mut starter_too = true;
         for one in by {
@@ -90,6 +89,40 @@ impl Rule {
             rule.not = vec![started_by.to_owned()];
         }
         rule
+    }
+}
+
+impl Rule {
+    /// Whether all that `by` names can be meant: where there are roles, each is a role or somebody who has one. Without roles,
+    /// each is taken for the name of a person.
+    ///
+    /// # Errors
+    /// What cannot be meant, for people.
+    pub fn check(by: &[String], roles: &BTreeMap<String, Role>) -> Result<(), String> {
+        let known = |one: &&String| {
+            *one == SOMEBODY_ELSE
+                || roles.contains_key(*one)
+                || roles.values().any(|role| role.members.contains(one))
+        };
+        let Some(unknown) = by.iter().find(|one| !roles.is_empty() && !known(one)) else { return Ok(()) };
+        let meant = did_you_mean(unknown, roles.keys().map(String::as_str))
+            .map_or_else(String::new, |close| format!(": did you mean \"{close}\"?"));
+        Err(format!("\"{unknown}\" is neither a role nor a member of one{meant}"))
+    }
+
+    /// Who was asked for, in words that keep roles and people apart: a role that is not configured reads as the person that it is
+    /// taken for. Empty: everybody.
+    pub fn told(&self) -> String {
+        let is_person = |one: &&str| self.among.iter().flatten().any(|known| known == one);
+        let named = self.by.split(" or ").filter(|one| !one.is_empty());
+        let (people, mut told): (Vec<&str>, Vec<&str>) = named.partition(is_person);
+        let people = match *people.as_slice() {
+            [] => String::new(),
+            [one] => format!("the person {one}"),
+            _ => format!("the people {}", people.join(" or ")),
+        };
+        told.extend(Some(&*people).filter(|people| !people.is_empty()));
+        told.join(" or ")
     }
 }
 
@@ -175,7 +208,7 @@ impl Question {
     /// # Errors
     /// Why not.
     pub fn admits(&self, reply: &Reply, before: &[Reply]) -> Result<(), String> {
-        let Rule { by, among, not, .. } = &self.rule;
+        let Rule { among, not, .. } = &self.rule;
         let name = name(&reply.by);
         if not.iter().any(|other| self::name(other) == name) {
             return Err(format!("{name} began the run: somebody else has to answer"));
@@ -183,7 +216,7 @@ impl Question {
         if let Some(among) = among
             && !among.iter().any(|one| self::name(one) == name)
         {
-            return Err(format!("{name} is not among those who may answer: {by}"));
+            return Err(format!("{name} is not among those who may answer: {}", self.rule.told()));
         }
         if reply.yes && before.iter().any(|one| one.yes && self::name(&one.by) == name) {
             return Err(format!(
@@ -198,6 +231,22 @@ impl Question {
             return Err(format!("choose one of {}", known.join(", ")));
         }
         Ok(())
+    }
+
+    /// Those of the replies that count, and what they come to.
+    pub fn heard<'r>(&self, replies: &'r [Reply]) -> (Vec<&'r Reply>, Option<bool>) {
+        let mut counted: Vec<Reply> = Vec::new();
+        let mut heard = Vec::new();
+        for reply in replies {
+            // A no needs no choice.
+            let free = !reply.yes && !self.choices.is_empty();
+            if free || self.admits(reply, &counted).is_ok() {
+                counted.push(reply.clone());
+                heard.push(reply);
+            }
+        }
+        let verdict = self.verdict(&counted);
+        (heard, verdict)
     }
 
     /// What the replies so far come to: yes, no, or `None` while more are wanted.
@@ -234,6 +283,36 @@ mod tests {
         assert_eq!(question.admits(&Reply::new(true, "ana@desk"), &[]), Ok(()));
         assert!(question.admits(&Reply::new(true, "bo"), &[]).unwrap_err().contains("began the run"));
         assert!(question.admits(&Reply::new(true, "cy"), &[]).unwrap_err().contains("release-manager"));
+    }
+
+    #[test]
+    fn what_is_taken_for_a_person_reads_like_one() {
+        let roles = BTreeMap::from([(
+            "ops".to_owned(),
+            Role { members: vec!["ana".into(), "bo".into()], may_be_starter: true },
+        )]);
+        let none = BTreeMap::new();
+        let told = |by: &[&str], roles| {
+            let by: Vec<String> = by.iter().map(|one| (*one).to_owned()).collect();
+            Rule::new(&by, 1, roles, "cy").told()
+        };
+        assert_eq!(told(&["ops"], &roles), "ops");
+        assert_eq!(told(&["ops"], &none), "the person ops");
+        assert_eq!(told(&["ana", "bo"], &roles), "the people ana or bo");
+        assert_eq!(told(&["dan", "ops"], &roles), "ops or the person dan");
+        assert_eq!(told(&["somebody-else"], &none), "somebody-else");
+        assert_eq!(told(&[], &roles), "");
+    }
+
+    #[test]
+    fn only_replies_that_count_come_to_a_verdict() {
+        let question = approval(Rule { at_least: 2, not: vec!["ana".into()], ..Rule::default() });
+        let replies = ["ana", "bo", "bo", "cy"].map(|who| Reply::new(true, who));
+        let names = |heard: Vec<&Reply>| heard.iter().map(|reply| reply.by.clone()).collect::<Vec<_>>();
+        let (heard, verdict) = question.heard(&replies[..3]);
+        assert_eq!((names(heard), verdict), (vec!["bo".to_owned()], None));
+        let (heard, verdict) = question.heard(&replies);
+        assert_eq!((names(heard), verdict), (vec!["bo".to_owned(), "cy".to_owned()], Some(true)));
     }
 
     #[test]

@@ -112,8 +112,9 @@ impl MetricGuard {
     }
 }
 
-fn sustained(span: Span) -> String {
-    if span.0.is_zero() { String::new() } else { format!(" for {span}") }
+/// From when on what is bad counts: ` (a breach counts after 2s)`.
+fn counts(what: &str, sustained: Span) -> String {
+    if sustained.0.is_zero() { String::new() } else { format!(" ({what} counts after {sustained})") }
 }
 
 impl Wait for MetricGuard {
@@ -122,16 +123,8 @@ impl Wait for MetricGuard {
     type Memory = Seen;
 
     fn describe(&self) -> String {
-        format!(
-            "{}: {} {}{}",
-            self.source,
-            self.metric,
-            self.bound,
-            match &*sustained(self.sustained) {
-                "" => String::new(),
-                span => format!(", unless{span}"),
-            }
-        )
+        let counts = counts("a breach", self.sustained);
+        format!("{}: {} {}{counts}", self.source, self.metric, self.bound)
     }
 
     fn depends_on(&self) -> Vec<Target> {
@@ -194,14 +187,7 @@ impl Wait for ProbeGuard {
     type Memory = Failing;
 
     fn describe(&self) -> String {
-        format!(
-            "probe of {}{}",
-            self.probe.subject(),
-            match &*sustained(self.sustained) {
-                "" => String::new(),
-                span => format!(", unless it fails{span}"),
-            }
-        )
+        format!("probe of {}{}", self.probe.subject(), counts("a failure", self.sustained))
     }
 
     fn depends_on(&self) -> Vec<Target> {

@@ -14,7 +14,7 @@ use crate::{
     args::{Exit, Global, Output, later::Answer},
     command::{Refused, print},
     render::Sources,
-    report::format::clean,
+    report::format::{clean, short},
     session::{Place, Session, failed, find_run, read_plan, who},
 };
 
@@ -27,6 +27,11 @@ pub(super) async fn execute(args: &Answer, yes: bool, global: &Global) -> Result
     let asked = which(&run, open, args.step.as_deref())?;
     let reply = reply(args, yes)?;
     let before = store.answers(&run.id, &asked.id).await.map_err(failed)?;
+    if let (heard, Some(_)) = asked.question.heard(&before) {
+        let by: Vec<&str> = heard.iter().map(|reply| &*reply.by).collect();
+        let error = RunError::new(codes::NO_ANSWER, format!("it was answered already, by {}", by.join(", ")));
+        return Err(Refused::failed(error.hint(format!("see how it stands: cutover show {}", run.id))));
+    }
     // A no needs no choice.
     let admitted = if yes || asked.question.choices.is_empty() {
         asked.question.admits(&reply, &before)
@@ -97,7 +102,7 @@ async fn of_plan(args: &Answer, file: &Path, yes: bool, global: &Global) -> Resu
         Output::Json => print(&format!("{}\n", serde_json::json!({ "plan": plan.id, "reply": reply }))),
         Output::Human => {
             let word = if yes { "yes" } else { "no" };
-            let (runbook, id) = (&plan.runbook, &plan.id[..12]);
+            let (runbook, id) = (&plan.runbook, short(&plan.id));
             print(&format!("{word} to the plan {id} of {runbook}, by {}\n", clean(&reply.by)));
         }
     }

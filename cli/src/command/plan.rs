@@ -4,12 +4,14 @@ use std::{
     io::stdout,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use cutover_runtime::{
     Runtime, SavedPlan, Stop,
     error::codes,
     event::{RunOutcome, Sink},
+    journal::Store,
 };
 
 use crate::{
@@ -54,7 +56,11 @@ async fn plan(args: &Plan, global: &Global) -> Result<Exit, Refused> {
     let session = Session::open(global, args.with.env.as_deref(), &args.with.faults)?;
     let bundle = Session::bundle(args.file.as_deref().unwrap_or(Path::new("")))?;
     let params = read_params(&args.with)?;
-    let runtime = session.runtime().sink(sink).started_by(who()).build();
+    let mut builder = session.runtime().sink(sink).started_by(who());
+    if let Some(store) = earlier(&session).await {
+        builder = builder.store(store);
+    }
+    let runtime = builder.build();
     let stop = Stop::default();
     interrupt::watch(&stop);
     let planned = runtime.foresee(&bundle, &params, &stop).await.map_err(|e| session.refuse(e.0, &bundle))?;
@@ -87,6 +93,15 @@ async fn plan(args: &Plan, global: &Global) -> Result<Exit, Refused> {
         Output::Json => print(&foot.json()),
     }
     Ok(if args.detailed_exitcode && report.changes > 0 { Exit::Changes } else { Exit::Success })
+}
+
+/// A plan waits no longer than this for a store that only says how long earlier runs took.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The store with earlier runs, if there is one. A plan can do without.
+async fn earlier(session: &Session) -> Option<Arc<dyn Store>> {
+    let place = session.place().ok()?;
+    tokio::time::timeout(PATIENCE, place.look()).await.ok()?.ok()?
 }
 
 /// A saved plan again.

@@ -2,6 +2,10 @@
 
 use std::io::stdout;
 
+use cutover_runtime::{
+    effect::Reply,
+    journal::{Asked, Store},
+};
 use jiff::Timestamp;
 
 use crate::{
@@ -17,7 +21,7 @@ use crate::{
 pub(super) async fn execute(args: &Runs, global: &Global) -> Result<Exit, Refused> {
     let limit = if args.all { u32::MAX } else { args.limit };
     let (runs, asked) = match Place::find(global)?.look().await? {
-        Some(store) => (store.runs(limit).await.map_err(failed)?, store.asked(None).await.map_err(failed)?),
+        Some(store) => (store.runs(limit).await.map_err(failed)?, asked(&*store, None).await?),
         None => (Vec::new(), Vec::new()),
     };
     let rows: Vec<RunRow> = runs.into_iter().map(|run| RunRow::new(run, &asked)).collect();
@@ -27,4 +31,14 @@ pub(super) async fn execute(args: &Runs, global: &Global) -> Result<Exit, Refuse
         Output::Human => print(&table::columns(&rows, Timestamp::now(), Theme::of(&stdout()))),
     }
     Ok(Exit::Success)
+}
+
+/// The open questions of a run, or of all, each with the answers that were given so far: a run takes them only while it is at work.
+pub(super) async fn asked(store: &dyn Store, run: Option<&str>) -> Result<Vec<(Asked, Vec<Reply>)>, Refused> {
+    let mut all = Vec::new();
+    for asked in store.asked(run).await.map_err(failed)? {
+        let replies = store.answers(&asked.run, &asked.id).await.map_err(failed)?;
+        all.push((asked, replies));
+    }
+    Ok(all)
 }

@@ -3,13 +3,14 @@
 use std::{collections::BTreeSet, io::stdout};
 
 use cutover_runtime::{
+    effect::Reply,
     event::{Kind, RunOutcome, Sink},
     journal::{Asked, Entry, Holder, Lock, Record, Run, RunStatus, history},
 };
 
 use crate::{
     args::{Exit, Global, Output, Show},
-    command::{Refused, print},
+    command::{Refused, print, runs},
     report::{
         Out,
         format::clean,
@@ -60,7 +61,7 @@ pub(super) async fn execute(args: &Show, global: &Global) -> Result<Exit, Refuse
         sink.event(event);
     }
     if !for_programs {
-        let asked = store.asked(Some(&run.id)).await.map_err(failed)?;
+        let asked = runs::asked(&*store, Some(&run.id)).await?;
         let locks = store.locks().await.map_err(failed)?;
         let theme = Theme::of(&stdout());
         print(&open_end(&run, &records, theme));
@@ -98,12 +99,20 @@ fn open_end(run: &Run, records: &[Record], theme: Theme) -> String {
 }
 
 /// What a run waits for, what it holds, and how to go on with it.
-fn how_on(run: &Run, asked: &[Asked], locks: &[Lock], theme: Theme) -> String {
+fn how_on(run: &Run, asked: &[(Asked, Vec<Reply>)], locks: &[Lock], theme: Theme) -> String {
     let mut lines = Vec::new();
-    for Asked { id, question, until, .. } in asked {
+    for (Asked { id, question, until, .. }, replies) in asked {
+        if let (heard, Some(yes)) = question.heard(replies) {
+            let by: Vec<&str> = heard.iter().map(|reply| &*reply.by).collect();
+            let (tone, sign, word) =
+                if yes { (Tone::Good, symbol::PASS, "yes") } else { (Tone::Bad, symbol::FAIL, "no") };
+            let (mark, by) = (theme.paint(tone, sign), clean(&by.join(", ")));
+            lines.push(format!("{mark} answered, {word} by {by}: {}", clean(&question.text)));
+            continue;
+        }
         let mark = theme.paint(Tone::Active, symbol::ASK);
         let by =
-            if question.rule.by.is_empty() { String::new() } else { format!(" by {}", question.rule.by) };
+            if question.rule.by.is_empty() { String::new() } else { format!(" by {}", question.rule.told()) };
         let until = until.map(|until| format!(", until {until}")).unwrap_or_default();
         lines.push(format!("{mark} waits for an answer{by}{until}: {}", clean(&question.text)));
         let choose = if question.choices.is_empty() {
@@ -176,6 +185,7 @@ mod tests {
             started_at: "2026-03-01T12:00:00Z".parse().expect("a time"),
             ended_at: None,
             held: None,
+            plan: None,
         }
     }
 
@@ -206,6 +216,8 @@ mod tests {
             at: paused.started_at,
             until: None,
         };
+        let answered = Asked { id: "tell/1:confirm".into(), ..asked.clone() };
+        let yes = vec![Reply::new(true, "bo")];
         let lock = Lock {
             environment: "production".into(),
             target: "traffic/web".into(),
@@ -213,9 +225,10 @@ mod tests {
             started_by: paused.started_by.clone(),
             since: paused.started_at,
         };
-        insta::assert_snapshot!(how_on(&paused, &[asked], &[lock], Theme::PLAIN), @"
+        insta::assert_snapshot!(how_on(&paused, &[(asked, Vec::new()), (answered, yes)], &[lock], Theme::PLAIN), @"
         ? waits for an answer: retire the old pool?
           cutover approve web-k3fq7a retire/1:confirm
+        ✓ answered, yes by bo: retire the old pool?
         no other run can move traffic/web meanwhile
         go on: cutover resume web-k3fq7a; undo: cutover rollback web-k3fq7a; give it up: cutover abandon web-k3fq7a
         ");

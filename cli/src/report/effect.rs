@@ -239,6 +239,9 @@ pub(crate) fn ended(event: &Event, begun: Option<&Begun>, answer: Option<&str>, 
     if *elapsed_ms >= 1000 {
         remarks.push(format!("{}{}", if plan { "at least " } else { "" }, span(*elapsed_ms)));
     }
+    if let EffectResult::Changed { estimate: Some(estimate), .. } = result {
+        remarks.extend(about_long(estimate.ms));
+    }
     if *replayed {
         remarks.push("from the journal".to_owned());
     }
@@ -296,6 +299,29 @@ pub(crate) fn ended(event: &Event, begun: Option<&Begun>, answer: Option<&str>, 
         );
     }
     lines
+}
+
+/// An estimate, unless it is too short to matter.
+pub(crate) fn about_long(ms: u64) -> Option<String> {
+    (ms >= 1000).then(|| format!("about {}", span(ms)))
+}
+
+/// How long a run takes: what is certain, and behind it what is expected of so many (`known`) of so many `changes`.
+pub(crate) fn takes(least_ms: u64, estimate_ms: Option<u64>, known: usize, changes: usize) -> Option<String> {
+    let least = (least_ms >= 1000).then(|| format!("at least {}", span(least_ms)));
+    let more = estimate_ms.and_then(about_long).map(|about| {
+        let whose = match (known, changes) {
+            (_, 1) => "the change is".to_owned(),
+            (1, changes) => format!("1 of {changes} changes is"),
+            (known, changes) if known < changes => format!("{known} of {changes} changes are"),
+            _ => "changes are".to_owned(),
+        };
+        format!("{about} until {whose} in effect")
+    });
+    match (least, more) {
+        (Some(least), Some(more)) => Some(format!("{least}, and {more}")),
+        (least, more) => least.or(more),
+    }
 }
 
 /// The label of an effect, from its beginning.
@@ -361,6 +387,22 @@ mod tests {
             rows(&failed, 24, ""),
             ["✗ exec.run ./x: exit 1", "  │ ✓ all is good, all", "  │   is well"]
         );
+    }
+
+    #[test]
+    fn what_is_certain_stands_apart_from_what_is_expected() {
+        let told =
+            |least, estimate, known, changes| takes(least, estimate, known, changes).unwrap_or_default();
+        assert_eq!(told(0, None, 0, 3), "");
+        assert_eq!(told(1_200_000, None, 0, 3), "at least 20m");
+        assert_eq!(told(0, Some(999), 1, 1), "", "too short to matter");
+        assert_eq!(told(0, Some(30_000), 1, 1), "about 30s until the change is in effect");
+        assert_eq!(
+            told(1_200_000, Some(30_000), 3, 3),
+            "at least 20m, and about 30s until changes are in effect"
+        );
+        assert_eq!(told(0, Some(30_000), 1, 3), "about 30s until 1 of 3 changes is in effect");
+        assert_eq!(told(0, Some(30_000), 2, 3), "about 30s until 2 of 3 changes are in effect");
     }
 
     #[test]

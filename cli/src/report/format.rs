@@ -31,6 +31,11 @@ pub(crate) fn ago(now: Timestamp, then: Timestamp) -> String {
     if secs < 0 { format!("in {size}") } else { format!("{size} ago") }
 }
 
+/// The beginning of a hash, by which people know it.
+pub(crate) fn short(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
+}
+
 /// `1 change`, `2 changes`.
 pub(crate) fn count(n: usize, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })

@@ -10,7 +10,7 @@ use cutover_runtime::{
 
 use super::{
     effect::{self, Line, Running},
-    format::{count, params, span},
+    format::{count, params, short, span},
     place::Places,
     theme::{Theme, Tone, symbol},
 };
@@ -172,10 +172,11 @@ impl Narrator {
 
     fn told(&mut self, envelope: &Envelope) -> Vec<String> {
         match &envelope.event {
-            Event::RunStarted { runbook, version, environment, mode, params } => {
+            Event::RunStarted { runbook, version, environment, mode, params, plan } => {
                 *self = Self { replaying: *mode == Mode::Replay, ..Self::new(self.theme) };
                 let verb = if self.replaying { "replay of " } else { "" };
-                self.run_started(&format!("{verb}{runbook} {version}"), environment, &envelope.run, params)
+                let what = format!("{verb}{runbook} {version}");
+                self.run_started(&what, environment, &envelope.run, params, plan.as_deref())
             }
             Event::Resumed { by, epoch, rollback } => {
                 let what = if *rollback { "taken up to be rolled back" } else { "resumed" };
@@ -226,7 +227,7 @@ impl Narrator {
                 let mut line = Line::new(Tone::Active, symbol::ASK)
                     .and(Tone::Strong, format!("{what}{}", question.text));
                 if !question.rule.by.is_empty() {
-                    line = line.and(Tone::Dim, format!(" (by {})", question.rule.by));
+                    line = line.and(Tone::Dim, format!(" (by {})", question.rule.told()));
                 }
                 let items = question.items.iter().map(|item| format!("    - {item}"));
                 let choices =
@@ -250,7 +251,7 @@ impl Narrator {
                 self.left.clone_from(left);
                 Vec::new()
             }
-            Event::RunEnded { outcome, error, elapsed_ms, changes } => {
+            Event::RunEnded { outcome, error, elapsed_ms, changes, .. } => {
                 let mut lines = vec![String::new()];
                 lines.extend(self.summary(envelope, *outcome, error.as_ref(), *elapsed_ms, *changes));
                 lines
@@ -264,11 +265,13 @@ impl Narrator {
         environment: &str,
         run: &str,
         given: &serde_json::Value,
+        plan: Option<&str>,
     ) -> Vec<String> {
         let line = Line::new(Tone::Active, symbol::RUN)
             .and(Tone::Strong, runbook)
             .and(Tone::Plain, format!(" in {environment}"))
-            .and(Tone::Dim, format!(", run {run}"));
+            .and(Tone::Dim, format!(", run {run}"))
+            .and(Tone::Dim, plan.map(|plan| format!(", from plan {}", short(plan))).unwrap_or_default());
         let mut lines = vec![line.paint(self.theme, "")];
         let given = params(given);
         if !given.is_empty() {

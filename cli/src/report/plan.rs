@@ -22,7 +22,7 @@ use unicode_width::UnicodeWidthStr;
 use super::{
     Out,
     effect::{self, Line, Running},
-    format::{clean, count, params, span},
+    format::{clean, count, params},
     place::{Part, Places},
     theme::{Theme, Tone, symbol},
 };
@@ -89,6 +89,8 @@ struct Draft {
     places: Places,
     running: Running,
     actions: usize,
+    /// Changes of which it is known how long they may take.
+    estimated: usize,
     questions: BTreeSet<String>,
     no_return: Option<String>,
     /// Why lines failed, as far as they say so.
@@ -106,6 +108,7 @@ impl Default for Draft {
             places: Places::default(),
             running: Running::default(),
             actions: 0,
+            estimated: 0,
             questions: BTreeSet::new(),
             no_return: None,
             said: BTreeSet::new(),
@@ -140,6 +143,9 @@ impl Draft {
             Event::EffectStarted { .. } => self.running.extend(effect::begun(&envelope.event, envelope.at)),
             Event::EffectEnded { id, kind, effect, grade, result, .. } => {
                 self.ended(&envelope.event, id, *grade);
+                if matches!(result, EffectResult::Changed { estimate: Some(_), .. }) {
+                    self.estimated += 1;
+                }
                 if *kind == Kind::Action && matches!(result, EffectResult::Performed { .. }) {
                     self.actions += 1;
                 }
@@ -345,7 +351,7 @@ impl Draft {
     }
 
     fn summary(&self, lines: &[(String, &Line, Option<Grade>)]) -> Line {
-        let Some(Event::RunEnded { outcome, error, elapsed_ms, changes }) = &self.end else {
+        let Some(Event::RunEnded { outcome, error, elapsed_ms, estimate_ms, changes }) = &self.end else {
             return Line::default();
         };
         let graded = |wanted: Grade| lines.iter().filter(|(_, _, grade)| *grade == Some(wanted)).count();
@@ -363,9 +369,7 @@ impl Draft {
         } else {
             parts.push(what.join(", "));
         }
-        if *elapsed_ms >= 1000 {
-            parts.push(format!("at least {}", span(*elapsed_ms)));
-        }
+        parts.extend(effect::takes(*elapsed_ms, *estimate_ms, self.estimated, *changes));
         let unsure: Vec<String> =
             [(Grade::Assumed, "assumed"), (Grade::Stale, "stale"), (Grade::Unknown, "unknown")]
                 .into_iter()

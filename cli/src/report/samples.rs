@@ -12,6 +12,7 @@ use cutover_runtime::{
         EffectResult, Envelope, Event, Grade, Kind, LeftOver, Mode, NoteLevel, RunOutcome, SCHEMA_VERSION,
         Stream,
     },
+    plan::{Basis, Estimate},
     target::Target,
 };
 use jiff::{Timestamp, ToSpan};
@@ -52,6 +53,7 @@ impl Story {
             version: "1.0.0".into(),
             environment: "sandbox".into(),
             mode,
+            plan: None,
             params: json!({"service": "web", "to": "green", "hold": "15s"}),
         })
     }
@@ -70,7 +72,13 @@ impl Story {
         ms: u64,
         changes: usize,
     ) -> Vec<Envelope> {
-        self.with(Event::RunEnded { outcome, error, elapsed_ms: ms, changes }).events
+        self.with(Event::RunEnded { outcome, error, elapsed_ms: ms, estimate_ms: None, changes }).events
+    }
+
+    /// The end of a plan that knows how long some of its changes may take.
+    pub(crate) fn estimated(self, ms: u64, estimate_ms: u64, changes: usize) -> Vec<Envelope> {
+        let (outcome, estimate_ms) = (RunOutcome::Succeeded, Some(estimate_ms));
+        self.with(Event::RunEnded { outcome, error: None, elapsed_ms: ms, estimate_ms, changes }).events
     }
 
     pub(crate) fn open(self, id: &str) -> Self {
@@ -185,6 +193,7 @@ pub(crate) fn changed(from: &str, to: &str, undo: Option<&str>) -> EffectResult 
         to_text: to.into(),
         undo: undo.map_or(Undo::Possible, |why| Undo::Impossible(why.into())),
         note: None,
+        estimate: None,
     }
 }
 
@@ -479,6 +488,7 @@ pub(crate) fn plan() -> Vec<Envelope> {
         to_text: "3 applied".into(),
         undo: Undo::Impossible("0003_x has no down file".into()),
         note: Some("tried in a transaction that was rolled back".into()),
+        estimate: Some(Estimate { ms: 40_000, basis: Basis::EarlierRuns }),
     };
     let answered = |text: &str| EffectResult::Answered { text: text.into() };
     let branch = |n: u32| format!("warm/1:par[{n}]/1:probe.http");
@@ -520,5 +530,5 @@ pub(crate) fn plan() -> Vec<Envelope> {
         )
         .graded(Grade::Observed)
         .notify("7:notify.send", "cutover to green done")
-        .end(RunOutcome::Succeeded, None, 900_000, 3)
+        .estimated(900_000, 40_000, 3)
 }

@@ -1,12 +1,15 @@
 //! Tables of `cutover runs` and `cutover targets`: aligned columns for people, JSON for programs.
 
-use cutover_runtime::journal::{Asked, Run};
+use cutover_runtime::{
+    effect::Reply,
+    journal::{Asked, Run},
+};
 use jiff::Timestamp;
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
 use super::{
-    format::{ago, clean, span},
+    format::{ago, clean, short, span},
     theme::{Theme, Tone},
 };
 
@@ -40,6 +43,8 @@ pub(crate) struct RunRow {
     pub(crate) elapsed_ms: Option<u64>,
     /// Who began it.
     pub(crate) started_by: String,
+    /// Hash of the saved plan that it was started from.
+    pub(crate) plan: Option<String>,
 }
 
 /// A question that a run waits for.
@@ -55,17 +60,45 @@ pub(crate) struct Waiting {
     pub(crate) since: Timestamp,
     /// When it can no longer be answered.
     pub(crate) until: Option<Timestamp>,
+    /// How many different people have to say yes.
+    pub(crate) at_least: u32,
+    /// What the answers come to. None: more are wanted.
+    pub(crate) answered: Option<bool>,
+    /// Who has answered.
+    pub(crate) answered_by: Vec<String>,
 }
 
 impl Waiting {
-    /// In words: `retire the old pool? (by ops, 12m left)`.
-    fn told(&self, now: Timestamp) -> String {
+    fn new(Asked { id, question, at, until, .. }: &Asked, replies: &[Reply]) -> Self {
+        let (heard, answered) = question.heard(replies);
+        Self {
+            id: id.clone(),
+            question: question.text.clone(),
+            by: question.rule.told(),
+            since: *at,
+            until: *until,
+            at_least: question.rule.at_least.max(1),
+            answered,
+            answered_by: heard.into_iter().map(|reply| reply.by.clone()).collect(),
+        }
+    }
+
+    /// In words: `retire the old pool? (by ops, 12m left)`. What was answered waits only for the run to go on.
+    fn told(&self, now: Timestamp, alive: bool) -> String {
+        if let Some(yes) = self.answered {
+            let (word, by) = (if yes { "yes" } else { "no" }, self.answered_by.join(", "));
+            let next = if alive { "" } else { "; to be resumed" };
+            return format!("{} (answered: {word} by {by}{next})", self.question);
+        }
+        let so_far = (!self.answered_by.is_empty()).then(|| {
+            format!("{} of {}: {}", self.answered_by.len(), self.at_least, self.answered_by.join(", "))
+        });
         let by = (!self.by.is_empty()).then(|| format!("by {}", self.by));
         let left = self.until.map(|until| match u64::try_from(until.duration_since(now).as_millis()) {
             Ok(left) => format!("{} left", span(left)),
             Err(_) => "too late".to_owned(),
         });
-        let terms: Vec<String> = by.into_iter().chain(left).collect();
+        let terms: Vec<String> = by.into_iter().chain(so_far).chain(left).collect();
         if terms.is_empty() {
             self.question.clone()
         } else {
@@ -75,20 +108,14 @@ impl Waiting {
 }
 
 impl RunRow {
-    /// The row of a run, with those of the open questions that it asks.
-    pub(crate) fn new(run: Run, asked: &[Asked]) -> Self {
+    /// The row of a run, with those of the open questions that it asks, and the answers to each so far.
+    pub(crate) fn new(run: Run, asked: &[(Asked, Vec<Reply>)]) -> Self {
         Self {
             alive: run.is_alive(),
             waits_for: asked
                 .iter()
-                .filter(|asked| asked.run == run.id)
-                .map(|Asked { id, question, at, until, .. }| Waiting {
-                    id: id.clone(),
-                    question: question.text.clone(),
-                    by: question.rule.by.clone(),
-                    since: *at,
-                    until: *until,
-                })
+                .filter(|(asked, _)| asked.run == run.id)
+                .map(|(asked, replies)| Waiting::new(asked, replies))
                 .collect(),
             elapsed_ms: run
                 .ended_at
@@ -99,13 +126,14 @@ impl RunRow {
             state: run.status.as_str().to_owned(),
             started: run.started_at,
             started_by: run.started_by,
+            plan: run.plan,
         }
     }
 }
 
 impl Row for RunRow {
     const HEADINGS: &'static [&'static str] =
-        &["RUN", "RUNBOOK", "ENV", "STATE", "STARTED", "TOOK", "BY", "WAITS FOR"];
+        &["RUN", "RUNBOOK", "ENV", "STATE", "STARTED", "TOOK", "BY", "PLAN", "WAITS FOR"];
 
     fn cells(&self, now: Timestamp) -> Vec<(Tone, String)> {
         // Without a process it does not run: it died, and waits to be taken up.
@@ -126,9 +154,14 @@ impl Row for RunRow {
             (Tone::Plain, ago(now, self.started)),
             (Tone::Plain, self.elapsed_ms.map_or_else(|| "-".to_owned(), span)),
             (Tone::Plain, self.started_by.clone()),
+            (Tone::Plain, self.plan.as_deref().map(short).unwrap_or_default().to_owned()),
             (
                 Tone::Active,
-                self.waits_for.iter().map(|waiting| waiting.told(now)).collect::<Vec<_>>().join("; "),
+                self.waits_for
+                    .iter()
+                    .map(|waiting| waiting.told(now, self.alive))
+                    .collect::<Vec<_>>()
+                    .join("; "),
             ),
         ]
     }
@@ -222,6 +255,7 @@ pub(crate) fn json<R: Row>(rows: &[R]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use cutover_runtime::effect::{Question, QuestionKind, Rule};
     use insta::assert_snapshot;
 
     use super::*;
@@ -237,6 +271,7 @@ mod tests {
             started: "2026-03-01T11:48:00Z".parse().expect("time"),
             elapsed_ms,
             started_by: "ana@ops1".into(),
+            plan: None,
         }
     }
 
@@ -263,6 +298,57 @@ mod tests {
         ");
     }
 
+    fn asked(rule: Rule) -> Asked {
+        Asked {
+            run: "01K3A".into(),
+            id: "1:approve".into(),
+            question: Question { rule, ..Question::new(QuestionKind::Approve, "retire blue?") },
+            at: now(),
+            until: Some("2026-03-01T12:10:00Z".parse().expect("time")),
+        }
+    }
+
+    #[test]
+    fn what_was_answered_no_longer_waits_for_people() {
+        let two = Rule { by: "ops".into(), at_least: 2, ..Rule::default() };
+        let says = |yes, who: &str| Reply::new(yes, who);
+        let told = |replies: &[Reply], alive| Waiting::new(&asked(two.clone()), replies).told(now(), alive);
+        let yes = [says(true, "bo"), says(true, "cy")];
+        let all = [
+            told(&[], false),
+            told(&yes[..1], false),
+            told(&yes, false),
+            told(&yes, true),
+            told(&[says(false, "bo")], false),
+        ];
+        assert_snapshot!(all.join("\n"), @"
+        retire blue? (by ops, 10m left)
+        retire blue? (by ops, 1 of 2: bo, 10m left)
+        retire blue? (answered: yes by bo, cy; to be resumed)
+        retire blue? (answered: yes by bo, cy)
+        retire blue? (answered: no by bo; to be resumed)
+        ");
+        let json = serde_json::to_value(Waiting::new(&asked(two), &yes)).expect("json");
+        assert_eq!(
+            (&json["answered"], json["answered_by"].to_string()),
+            (&true.into(), r#"["bo","cy"]"#.into())
+        );
+    }
+
+    #[test]
+    fn a_run_from_a_plan_names_it() {
+        let plan = Some("9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".to_owned());
+        let rows = [
+            RunRow { plan, ..run("01K3A", "web 1.0.0", "succeeded", Some(900)) },
+            run("01K3B", "web 1.0.0", "succeeded", Some(900)),
+        ];
+        assert_snapshot!(columns(&rows, now(), Theme::PLAIN), @"
+        RUN    RUNBOOK    ENV      STATE      STARTED  TOOK   BY        PLAN
+        01K3A  web 1.0.0  sandbox  succeeded  12m ago  900ms  ana@ops1  9f86d081884c
+        01K3B  web 1.0.0  sandbox  succeeded  12m ago  900ms  ana@ops1
+        ");
+    }
+
     #[test]
     fn a_column_that_nobody_uses_is_left_out() {
         assert_snapshot!(columns(&[target("traffic/web", None)], now(), Theme::PLAIN), @r#"
@@ -284,7 +370,7 @@ mod tests {
     #[test]
     fn programs_get_one_object_a_line() {
         let rows = [run("01K3A", "blue-green 1.0.0", "succeeded", None)];
-        assert_snapshot!(json(&rows), @r#"{"run":"01K3A","runbook":"blue-green 1.0.0","environment":"sandbox","state":"succeeded","alive":true,"waits_for":[],"started":"2026-03-01T11:48:00Z","elapsed_ms":null,"started_by":"ana@ops1"}"#);
+        assert_snapshot!(json(&rows), @r#"{"run":"01K3A","runbook":"blue-green 1.0.0","environment":"sandbox","state":"succeeded","alive":true,"waits_for":[],"started":"2026-03-01T11:48:00Z","elapsed_ms":null,"started_by":"ana@ops1","plan":null}"#);
         assert_eq!(json(&[target("db/main", None)]).matches("check").count(), 0);
     }
 }

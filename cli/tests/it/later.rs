@@ -254,3 +254,22 @@ fn another_script_goes_on_only_where_it_agrees_with_what_was_done() {
     lab.cutover(&["pause", "last"]).succeeded();
     resumed.wait().exits_with(5);
 }
+
+#[test]
+fn what_was_answered_waits_no_longer_for_people_but_for_the_run() {
+    let lab = Lab::with(r#"traffic::shift("web", "green", 5); approve("go on?"); note("on");"#);
+    let running = lab.begin();
+    waits_for_an_answer(&lab);
+    lab.cutover(&["pause", "last"]).succeeded();
+    running.wait().exits_with(5);
+    lab.cutover(&["approve", "last", "--as", "bo"]).succeeded();
+    let waits = lab.runs()[0]["waits_for"].clone();
+    assert_eq!((&waits[0]["answered"], &waits[0]["answered_by"][0]), (&true.into(), &"bo".into()));
+    let shown = lab.cutover(&["runs"]).succeeded().stdout;
+    assert!(shown.contains("go on? (answered: yes by bo; to be resumed)"), "{shown}");
+    let shown = lab.cutover(&["show", "last"]).succeeded().stdout;
+    assert!(shown.contains("✓ answered, yes by bo: go on?") && !shown.contains("cutover approve"), "{shown}");
+    let late = lab.cutover(&["deny", "last", "--as", "cy"]).exits_with(1).complains("no-answer");
+    assert!(late.stderr.contains("it was answered already, by bo"), "{late}");
+    lab.cutover(&["resume", "last"]).succeeded();
+}

@@ -71,7 +71,7 @@ fn a_plan_is_saved_shown_and_run_once() {
     assert_snapshot!(lab.cutover(&["run", "--plan", "p.plan"]), @"
     exit 0
     ----- stdout
-    ▶ test 0 in test, run test-[ID]
+    ▶ test 0 in test, run test-[ID], from plan [HASH]
     ✓ db.migrations main: 2 files, latest 0002_orders
     ~ db.migrate main: no migrations -> 0001, 0002
 
@@ -86,6 +86,25 @@ fn a_plan_is_saved_shown_and_run_once() {
     ");
     let shown = lab.cutover(&["plan", "--show", "p.plan"]).succeeded().stdout;
     assert!(shown.contains("Used by run test-"), "{shown}");
+}
+
+#[test]
+fn a_run_names_the_plan_that_it_was_started_from() {
+    let lab = lab();
+    lab.cutover(&["run", "run.rhai"]).succeeded();
+    lab.cutover(&["rollback", "last"]).succeeded();
+    saved(&lab);
+    let plan = lab.cutover(&["plan", "--show", "p.plan", "--output", "json"]).succeeded().json()[0].clone();
+    let hash = plan["id"].as_str().expect("a hash");
+    lab.cutover(&["run", "--plan", "p.plan"]).succeeded();
+    let runs = lab.runs();
+    assert_eq!((&runs[0]["plan"], &runs[1]["plan"]), (&plan["id"], &serde_json::Value::Null));
+    let listed = lab.cutover(&["runs"]).succeeded().stdout;
+    assert!(listed.contains("PLAN") && listed.contains(&hash[..12]), "{listed}");
+    let shown = lab.cutover(&["show", "last"]).succeeded().stdout;
+    assert!(shown.contains(&format!(", from plan {}\n", &hash[..12])), "{shown}");
+    let events = lab.cutover(&["show", "last", "--output", "json"]).succeeded();
+    assert_eq!(events.events("run_started")[0]["plan"], plan["id"]);
 }
 
 #[test]
@@ -268,7 +287,7 @@ if said.contains("two") { step("more", || db::migrate("main")); }"#,
     assert_snapshot!(lab.cutover(&["run", "--plan", "p.plan", "--yes"]), @r#"
     exit 5
     ----- stdout
-    ▶ test 0 in test, run test-[ID]
+    ▶ test 0 in test, run test-[ID], from plan [HASH]
     … exec.run echo two
       │ two
     > exec.run echo two
@@ -294,7 +313,7 @@ if said.contains("two") { step("more", || db::migrate("main")); }"#,
     assert_snapshot!(lab.cutover(&["resume", "last"]), @"
     exit 0
     ----- stdout
-    ▶ test 0 in test, run test-[ID]
+    ▶ test 0 in test, run test-[ID], from plan [HASH]
     ▶ resumed by tester@[HOST], runner 2
     > exec.run echo two (from the journal)
     ▸ more
@@ -324,4 +343,32 @@ fn programs_are_told_what_a_plan_foresees_in_a_line_of_its_own() {
     let shown = lab.cutover(&["plan", "--show", "p.plan", "--output", "json"]).succeeded().json();
     assert_eq!(shown[0]["id"], plan["saved"]["id"]);
     assert_eq!(shown[0]["foreseen"], plan["foreseen"]);
+}
+
+#[test]
+fn a_plan_expects_of_a_change_what_it_took_before_and_keeps_that_when_it_is_saved() {
+    let lab = Lab::with(r#"traffic::shift("web", "green", 100); sleep("3s");"#);
+    let plan = || lab.cutover(&["plan", "run.rhai"]).succeeded().stdout;
+    assert!(plan().contains("Plan: 1 change; at least 3s; 1 line assumed."), "{}", plan());
+    assert!(!lab.state().exists(), "a plan makes no store");
+    // What is open on blue takes that long to end.
+    lab.cutover(&["run", "run.rhai", "--fault", "blue.latency=1500ms"]).succeeded();
+    let told = plan();
+    let about = regex::Regex::new(r"-> blue 0, green 100 \(about \ds\)").expect("a pattern");
+    let sum = regex::Regex::new(
+        r"Plan: 1 change; at least 3s, and about \ds until the change is in effect; 1 line",
+    )
+    .expect("a pattern");
+    assert!(about.is_match(&told) && sum.is_match(&told), "{told}");
+    lab.cutover(&["plan", "run.rhai", "--save", "p.plan"]).succeeded();
+    let shown = lab.cutover(&["plan", "--show", "p.plan"]).succeeded().stdout;
+    assert!(about.is_match(&shown) && shown.contains("at least 3s, and about"), "{shown}");
+    let json = lab.cutover(&["plan", "--show", "p.plan", "--output", "json"]).succeeded().json()[0].clone();
+    let estimate = &json["foreseen"]["changes"][0]["estimate"];
+    assert_eq!((&estimate["basis"], &json["v"]), (&"earlier_runs".into(), &2.into()));
+    assert_eq!(estimate["ms"], json["foreseen"]["estimate_ms"]);
+    // Another environment's runs say nothing, nor does a store that is none.
+    lab.write("nowhere", "");
+    let without = lab.cutover(&["plan", "run.rhai", "--state-dir", "nowhere"]).succeeded().stdout;
+    assert!(!without.contains("about"), "{without}");
 }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::confirm::yes;
 use crate::{
-    effect::{Question, QuestionKind, Reply, Role, Rule, SOMEBODY_ELSE, Until, Wait},
-    error::{codes, did_you_mean},
+    effect::{Question, QuestionKind, Reply, Role, Rule, Until, Wait},
+    error::codes,
     kernel::Kernel,
     provider::ProviderError,
     quantity::Span,
@@ -93,17 +93,7 @@ impl Approve {
         if options.timeout.is_some_and(|timeout| timeout.0.is_zero()) {
             return Err(("timeout", "want more than 0s".to_owned()));
         }
-        let known = |one: &&String| {
-            *one == SOMEBODY_ELSE
-                || roles.contains_key(*one)
-                || roles.values().any(|role| role.members.contains(one))
-        };
-        if let Some(unknown) = options.by.iter().find(|one| !roles.is_empty() && !known(one)) {
-            let names = roles.keys().map(String::as_str);
-            let meant = did_you_mean(unknown, names)
-                .map_or_else(String::new, |close| format!(": did you mean \"{close}\"?"));
-            return Err(("by", format!("\"{unknown}\" is neither a role nor a member of one{meant}")));
-        }
+        Rule::check(&options.by, roles).map_err(|why| ("by", why))?;
         // In the sandbox there is nobody but whoever tries it.
         let rule = if environment == SANDBOX {
             Rule { by: options.by.join(" or "), at_least: 1, ..Rule::default() }
@@ -131,7 +121,7 @@ impl Wait for Approve {
 
     fn describe(&self) -> String {
         let mut text = self.text.clone();
-        let wanted = match (self.options.at_least, &*self.rule.by) {
+        let wanted = match (self.options.at_least, &*self.rule.told()) {
             (1, "") => String::new(),
             (1, by) => format!("by {by}"),
             (n, "") => format!("by {n} people"),
@@ -204,8 +194,9 @@ pub(super) mod script {
     /// Waits until those who may have approved; returns `#{ approved, by, comments }`.
     ///
     /// Options:
-    /// - `by` (text or list): names of people, roles of `[roles]` in the configuration, or `"somebody-else"` for everybody but the
-    ///   person who started the run. In the sandbox everybody may.
+    /// - `by` (text or list): roles of `[roles]` in the configuration, names of people, or `"somebody-else"` for everybody but the
+    ///   person who started the run. Where no roles are configured, each is taken for the name of a person; where there are some, a
+    ///   name that is neither a role nor that of somebody who has one is refused. In the sandbox everybody may.
     /// - `at_least` (number, default 1): so many different people have to say yes; one no is enough for a no.
     /// - `timeout` (duration): how long to wait.
     /// - `on_timeout` ("deny" or "approve", default "deny"): what it means when the time is over. With "approve" the script goes on

@@ -135,7 +135,7 @@ fn all(
 ) -> ScriptResult<Array> {
     let places: Vec<Mutex<Option<cursor::Cursor>>> =
         (0..bodies.len()).map(|i| Mutex::new(Some(cursor::branch(id, i)))).collect();
-    let results: Vec<Mutex<Option<(ScriptResult, std::time::Duration)>>> =
+    let results: Vec<Mutex<Option<(ScriptResult, cursor::Planned)>>> =
         bodies.iter().map(|_| Mutex::default()).collect();
     let turn = AtomicUsize::new(0);
     let branch = |i: usize| {
@@ -164,13 +164,13 @@ fn all(
     }
     let mut values = Array::with_capacity(results.len());
     let mut first: Option<ScriptError> = None;
-    let mut longest = std::time::Duration::ZERO;
+    let mut longest = cursor::Planned::default();
     for result in results {
         let Some((result, planned)) = taken(&result) else {
             let error = RunError::new(codes::INTERNAL, "a branch ended without a result");
             return Err(cx.throw(error));
         };
-        longest = longest.max(planned);
+        longest = longest.beside(planned);
         match result {
             Ok(value) => values.push(value),
             Err(error) => {
@@ -180,7 +180,7 @@ fn all(
             }
         }
     }
-    cursor::plan(longest);
+    cursor::add(longest);
     first.map_or(Ok(values), Err)
 }
 

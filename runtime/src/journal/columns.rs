@@ -80,7 +80,7 @@ pub(super) fn asked_of(row: &impl Columns) -> Result<Asked, sqlx::Error> {
     })
 }
 
-/// A row of `runs`, read when the clock of the store showed `now_ms`.
+/// A row of `runs` with the plan that the run has used, read when the clock of the store showed `now_ms`.
 pub(super) fn run_of(row: &impl Columns, now_ms: i64) -> Result<Run, sqlx::Error> {
     let status = row.text("status")?;
     let silent_ms = now_ms - row.number("beat_ms")?;
@@ -101,6 +101,7 @@ pub(super) fn run_of(row: &impl Columns, now_ms: i64) -> Result<Run, sqlx::Error
         started_at: time(row.number("started_ms")?),
         ended_at: row.number_or_null("ended_ms")?.map(time),
         held,
+        plan: row.text_or_null("plan")?,
     })
 }
 

@@ -1,5 +1,7 @@
 //! A run told again from its records, as the events that reporters know.
 
+use std::time::Duration;
+
 use super::{
     record::{Entry, Outcome, Record},
     store::Run,
@@ -17,6 +19,7 @@ impl From<&Outcome> for EffectResult {
                 to_text: to_text.clone(),
                 undo: undo.clone(),
                 note: None,
+                estimate: None,
             },
             Outcome::Unchanged { state, text } => {
                 Self::Unchanged { state: state.clone(), text: text.clone() }
@@ -37,6 +40,7 @@ pub fn history(run: &Run, records: &[Record]) -> Vec<Envelope> {
         environment: run.environment.clone(),
         mode: Mode::Live,
         params: run.params.clone(),
+        plan: run.plan.clone(),
     };
     let moved = |record: &&Record| {
         let outside = !record.id.starts_with("rollback/");
@@ -52,13 +56,21 @@ pub fn history(run: &Run, records: &[Record]) -> Vec<Envelope> {
     };
     let changes = records.iter().filter(moved).count();
     let mut events = vec![envelope(run.started_at, begin)];
-    let told = |record: &Record| Some(envelope(record.at, event(record, changes)?));
-    events.extend(records.iter().filter_map(told));
+    // Since when the runner that wrote a record has worked on the run.
+    let mut since = run.started_at;
+    for record in records {
+        if matches!(record.entry, Entry::Resumed { .. }) {
+            since = record.at;
+        }
+        // A clock may have been set back.
+        let worked = Duration::try_from(record.at.duration_since(since)).unwrap_or_default();
+        events.extend(event(record, changes, worked).map(|event| envelope(record.at, event)));
+    }
     events
 }
 
-/// `None`: nothing that people are told of.
-fn event(record: &Record, changes: usize) -> Option<Event> {
+/// `None`: nothing that people are told of. `worked`: for how long the runner that wrote it had worked on the run.
+fn event(record: &Record, changes: usize, worked: Duration) -> Option<Event> {
     let id = record.id.clone();
     Some(match record.entry.clone() {
         Entry::Intent { kind, effect, target, text, .. } => {
@@ -87,11 +99,15 @@ fn event(record: &Record, changes: usize) -> Option<Event> {
         Entry::RollbackStarted { error, entries } => Event::RollbackStarted { error, entries },
         Entry::RollbackEnded { left } => Event::RollbackEnded { left },
         Entry::RunEnded { outcome, error, elapsed_ms } => {
-            Event::RunEnded { outcome, error, elapsed_ms, changes }
+            Event::RunEnded { outcome, error, elapsed_ms, estimate_ms: None, changes }
         }
-        Entry::Paused { error } => {
-            Event::RunEnded { outcome: RunOutcome::Paused, error: Some(error), elapsed_ms: 0, changes }
-        }
+        Entry::Paused { error } => Event::RunEnded {
+            outcome: RunOutcome::Paused,
+            error: Some(error),
+            elapsed_ms: u64::try_from(worked.as_millis()).unwrap_or(u64::MAX),
+            estimate_ms: None,
+            changes,
+        },
         Entry::Resumed { by, epoch, rollback } => Event::Resumed { by, epoch, rollback },
         Entry::Doubt { found, text } => Event::Settled { id, found, text },
         Entry::NoReturn { why } => Event::NoReturn { id, why, replayed: false },

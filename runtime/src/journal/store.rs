@@ -77,6 +77,8 @@ pub struct Run {
     pub ended_at: Option<Timestamp>,
     /// Who works on it, or did when it died.
     pub held: Option<Held>,
+    /// Hash of the saved plan that it was started from.
+    pub plan: Option<String>,
 }
 
 impl Run {

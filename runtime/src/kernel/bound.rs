@@ -48,6 +48,7 @@ impl Kernel {
             to_text: to_text.to_owned(),
             grade: ending.grade,
             undo: undo.clone(),
+            estimate: ending.foresight.estimate,
         };
         match &ending.outcome {
             Outcome::Changed { from, to, from_text, to_text, undo } => {

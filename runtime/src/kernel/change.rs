@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     AnyChange, Call, Kernel, Request, UndoEntry, Undoing,
     bound::Agreed,
-    lock,
+    cursor, lock,
     record::{Ending, Past},
     retry::{GaveUp, Stop},
 };
@@ -18,7 +18,7 @@ use crate::{
     journal::{Outcome, record::Moved, replay::Ended},
     quantity::Span,
     target::Target,
-    world::Known,
+    world::{Foresight, Known},
 };
 
 /// A move of a target, with its states for people.
@@ -97,13 +97,13 @@ impl Kernel {
                 }
             }
         };
-        let note = match self
+        let foresight = match self
             .attempt(call, &Limits { attempts: 1, ..limits }, Stop::AtOnce, async || {
                 self.world.foresee(call.on(), &*change, grade, &planned.from, &planned.to).await
             })
             .await
         {
-            Ok((note, _)) => note,
+            Ok((foresight, _)) => foresight,
             Err(GaveUp { error, attempts }) => {
                 return self
                     .failed(call, error, |e| Ending { attempts, target: Some(target.clone()), ..e })
@@ -111,7 +111,10 @@ impl Kernel {
             }
         };
         let moved = self.move_target(call, &*change, &planned, false).await;
-        self.conclude(call, change, planned, moved, grade, note).await
+        if let (Ok(_), Some(estimate)) = (&moved, foresight.estimate) {
+            cursor::expect(estimate.span());
+        }
+        self.conclude(call, change, planned, moved, grade, foresight).await
     }
 
     /// Records what a move came to, and puts it on the undo stack if it happened.
@@ -122,7 +125,7 @@ impl Kernel {
         Move { from, to, from_text, to_text }: Move,
         moved: Result<u32, NotMoved>,
         grade: Grade,
-        note: Option<String>,
+        foresight: Foresight,
     ) -> Result<Known, RunError> {
         match moved {
             Ok(attempts) => {
@@ -134,7 +137,7 @@ impl Kernel {
                     grade,
                     target: Some(change.target()),
                     intended: true,
-                    note,
+                    foresight,
                     ..Ending::new(outcome, attempts)
                 };
                 let seq = self.ended(call, ending).await;

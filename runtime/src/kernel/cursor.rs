@@ -23,8 +23,29 @@ pub(crate) struct Cursor {
     cancel: CancellationToken,
     /// The parts of the script around this place that can be stopped on their own, outermost first.
     parts: Vec<Arc<Part>>,
-    /// Time that the effects so far would take at least; only plans add to it.
-    planned: Duration,
+    /// Time that the effects so far would take; only plans add to it.
+    planned: Planned,
+}
+
+/// Time that effects would take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Planned {
+    /// At least.
+    pub(crate) least: Duration,
+    /// With what changes are expected to take, as far as that is known.
+    expected: Duration,
+}
+
+impl Planned {
+    /// What is expected beyond the least.
+    pub(crate) fn estimated(self) -> Duration {
+        self.expected.saturating_sub(self.least)
+    }
+
+    /// The time of both next to each other.
+    pub(crate) fn beside(self, other: Self) -> Self {
+        Self { least: self.least.max(other.least), expected: self.expected.max(other.expected) }
+    }
 }
 
 thread_local! {
@@ -35,7 +56,7 @@ impl Cursor {
     /// A place at the beginning of `path`, within `frames`.
     pub(crate) fn new(path: &str, frames: Vec<Frame>, cancel: CancellationToken) -> Self {
         let scope = Scope { path: path.to_owned(), counter: 0, names: HashMap::new() };
-        Self { scopes: vec![scope], frames, cancel, parts: Vec::new(), planned: Duration::ZERO }
+        Self { scopes: vec![scope], frames, cancel, parts: Vec::new(), planned: Planned::default() }
     }
 }
 
@@ -50,7 +71,7 @@ fn join(path: &str, segment: &str) -> String {
 }
 
 /// Runs `work` with this thread at `cursor`; answers its result and the time planned meanwhile.
-pub(crate) fn enter<T>(cursor: Cursor, work: impl FnOnce() -> T) -> (T, Duration) {
+pub(crate) fn enter<T>(cursor: Cursor, work: impl FnOnce() -> T) -> (T, Planned) {
     /// Puts the former place back, also when `work` panics.
     struct Restore(Option<Cursor>);
     impl Drop for Restore {
@@ -167,12 +188,25 @@ pub(crate) fn is_cancelled() -> bool {
 
 /// Adds to the time that the effects so far would take at least.
 pub(crate) fn plan(span: Duration) {
-    with(|cursor| cursor.planned += span);
+    add(Planned { least: span, expected: span });
+}
+
+/// Adds to the time that the effects so far are expected to take, beyond what they take at least.
+pub(crate) fn expect(span: Duration) {
+    add(Planned { least: Duration::ZERO, expected: span });
+}
+
+/// Adds the time of what was done elsewhere.
+pub(crate) fn add(more: Planned) {
+    with(|Cursor { planned, .. }| {
+        planned.least = planned.least.saturating_add(more.least);
+        planned.expected = planned.expected.saturating_add(more.expected);
+    });
 }
 
 /// The time that the effects of this thread would take at least.
 pub(crate) fn planned() -> Duration {
-    with(|cursor| cursor.planned)
+    with(|cursor| cursor.planned.least)
 }
 
 /// A step's name as part of an id: lower case, words joined by `-`.

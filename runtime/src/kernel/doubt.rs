@@ -16,7 +16,7 @@ use crate::{
     error::{RunError, codes},
     event::{Event, Grade},
     journal::{Doubt, Entry, Outcome, replay::Intent},
-    world::Known,
+    world::{Foresight, Known},
 };
 
 /// Answers to a question about an effect in doubt.
@@ -63,7 +63,9 @@ impl Kernel {
             // It may have happened, so it is undone.
             (Err(gave_up), Err(_)) if !self.is_over(&gave_up.error) => {
                 let moved_or_not = NotMoved { gave_up, happened: true, intended: true };
-                return self.conclude(call, change, moved, Err(moved_or_not), Grade::Observed, None).await;
+                return self
+                    .conclude(call, change, moved, Err(moved_or_not), Grade::Observed, Foresight::default())
+                    .await;
             }
             (Err(GaveUp { error, .. }), _) if self.is_over(&error) => {
                 return self.failed(call, error, left_open).await;
@@ -84,7 +86,7 @@ impl Kernel {
             };
             let done =
                 done.map(|()| 1).map_err(|gave_up| NotMoved { gave_up, happened: true, intended: true });
-            return self.conclude(call, change, moved, done, Grade::Observed, None).await;
+            return self.conclude(call, change, moved, done, Grade::Observed, Foresight::default()).await;
         }
         if now == *from {
             let text = format!("{target} is at \"{is}\": it had not happened");
@@ -95,7 +97,7 @@ impl Kernel {
                     Err(NotMoved { gave_up: GaveUp { error, attempts: 1 }, happened: false, intended: true })
                 }
             };
-            return self.conclude(call, change, moved, done, Grade::Observed, None).await;
+            return self.conclude(call, change, moved, done, Grade::Observed, Foresight::default()).await;
         }
         let text = format!(
             "{target} is at \"{is}\"; the change from \"{was}\" to \"{wanted}\" was broken off, and nobody knows how far it got"
@@ -104,7 +106,9 @@ impl Kernel {
             self.settled(call, Doubt::DecidedFailed, text).await;
             let gave_up = GaveUp { error: why, attempts: 1 };
             let failed = NotMoved { gave_up, happened: true, intended: true };
-            return self.conclude(call, change, moved, Err(failed), Grade::Observed, None).await;
+            return self
+                .conclude(call, change, moved, Err(failed), Grade::Observed, Foresight::default())
+                .await;
         }
         let choices = [
             (AGAIN, format!("move it to \"{wanted}\" from where it is now")),
@@ -120,7 +124,9 @@ impl Kernel {
             Err(error) => {
                 let gave_up = GaveUp { error, attempts: 1 };
                 let failed = NotMoved { gave_up, happened: true, intended: true };
-                return self.conclude(call, change, moved, Err(failed), Grade::Observed, None).await;
+                return self
+                    .conclude(call, change, moved, Err(failed), Grade::Observed, Foresight::default())
+                    .await;
             }
         };
         self.settled(call, found, text.clone()).await;
@@ -139,7 +145,7 @@ impl Kernel {
                 intended: true,
             }),
         };
-        self.conclude(call, change, moved, done, Grade::Observed, None).await
+        self.conclude(call, change, moved, done, Grade::Observed, Foresight::default()).await
     }
 
     /// Follows the rule of the action. `None`: it is to be performed again.

@@ -62,6 +62,8 @@ pub trait AnyChange: Send + Sync {
         from: &'a Value,
         to: &'a Value,
     ) -> BoxFuture<'a, Result<Option<String>, ProviderError>>;
+    /// [`Change::estimate`].
+    fn estimate<'a>(&'a self, on: &'a On, from: &'a Value, to: &'a Value) -> BoxFuture<'a, Option<Duration>>;
     /// The state for people.
     fn show(&self, state: &Value) -> String;
 }
@@ -112,6 +114,9 @@ impl<E: Change> AnyChange for E {
         to: &'a Value,
     ) -> BoxFuture<'a, Result<Option<String>, ProviderError>> {
         Box::pin(async move { Change::rehearse(self, on, &decode(from)?, &decode(to)?).await })
+    }
+    fn estimate<'a>(&'a self, on: &'a On, from: &'a Value, to: &'a Value) -> BoxFuture<'a, Option<Duration>> {
+        Box::pin(async move { Change::estimate(self, on, &decode(from).ok()?, &decode(to).ok()?).await })
     }
     fn show(&self, state: &Value) -> String {
         decode::<E::State>(state).map_or_else(|_| state.to_string(), |state| state.to_string())

@@ -11,7 +11,7 @@ use crate::{
         replay::{Ended, Intent, Mark, Recorded},
     },
     target::Target,
-    world::Known,
+    world::{Foresight, Known},
 };
 
 /// What the journal says about an effect that the script asks for.
@@ -185,10 +185,10 @@ impl Kernel {
     /// Records and tells how an effect ended. Answers the place of the record.
     pub(super) async fn ended(&self, call: &Call, ending: Ending) -> u64 {
         self.sketch(call, &ending);
-        let Ending { outcome, attempts, grade, target, about, intended, at_least, note } = ending;
+        let Ending { outcome, attempts, grade, target, about, intended, at_least, foresight } = ending;
         let elapsed = if at_least.is_zero() { self.now().saturating_sub(call.started) } else { at_least };
         let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-        let told = (!self.shared.emitter.is_silent()).then(|| tell(&outcome, note));
+        let told = (!self.shared.emitter.is_silent()).then(|| tell(&outcome, foresight));
         let mut seq = u64::MAX;
         if !self.replay_only && !leaves_open(call.kind, &outcome) {
             let input = (!intended).then(|| call.input.clone());
@@ -243,7 +243,7 @@ impl Kernel {
             attempts: *attempts,
             elapsed_ms: *elapsed_ms,
             replayed: true,
-            result: tell(outcome, None),
+            result: tell(outcome, Foresight::default()),
         });
     }
 }
@@ -258,7 +258,7 @@ pub(super) struct Ending {
     /// Whether an intent holds the input already.
     pub(super) intended: bool,
     pub(super) at_least: Duration,
-    pub(super) note: Option<String>,
+    pub(super) foresight: Foresight,
 }
 
 impl Ending {
@@ -271,7 +271,7 @@ impl Ending {
             about: String::new(),
             intended: false,
             at_least: Duration::ZERO,
-            note: None,
+            foresight: Foresight::default(),
         }
     }
 }
@@ -286,10 +286,10 @@ fn leaves_open(kind: Kind, outcome: &Outcome) -> bool {
         || (error.is(codes::STOPPED) && happened.is_none() && matches!(kind, Kind::Read | Kind::Wait))
 }
 
-fn tell(outcome: &Outcome, foreseen: Option<String>) -> EffectResult {
+fn tell(outcome: &Outcome, foresight: Foresight) -> EffectResult {
     let mut result = EffectResult::from(outcome);
-    if let EffectResult::Changed { note, .. } = &mut result {
-        *note = foreseen;
+    if let EffectResult::Changed { note, estimate, .. } = &mut result {
+        (*note, *estimate) = (foresight.note, foresight.estimate);
     }
     result
 }

@@ -3,6 +3,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use rhai::{Dynamic, Engine, EvalAltResult, Scope};
@@ -23,6 +24,7 @@ pub(crate) struct Ended {
     pub(crate) left: Vec<LeftOver>,
     pub(crate) changes: usize,
     pub(crate) elapsed_ms: u64,
+    pub(crate) estimate_ms: Option<u64>,
 }
 
 impl Kernel {
@@ -49,8 +51,10 @@ impl Kernel {
             Some(error) => self.give_up(engine, error),
         };
         let elapsed =
-            if self.world.mode() == Mode::Plan { planned } else { self.now().saturating_sub(started) };
-        let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+            if self.world.mode() == Mode::Plan { planned.least } else { self.now().saturating_sub(started) };
+        let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        let elapsed_ms = millis(elapsed);
+        let estimate_ms = Some(millis(planned.estimated())).filter(|ms| *ms > 0);
         let changes = self.state.changes.load(Ordering::Relaxed);
         match (&error, outcome) {
             // Whoever has the run now writes how it goes on.
@@ -62,7 +66,7 @@ impl Kernel {
                 self.keep("run", &Entry::RunEnded { outcome, error: error.clone(), elapsed_ms });
             }
         }
-        Ended { outcome, error, left, changes, elapsed_ms }
+        Ended { outcome, error, left, changes, elapsed_ms, estimate_ms }
     }
 
     /// Makes an interpreter that of this run.
@@ -213,6 +217,7 @@ impl Kernel {
             left: Vec::new(),
             changes,
             elapsed_ms: 0,
+            estimate_ms: None,
         }
     }
 
@@ -228,6 +233,7 @@ impl Kernel {
             outcome: ended.outcome,
             error: ended.error.clone(),
             elapsed_ms: ended.elapsed_ms,
+            estimate_ms: ended.estimate_ms,
             changes: ended.changes,
         });
     }

@@ -51,7 +51,7 @@ impl Draft {
         self.content().foreseen.questions.push(PlannedQuestion {
             id: id.to_owned(),
             text: question.text.clone(),
-            by: question.rule.by.clone(),
+            by: question.rule.told(),
             at_least: question.rule.at_least,
         });
     }
@@ -85,11 +85,11 @@ impl Draft {
     ///
     /// # Errors
     /// Secrets could not be removed from it.
-    pub(crate) fn take(&self, at_least_ms: u64) -> Result<Foreseen, RunError> {
+    pub(crate) fn take(&self, at_least_ms: u64, estimate_ms: Option<u64>) -> Result<Foreseen, RunError> {
         let Content { foreseen, targets, lost } = std::mem::take(&mut *self.content());
         if lost {
             return Err(RunError::new(codes::INTERNAL, "secrets could not be removed from the plan"));
         }
-        Ok(Foreseen { targets: targets.into_iter().collect(), at_least_ms, ..foreseen })
+        Ok(Foreseen { targets: targets.into_iter().collect(), at_least_ms, estimate_ms, ..foreseen })
     }
 }

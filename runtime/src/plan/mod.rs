@@ -5,6 +5,7 @@
 
 mod binding;
 mod draft;
+mod estimate;
 
 use std::collections::BTreeMap;
 
@@ -13,9 +14,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+pub use self::estimate::{Basis, Estimate};
 pub(crate) use self::{
     binding::{Binding, compare},
     draft::Draft,
+    estimate::Earlier,
 };
 use crate::{
     effect::Undo,
@@ -26,7 +29,7 @@ use crate::{
 };
 
 /// Version of the form of a plan. Raised whenever a program that knows only the old form could take the new one for something else.
-pub const PLAN_VERSION: u32 = 1;
+pub const PLAN_VERSION: u32 = 2;
 
 /// Largest file that is read as a plan.
 pub const MAX_PLAN: u64 = 128 << 20;
@@ -77,6 +80,9 @@ pub struct Foreseen {
     pub targets: Vec<Target>,
     /// How long a run takes at least.
     pub at_least_ms: u64,
+    /// How much longer it is expected to take until its changes are in effect, as far as [`PlannedChange::estimate`] says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate_ms: Option<u64>,
 }
 
 /// One change of a plan.
@@ -103,6 +109,9 @@ pub struct PlannedChange {
     pub grade: Grade,
     /// Whether it can be undone.
     pub undo: Undo,
+    /// How long it is expected to take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<Estimate>,
 }
 
 impl PlannedChange {
@@ -134,7 +143,7 @@ pub struct PlannedQuestion {
     pub id: String,
     /// The question.
     pub text: String,
-    /// The roles or names that were asked for. Empty: anybody.
+    /// Who was asked for, in words: roles, and people by name. Empty: anybody.
     pub by: String,
     /// How many different people have to say yes.
     pub at_least: u32,

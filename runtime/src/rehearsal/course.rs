@@ -178,6 +178,7 @@ impl Stage {
                 environment: environment.clone(),
                 mode: Mode::Rehearsal,
                 params: serde_json::to_value(params).unwrap_or_default(),
+                plan: None,
             });
         }
         let keeper = Keeper::Tape(Arc::clone(&world.tape));

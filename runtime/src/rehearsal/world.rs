@@ -24,7 +24,7 @@ use crate::{
     journal::Tape,
     kernel::{AnyAction, AnyChange, AnyRead, AnyWait, cursor},
     provider::ProviderError,
-    world::{Known, Waited, Waiting, World},
+    world::{Foresight, Known, Waited, Waiting, World},
 };
 
 /// The world of one process of a rehearsed run.
@@ -296,8 +296,8 @@ impl World for RehearsedWorld {
         _: Grade,
         _: &Value,
         _: &Value,
-    ) -> Result<Option<String>, ProviderError> {
-        Ok(None)
+    ) -> Result<Foresight, ProviderError> {
+        Ok(Foresight::default())
     }
 
     async fn perform(&self, on: &On, action: &dyn AnyAction) -> Result<(Known, Grade), ProviderError> {

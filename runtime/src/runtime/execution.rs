@@ -130,8 +130,8 @@ impl Runtime {
         if let Some(draft) = &kernel.state.draft {
             draft.scrub(&kernel.shared.vault);
         }
-        let Ended { outcome, error, left, changes, elapsed_ms } = ended;
-        Report { run, outcome, error, left, changes, elapsed_ms }
+        let Ended { outcome, error, left, changes, elapsed_ms, estimate_ms } = ended;
+        Report { run, outcome, error, left, changes, elapsed_ms, estimate_ms }
     }
 
     /// The kernel of one execution, with a journal that goes on where it ended; says that the run begins.
@@ -167,6 +167,7 @@ impl Runtime {
             environment: environment.clone(),
             mode: if replay_only { Mode::Replay } else { world.mode() },
             params: serde_json::to_value(&prepared.params).unwrap_or_default(),
+            plan: bound.as_ref().map(|bound| bound.binding.plan.clone()),
         });
         let journal = Arc::new(Journal::new(
             store.map_or(Keeper::Nobody, Keeper::Store),

@@ -93,6 +93,9 @@ pub struct Report {
     pub changes: usize,
     /// How long it took; for a plan, how long a run would take at least.
     pub elapsed_ms: u64,
+    /// For a plan, how much longer a run is expected to take until its changes are in effect, as far as that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimate_ms: Option<u64>,
 }
 
 impl Runtime {
@@ -219,6 +222,7 @@ impl Runtime {
             started_at: self.inner.clock.now(),
             ended_at: None,
             held: None,
+            plan: None,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::{
     error::{RunError, codes},
     journal::{Holder, Used},
     kernel::bound::Bound,
-    plan::{Binding, Draft, Foreseen, PLAN_VERSION, SavedPlan, compare},
+    plan::{Binding, Draft, Earlier, Foreseen, PLAN_VERSION, SavedPlan, compare},
     script::{Bundle, Given},
     stop::Stop,
     world::{LiveWorld, PredictedWorld},
@@ -40,7 +40,7 @@ pub struct Planned {
 }
 
 impl Runtime {
-    /// [`Runtime::plan_until`], with what the plan foresees.
+    /// [`Runtime::plan_until`], with what the plan foresees. With a store, earlier runs there say how long changes may take.
     ///
     /// # Errors
     /// As there.
@@ -51,12 +51,18 @@ impl Runtime {
         stop: &Stop,
     ) -> Result<Planned, LoadErrors> {
         let prepared = self.prepare(bundle, params)?;
-        self.foresee_prepared(prepared, false, stop).await
+        let (runbook, environment) = (&*prepared.header.name, self.inner.providers.environment());
+        let earlier = match &self.inner.store {
+            Some(store) => Earlier::learn(&**store, runbook, environment).await,
+            None => Earlier::default(),
+        };
+        self.foresee_prepared(prepared, earlier, false, stop).await
     }
 
     async fn foresee_prepared(
         &self,
         prepared: Prepared,
+        earlier: Earlier,
         silent: bool,
         stop: &Stop,
     ) -> Result<Planned, LoadErrors> {
@@ -65,9 +71,9 @@ impl Runtime {
         let draft = Arc::<Draft>::default();
         let execution =
             Execution { draft: Some(Arc::clone(&draft)), silent, ..Execution::new(new_id(&runbook)) };
-        let world = Arc::new(PredictedWorld::default());
+        let world = Arc::new(PredictedWorld::knowing(earlier));
         let report = self.execute(prepared, world, execution, stop).await;
-        let foreseen = draft.take(report.elapsed_ms)?;
+        let foreseen = draft.take(report.elapsed_ms, report.estimate_ms)?;
         Ok(Planned { report, foreseen, runbook, version, params, made_at })
     }
 
@@ -116,7 +122,7 @@ impl Runtime {
         let given = store.approvals(&plan.id).await.map_err(RunError::from)?;
         self.approved(&given)?;
         let again = self.prepare(&plan.bundle, &plan.given())?;
-        let again = self.foresee_prepared(again, true, stop).await?;
+        let again = self.foresee_prepared(again, Earlier::default(), true, stop).await?;
         if let Some(error) = again.report.error {
             let message = format!("the plan no longer holds: {}", error.message);
             return Err(RunError { message, ..error }.hint("nothing was changed").into());

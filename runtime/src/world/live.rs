@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use serde_json::Value;
 
-use super::{Desk, Known, Waited, Waiting, World};
+use super::{Desk, Foresight, Known, Waited, Waiting, World};
 use crate::{
     crash,
     effect::{On, Polled, Progress, Question, QuestionKind, Reply, Until},
@@ -262,8 +262,8 @@ impl World for LiveWorld {
         _: Grade,
         _: &Value,
         _: &Value,
-    ) -> Result<Option<String>, ProviderError> {
-        Ok(None)
+    ) -> Result<Foresight, ProviderError> {
+        Ok(Foresight::default())
     }
 
     async fn perform(&self, on: &On, action: &dyn AnyAction) -> Result<(Known, Grade), ProviderError> {

@@ -18,6 +18,7 @@ use crate::{
     effect::{On, Progress, Question, Reply},
     event::{Grade, Mode},
     kernel::{AnyAction, AnyChange, AnyRead, AnyWait},
+    plan::Estimate,
     provider::ProviderError,
 };
 
@@ -39,6 +40,15 @@ pub struct Waited {
     pub grade: Grade,
     /// Shortest time it would take; in a live run, zero: the clock tells.
     pub at_least: Duration,
+}
+
+/// What is to be said about a move that is not made for real.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Foresight {
+    /// What trying it without effect has shown.
+    pub note: Option<String>,
+    /// How long it is expected to take.
+    pub estimate: Option<Estimate>,
 }
 
 /// What is known of a wait from before, and where it tells how it goes.
@@ -115,7 +125,7 @@ pub trait World: Send + Sync {
         grade: Grade,
         from: &Value,
         to: &Value,
-    ) -> Result<Option<String>, ProviderError>;
+    ) -> Result<Foresight, ProviderError>;
 
     /// Performs an action.
     async fn perform(&self, on: &On, action: &dyn AnyAction) -> Result<(Known, Grade), ProviderError>;

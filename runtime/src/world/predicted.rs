@@ -9,11 +9,12 @@ use std::{
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::{Known, Waited, Waiting, World};
+use super::{Foresight, Known, Waited, Waiting, World};
 use crate::{
     effect::{On, Polled, Progress, Question, Reply, Until},
     event::{Event, Grade, Mode},
     kernel::{AnyAction, AnyChange, AnyRead, AnyWait},
+    plan::{Basis, Earlier, Estimate},
     provider::ProviderError,
     target::Target,
 };
@@ -22,6 +23,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct PredictedWorld {
     overlay: Mutex<Overlay>,
+    /// How long moves took before.
+    earlier: Earlier,
 }
 
 /// What a state is carried forward for: a target, for the changes of one noun, in one of its parts.
@@ -36,6 +39,19 @@ struct Overlay {
 }
 
 impl PredictedWorld {
+    /// One that knows how long moves took in earlier runs.
+    pub(crate) fn knowing(earlier: Earlier) -> Self {
+        Self { earlier, ..Self::default() }
+    }
+
+    /// How long a move may take: what the target says of this one counts more than how others went.
+    async fn estimate(&self, on: &On, change: &dyn AnyChange, from: &Value, to: &Value) -> Option<Estimate> {
+        if let Some(span) = change.estimate(on, from, to).await {
+            return Some(Estimate::new(span, Basis::Target));
+        }
+        self.earlier.median(change, from, to).map(|span| Estimate::new(span, Basis::EarlierRuns))
+    }
+
     fn overlay(&self) -> MutexGuard<'_, Overlay> {
         self.overlay.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -99,9 +115,10 @@ impl World for PredictedWorld {
         grade: Grade,
         from: &Value,
         to: &Value,
-    ) -> Result<Option<String>, ProviderError> {
+    ) -> Result<Foresight, ProviderError> {
         // Trying it without effect says something only where it would start from what is really there.
-        if grade == Grade::Observed { change.rehearse(on, from, to).await } else { Ok(None) }
+        let note = if grade == Grade::Observed { change.rehearse(on, from, to).await? } else { None };
+        Ok(Foresight { note, estimate: self.estimate(on, change, from, to).await })
     }
 
     async fn perform(&self, on: &On, action: &dyn AnyAction) -> Result<(Known, Grade), ProviderError> {

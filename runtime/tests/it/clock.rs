@@ -8,10 +8,10 @@ use std::{
 };
 
 use cutover_runtime::{
-    Bundle,
+    Bundle, Stop, Takeover,
     clock::{BoxFuture, Clock},
-    event::RunOutcome,
-    journal::{Store, abandon},
+    event::{Event, RunOutcome},
+    journal::{Store, abandon, history},
 };
 use jiff::Timestamp;
 use tokio::sync::oneshot;
@@ -99,6 +99,35 @@ fn a_day_of_a_run_passes_in_moments_and_its_deadline_goes_by_the_same_clock() {
     assert_eq!((error.code.as_str(), &*error.message), ("limit", "the run took longer than 4h"));
     assert_eq!(report.elapsed_ms, 4 * 60 * 60 * 1000);
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_paused_run_tells_later_for_how_long_each_runner_had_worked_on_it() {
+    let lab = Lab::new();
+    let pauses_after = |seconds: i64, stop: &Stop| {
+        let (off, stop) = (Arc::clone(&lab.off), stop.clone());
+        lab.lamps.board().after = Some(Arc::new(move || {
+            off.fetch_add(seconds, std::sync::atomic::Ordering::Relaxed);
+            stop.pause("ana");
+        }));
+    };
+    pauses_after(90, &lab.stop);
+    let report = lab.run(r#"lab::set("a", 1); lab::set("b", 1); lab::set("c", 1);"#);
+    assert_eq!(report.outcome, RunOutcome::Paused);
+    let found = || lab.tokio.block_on(lab.store.find(&report.run)).unwrap().remove(0);
+    // Nobody works on it meanwhile.
+    lab.off.fetch_add(9000, std::sync::atomic::Ordering::Relaxed);
+    let stop = Stop::default();
+    pauses_after(30, &stop);
+    let again = lab.tokio.block_on(lab.runtime().resume(&found(), Takeover::default(), &stop)).unwrap();
+    assert_eq!(again.outcome, RunOutcome::Paused);
+    let records = lab.tokio.block_on(lab.store.records(&report.run)).unwrap();
+    let records: Vec<_> = records.iter().map(|record| record.open().unwrap()).collect();
+    let paused = history(&found(), &records).into_iter().filter_map(|told| match told.event {
+        Event::RunEnded { elapsed_ms, .. } => Some(elapsed_ms / 1000),
+        _ => None,
+    });
+    assert_eq!(paused.collect::<Vec<_>>(), [90, 30]);
 }
 
 #[test]

@@ -202,6 +202,11 @@ impl Change for Set {
         if to.0 == 666 { Undo::Impossible("the lamp has melted".into()) } else { Undo::Possible }
     }
 
+    /// A lamp that glows says how long it cools down.
+    async fn estimate(&self, _: &On, from: &Level, _: &Level) -> Option<Duration> {
+        (from.0 == 700).then_some(Duration::from_secs(90))
+    }
+
     fn limits(&self) -> Limits {
         Limits {
             timeout: Duration::from_millis(200),

@@ -8,6 +8,7 @@ mod clock;
 mod completeness;
 mod determinism;
 mod effects;
+mod estimates;
 mod gate;
 mod guard;
 mod honesty;

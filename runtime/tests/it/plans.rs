@@ -335,7 +335,7 @@ fn a_plan_that_was_altered_is_refused() {
         ("starter@lab", "someone@lab"),
         ("lab::set", "lab::set "),
         ("\"to\": 1", "\"to\": 2"),
-        ("\"v\": 1", "\"v\": 2"),
+        ("\"v\": 2", "\"v\": 1"),
         ("\"made_by\"", "\"more\": 1, \"made_by\""),
         ("{", ""),
     ] {
@@ -385,6 +385,15 @@ fn a_plan_knows_what_it_needs_whom_it_asks_and_where_there_is_no_way_back() {
     let marks: Vec<&str> = foreseen.no_return.iter().map(|mark| &*mark.why).collect();
     assert_eq!(marks, ["the lamp has melted", "that was it"]);
     assert_eq!(foreseen.at_least_ms, 600_000);
+}
+
+#[test]
+fn without_roles_a_name_is_told_to_be_that_of_a_person() {
+    let lab = Lab::new();
+    let script = r#"approve("go on?", #{ by: "managers" });"#;
+    let runtime = lab.builder(lab.store.clone()).roles(BTreeMap::new()).build();
+    assert_eq!(save_with(&lab, &runtime, script).unwrap().foreseen.questions[0].by, "the person managers");
+    assert_eq!(save(&lab, script).foreseen.questions[0].by, "managers");
 }
 
 fn approved_by(lab: &Lab, plan: &SavedPlan, replies: &[Reply]) {

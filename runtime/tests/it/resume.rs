@@ -87,7 +87,7 @@ pub fn mortal(lab: &Lab, death: &Death) -> Arc<dyn Store> {
 }
 
 /// Runs until the runner dies. `None`: it came to its end before.
-fn run_and_die(lab: &Lab, script: &str, kill: Kill) -> Option<Run> {
+pub fn run_and_die(lab: &Lab, script: &str, kill: Kill) -> Option<Run> {
     let death = Death::at(kill);
     let store = mortal(lab, &death);
     let report = lab.tokio.block_on(lab.runtime_on(store).run(&bundle(script), &BTreeMap::new())).unwrap();
@@ -99,7 +99,7 @@ fn run_and_die(lab: &Lab, script: &str, kill: Kill) -> Option<Run> {
     Some(run)
 }
 
-fn again(lab: &Lab, run: &Run) -> Report {
+pub fn again(lab: &Lab, run: &Run) -> Report {
     // The dead runner was this very process.
     let how = Takeover { take_over: true, ..Takeover::default() };
     lab.tokio.block_on(lab.runtime().resume(run, how, &Stop::default())).unwrap()

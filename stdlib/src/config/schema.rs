@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use cutover_runtime::{
-    effect::{Role, SOMEBODY_ELSE},
+    effect::{Role, Rule, SOMEBODY_ELSE},
     error::{RunError, did_you_mean},
 };
 use serde_json::{Number, Value as Json};
@@ -63,7 +63,21 @@ impl Reader<'_> {
         {
             self.errors.push(placed(&self.file, error, &["default_env"], default_at));
         }
+        for environment in &config.environments {
+            self.approvers(root, environment, &config.roles);
+        }
         config
+    }
+
+    /// Where there are roles, those who approve are among them: a misspelt role would be a person whom nobody knows.
+    fn approvers(&mut self, root: &Table, environment: &Environment, roles: &BTreeMap<String, Role>) {
+        if let Err(why) = Rule::check(&environment.approvers, roles) {
+            let path = ["env", &*environment.name, "approvers"];
+            let item = root.get(path[0]).and_then(|item| item.get(path[1])?.get(path[2]));
+            let at = item.and_then(Item::span).map(|span| span.start);
+            let error = RunError::new(codes::CONFIG, format!("`approvers`: {why}"));
+            self.errors.push(placed(&self.file, error, &path, at));
+        }
     }
 
     /// `CUTOVER_ENV`, `CUTOVER_STORE` and `CUTOVER_STATE_DIR`. Empty is as good as not set, as shells treat such variables.

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 
 use super::{foot, word};
 use crate::report::{
-    effect::{Line, label},
-    format::{clean, count, params, span},
+    effect::{Line, about_long, label, takes},
+    format::{clean, count, params, short},
     theme::{Theme, Tone, symbol},
 };
 
@@ -33,8 +33,7 @@ pub(crate) fn show(
     if !given.is_empty() {
         lines.push(Line::default().and(Tone::Dim, format!("  {given}")));
     }
-    let made =
-        format!("  plan {}, made by {} at {}", &plan.id[..12.min(plan.id.len())], plan.made_by, plan.made_at);
+    let made = format!("  plan {}, made by {} at {}", short(&plan.id), plan.made_by, plan.made_at);
     lines.push(Line::default().and(Tone::Dim, clean(&made)));
     lines.push(Line::default());
     lines.extend(foreseen.changes.iter().flat_map(changed));
@@ -49,10 +48,11 @@ pub(crate) fn show(
     let moves = foreseen.changes.iter().filter(|change| change.moves()).count();
     let mut parts = vec![count(moves, "change"), count(foreseen.actions.len(), "action")];
     parts.push(count(foreseen.questions.len(), "question"));
-    let least = foreseen.at_least_ms;
-    let least = if least >= 1000 { format!("; at least {}", span(least)) } else { String::new() };
+    let known = foreseen.changes.iter().filter(|change| change.moves() && change.estimate.is_some()).count();
+    let takes = takes(foreseen.at_least_ms, foreseen.estimate_ms, known, moves);
+    let takes = takes.map(|takes| format!("; {takes}")).unwrap_or_default();
     lines.push(
-        Line::default().and(Tone::Strong, "Plan: ").and(Tone::Plain, format!("{}{least}.", parts.join(", "))),
+        Line::default().and(Tone::Strong, "Plan: ").and(Tone::Plain, format!("{}{takes}.", parts.join(", "))),
     );
     lines.extend(foot::asks(&foreseen.questions));
     for reply in said {
@@ -77,9 +77,12 @@ fn at(id: &str) -> String {
 fn changed(change: &PlannedChange) -> Vec<Line> {
     let name = clean(&label(&change.effect, Some(&change.target), ""));
     let id = format!("  {}  {}", word(change.grade), change.id);
+    let about: Vec<String> =
+        change.estimate.and_then(|estimate| about_long(estimate.ms)).into_iter().collect();
     let mut lines = vec![if change.moves() {
         Line::new(Tone::Active, symbol::CHANGE)
             .and(Tone::Plain, format!("{name}: {} -> {}", clean(&change.from_text), clean(&change.to_text)))
+            .remarks(&about)
             .and(Tone::Dim, id)
     } else {
         Line::new(Tone::Dim, symbol::SAME)

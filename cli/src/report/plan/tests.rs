@@ -33,7 +33,7 @@ fn a_plan_shows_changes_grades_and_the_point_of_no_return() {
       [0] ✓ probe.http web/blue/health: 200 in 8ms                      observed
       [1] ✓ probe.http web/green/health: 200 in 9ms                     observed
     ▸ migrate
-      ~ db.migrate main: 2 applied -> 3 applied                         observed
+      ~ db.migrate main: 2 applied -> 3 applied (about 40s)             observed
         · tried in a transaction that was rolled back
         ! point of no return: 0003_x has no down file
     ▸ shift 25%
@@ -46,7 +46,7 @@ fn a_plan_shows_changes_grades_and_the_point_of_no_return() {
     > exec.run ./retire.sh                                              unknown
     > notify.send ops: cutover to green done                            observed
 
-    Plan: 3 changes, 2 actions, 1 question; at least 15m; 4 lines assumed, 1 stale, 1 unknown. Point of no return: step "migrate".
+    Plan: 3 changes, 2 actions, 1 question; at least 15m, and about 40s until 1 of 3 changes is in effect; 4 lines assumed, 1 stale, 1 unknown. Point of no return: step "migrate".
     "#);
 }
 
@@ -159,30 +159,32 @@ fn in_a_terminal_long_lines_are_folded_and_grades_stay_in_their_column() {
       hold = 15s, service = web, to = green
 
     ▸ preflight
-      ✓ probe.http web/green/health: 200 in 12ms      observed
+      ✓ probe.http web/green/health: 200 in 12ms        observed
     ▸ warm
-      [0] ✓ probe.http web/blue/health: 200 in 8ms    observed
-      [1] ✓ probe.http web/green/health: 200 in 9ms   observed
+      [0] ✓ probe.http web/blue/health: 200 in 8ms      observed
+      [1] ✓ probe.http web/green/health: 200 in 9ms     observed
     ▸ migrate
-      ~ db.migrate main: 2 applied -> 3 applied       observed
+      ~ db.migrate main: 2 applied -> 3 applied (about  observed
+          40s)
         · tried in a transaction that was rolled back
         ! point of no return: 0003_x has no down file
     ▸ shift 25%
-      ~ traffic.shift web: blue 100, green 0 -> blue  observed
+      ~ traffic.shift web: blue 100, green 0 -> blue    observed
           75, green 25
-      … metrics.hold web 15s: error_rate 0.02% (<     assumed
+      … metrics.hold web 15s: error_rate 0.02% (<       assumed
           0.1%) (at least 15s)
-      · probe.http web/green/health                   assumed
-      ✓ traffic.weights web: blue 100, green 0        stale
-      ~ traffic.shift web: blue 75, green 25 -> blue  assumed
+      · probe.http web/green/health                     assumed
+      ✓ traffic.weights web: blue 100, green 0          stale
+      ~ traffic.shift web: blue 75, green 25 -> blue    assumed
           0, green 100
-    ? core.confirm retire the old pool?               assumed
-    > exec.run ./retire.sh                            unknown
-    > notify.send ops: cutover to green done          observed
+    ? core.confirm retire the old pool?                 assumed
+    > exec.run ./retire.sh                              unknown
+    > notify.send ops: cutover to green done            observed
 
-    Plan: 3 changes, 2 actions, 1 question; at least 15m; 4
-        lines assumed, 1 stale, 1 unknown. Point of no return:
-        step "migrate".
+    Plan: 3 changes, 2 actions, 1 question; at least 15m, and
+        about 40s until 1 of 3 changes is in effect; 4 lines
+        assumed, 1 stale, 1 unknown. Point of no return: step
+        "migrate".
     "#);
 }
 

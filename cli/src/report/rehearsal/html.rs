@@ -7,6 +7,7 @@ use cutover_runtime::rehearsal::{Findings, Tried};
 use super::{
     Group, Mark, Rehearsed, counted,
     deaths::deaths,
+    human::{and_others, none_found},
     junit::escape,
     matrix::{Cell, Matrix},
     planned, timeline, unknown,
@@ -15,6 +16,9 @@ use crate::report::{
     format::{count, span},
     theme::Theme,
 };
+
+const EFFECTS: &str = "Effects and how they can go wrong";
+const SCENARIOS: &str = "All scenarios";
 
 const STYLE: &str = include_str!("page.css");
 
@@ -33,13 +37,12 @@ pub(crate) fn html(rehearsed: &Rehearsed, findings: &Findings, groups: &[Group])
     if !unknown.is_empty() {
         page.push_str("<h2>What the scenario does not say</h2>\n<ul>\n");
         for (why, tried, others) in unknown {
-            let others =
-                if others > 0 { format!(" and {} more", count(others, "scenario")) } else { String::new() };
             let _ = writeln!(
                 page,
-                "<li>{}<br><span class=\"dim\">in <code>{}</code>{others}</span></li>",
+                "<li>{}<br><span class=\"dim\">in <code>{}</code>{}</span></li>",
                 escape(why),
-                escape(&tried.scenario.to_string())
+                escape(&tried.scenario.to_string()),
+                and_others(others)
             );
         }
         page.push_str("</ul>\n");
@@ -59,7 +62,7 @@ fn summary(rehearsed: &Rehearsed, findings: &Findings, groups: &[Group], page: &
     );
     let violated = findings.violated().count();
     let (class, verdict) = match groups.len() {
-        0 => ("", "No violations.".to_owned()),
+        0 => ("", format!("No violations{}.", none_found(findings))),
         n => (" violation", format!("{} in {}.", count(n, "violation"), count(violated, "scenario"))),
     };
     let _ = writeln!(page, "<div class=\"verdict{class}\">\n<p><strong>{verdict}</strong></p>");
@@ -91,7 +94,17 @@ fn summary(rehearsed: &Rehearsed, findings: &Findings, groups: &[Group], page: &
             count(findings.not_tried, "scenario")
         );
     }
-    page.push_str("</div>\n");
+    page.push_str("</div>\n<nav>");
+    for (id, title, there) in [
+        ("violation-0", "Violations", !groups.is_empty()),
+        ("effects", EFFECTS, true),
+        ("scenarios", SCENARIOS, true),
+    ] {
+        if there {
+            let _ = write!(page, "<a href=\"#{id}\">{title}</a>");
+        }
+    }
+    page.push_str("</nav>\n");
 }
 
 fn violation(rehearsed: &Rehearsed, n: usize, group: &Group, page: &mut String) {
@@ -99,10 +112,7 @@ fn violation(rehearsed: &Rehearsed, n: usize, group: &Group, page: &mut String) 
         page.push_str("<h2>Violations</h2>\n");
     }
     let name = group.scenario.to_string();
-    let others = match group.others {
-        0 => String::new(),
-        others => format!(" and {} more", count(others, "scenario")),
-    };
+    let others = and_others(group.others);
     let _ = writeln!(
         page,
         "<section class=\"found\" id=\"violation-{n}\">\n<h3>{} {}</h3>\n<p>{}</p>\n<p class=\"dim\">in <code>{}</code>{others}</p>",
@@ -115,7 +125,7 @@ fn violation(rehearsed: &Rehearsed, n: usize, group: &Group, page: &mut String) 
     let lines: Vec<String> = lines.iter().map(|line| escape(line)).collect();
     let _ = writeln!(
         page,
-        "<pre>{}</pre>\n<p><code>$ {}</code></p>\n</section>",
+        "<pre tabindex=\"0\">{}</pre>\n<p><code>$ {}</code></p>\n</section>",
         lines.join("\n"),
         escape(&rehearsed.replay(&name))
     );
@@ -126,7 +136,10 @@ fn table(findings: &Findings, groups: &[Group], page: &mut String) {
     if matrix.columns.is_empty() {
         return;
     }
-    page.push_str("<h2>Effects and how they can go wrong</h2>\n<div class=\"scroll\">\n<table>\n<thead><tr><th scope=\"col\">effect</th>");
+    let _ = write!(
+        page,
+        "<h2 id=\"effects\">{EFFECTS}</h2>\n<div class=\"scroll\" role=\"region\" aria-label=\"{EFFECTS}\" tabindex=\"0\">\n<table>\n<thead><tr><th scope=\"col\">effect</th>"
+    );
     for column in &matrix.columns {
         let _ = write!(page, "<th scope=\"col\"><span>{}</span></th>", escape(column));
     }
@@ -149,7 +162,8 @@ fn table(findings: &Findings, groups: &[Group], page: &mut String) {
                 page,
                 "<tr><th scope=\"row\" title=\"{}\"><code>{}</code></th>",
                 escape(&format!("{} {}", row.effect, row.what)),
-                escape(&row.id)
+                // In a narrow window it goes on in another row behind a step.
+                escape(row.id.strip_prefix("rollback/").unwrap_or(&row.id)).replace('/', "/<wbr>")
             );
             line.cells.iter().for_each(|cell| self::cell(&matrix, cell, groups, page));
             page.push_str("</tr>\n");
@@ -206,14 +220,15 @@ fn cell(matrix: &Matrix<'_>, cell: &Cell<'_>, groups: &[Group], page: &mut Strin
 }
 
 fn scenarios(findings: &Findings, page: &mut String) {
-    page.push_str("<details>\n<summary>All scenarios</summary>\n<ul>\n");
+    let _ = write!(page, "<details id=\"scenarios\">\n<summary>{SCENARIOS}</summary>\n<ul>\n");
     for tried in &findings.tried {
-        let Tried { scenario, why, elapsed_ms, .. } = tried;
+        let Tried { scenario, why, elapsed_ms, struck, .. } = tried;
+        let never = if *struck { "" } else { ", the run does not come to it" };
         let mark = Mark::of(tried);
         let why = why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
         let _ = writeln!(
             page,
-            "<li>{} <code>{}</code> <span class=\"dim\">{}{} ({})</span></li>",
+            "<li>{} <code>{}</code> <span class=\"dim\">{}{} ({}{never})</span></li>",
             mark.sign,
             escape(&scenario.to_string()),
             Mark::of_end(tried.end).meaning,

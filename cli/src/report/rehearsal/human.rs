@@ -292,7 +292,7 @@ fn hints(tried: &Tried, theme: Theme, text: &mut String) {
     }
 }
 
-fn and_others(others: usize) -> String {
+pub(super) fn and_others(others: usize) -> String {
     match others {
         0 => String::new(),
         1 => " and 1 other scenario".to_owned(),
@@ -329,6 +329,17 @@ impl Rehearsed {
     }
 }
 
+/// What is to be said where nothing was found to be wrong: how far that goes.
+pub(super) fn none_found(findings: &Findings) -> &'static str {
+    if findings.not_tried > 0 {
+        return " in what was tried";
+    }
+    match planned(findings) {
+        Some(Tried { end: End::Succeeded, .. }) => "",
+        _ => ", but what is planned cannot be rehearsed to its end",
+    }
+}
+
 fn summary(findings: &Findings, groups: &[Group], theme: Theme, text: &mut String) {
     let effects = findings.effects.iter().filter(|row| !row.faults.is_empty()).count();
     let told = format!(
@@ -346,12 +357,10 @@ fn summary(findings: &Findings, groups: &[Group], theme: Theme, text: &mut Strin
         push(text, &Line::default().and(Tone::Warn, told), theme, "");
     }
     let line = match (groups.len(), findings.violated().count()) {
-        (0, _) if findings.not_tried > 0 => {
-            Line::default().and(Tone::Warn, "no violations in what was tried")
-        }
-        (0, _) if planned(findings).is_none_or(|planned| planned.end != End::Succeeded) => Line::default()
-            .and(Tone::Warn, "no violations, but what is planned cannot be rehearsed to its end"),
-        (0, _) => Line::default().and(Tone::Good, "no violations"),
+        (0, _) => match none_found(findings) {
+            "" => Line::default().and(Tone::Good, "no violations"),
+            but => Line::default().and(Tone::Warn, format!("no violations{but}")),
+        },
         (n, scenarios) => Line::default()
             .and(Tone::Bad, count(n, "violation"))
             .and(Tone::Plain, format!(" in {}", count(scenarios, "scenario"))),

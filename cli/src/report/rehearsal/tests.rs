@@ -436,12 +436,13 @@ fn the_page_for_browsers_needs_nothing_else() {
     <p>11 scenarios of 3 effects: 5 succeeded, 3 rolled back, 1 failed with nothing to undo, 1 needs a person, 1 paused</p>
     <p>1 scenario and what follows from them not tried: the rehearsal was ended before</p>
     </div>
+    <nav><a href="#violation-0">Violations</a><a href="#effects">Effects and how they can go wrong</a><a href="#scenarios">All scenarios</a></nav>
     <h2>Violations</h2>
     <section class="found" id="violation-0">
     <h3>✗ traffic only where there is capacity</h3>
     <p>web/green gets 5% &amp; has no replicas, after 1:traffic.shift</p>
-    <p class="dim">in <code>1:traffic.shift=killed</code> and 1 scenario more</p>
-    <pre>      1s   ▸ shift
+    <p class="dim">in <code>1:traffic.shift=killed</code> and 1 other scenario</p>
+    <pre tabindex="0">      1s   ▸ shift
           4s → ~ traffic.shift web: blue 100, green 0 -&gt; blue 95, green 5
           5s   ✓ shift (60ms)
           6s   rolled back after 1m5s: error_rate was 3%</pre>
@@ -451,14 +452,14 @@ fn the_page_for_browsers_needs_nothing_else() {
     <h3>✗ ends, or can go on</h3>
     <p>web/green gets 5% &amp; has no replicas</p>
     <p class="dim">in <code>crash@2</code></p>
-    <pre>      1s   ▸ shift
+    <pre tabindex="0">      1s   ▸ shift
           4s   ~ traffic.shift web: blue 100, green 0 -&gt; blue 95, green 5
           5s   ✓ shift (60ms)
           6s   rolled back after 1m5s: error_rate was 3%</pre>
     <p><code>$ cutover rehearse shift.rhai --no-look --only &#39;crash@2&#39; --trace</code></p>
     </section>
-    <h2>Effects and how they can go wrong</h2>
-    <div class="scroll">
+    <h2 id="effects">Effects and how they can go wrong</h2>
+    <div class="scroll" role="region" aria-label="Effects and how they can go wrong" tabindex="0">
     <table>
     <thead><tr><th scope="col">effect</th><th scope="col"><span>refused</span></th><th scope="col"><span>lost-answer</span></th><th scope="col"><span>fails</span></th><th scope="col"><span>no-data</span></th><th scope="col"><span>breach</span></th><th scope="col"><span>killed</span></th></tr></thead>
     <tbody>
@@ -467,7 +468,7 @@ fn the_page_for_browsers_needs_nothing_else() {
     </tbody>
     <tbody>
     <tr><th scope="rowgroup" class="block" colspan="7">rollback</th></tr>
-    <tr><th scope="row" title="traffic.shift web"><code>rollback/1:traffic.shift</code></th><td class="person" title="2:metrics.hold=fails+rollback/1:traffic.shift=refused: needs a person: rollback incomplete (why of &lt;2:metrics.hold=fails+rollback/1:traffic.shift=refused&gt; &amp; &quot;more&quot;)">!</td><td class="untried" title="not tried">_</td><td class="" title="cannot happen">·</td><td class="" title="cannot happen">·</td><td class="" title="cannot happen">·</td><td class="" title="cannot happen">·</td></tr>
+    <tr><th scope="row" title="traffic.shift web"><code>1:traffic.shift</code></th><td class="person" title="2:metrics.hold=fails+rollback/1:traffic.shift=refused: needs a person: rollback incomplete (why of &lt;2:metrics.hold=fails+rollback/1:traffic.shift=refused&gt; &amp; &quot;more&quot;)">!</td><td class="untried" title="not tried">_</td><td class="" title="cannot happen">·</td><td class="" title="cannot happen">·</td><td class="" title="cannot happen">·</td><td class="" title="cannot happen">·</td></tr>
     </tbody>
     </table>
     </div>
@@ -483,7 +484,7 @@ fn the_page_for_browsers_needs_nothing_else() {
     <li>killed at each of 2 records and resumed: another end with crash@2</li>
     <li>branches of each `parallel` last to first: the same end</li>
     </ul>
-    <details>
+    <details id="scenarios">
     <summary>All scenarios</summary>
     <ul>
     <li>✓ <code>as-planned</code> <span class="dim">succeeded (1m5s)</span></li>

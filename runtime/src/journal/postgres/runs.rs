@@ -19,6 +19,17 @@ use crate::{
 /// Runs in one transaction when old ones are removed.
 const PRUNED: i64 = 100;
 
+/// Runs, each with the plan that it was started from, and the time by the clock of the store.
+macro_rules! runs {
+    () => {
+        concat!(
+            "SELECT *, ",
+            now!(),
+            " AS now_ms, (SELECT plan FROM cutover.plans p WHERE p.run = runs.id) AS plan FROM cutover.runs"
+        )
+    };
+}
+
 async fn runs_of(
     connection: &mut PgConnection,
     query: &'static str,
@@ -229,9 +240,8 @@ pub(super) async fn end(
 pub(super) async fn runs(store: &PostgresStore, limit: u32) -> Result<Vec<Run>, StoreError> {
     let runs = tried!(store.link.tries(Work::Quick), |connection, _| {
         let query = concat!(
-            "SELECT *, ",
-            now!(),
-            " AS now_ms FROM cutover.runs WHERE $1::text IS NULL
+            runs!(),
+            " WHERE $1::text IS NULL
              ORDER BY started_ms DESC, id LIMIT $2"
         );
         runs_of(connection, query, None, limit.into()).await
@@ -241,15 +251,14 @@ pub(super) async fn runs(store: &PostgresStore, limit: u32) -> Result<Vec<Run>, 
 
 pub(super) async fn find(store: &PostgresStore, id: &str) -> Result<Vec<Run>, StoreError> {
     let found = tried!(store.link.tries(Work::Quick), |connection, _| {
-        let exact = concat!("SELECT *, ", now!(), " AS now_ms FROM cutover.runs WHERE id = $1 LIMIT $2");
+        let exact = concat!(runs!(), " WHERE id = $1 LIMIT $2");
         let found = runs_of(connection, exact, Some(id), 1).await?;
         if !found.is_empty() {
             return Ok(found);
         }
         let part = concat!(
-            "SELECT *, ",
-            now!(),
-            " AS now_ms FROM cutover.runs WHERE left(id, length($1)) = $1 OR right(id, length($1)) = $1
+            runs!(),
+            " WHERE left(id, length($1)) = $1 OR right(id, length($1)) = $1
              ORDER BY started_ms DESC, id LIMIT $2"
         );
         runs_of(connection, part, Some(id), i64::MAX).await

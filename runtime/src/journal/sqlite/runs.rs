@@ -12,6 +12,13 @@ use crate::{
     script::Bundle,
 };
 
+/// Runs, each with the plan that it was started from.
+macro_rules! runs {
+    () => {
+        "SELECT *, (SELECT plan FROM plans WHERE plans.run = runs.id) AS plan FROM runs"
+    };
+}
+
 /// Removes what only a run that goes on needs.
 const LET_GO: [&str; 3] = [
     "DELETE FROM locks WHERE run = $1",
@@ -197,7 +204,7 @@ pub(super) async fn end(
 pub(super) async fn runs(store: &SqliteStore, limit: u32) -> Result<Vec<Run>, StoreError> {
     store
         .with(false, async |connection| {
-            let rows = sqlx::query("SELECT * FROM runs ORDER BY started_ms DESC, id LIMIT ?")
+            let rows = sqlx::query(concat!(runs!(), " ORDER BY started_ms DESC, id LIMIT ?"))
                 .bind(i64::from(limit))
                 .fetch_all(connection)
                 .await?;
@@ -207,21 +214,23 @@ pub(super) async fn runs(store: &SqliteStore, limit: u32) -> Result<Vec<Run>, St
 }
 
 pub(super) async fn find(store: &SqliteStore, id: &str) -> Result<Vec<Run>, StoreError> {
-    store.with(false, async |connection| {
-        let rows = sqlx::query(
-            "SELECT * FROM runs WHERE id = ?1 OR substr(id, 1, length(?1)) = ?1 OR substr(id, -length(?1)) = ?1
-             ORDER BY id = ?1 DESC, started_ms DESC",
-        )
-        .bind(id)
-        .fetch_all(connection)
-        .await?;
-        let mut runs = rows.iter().map(|row| run_of(row, now())).collect::<Result<Vec<_>, _>>()?;
-        if runs.first().is_some_and(|run| run.id == id) {
-            runs.truncate(1);
-        }
-        Ok(runs)
-    })
-    .await
+    store
+        .with(false, async |connection| {
+            let rows = sqlx::query(concat!(
+                runs!(),
+                " WHERE id = ?1 OR substr(id, 1, length(?1)) = ?1 OR substr(id, -length(?1)) = ?1
+             ORDER BY id = ?1 DESC, started_ms DESC"
+            ))
+            .bind(id)
+            .fetch_all(connection)
+            .await?;
+            let mut runs = rows.iter().map(|row| run_of(row, now())).collect::<Result<Vec<_>, _>>()?;
+            if runs.first().is_some_and(|run| run.id == id) {
+                runs.truncate(1);
+            }
+            Ok(runs)
+        })
+        .await
 }
 
 pub(super) async fn prune(store: &SqliteStore, before: Timestamp) -> Result<u64, StoreError> {

@@ -597,9 +597,15 @@ pub(super) async fn a_plan_is_used_by_one_run_which_is_bound_to_it(place: &Place
     assert_eq!(found(&*again, "r1").await.status, RunStatus::Running);
     assert_eq!(again.plan_used("p").await, Ok(Some("r1".to_owned())));
     assert_eq!(again.binding("r1").await, Ok(Some(used("p", now).binding)));
+    assert_eq!(found(&*again, "r1").await.plan.as_deref(), Some("p"));
     assert_eq!(store.create_planned(&other, &scripts, &holder, &used("q", now)).await, Ok(None));
     begin(&*store, "r3").await;
     assert_eq!(store.binding("r3").await, Ok(None));
+    let plans: Vec<_> = store.runs(10).await.unwrap().into_iter().map(|run| (run.id, run.plan)).collect();
+    assert!(
+        plans.contains(&("r2".to_owned(), Some("q".to_owned()))) && plans.contains(&("r3".to_owned(), None)),
+        "{plans:?}"
+    );
     store.append("r1", 1, &chain(1, 3), true).await.unwrap();
     holds(&*again, "r1", 3).await;
 }

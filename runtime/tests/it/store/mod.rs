@@ -59,6 +59,7 @@ pub(super) fn begun_with(id: &str, script: &str) -> (Run, Bundle, Holder) {
         started_at: Timestamp::from_millisecond(Timestamp::now().as_millisecond()).unwrap(),
         ended_at: None,
         held: None,
+        plan: None,
     };
     (run, bundle, Holder::this("ann@laptop"))
 }

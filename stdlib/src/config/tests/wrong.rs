@@ -45,6 +45,20 @@ fn an_unknown_noun_is_named_with_those_that_there_are() {
 }
 
 #[test]
+fn where_there_are_roles_whoever_approves_is_one_or_has_one() {
+    let roles = "[roles.managers]\nmembers = [\"ana\"]\n";
+    check(
+        &format!("[env.a]\napprovers = [\"ana\", \"manager\"]\n{roles}"),
+        "2:13 env.a.approvers: `approvers`: \"manager\" is neither a role nor a member of one: did you mean \"managers\"?",
+    );
+    for right in ["[\"managers\", \"ana\"]", "[\"somebody-else\"]"] {
+        parse(&format!("[env.a]\napprovers = {right}\n{roles}"));
+    }
+    // Without roles, that is a person.
+    parse("[env.a]\napprovers = [\"ops\"]");
+}
+
+#[test]
 fn a_value_of_the_wrong_type_is_shown_with_what_is_expected() {
     check(
         "store = 5",
