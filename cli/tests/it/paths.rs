@@ -50,7 +50,7 @@ fn the_tree_tells_every_decision_and_where_each_leads() {
           ? confirm go on with 5%?
             ├ if it is denied: ↩ rolled back; 2 undone: traffic.shift web (2 times)
             └ if nobody answers: ↩ rolled back: the run took longer than 24h; 2 undone: traffic.shift web (2 times)
-    ▸ guard web: error_rate <= 1% (a breach counts after 5s)
+    ▸ guard web: error_rate <= 1% (a breach counts after [TIME])
       └ if it is breached, at any of 3 effects: ↩ rolled back; 2 to 3 undone: deploy.scale web/blue and traffic.shift web (2 times)
     ~ traffic.shift web: blue 75, green 25 -> blue 0, green 100
     ? approve retire blue? (within 5m)
@@ -115,7 +115,7 @@ guard(#{ metric: "web.error_rate", above: "1%", sustained: "5s" }, || {
     ~ traffic.shift web: blue 100, green 0 -> blue 75, green 25
     ! point of no return: customers were told
     ~ deploy.scale web/blue: 3 replicas -> 1 replica
-    ▸ guard web: error_rate <= 1% (a breach counts after 5s)
+    ▸ guard web: error_rate <= 1% (a breach counts after [TIME])
       └ if it is breached, at any of 2 effects: ! needs a person: 2 left, 1 to 2 undone: traffic.shift web and deploy.scale web/blue
           ! left: point of no return: customers were told
           ! left: traffic.shift traffic/web: blue 100, green 0 -> blue 75, green 25 (it comes before 2:point_of_no_return, which is still there)
@@ -145,7 +145,7 @@ guard(#{ metric: "web.error_rate", above: "1%", sustained: "5s" }, || {
     ----- stdout
     All paths of test 0 in sandbox
 
-    ▸ guard web: error_rate <= 1% (a breach counts after 5s)
+    ▸ guard web: error_rate <= 1% (a breach counts after [TIME])
       ├ if it is breached at 2:traffic.shift: ↩ rolled back; 1 undone: traffic.shift web
       └ if it is breached at 4:traffic.shift, 5:traffic.shift, 6:traffic.shift or 2 more: ! needs a person: 2 left, 1 to 5 undone: traffic.shift web (5 times)
           ! left: point of no return: customers were told
