@@ -285,6 +285,12 @@ impl Kernel {
         self.emit(Event::Note { id, level, text: text.to_owned(), replayed });
     }
 
+    /// Forgets the closures that the script has left here, once nobody needs them: each holds this kernel, and would keep it for ever.
+    pub(crate) fn let_go(&self) {
+        lock(&self.state.undo).clear();
+        lock(&self.state.claims).clear();
+    }
+
     /// Puts something on the undo stack, unless undoing has begun.
     pub(crate) fn push_undo(&self, entry: UndoEntry) {
         if !self.is_rolling_back() {

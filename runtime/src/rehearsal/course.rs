@@ -99,6 +99,7 @@ impl Stage {
                 break (kernel, ended);
             }
             clock.die();
+            kernel.let_go();
             clock.set(clock.monotonic() + TAKEN_UP_AFTER);
             let records = world.tape.take();
             replay = Replay::of(records.iter().cloned());
@@ -108,6 +109,9 @@ impl Stage {
         kernel.tell_end(&ended);
         let records = (world.tape.len(), world.tape.undoing_since());
         let claims = kernel.broken_claims(engine, &world, scenario.is_as_planned());
+        // Guards still watch, for a run that is over.
+        clock.die();
+        kernel.let_go();
         let mut course = self.course(claims, &world, &clock, ended, records);
         course.struck &= scenario.crash.is_none() || epoch > 1;
         course

@@ -127,6 +127,7 @@ impl Runtime {
             ended.error = Some(error);
         }
         kernel.tell_end(&ended);
+        kernel.let_go();
         if let Some(draft) = &kernel.state.draft {
             draft.scrub(&kernel.shared.vault);
         }

@@ -222,3 +222,37 @@ fn what_was_looked_at_is_enough_to_rehearse_the_same_without_looking() {
     assert_eq!(told, looked);
     assert_eq!(again, snapshot);
 }
+
+#[test]
+fn nothing_of_a_run_is_kept_once_it_is_over() {
+    let script = r#"
+        invariant("a stays small", |world| world.lab.a < 9);
+        on_rollback(|| note("undone"));
+        lab::guard("c", 3, || { lab::set("a", 1); lab::expect("b", 0); });
+    "#;
+    let lab = Lab::new();
+    let bundle = Lab::bundle(script);
+    let heard = || Arc::new(|_: &Envelope| {});
+    // What hears a run is held by whatever is left of it.
+    let (real, played) = (heard(), heard());
+    let runtime = lab.builder(lab.store.clone()).sink(real.clone()).build();
+    let report = lab.tokio.block_on(runtime.run(&bundle, &BTreeMap::new())).unwrap();
+    assert_eq!(report.outcome, cutover_runtime::event::RunOutcome::Succeeded, "{:?}", report.error);
+    drop(runtime);
+    // What watched is told that it is over, and ends a moment later.
+    for _ in 0..200 {
+        if Arc::strong_count(&real) > 1 {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+    assert_eq!(Arc::strong_count(&real), 1);
+
+    let _on = lab.tokio.enter();
+    let beginning = Beginning { look: true, ..Beginning::default() };
+    let rehearsal = lab.runtime().rehearsal(&bundle, &BTreeMap::new(), &beginning).unwrap();
+    for name in ["as-planned", "crash@3", "crash@9"] {
+        let sink = played.clone();
+        lab.tokio.block_on(rehearsal.play(name.parse().unwrap(), vec![sink])).unwrap();
+        assert_eq!(Arc::strong_count(&played), 1, "{name}");
+    }
+}
