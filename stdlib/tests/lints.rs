@@ -124,8 +124,16 @@ mod tests {
                 r#"deploy::scale("web/canary", 1); traffic::shift("web", "canary", 5); deploy::scale("web/canary", 0);"#,
                 r#"deploy::scale("web/green", 5); traffic::shift("web", "green", 100); on_rollback(|| deploy::scale("web/green", 0));"#,
                 r#"if params.yes { fail("no"); traffic::shift("web", "green", 100); } deploy::scale("web/blue", 0);"#,
+                r#"deploy::scale(`${params.to}/blue`, 0);"#,
+                r#"let service = params.to; traffic::shift(service, "green", 95); deploy::scale(service + "/blue", 0);"#,
             ],
             &[
+                // Only a run knows whether these are the same.
+                r#"traffic::shift("web", params.to, 95); deploy::scale("web/blue", 0);"#,
+                r#"traffic::shift(params.to, "green", 95); deploy::scale("web/blue", 0);"#,
+                r#"traffic::shift("web", "green", 95); deploy::scale(`web/${params.to}`, 0);"#,
+                r#"traffic::shift(params.to, "green", 100); deploy::scale(`${params.to}/blue`, 0);"#,
+                r#"traffic::set(params.to, #{ blue: 0, green: 100 }); deploy::scale(`${params.to}/blue`, 0);"#,
                 r#"traffic::shift("web", "green", 100); deploy::scale("web/blue", 0);"#,
                 r#"traffic::shift("web", "green", "100%"); deploy::scale("web/blue", 0);"#,
                 r#"traffic::shift("web", "blue", 0); deploy::scale("web/blue", 0);"#,
@@ -167,8 +175,11 @@ mod tests {
                 r#"fn back() { traffic::shift("web", "blue", 100); } traffic::shift("web", "green", 100); deploy::scale("web/blue", 0); on_rollback(|| back());"#,
                 r#"traffic::shift("web", "green", 100); deploy::scale("web/blue", 3); deploy::scale("web/blue", 0); on_rollback(|| traffic::shift("web", "blue", 100));"#,
                 r#"traffic::shift("web", "green", 100); deploy::scale("web/blue", 0); on_rollback(|| { traffic::shift("web", "blue", 100); deploy::scale("web/blue", 3); });"#,
+                r#"let s = params.to; traffic::shift(s, "green", 100); deploy::scale(`${s}/blue`, 0); on_rollback(|| traffic::shift(s, "blue", 100));"#,
             ],
             &[
+                r#"traffic::shift("web", "green", 100); deploy::scale("web/blue", 0); on_rollback(|| traffic::shift("web", params.to, 100));"#,
+                r#"let s = params.to; traffic::shift(s, "green", 100); deploy::scale(`${s}/blue`, 0); on_rollback(|| { deploy::scale(`${s}/blue`, 3); traffic::shift(s, "blue", 100); });"#,
                 // It is called after the pool has its replicas again.
                 r#"on_rollback(|| traffic::shift("web", "blue", 100)); traffic::shift("web", "green", 100); deploy::scale("web/blue", 0);"#,
                 r#"traffic::shift("web", "green", 100); deploy::scale("web/blue", 0); on_rollback(|| { deploy::scale("web/blue", 3); traffic::shift("web", "blue", 100); });"#,

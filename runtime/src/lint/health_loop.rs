@@ -274,7 +274,8 @@ fn heeds(nodes: &[Node], check: &Call) -> Option<Next> {
 fn same_subject(a: &Call, b: &Call) -> bool {
     match (a.arg(0), b.arg(0)) {
         (Value::Text(a), Value::Text(b)) => a == b,
-        (Value::Unknown | Value::OneOf(_), _) | (_, Value::Unknown | Value::OneOf(_)) => true,
+        (Value::Unknown | Value::OneOf(_) | Value::Named(_), _)
+        | (_, Value::Unknown | Value::OneOf(_) | Value::Named(_)) => true,
         (a, b) => a == b,
     }
 }

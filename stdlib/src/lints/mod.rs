@@ -67,7 +67,7 @@ fn retired(outline: &Outline) -> Vec<PoolRef> {
 /// The pool that a call scales to zero.
 fn retires(call: &Call) -> Option<PoolRef> {
     (call.name == "deploy::scale" && is_zero(call.arg(1)))
-        .then(|| call.arg(0).text().and_then(PoolRef::parse))
+        .then(|| call.arg(0).name().and_then(PoolRef::parse))
         .flatten()
 }
 
@@ -89,19 +89,17 @@ fn gets(call: &Call, pool: &PoolRef) -> Option<Gets> {
         Value::Text(text) => format!("{text}%"),
         _ => "a share".to_owned(),
     };
-    let route = call.arg(0).text();
-    let here = route == Some(&pool.route);
+    let route = call.arg(0).is_named(&pool.route);
+    let here = route == Some(true);
     match &*call.name {
         "traffic::shift" => {
             let share = call.arg(2);
-            let Some(name) = call.arg(1).text() else { return Some(Gets::Unknown) };
-            let none =
-                if name == pool.pool { may_be(share, |n| n == 0) } else { may_be(share, |n| n >= 100) };
+            let (Some(name), Some(own)) = (call.arg(1).name(), call.arg(1).is_named(&pool.pool)) else {
+                return Some(Gets::Unknown);
+            };
+            let none = if own { may_be(share, |n| n == 0) } else { may_be(share, |n| n >= 100) };
             match (here, none) {
-                (_, true) if here || name != pool.pool => Some(Gets::None),
-                (true, false) if name == pool.pool => {
-                    Some(Gets::Some(format!("{} gets {}", pool.pool, shows(share))))
-                }
+                (_, true) if here || !own => Some(Gets::None),
                 (true, false) => Some(Gets::Some(format!("{name} gets {}", shows(share)))),
                 _ if route.is_none() => Some(Gets::Unknown),
                 _ => None,

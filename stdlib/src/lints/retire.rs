@@ -146,7 +146,7 @@ impl Walk for Search {
             Some(Gets::None | Gets::Unknown) => *left = Left::Evidence,
             Some(Gets::Some(what)) => {
                 // Another pool's share says nothing new about one that had none.
-                let own = call.arg(1).text() == Some(&*self.pool.pool) || call.name == "traffic::set";
+                let own = call.arg(1).is_named(&self.pool.pool) == Some(true) || call.name == "traffic::set";
                 if own || !matches!(left, Left::Evidence) {
                     *left = Left::Some { line: call.place.line, what };
                 }

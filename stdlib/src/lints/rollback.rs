@@ -44,11 +44,11 @@ impl Search {
     /// Whether a call gives the pool traffic: a share that is not 0 for sure.
     fn routes_to(&self, call: &Call) -> bool {
         let PoolRef { route, pool } = &self.pool;
-        if call.arg(0).text() != Some(route) {
+        if call.arg(0).is_named(route) != Some(true) {
             return false;
         }
         match &*call.name {
-            "traffic::shift" => call.arg(1).text() == Some(pool) && !is_none(call.arg(2)),
+            "traffic::shift" => call.arg(1).is_named(pool) == Some(true) && !is_none(call.arg(2)),
             "traffic::set" => {
                 matches!(call.arg(1), Value::Map(weights) if weights.get(pool).is_some_and(|weight| !is_none(weight)))
             }

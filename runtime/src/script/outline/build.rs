@@ -83,6 +83,14 @@ impl<'a> Scope<'a> {
         found.map_or(Known::NOTHING, |(_, known)| known.clone())
     }
 
+    /// The parameter that `left.right` is.
+    fn parameter(&self, left: &Expr, right: &Expr) -> Option<Value> {
+        const PARAMS: &str = "params";
+        let (Expr::Variable(variable, ..), Expr::Property(property, ..)) = (left, right) else { return None };
+        let own = self.names.iter().any(|(name, _)| name == PARAMS) || self.source.altered.contains(PARAMS);
+        (variable.1 == PARAMS && variable.2.is_empty() && !own).then(|| Value::parameter(&property.2))
+    }
+
     fn learn(&mut self, name: &str, known: Known<'a>) {
         let known = if self.source.altered.contains(name) { Known::NOTHING } else { known };
         self.names.push((name.to_owned(), known));
@@ -266,12 +274,9 @@ impl<'a> Build<'a> {
             Expr::Unit(_) => Value::Unit,
             Expr::Variable(variable, ..) if variable.2.is_empty() => return scope.find(&variable.1),
             Expr::InterpolatedString(pieces, _) => {
-                let mut text = Some(String::new());
-                for piece in pieces.iter() {
-                    let shown = self.expression(piece, scope, nodes).value().shown();
-                    text = text.zip(shown).map(|(text, more)| text + more.as_str());
-                }
-                text.map_or(Value::Unknown, Value::Text)
+                let parts: Vec<Value> =
+                    pieces.iter().map(|piece| self.expression(piece, scope, nodes).value()).collect();
+                Value::joined(&parts)
             }
             Expr::Array(items, _) => {
                 Value::Array(items.iter().map(|item| self.escaped(item, scope, nodes)).collect())
@@ -289,6 +294,9 @@ impl<'a> Build<'a> {
             }
             Expr::FnCall(call, position) => return self.call(call, *position, scope, nodes),
             Expr::Dot(pair, ..) | Expr::Index(pair, ..) => {
+                if let Some(parameter) = scope.parameter(&pair.lhs, &pair.rhs) {
+                    return Known::Value(parameter);
+                }
                 let left = self.expression(&pair.lhs, scope, nodes);
                 self.chain(left, &pair.rhs, scope, nodes);
                 Value::Unknown

@@ -102,10 +102,7 @@ impl<'a> Build<'a> {
         let args: Vec<Value> =
             call.args.iter().map(|arg| self.expression(arg, scope, nodes).value()).collect();
         match (&*call.name, args.as_slice()) {
-            ("+", [left @ Value::Text(_), right]) | ("+", [left, right @ Value::Text(_)]) => {
-                let text = left.shown().zip(right.shown()).map(|(left, right)| left + right.as_str());
-                text.map_or(Value::Unknown, Value::Text)
-            }
+            ("+", [Value::Text(_), _] | [_, Value::Text(_)]) => Value::joined(&args),
             _ => Value::Unknown,
         }
     }
