@@ -12,7 +12,9 @@ use std::{fmt::Display, future::Future, ops::Deref, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio_util::sync::CancellationToken;
 
-pub use crate::question::{Choice, Evidence, Question, QuestionKind, Reply, Role, Rule, SOMEBODY_ELSE};
+pub use crate::question::{
+    Choice, Evidence, Heard, Question, QuestionKind, Reply, Role, Rule, SOMEBODY_ELSE,
+};
 use crate::{
     clock::Clock,
     event::{Emitter, Event, Stream},

@@ -224,7 +224,9 @@ impl Question {
                 self.rule.at_least
             ));
         }
-        if !self.choices.is_empty()
+        // A no needs no choice.
+        if reply.yes
+            && !self.choices.is_empty()
             && !reply.choice.as_ref().is_some_and(|choice| self.choices.iter().any(|c| c.name == *choice))
         {
             let known: Vec<&str> = self.choices.iter().map(|choice| &*choice.name).collect();
@@ -233,20 +235,16 @@ impl Question {
         Ok(())
     }
 
-    /// Those of the replies that count, and what they come to.
-    pub fn heard<'r>(&self, replies: &'r [Reply]) -> (Vec<&'r Reply>, Option<bool>) {
-        let mut counted: Vec<Reply> = Vec::new();
-        let mut heard = Vec::new();
+    /// What replies come to that were given one after the other.
+    pub fn hear(&self, replies: &[Reply]) -> Heard {
+        let (mut counted, mut refused) = (Vec::new(), Vec::new());
         for reply in replies {
-            // A no needs no choice.
-            let free = !reply.yes && !self.choices.is_empty();
-            if free || self.admits(reply, &counted).is_ok() {
-                counted.push(reply.clone());
-                heard.push(reply);
+            match self.admits(reply, &counted) {
+                Ok(()) => counted.push(reply.clone()),
+                Err(why) => refused.push(why),
             }
         }
-        let verdict = self.verdict(&counted);
-        (heard, verdict)
+        Heard { verdict: self.verdict(&counted), counted, refused }
     }
 
     /// What the replies so far come to: yes, no, or `None` while more are wanted.
@@ -256,6 +254,24 @@ impl Question {
         }
         let wanted = usize::try_from(self.rule.at_least.max(1)).unwrap_or(usize::MAX);
         (replies.len() >= wanted).then_some(true)
+    }
+}
+
+/// What replies to a question come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// Those that count.
+    pub counted: Vec<Reply>,
+    /// Why the others do not.
+    pub refused: Vec<String>,
+    /// Yes, no, or `None` while more are wanted.
+    pub verdict: Option<bool>,
+}
+
+impl Heard {
+    /// Whose replies count, by name.
+    pub fn people(&self) -> Vec<&str> {
+        self.counted.iter().map(|reply| &*reply.by).collect()
     }
 }
 
@@ -308,11 +324,10 @@ mod tests {
     fn only_replies_that_count_come_to_a_verdict() {
         let question = approval(Rule { at_least: 2, not: vec!["ana".into()], ..Rule::default() });
         let replies = ["ana", "bo", "bo", "cy"].map(|who| Reply::new(true, who));
-        let names = |heard: Vec<&Reply>| heard.iter().map(|reply| reply.by.clone()).collect::<Vec<_>>();
-        let (heard, verdict) = question.heard(&replies[..3]);
-        assert_eq!((names(heard), verdict), (vec!["bo".to_owned()], None));
-        let (heard, verdict) = question.heard(&replies);
-        assert_eq!((names(heard), verdict), (vec!["bo".to_owned(), "cy".to_owned()], Some(true)));
+        let heard = question.hear(&replies[..3]);
+        assert_eq!((heard.people(), heard.refused.len(), heard.verdict), (vec!["bo"], 2, None));
+        let heard = question.hear(&replies);
+        assert_eq!((heard.people(), heard.verdict), (vec!["bo", "cy"], Some(true)));
     }
 
     #[test]

@@ -27,17 +27,13 @@ pub(super) async fn execute(args: &Answer, yes: bool, global: &Global) -> Result
     let asked = which(&run, open, args.step.as_deref())?;
     let reply = reply(args, yes)?;
     let before = store.answers(&run.id, &asked.id).await.map_err(failed)?;
-    if let (heard, Some(_)) = asked.question.heard(&before) {
-        let by: Vec<&str> = heard.iter().map(|reply| &*reply.by).collect();
-        let error = RunError::new(codes::NO_ANSWER, format!("it was answered already, by {}", by.join(", ")));
+    let heard = asked.question.hear(&before);
+    if heard.verdict.is_some() {
+        let by = heard.people().join(", ");
+        let error = RunError::new(codes::NO_ANSWER, format!("it was answered already, by {by}"));
         return Err(Refused::failed(error.hint(format!("see how it stands: cutover show {}", run.id))));
     }
-    // A no needs no choice.
-    let admitted = if yes || asked.question.choices.is_empty() {
-        asked.question.admits(&reply, &before)
-    } else {
-        Ok(())
-    };
+    let admitted = asked.question.admits(&reply, &before);
     if let (Err(why), [_, ..], None) = (&admitted, asked.question.choices.as_slice(), &args.choose) {
         let names: Vec<&str> = asked.question.choices.iter().map(|choice| &*choice.name).collect();
         let error = RunError::new(codes::ARGUMENT, why.clone()).hint(format!("--choose {}", names.join("|")));

@@ -102,11 +102,11 @@ fn open_end(run: &Run, records: &[Record], theme: Theme) -> String {
 fn how_on(run: &Run, asked: &[(Asked, Vec<Reply>)], locks: &[Lock], theme: Theme) -> String {
     let mut lines = Vec::new();
     for (Asked { id, question, until, .. }, replies) in asked {
-        if let (heard, Some(yes)) = question.heard(replies) {
-            let by: Vec<&str> = heard.iter().map(|reply| &*reply.by).collect();
+        let heard = question.hear(replies);
+        if let Some(yes) = heard.verdict {
             let (tone, sign, word) =
                 if yes { (Tone::Good, symbol::PASS, "yes") } else { (Tone::Bad, symbol::FAIL, "no") };
-            let (mark, by) = (theme.paint(tone, sign), clean(&by.join(", ")));
+            let (mark, by) = (theme.paint(tone, sign), clean(&heard.people().join(", ")));
             lines.push(format!("{mark} answered, {word} by {by}: {}", clean(&question.text)));
             continue;
         }

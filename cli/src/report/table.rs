@@ -70,7 +70,7 @@ pub(crate) struct Waiting {
 
 impl Waiting {
     fn new(Asked { id, question, at, until, .. }: &Asked, replies: &[Reply]) -> Self {
-        let (heard, answered) = question.heard(replies);
+        let heard = question.hear(replies);
         Self {
             id: id.clone(),
             question: question.text.clone(),
@@ -78,8 +78,8 @@ impl Waiting {
             since: *at,
             until: *until,
             at_least: question.rule.at_least.max(1),
-            answered,
-            answered_by: heard.into_iter().map(|reply| reply.by.clone()).collect(),
+            answered: heard.verdict,
+            answered_by: heard.counted.into_iter().map(|reply| reply.by).collect(),
         }
     }
 

@@ -45,7 +45,8 @@ impl Kernel {
             Ok(Err(error)) => self.why(&error),
             Err(error) => Some(error),
         };
-        let error = error.or_else(|| self.unasked());
+        let late = || self.budget.would_be_late(planned.least).filter(|_| self.is_plan());
+        let error = error.or_else(|| self.unasked()).or_else(late);
         let (outcome, left, error) = match error {
             None => (RunOutcome::Succeeded, Vec::new(), None),
             Some(error) => self.give_up(engine, error),

@@ -64,7 +64,11 @@ impl Kernel {
                     ..Ending::new(outcome, 1)
                 };
                 self.ended(call, ending).await;
-                Ok(waited.answer)
+                // What comes behind it will not happen.
+                match self.budget.would_be_late(cursor::planned()).filter(|_| self.is_plan()) {
+                    Some(late) => Err(RunError { effect: Some(call.id.clone()), ..late }),
+                    None => Ok(waited.answer),
+                }
             }
             Err(error) => {
                 let error = RunError { effect: Some(call.id.clone()), ..error };

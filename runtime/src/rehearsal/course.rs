@@ -12,7 +12,7 @@ use super::{
     clock::VirtualClock,
     faults::Site,
     invariant::{Invariant, Violation},
-    outside::{Moment, Outside, States},
+    outside::{Outside, States},
     scenario::Scenario,
     scene::Scene,
     world::RehearsedWorld,
@@ -127,7 +127,7 @@ impl Stage {
     ) -> Course {
         // The world ends with the run.
         let held = std::mem::take(&mut *world.outside.held());
-        let mut judge = |moment: Option<&Moment>, states: &States| {
+        held.review::<()>(|moment, states| {
             for invariant in &self.invariants {
                 let name = invariant.name();
                 if let Err(why) = invariant.holds(states)
@@ -140,9 +140,8 @@ impl Stage {
                     });
                 }
             }
-            None::<()>
-        };
-        held.review(&mut judge);
+            None
+        });
         Course {
             outcome: (!clock.was_stuck()).then_some(ended.outcome),
             error: ended.error,

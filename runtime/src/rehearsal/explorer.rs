@@ -164,9 +164,8 @@ impl Findings {
 /// Most faults in one scenario that are looked for: one that makes the run give up, one on the way back, one of the process.
 pub(super) const DEEPEST: usize = 2;
 
-/// Scenarios that are played before it is seen what follows from them. Each round has threads of its own; what those of a short one
-/// leave behind is spread over memory that the next cannot use.
-const CHUNK: usize = 8192;
+/// Scenarios that are played before it is seen what follows from them: until then the effects that they came to are in memory.
+const CHUNK: usize = 1024;
 
 /// What is kept of a course once it was judged.
 struct Played {

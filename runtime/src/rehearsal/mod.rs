@@ -27,7 +27,7 @@ pub use self::{
     explorer::{End, Explore, Findings, Progress, Row, Tried},
     invariant::{Invariant, Violation},
     outside::States,
-    paths::{Asks, Bounds, Branch, Decision, Deed, Paths},
+    paths::{Asks, Bounds, Branch, Decision, Done, Paths},
     scenario::{Fault, Scenario},
     scene::{Answer, SceneFile},
     world::RehearsedWorld,

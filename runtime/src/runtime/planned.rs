@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Execution, LoadErrors, Report, Runtime, execution::Prepared, new_id};
 use crate::{
-    effect::{Question, QuestionKind, Reply, Rule},
+    effect::{Heard, Question, QuestionKind, Reply, Rule},
     error::{RunError, codes},
     journal::{Holder, Used},
     kernel::bound::Bound,
@@ -170,16 +170,8 @@ impl Runtime {
         if wanted.at_least == 0 {
             return Ok(());
         }
-        let question = self.question(&self.inner.started_by);
-        let mut counted: Vec<Reply> = Vec::new();
-        let mut refused = Vec::new();
-        for reply in given {
-            match question.admits(reply, &counted) {
-                Ok(()) => counted.push(reply.clone()),
-                Err(why) => refused.push(why),
-            }
-        }
-        if question.verdict(&counted) == Some(true) {
+        let Heard { counted, refused, verdict } = self.question(&self.inner.started_by).hear(given);
+        if verdict == Some(true) {
             return Ok(());
         }
         let by = if wanted.by.is_empty() { String::new() } else { format!(" by {}", wanted.by.join(" or ")) };

@@ -78,40 +78,36 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// How much the memory has grown since a run began.
 struct Watch {
+    memory: Option<fn() -> u64>,
     since: Instant,
     /// When it was last looked at, in microseconds since then.
     looked: AtomicU64,
-    /// What was held at the first look.
+    /// What was held at the beginning.
     base: AtomicU64,
 }
 
-/// Nobody has looked yet.
-const NEVER: u64 = u64::MAX;
-
-impl Default for Watch {
-    fn default() -> Self {
-        Self { since: Instant::now(), looked: AtomicU64::new(0), base: AtomicU64::new(NEVER) }
-    }
-}
-
 impl Watch {
-    /// What is held from here on is what counts.
-    fn renew(&self) {
-        self.base.store(NEVER, Ordering::Relaxed);
+    fn new(memory: Option<fn() -> u64>) -> Self {
+        let watch =
+            Self { memory, since: Instant::now(), looked: AtomicU64::new(0), base: AtomicU64::new(0) };
+        watch.renew();
+        watch
     }
 
-    /// By how many bytes it has grown; nothing if it was looked at a moment ago.
-    fn grown(&self, memory: fn() -> u64) -> u64 {
+    /// What is held now is not counted.
+    fn renew(&self) {
+        self.base.store(self.memory.map_or(0, |memory| memory()), Ordering::Relaxed);
+    }
+
+    /// By how many bytes it has grown. `None`: nobody counts, or it was looked at a moment ago.
+    fn grown(&self) -> Option<u64> {
+        let memory = self.memory?;
         let now = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
         if Duration::from_micros(now.saturating_sub(self.looked.load(Ordering::Relaxed))) < LOOK_EVERY {
-            return 0;
+            return None;
         }
         self.looked.store(now, Ordering::Relaxed);
-        let held = memory();
-        match self.base.compare_exchange(NEVER, held, Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => 0,
-            Err(base) => held.saturating_sub(base),
-        }
+        Some(memory().saturating_sub(self.base.load(Ordering::Relaxed)))
     }
 }
 
@@ -136,7 +132,7 @@ impl Budget {
         Self {
             limits,
             operations: AtomicU64::new(0),
-            memory: Watch::default(),
+            memory: Watch::new(limits.memory),
             undoing: AtomicBool::new(false),
             started: clock.monotonic(),
             clock,
@@ -178,9 +174,7 @@ impl Budget {
                 "look for a loop that does not end; or raise limits.max_operations",
             );
         }
-        if let Some(memory) = self.limits.memory
-            && self.memory.grown(memory) > self.limits.max_memory
-        {
+        if self.memory.grown().is_some_and(|grown| grown > self.limits.max_memory) {
             let max = crate::quantity::Size(self.limits.max_memory);
             return limit(
                 format!("the script holds more than {max} of memory"),
@@ -197,10 +191,19 @@ impl Budget {
 
     /// The error for a run that has taken too long.
     pub(crate) fn out_of_time(&self) -> RunError {
+        self.too_long("took")
+    }
+
+    /// The error for a plan of a run that would be ended before it has done what takes `least`.
+    pub(crate) fn would_be_late(&self, least: Duration) -> Option<RunError> {
+        (least > self.longest()).then(|| self.too_long("would take"))
+    }
+
+    fn too_long(&self, takes: &str) -> RunError {
         let longest = self.longest();
         let error = RunError::new(
             codes::LIMIT,
-            format!("the run took longer than {}", crate::quantity::Span(longest)),
+            format!("the run {takes} longer than {}", crate::quantity::Span(longest)),
         );
         if longest < self.limits.max_wall_time {
             error.hint("that is the `deadline` in the header of the script")

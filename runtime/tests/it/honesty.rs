@@ -163,3 +163,23 @@ fn a_plan_of_branches_writes_nothing_and_carries_what_they_change() {
     assert_eq!(lab.lines()[2..], ["2:lab.set assumed: level 1 unchanged", "3:lab.look assumed: b"]);
     assert!(lab.log().is_empty());
 }
+
+#[test]
+fn a_plan_stops_where_the_run_would_be_ended_for_having_taken_too_long() {
+    for (script, changes) in [
+        (r#"lab::set("a", 1); sleep("23h"); lab::set("b", 1); sleep("2h"); lab::set("c", 1);"#, 2),
+        (r#"try { lab::set("a", 1); sleep("25h"); } catch { } lab::set("b", 1);"#, 1),
+        (r#"for n in 0..1000 { sleep("10m"); lab::set("a", n); }"#, 144),
+        (r#"lab::set("a", 1); parallel([|| sleep("20h"), || sleep("25h")]);"#, 1),
+        // Each alone is short enough, and all in a row are not.
+        (r#"lab::set("a", 1); sleep("13h"); parallel([|| sleep("12h"), || sleep("1h")]);"#, 1),
+    ] {
+        let lab = Lab::new();
+        let report = lab.plan(script);
+        let error = report.error.unwrap();
+        assert_eq!(error.message, "the run would take longer than 24h", "{script}");
+        assert_eq!((report.outcome, report.changes), (RunOutcome::Failed, changes), "{script}");
+    }
+    let lab = Lab::new();
+    assert_eq!(lab.plan(r#"lab::set("a", 1); sleep("24h");"#).outcome, RunOutcome::Succeeded);
+}

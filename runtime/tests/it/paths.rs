@@ -38,7 +38,7 @@ fn tree(paths: &Paths) -> String {
         }
     }
     fn one(branch: &Branch, margin: &str, text: &mut String) {
-        let list = |name: &str, deeds: &[cutover_runtime::rehearsal::Deed]| {
+        let list = |name: &str, deeds: &[cutover_runtime::rehearsal::Done]| {
             let ids: Vec<&str> = deeds.iter().map(|deed| &*deed.id).collect();
             if ids.is_empty() { String::new() } else { format!(", {name} {}", ids.join(" ")) }
         };

@@ -341,6 +341,8 @@ fn a_change_that_was_broken_off_half_way_is_decided_by_a_person() {
         ("again", RunOutcome::Succeeded, 5),
         ("done", RunOutcome::Succeeded, 3),
         ("fail", RunOutcome::RolledBack, 0),
+        // `cutover deny`: a no needs no choice.
+        ("", RunOutcome::RolledBack, 0),
     ] {
         let lab = Lab::new();
         let run = run_and_die(&lab, r#"lab::set("a", 5); lab::set("b", 1);"#, Kill::AfterApply(0)).unwrap();
@@ -349,8 +351,8 @@ fn a_change_that_was_broken_off_half_way_is_decided_by_a_person() {
         assert_eq!(report.outcome, RunOutcome::Paused, "{report:?}");
         assert!(report.error.unwrap().message.contains("is at \"level 3\""));
         let reply = cutover_runtime::effect::Reply {
-            choice: Some(choice.into()),
-            ..cutover_runtime::effect::Reply::new(true, "ana")
+            choice: Some(choice.to_owned()).filter(|choice| !choice.is_empty()),
+            ..cutover_runtime::effect::Reply::new(!choice.is_empty(), "ana")
         };
         assert!(lab.tokio.block_on(lab.store.answer(&run.id, "1:lab.set", &reply)).unwrap());
         let report = again(&lab, &found(&lab, &run.id));

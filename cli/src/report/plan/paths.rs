@@ -8,7 +8,7 @@ mod tests;
 
 use cutover_runtime::{
     event::{Envelope, Event},
-    rehearsal::{Asks, Branch, Decision, Deed, End, Paths},
+    rehearsal::{Asks, Branch, Decision, Done, End, Paths},
 };
 use serde::Serialize;
 
@@ -107,7 +107,7 @@ fn assumed() -> Line {
 }
 
 /// Whether two deeds read the same: a loop that tries again and again.
-fn is_repeated(deed: &Deed, other: &Deed) -> bool {
+fn is_repeated(deed: &Done, other: &Done) -> bool {
     (&deed.effect, &deed.what, &deed.text, deed.failed)
         == (&other.effect, &other.what, &other.text, other.failed)
 }
@@ -144,7 +144,7 @@ impl Tree {
         self.lines.push((margin.to_owned(), line));
         let inside = format!("{margin}{bar}  ");
         for (n, deed) in branch.does.iter().enumerate() {
-            let same = |other: &&Deed| !branch.decides_at(other) && is_repeated(deed, other);
+            let same = |other: &&Done| !branch.decides_at(other) && is_repeated(deed, other);
             let alone = branch.decides_at(deed);
             if !alone && branch.does[..n].iter().any(|before| same(&before)) {
                 continue;
@@ -173,7 +173,7 @@ impl Tree {
     }
 
     /// What a run does on a branch only, and how often.
-    fn deed(&mut self, deed: &Deed, times: usize, margin: &str) {
+    fn deed(&mut self, deed: &Done, times: usize, margin: &str) {
         let back = deed.id.starts_with("rollback/").then(|| "on the way back".to_owned());
         let often = (times > 1).then(|| format!("{times} times"));
         let remarks: Vec<String> = back.into_iter().chain(often).collect();

@@ -32,7 +32,7 @@ pub struct Bounds {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Paths {
     /// What it does if all is as assumed.
-    pub trunk: Vec<Deed>,
+    pub trunk: Vec<Done>,
     /// How it ends then.
     pub end: End,
     /// Why, unless it succeeds.
@@ -97,13 +97,13 @@ pub struct Branch {
     pub why: Option<String>,
     /// What it does that it would not have done otherwise, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub does: Vec<Deed>,
+    pub does: Vec<Done>,
     /// If it succeeds: what it does not do that it would have done otherwise.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub skips: Vec<Deed>,
+    pub skips: Vec<Done>,
     /// What is undone, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub undone: Vec<Deed>,
+    pub undone: Vec<Done>,
     /// The fewest that are undone, where that depends on when a guard is breached; `undone` is the most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undone_fewest: Option<usize>,
@@ -122,7 +122,7 @@ pub struct Branch {
 
 /// An effect and what it comes to.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Deed {
+pub struct Done {
     /// Its id.
     pub id: String,
     /// Its kind.
@@ -161,7 +161,7 @@ impl Paths {
 
 impl Branch {
     /// Whether an effect on it decides how it goes on.
-    pub fn decides_at(&self, deed: &Deed) -> bool {
+    pub fn decides_at(&self, deed: &Done) -> bool {
         self.decisions.iter().any(|decision| decision.id == deed.id)
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use rhai::Engine;
 
-use super::{Asks, Deed};
+use super::{Asks, Done};
 use crate::{
     error::codes,
     event::{EffectResult, Envelope, Event, Grade, Kind, LeftOver, Sink},
@@ -26,7 +26,7 @@ const ROLLBACK: &str = "rollback/";
 pub(super) struct Way {
     pub(super) course: Course,
     pub(super) events: Vec<Envelope>,
-    pub(super) deeds: Vec<Deed>,
+    pub(super) deeds: Vec<Done>,
     guards: Vec<Guard>,
 }
 
@@ -53,9 +53,9 @@ pub(super) struct Turn {
     pub(super) answer: String,
     pub(super) end: End,
     pub(super) why: Option<String>,
-    pub(super) does: Vec<Deed>,
-    pub(super) skips: Vec<Deed>,
-    pub(super) undone: Vec<Deed>,
+    pub(super) does: Vec<Done>,
+    pub(super) skips: Vec<Done>,
+    pub(super) undone: Vec<Done>,
     pub(super) left: Vec<LeftOver>,
     /// What is decided there and nowhere before.
     pub(super) points: Vec<Point>,
@@ -128,14 +128,14 @@ impl Way {
     /// How this way differs from the one that it comes from, where the last of its faults struck.
     pub(super) fn turn(self, from: &Self, scenario: &Scenario) -> Turn {
         let (at, fault) = scenario.faults.last().cloned().unwrap_or((String::new(), Fault::Killed));
-        let does: Vec<&Deed> = besides(&self.deeds, &from.deeds, &at);
+        let does: Vec<&Done> = besides(&self.deeds, &from.deeds, &at);
         let new: HashSet<&str> = does.iter().map(|deed| &*deed.id).collect();
         let common = self.deeds.iter().map(|deed| &*deed.id).filter(|id| !new.contains(id)).collect();
         let points = self.points_besides(&common, &from.guards_by_what());
         let forward: HashSet<&str> =
             self.deeds.iter().map(|deed| &*deed.id).filter(|id| !id.starts_with(ROLLBACK)).collect();
-        let undoes = |deed: &Deed| deed.id.strip_prefix(ROLLBACK).is_some_and(|id| forward.contains(id));
-        let undone = |deed: &&Deed| {
+        let undoes = |deed: &Done| deed.id.strip_prefix(ROLLBACK).is_some_and(|id| forward.contains(id));
+        let undone = |deed: &&Done| {
             undoes(deed)
                 && matches!(result(deed), Some(EffectResult::Changed { .. } | EffectResult::Performed { .. }))
         };
@@ -174,7 +174,7 @@ impl Turn {
     /// Whether it leads to the same course as another answer to the same question. How far the run has come by the time that a
     /// guard is breached makes no difference: all the more is undone.
     pub(super) fn is_like(&self, other: &Self, asks: Asks) -> bool {
-        let same = |a: &[Deed], b: &[Deed]| a.iter().map(course_key).eq(b.iter().map(course_key));
+        let same = |a: &[Done], b: &[Done]| a.iter().map(course_key).eq(b.iter().map(course_key));
         let ids = |turn: &Self| turn.points.iter().map(|point| point.id.clone()).collect::<Vec<_>>();
         let left = |turn: &Self| turn.left.iter().map(|left| left.id.clone()).collect::<Vec<_>>();
         let alike = self.end == other.end
@@ -244,7 +244,7 @@ fn guard(envelope: &Envelope) -> Option<Guard> {
     Some(Guard { id: id.clone(), watching: watching.join("; ") })
 }
 
-fn deed(envelope: &Envelope, sites: &HashMap<&str, &Site>) -> Option<Deed> {
+fn deed(envelope: &Envelope, sites: &HashMap<&str, &Site>) -> Option<Done> {
     let Event::EffectEnded { id, kind, effect, target, about, grade, result, .. } = &envelope.event else {
         return None;
     };
@@ -263,7 +263,7 @@ fn deed(envelope: &Envelope, sites: &HashMap<&str, &Site>) -> Option<Deed> {
     let judged = |site: &&Site| site.faults.iter().any(|fault| matches!(fault, Fault::Verdict(_)));
     let failed = matches!(result, EffectResult::Failed { .. });
     let guessed = *kind == Kind::Read && matches!(grade, Grade::Assumed | Grade::Stale) && !failed;
-    Some(Deed {
+    Some(Done {
         id: id.clone(),
         kind: *kind,
         effect: effect.clone(),
@@ -275,7 +275,7 @@ fn deed(envelope: &Envelope, sites: &HashMap<&str, &Site>) -> Option<Deed> {
     })
 }
 
-fn result(deed: &Deed) -> Option<&EffectResult> {
+fn result(deed: &Done) -> Option<&EffectResult> {
     match &deed.event.event {
         Event::EffectEnded { result, .. } => Some(result),
         _ => None,
@@ -284,7 +284,7 @@ fn result(deed: &Deed) -> Option<&EffectResult> {
 
 /// What a deed is, wherever in its step it stands and wherever its target comes from: an effect more or less before it moves it,
 /// and leaves it what it is.
-fn key(deed: &Deed) -> (&str, &str, &str, &str) {
+fn key(deed: &Done) -> (&str, &str, &str, &str) {
     let scope = deed.id.rsplit_once('/').map_or("", |(scope, _)| scope);
     let came_to = match result(deed) {
         Some(EffectResult::Changed { to_text: state, .. } | EffectResult::Unchanged { text: state, .. }) => {
@@ -296,12 +296,12 @@ fn key(deed: &Deed) -> (&str, &str, &str, &str) {
 }
 
 /// What a deed is on a course: words in a message may tell the one answer from the other, and change nothing.
-fn course_key(deed: &Deed) -> (&str, &str) {
+fn course_key(deed: &Done) -> (&str, &str) {
     (&deed.id, if deed.kind == Kind::Change { &deed.text } else { "" })
 }
 
 /// The deeds that others do not have. The one in which both differ in the first place counts for neither.
-fn besides<'d>(deeds: &'d [Deed], others: &[Deed], but: &str) -> Vec<&'d Deed> {
+fn besides<'d>(deeds: &'d [Done], others: &[Done], but: &str) -> Vec<&'d Done> {
     let mut there: HashMap<(&str, &str, &str, &str), usize> = HashMap::new();
     let others = others.iter().filter(|deed| deed.id != but);
     others.for_each(|deed| *there.entry(key(deed)).or_default() += 1);

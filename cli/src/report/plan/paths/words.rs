@@ -2,7 +2,7 @@
 
 use cutover_runtime::{
     event::{EffectResult, Event, Kind},
-    rehearsal::{Asks, Branch, Decision, Deed, End},
+    rehearsal::{Asks, Branch, Decision, Done, End},
 };
 
 use crate::report::{effect, format::count};
@@ -73,7 +73,7 @@ pub(super) fn outcome(branch: &Branch) -> String {
 /// Whether an answer that is not as assumed changes nothing, though it may take longer: nobody might have asked.
 pub(super) fn is_in_vain(branch: &Branch) -> bool {
     let looks =
-        |deed: &Deed| deed.kind == Kind::Read || deed.kind == Kind::Wait && !effect::asks(&deed.effect);
+        |deed: &Done| deed.kind == Kind::Read || deed.kind == Kind::Wait && !effect::asks(&deed.effect);
     branch.end == End::Succeeded
         && branch.does.iter().all(looks)
         && branch.skips.iter().all(|deed| deed.kind == Kind::Read)
@@ -103,7 +103,7 @@ fn undone(branch: &Branch, before: &str) -> String {
 }
 
 /// Name of an effect and what it is about.
-pub(super) fn label(deed: &Deed) -> String {
+pub(super) fn label(deed: &Done) -> String {
     let Event::EffectEnded { effect, target, about, result, .. } = &deed.event.event else {
         return deed.effect.clone();
     };
