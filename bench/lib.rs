@@ -1,4 +1,4 @@
-//! What the benchmarks have in common: a runtime whose targets cost nothing, so that what is measured is Cutover itself.
+//! What the benchmarks have in common: a runtime whose targets cost nothing, so that what is measured is Contraflow itself.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use cutover_runtime::{
+use contraflow_runtime::{
     Beginning, Bundle, Report, Runtime, Stop, Takeover,
     effect::{Change, On, Read},
     event::RunOutcome,

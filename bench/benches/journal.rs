@@ -10,12 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use cutover_bench::Bench;
-use cutover_runtime::{
+use contraflow_bench::Bench;
+use contraflow_runtime::{
     Bundle,
     journal::{Holder, PostgresStore, Run, RunStatus, Sealed, SqliteStore, Store},
 };
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use jiff::Timestamp;
 
 /// Bytes that one change adds to SQLite's log: a page and its frame header.
@@ -82,13 +82,13 @@ fn resume(c: &mut Criterion) {
     group.finish();
 }
 
-/// A store by itself: SQLite, and PostgreSQL where `CUTOVER_BENCH_POSTGRES` is the URL of a database.
+/// A store by itself: SQLite, and PostgreSQL where `CONTRAFLOW_BENCH_POSTGRES` is the URL of a database.
 fn stores(c: &mut Criterion) {
     let tokio = tokio::runtime::Runtime::new().expect("threads");
     let folder = folder();
     let sqlite = tokio.block_on(SqliteStore::open(folder.path())).expect("a store");
     measure(c, &tokio, "SQLite", &sqlite);
-    if let Ok(url) = std::env::var("CUTOVER_BENCH_POSTGRES") {
+    if let Ok(url) = std::env::var("CONTRAFLOW_BENCH_POSTGRES") {
         let postgres = tokio.block_on(PostgresStore::connect(&url)).expect("a store");
         measure(c, &tokio, "PostgreSQL", &postgres);
     }

@@ -1,7 +1,7 @@
 //! The whole program next to its peers: `curl` for one probe, `wrk` for many.
 //!
-//! It measures a program that is there already and builds nothing: the one that `CUTOVER_BIN` names, else the one that
-//! `cargo build --release -p cutover` left. Ours and the peer's take turns, so that both see the same machine; what is printed
+//! It measures a program that is there already and builds nothing: the one that `CONTRAFLOW_BIN` names, else the one that
+//! `cargo build --release -p contraflow` left. Ours and the peer's take turns, so that both see the same machine; what is printed
 //! are medians. It fails only where it could not measure: whether a target is reached is for people to judge.
 
 use std::{
@@ -69,7 +69,7 @@ struct Row {
 fn table(rows: &[Row]) -> String {
     let title = Row {
         what: "",
-        ours: "cutover".into(),
+        ours: "contraflow".into(),
         peer: "peer".into(),
         ratio: "ratio".into(),
         target: "target".into(),
@@ -82,13 +82,13 @@ fn table(rows: &[Row]) -> String {
 }
 
 fn measure() -> Measured<Vec<Row>> {
-    let cutover = program()?;
+    let contraflow = program()?;
     let [curl, wrk] = ["curl", "wrk"].map(find);
     let (curl, wrk) = (curl?, wrk?);
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).map_err(|e| format!("no folder: {e}"))?;
     let nginx = Nginx::start(folder.path())?;
-    let bench = Bench { cutover, folder: folder.path().to_owned(), url: nginx.url() };
-    let _ = writeln!(io::stdout(), "{} on {}\n", bench.cutover.display(), bench.url);
+    let bench = Bench { contraflow, folder: folder.path().to_owned(), url: nginx.url() };
+    let _ = writeln!(io::stdout(), "{} on {}\n", bench.contraflow.display(), bench.url);
     bench.write("empty", "")?;
     bench.write("one-probe", &format!("probe::http(\"{}\");", bench.url))?;
     bench.write("hundred", &format!("for i in 0..100 {{ probe::http(\"{}\"); }}", bench.url))?;
@@ -100,7 +100,7 @@ fn measure() -> Measured<Vec<Row>> {
         ),
     )?;
     // Makes the store, and brings everything into the caches.
-    wall(&mut bench.cutover("one-probe"))?;
+    wall(&mut bench.contraflow("one-probe"))?;
 
     let mut get = Command::new(&curl);
     get.args(["-s", "-o", "/dev/null", &bench.url]);
@@ -108,9 +108,9 @@ fn measure() -> Measured<Vec<Row>> {
     let (mut ours, mut peers, mut empty, mut hundred) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         peers.push(wall(&mut get)?);
-        ours.push(wall(&mut bench.cutover("one-probe"))?);
-        empty.push(wall(&mut bench.cutover("empty"))?);
-        hundred.push(wall(&mut bench.cutover("hundred"))?);
+        ours.push(wall(&mut bench.contraflow("one-probe"))?);
+        empty.push(wall(&mut bench.contraflow("empty"))?);
+        hundred.push(wall(&mut bench.contraflow("hundred"))?);
     }
     let ratio = median(ours.iter().zip(&peers).map(|(ours, peer)| ours / peer));
     let (one, curl) = (median(ours), median(peers));
@@ -168,13 +168,13 @@ fn measure() -> Measured<Vec<Row>> {
 
 /// What is measured.
 fn program() -> Measured<PathBuf> {
-    let built = "build it with `cargo build --release -p cutover`, or name another one in CUTOVER_BIN";
-    let path = match std::env::var_os("CUTOVER_BIN") {
+    let built = "build it with `cargo build --release -p contraflow`, or name another one in CONTRAFLOW_BIN";
+    let path = match std::env::var_os("CONTRAFLOW_BIN") {
         Some(path) => PathBuf::from(path),
         // This is target/release/deps/process-…
         None => std::env::current_exe()
             .ok()
-            .and_then(|this| Some(this.parent()?.parent()?.join("cutover")))
+            .and_then(|this| Some(this.parent()?.parent()?.join("contraflow")))
             .ok_or("where this program is")?,
     };
     if path.is_file() { Ok(path) } else { Err(format!("there is no {}: {built}", path.display())) }
@@ -247,7 +247,7 @@ impl Drop for Nginx {
 }
 
 struct Bench {
-    cutover: PathBuf,
+    contraflow: PathBuf,
     folder: PathBuf,
     url: String,
 }
@@ -258,9 +258,9 @@ impl Bench {
         fs::write(self.folder.join(format!("{name}.rhai")), text).map_err(|e| e.to_string())
     }
 
-    /// `cutover run`, without a configuration and with a store that is there already.
-    fn cutover(&self, name: &str) -> Command {
-        let mut command = Command::new(&self.cutover);
+    /// `contraflow run`, without a configuration and with a store that is there already.
+    fn contraflow(&self, name: &str) -> Command {
+        let mut command = Command::new(&self.contraflow);
         command.args(["run", &format!("{name}.rhai"), "--state-dir", "state"]).current_dir(&self.folder);
         command
     }
@@ -268,7 +268,7 @@ impl Bench {
     /// Most memory that the process ever held, in MiB.
     fn peak(&self, name: &str) -> Measured<f64> {
         let this = std::env::current_exe().map_err(|e| e.to_string())?;
-        let inner = self.cutover(name);
+        let inner = self.contraflow(name);
         let mut outer = Command::new(this);
         outer.arg("--peak-of").arg(inner.get_program()).args(inner.get_args()).current_dir(&self.folder);
         let output = outer.output().map_err(|e| e.to_string())?;
@@ -280,7 +280,8 @@ impl Bench {
     /// Seconds of the whole process and of its one effect.
     fn many(&self) -> Measured<(f64, f64)> {
         let start = Instant::now();
-        let output = self.cutover("many").args(["--output", "json"]).output().map_err(|e| e.to_string())?;
+        let output =
+            self.contraflow("many").args(["--output", "json"]).output().map_err(|e| e.to_string())?;
         let run = start.elapsed().as_secs_f64();
         let said = || {
             let [out, error] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
+use contraflow_bench::Bench;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use cutover_bench::Bench;
 
 /// Ten steps of three effects each: a read, a change, a wait.
 const THIRTY: &str = r#"

@@ -1,4 +1,4 @@
-//! The command line: what can be asked of `cutover`, and the exit codes it answers with.
+//! The command line: what can be asked of `contraflow`, and the exit codes it answers with.
 
 pub(crate) mod later;
 pub(crate) mod rehearsal;
@@ -14,7 +14,7 @@ use clap::{
     builder::Resettable, error::ErrorKind,
 };
 use clap_complete::Shell;
-use cutover_runtime::{event::RunOutcome, quantity::Span};
+use contraflow_runtime::{event::RunOutcome, quantity::Span};
 
 /// What the process ends with. Scripts and CI rely on these numbers: they never change their meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub(crate) enum Exit {
     Paused = 5,
     /// A person ended a run.
     Aborted = 6,
-    /// A defect of Cutover itself.
+    /// A defect of Contraflow itself.
     Internal = 7,
     /// A person ended the process without waiting for the run.
     Interrupted = 130,
@@ -54,9 +54,9 @@ impl Exit {
         (Self::Usage, "nothing was begun: the command line, script, parameters or configuration are wrong"),
         (Self::RolledBack, "failed; all it had done was undone"),
         (Self::RollbackIncomplete, "failed; something is left that a person must undo"),
-        (Self::Paused, "stopped; it can go on: cutover resume"),
+        (Self::Paused, "stopped; it can go on: contraflow resume"),
         (Self::Aborted, "a person ended it, or another runner has it now; what was done stays"),
-        (Self::Internal, "a defect in Cutover"),
+        (Self::Internal, "a defect in Contraflow"),
         (Self::Interrupted, "interrupted three times: ended at once, without undoing"),
     ];
 }
@@ -85,14 +85,14 @@ impl From<Exit> for std::process::ExitCode {
 /// A runbook is a script of deployment steps. The same script is checked, planned, run and, if a step fails, undone.
 #[derive(Debug, Parser)]
 #[command(
-    name = "cutover",
+    name = "contraflow",
     version,
     propagate_version = false,
     disable_help_subcommand = true,
     arg_required_else_help = true,
     subcommand_required = true,
     max_term_width = 100,
-    after_help = "Begin with `cutover new hello`, then `cutover plan hello.rhai` and `cutover run hello.rhai`.",
+    after_help = "Begin with `contraflow new hello`, then `contraflow plan hello.rhai` and `contraflow run hello.rhai`.",
     after_long_help = exit_codes(),
 )]
 pub(crate) struct Cli {
@@ -141,20 +141,20 @@ impl Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// Configuration file with the environments [default: cutover.toml here or in the nearest folder above].
-    #[arg(long, global = true, value_name = "FILE", env = "CUTOVER_CONFIG", value_hint = ValueHint::FilePath)]
+    /// Configuration file with the environments [default: contraflow.toml here or in the nearest folder above].
+    #[arg(long, global = true, value_name = "FILE", env = "CONTRAFLOW_CONFIG", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,
     /// Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE for runners on several machines.
     // Its value may hold a password, which the help would show.
-    #[arg(long, global = true, value_name = "FOLDER|URL", env = "CUTOVER_STORE", hide_env_values = true, value_hint = ValueHint::DirPath)]
+    #[arg(long, global = true, value_name = "FOLDER|URL", env = "CONTRAFLOW_STORE", hide_env_values = true, value_hint = ValueHint::DirPath)]
     pub(crate) store: Option<String>,
-    /// Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/cutover or ~/.local/state/cutover].
-    #[arg(long, global = true, value_name = "DIR", env = "CUTOVER_STATE_DIR", value_hint = ValueHint::DirPath)]
+    /// Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow or ~/.local/state/contraflow].
+    #[arg(long, global = true, value_name = "DIR", env = "CONTRAFLOW_STATE_DIR", value_hint = ValueHint::DirPath)]
     pub(crate) state_dir: Option<PathBuf>,
     /// Who reads the output: a person, or a program (one JSON object a line).
-    #[arg(long, global = true, value_name = "FORM", env = "CUTOVER_OUTPUT", default_value = "human")]
+    #[arg(long, global = true, value_name = "FORM", env = "CONTRAFLOW_OUTPUT", default_value = "human")]
     pub(crate) output: Output,
-    /// Log what Cutover itself does to standard error: -v, -vv for more, -vvv for all.
+    /// Log what Contraflow itself does to standard error: -v, -vv for more, -vvv for all.
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
 }
@@ -238,84 +238,84 @@ pub(crate) enum Command {
 
 const RUN_EXAMPLES: &str = "\
 Examples:
-  cutover run blue-green.rhai
-  cutover run blue-green.rhai --env staging --param service=shop --param hold=10s
-  cutover run blue-green.rhai --env production --params release.toml --output json > run.jsonl
-  cutover run --plan web.plan
-  cutover run blue-green.rhai --yes --fault green.error_rate=20%@weight>=25";
+  contraflow run blue-green.rhai
+  contraflow run blue-green.rhai --env staging --param service=shop --param hold=10s
+  contraflow run blue-green.rhai --env production --params release.toml --output json > run.jsonl
+  contraflow run --plan web.plan
+  contraflow run blue-green.rhai --yes --fault green.error_rate=20%@weight>=25";
 
 const PLAN_EXAMPLES: &str = "\
 Examples:
-  cutover plan blue-green.rhai --env production
-  cutover plan blue-green.rhai --param to=blue --detailed-exitcode
-  cutover plan blue-green.rhai --env production --save web.plan --expires 4h
-  cutover plan --show web.plan
-  cutover plan blue-green.rhai --all-paths";
+  contraflow plan blue-green.rhai --env production
+  contraflow plan blue-green.rhai --param to=blue --detailed-exitcode
+  contraflow plan blue-green.rhai --env production --save web.plan --expires 4h
+  contraflow plan --show web.plan
+  contraflow plan blue-green.rhai --all-paths";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
-  cutover check blue-green.rhai
-  cutover check --strict runbooks/*.rhai";
+  contraflow check blue-green.rhai
+  contraflow check --strict runbooks/*.rhai";
 
 const RUNS_EXAMPLES: &str = "\
 Examples:
-  cutover runs
-  cutover runs --limit 5
-  cutover runs --all --output json";
+  contraflow runs
+  contraflow runs --limit 5
+  contraflow runs --all --output json";
 
 const SHOW_EXAMPLES: &str = "\
 Examples:
-  cutover show last
-  cutover show last --events
-  cutover show last --records --output json";
+  contraflow show last
+  contraflow show last --events
+  contraflow show last --records --output json";
 
 const VERIFY_EXAMPLES: &str = "\
 Examples:
-  cutover verify last";
+  contraflow verify last";
 
 const TARGETS_EXAMPLES: &str = "\
 Examples:
-  cutover targets
-  cutover targets --env production --check";
+  contraflow targets
+  contraflow targets --env production --check";
 
 const STORE_EXAMPLES: &str = "\
 Examples:
-  cutover store migrate --store postgres://cutover@db.example.com/cutover
-  cutover store check
-  cutover store prune --older-than 90d --dry-run";
+  contraflow store migrate --store postgres://contraflow@db.example.com/contraflow
+  contraflow store check
+  contraflow store prune --older-than 90d --dry-run";
 
 const STORE_MIGRATE_EXAMPLES: &str = "\
 Examples:
-  cutover store migrate
-  cutover store migrate --store postgres://owner@db.example.com/cutover";
+  contraflow store migrate
+  contraflow store migrate --store postgres://owner@db.example.com/contraflow";
 
 const STORE_CHECK_EXAMPLES: &str = "\
 Examples:
-  cutover store check
-  cutover store check --output json";
+  contraflow store check
+  contraflow store check --output json";
 
 const STORE_PRUNE_EXAMPLES: &str = "\
 Examples:
-  cutover store prune --older-than 90d --dry-run
-  cutover store prune --older-than 90d";
+  contraflow store prune --older-than 90d --dry-run
+  contraflow store prune --older-than 90d";
 
 const NEW_EXAMPLES: &str = "\
 Examples:
-  cutover new blue-green
-  cutover new runbooks/cache-purge.rhai --template minimal
-  cutover new blue-green --with-config";
+  contraflow new blue-green
+  contraflow new runbooks/cache-purge.rhai --template minimal
+  contraflow new blue-green --with-config";
 
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
-  cutover completions bash > ~/.local/share/bash-completion/completions/cutover
-  cutover completions zsh > ~/.zfunc/_cutover
-  cutover completions fish > ~/.config/fish/completions/cutover.fish";
+  contraflow completions bash > ~/.local/share/bash-completion/completions/contraflow
+  contraflow completions zsh > ~/.zfunc/_contraflow
+  contraflow completions fish > ~/.config/fish/completions/contraflow.fish";
 
 fn exit_codes() -> String {
     let codes: Vec<String> =
         Exit::ALL.iter().map(|(exit, meaning)| format!("  {:>3}  {meaning}", *exit as u8)).collect();
     format!(
-        "Exit codes:\n{}\n       With plan --detailed-exitcode: 0 nothing to do, 2 changes, 1 any error.\n\nBegin with `cutover new hello`, then `cutover plan hello.rhai` and `cutover run hello.rhai`.",
+        "Exit codes:\n{}\n       With plan --detailed-exitcode: 0 nothing to do, 2 changes, 1 any error.\n\nBegin with `contraflow new hello`, then `contraflow plan hello.rhai` and `contraflow run hello.rhai`.",
         codes.join("\n")
     )
 }
@@ -341,7 +341,7 @@ pub(crate) struct Inputs {
     #[arg(long = "params", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) params_file: Option<PathBuf>,
     /// Environment whose targets are used [default: `default_env` of the configuration, else sandbox].
-    #[arg(short, long, value_name = "NAME", env = "CUTOVER_ENV")]
+    #[arg(short, long, value_name = "NAME", env = "CONTRAFLOW_ENV")]
     pub(crate) env: Option<String>,
     /// Switch on a fault of the environment "sandbox", such as green.error_rate=20% or green.dead@weight>=50. May be given
     /// again for others.
@@ -349,7 +349,7 @@ pub(crate) struct Inputs {
     pub(crate) faults: Vec<String>,
 }
 
-/// `cutover run`.
+/// `contraflow run`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Run {
     /// The runbook.
@@ -365,12 +365,12 @@ pub(crate) struct Run {
     /// Answer yes to every question. Steps by hand then count as done.
     #[arg(short, long, conflicts_with = "wait")]
     pub(crate) yes: bool,
-    /// Wait for answers that others give with `cutover approve`.
+    /// Wait for answers that others give with `contraflow approve`.
     #[arg(short, long)]
     pub(crate) wait: bool,
 }
 
-/// `cutover plan`.
+/// `contraflow plan`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Plan {
     /// The runbook.
@@ -382,7 +382,7 @@ pub(crate) struct Plan {
     /// Exit with 0 if there is nothing to do, 2 if there are changes, 1 on any error.
     #[arg(long)]
     pub(crate) detailed_exitcode: bool,
-    /// Save the plan in this file, to be run with `cutover run --plan`.
+    /// Save the plan in this file, to be run with `contraflow run --plan`.
     #[arg(long, value_name = "PLAN", value_hint = ValueHint::FilePath)]
     pub(crate) save: Option<PathBuf>,
     /// How long a saved plan can be run.
@@ -405,7 +405,7 @@ pub(crate) struct Plan {
     pub(crate) paths: u32,
 }
 
-/// `cutover check`.
+/// `contraflow check`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Check {
     /// The runbooks.
@@ -416,7 +416,7 @@ pub(crate) struct Check {
     pub(crate) strict: bool,
 }
 
-/// `cutover runs`.
+/// `contraflow runs`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Runs {
     /// Show at most so many.
@@ -428,7 +428,7 @@ pub(crate) struct Runs {
     pub(crate) all: bool,
 }
 
-/// `cutover show`.
+/// `contraflow show`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Show {
     /// Id of the run, or its beginning.
@@ -442,7 +442,7 @@ pub(crate) struct Show {
     pub(crate) records: bool,
 }
 
-/// `cutover verify`.
+/// `contraflow verify`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Verify {
     /// Id of the run, or its beginning.
@@ -450,18 +450,18 @@ pub(crate) struct Verify {
     pub(crate) run: String,
 }
 
-/// `cutover targets`.
+/// `contraflow targets`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Targets {
     /// Environment whose targets are listed [default: `default_env` of the configuration, else sandbox].
-    #[arg(short, long, value_name = "NAME", env = "CUTOVER_ENV")]
+    #[arg(short, long, value_name = "NAME", env = "CONTRAFLOW_ENV")]
     pub(crate) env: Option<String>,
     /// Reach each target, without changing anything, and say what answered.
     #[arg(long)]
     pub(crate) check: bool,
 }
 
-/// `cutover store`.
+/// `contraflow store`.
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum Store {
     /// Create the tables of the store, or bring them to this version.
@@ -479,7 +479,7 @@ pub(crate) enum Store {
     Prune(Prune),
 }
 
-/// `cutover store prune`.
+/// `contraflow store prune`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Prune {
     /// How long ago a run must have ended, such as 30d or 12h.
@@ -506,7 +506,7 @@ impl FromStr for Age {
     }
 }
 
-/// `cutover new`.
+/// `contraflow new`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct New {
     /// Name of the runbook, or a path whose last part is its name.
@@ -515,7 +515,7 @@ pub(crate) struct New {
     /// What to begin with.
     #[arg(short, long, value_name = "TEMPLATE", default_value = "shift")]
     pub(crate) template: Template,
-    /// Also write a cutover.toml next to it.
+    /// Also write a contraflow.toml next to it.
     #[arg(long)]
     pub(crate) with_config: bool,
 }
@@ -529,7 +529,7 @@ pub(crate) enum Template {
     Minimal,
 }
 
-/// `cutover completions`.
+/// `contraflow completions`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Completions {
     /// The shell.

@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use cutover_runtime::error::{RunError, codes};
+use contraflow_runtime::error::{RunError, codes};
 use tempfile::NamedTempFile;
 
 /// Why a file that is there is left alone.
@@ -64,7 +64,7 @@ fn written(file: &Path, text: &str, mode: u32) -> Result<NamedTempFile, RunError
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let refused = |error: io::Error| refused(file, &error);
     let mut new = tempfile::Builder::new()
-        .prefix(".cutover-new-")
+        .prefix(".contraflow-new-")
         .permissions(Permissions::from_mode(mode))
         .tempfile_in(folder)
         .map_err(refused)?;

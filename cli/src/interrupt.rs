@@ -5,7 +5,7 @@
 
 use std::io::{Write as _, stderr};
 
-use cutover_runtime::Stop;
+use contraflow_runtime::Stop;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{args::Exit, keyboard, people::Terminal, session::who};
@@ -55,7 +55,7 @@ fn pause(stop: &Stop, why: &str) {
 }
 
 fn now(stop: &Stop) {
-    tell("breaking off now; `cutover show last` tells how it stands and how to go on");
+    tell("breaking off now; `contraflow show last` tells how it stands and how to go on");
     stop.pause_now(&who());
 }
 

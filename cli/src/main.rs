@@ -1,4 +1,4 @@
-//! `cutover`: plans, runs and shows runbooks.
+//! `contraflow`: plans, runs and shows runbooks.
 
 mod args;
 mod command;
@@ -47,7 +47,8 @@ fn main() -> ExitCode {
     let tokio = match tokio {
         Ok(tokio) => tokio,
         Err(error) => {
-            let error = cutover_runtime::error::RunError::new("internal", format!("cannot start: {error}"));
+            let error =
+                contraflow_runtime::error::RunError::new("internal", format!("cannot start: {error}"));
             return command::complain(&[error], &render::Sources::new(), &cli.global, Exit::Internal).into();
         }
     };

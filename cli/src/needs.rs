@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cutover_runtime::{plan::Foreseen, provider::Providers};
+use contraflow_runtime::{plan::Foreseen, provider::Providers};
 use serde::Serialize;
 
 /// Longest wait for an answer. All are asked at the same time.

@@ -1,6 +1,6 @@
 //! The reference in the book: written from the code, and a test that it still says what the code does.
 //!
-//! `UPDATE_REFERENCE=1 cargo test -p cutover reference` writes it again.
+//! `UPDATE_REFERENCE=1 cargo test -p contraflow reference` writes it again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::CommandFactory as _;
-use cutover_runtime::{Runtime, lint, script::FunctionDoc};
+use contraflow_runtime::{Runtime, lint, script::FunctionDoc};
 
 use crate::args::{Cli, Exit};
 
@@ -18,7 +18,7 @@ use crate::args::{Cli, Exit};
 const WORDS: &str = "control-words";
 
 const GENERATED: &str =
-    "<!-- Written from the code by `UPDATE_REFERENCE=1 cargo test -p cutover reference`. Do not edit. -->";
+    "<!-- Written from the code by `UPDATE_REFERENCE=1 cargo test -p contraflow reference`. Do not edit. -->";
 
 fn book() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src")
@@ -130,7 +130,7 @@ fn module_page(module: &str, functions: &[FunctionDoc]) -> String {
 
 fn function_pages(pages: &mut BTreeMap<PathBuf, String>) {
     let runtime =
-        Runtime::builder().modules(cutover_stdlib::modules()).global(cutover_stdlib::words()).build();
+        Runtime::builder().modules(contraflow_stdlib::modules()).global(contraflow_stdlib::words()).build();
     let mut modules: BTreeMap<String, Vec<FunctionDoc>> = BTreeMap::new();
     for function in runtime.library().functions() {
         let module = if function.module.is_empty() { WORDS } else { &function.module };
@@ -217,7 +217,7 @@ fn commands_page() -> String {
         command.get_long_about().or_else(|| command.get_about()).map(ToString::to_string).unwrap_or_default()
     };
     let mut page = format!(
-        "# Commands\n\n{GENERATED}\n\n{}\n\n`cutover --help` lists the commands, `cutover COMMAND --help` says what one takes. \
+        "# Commands\n\n{GENERATED}\n\n{}\n\n`contraflow --help` lists the commands, `contraflow COMMAND --help` says what one takes. \
          What they end with: [exit codes](../exit-codes.md).\n\n## Options of every command\n\n",
         about(&cli)
     );
@@ -250,7 +250,7 @@ fn commands_page() -> String {
         }
         let _ = write!(
             page,
-            "\n## cutover {name}\n\n{}.\n\n```text\n{usage}\n```\n\n{list}```console\n{examples}```\n",
+            "\n## contraflow {name}\n\n{}.\n\n```text\n{usage}\n```\n\n{list}```console\n{examples}```\n",
             about(command).trim_end_matches('.')
         );
     }
@@ -277,8 +277,8 @@ fn exit_codes() -> String {
 fn error_codes() -> String {
     let mut text = String::new();
     for (title, codes) in [
-        ("Of the runtime", cutover_runtime::error::codes::ALL),
-        ("Of the primitives", cutover_stdlib::codes::ALL),
+        ("Of the runtime", contraflow_runtime::error::codes::ALL),
+        ("Of the primitives", contraflow_stdlib::codes::ALL),
     ] {
         let _ = write!(text, "## {title}\n\n| code | meaning |\n|---|---|\n");
         for code in codes {
@@ -299,7 +299,7 @@ fn error_codes() -> String {
 fn warnings() -> String {
     let mut table = "| warning | about |\n|---|---|\n".to_owned();
     let own = lint::lints();
-    let more = cutover_stdlib::lints();
+    let more = contraflow_stdlib::lints();
     let all = own.iter().map(|lint| (lint.name(), lint.about()));
     let all = all.chain(more.iter().map(|lint| (lint.name(), lint.about())));
     for (name, about) in all.chain([(lint::ALLOW, lint::ABOUT_ALLOW)]) {
@@ -356,7 +356,7 @@ fn the_reference_is_up_to_date() {
     assert!(
         changed.is_empty() && stale.is_empty(),
         "the reference in docs/src is not what the code says; write it with \
-         `UPDATE_REFERENCE=1 cargo test -p cutover reference`\nchanged: {changed:?}\nno longer there: {stale:?}"
+         `UPDATE_REFERENCE=1 cargo test -p contraflow reference`\nchanged: {changed:?}\nno longer there: {stale:?}"
     );
 }
 
@@ -365,7 +365,7 @@ fn every_function_is_described_and_has_an_example_on_its_page() {
     let mut pages = BTreeMap::new();
     function_pages(&mut pages);
     pages.remove(Path::new("reference/index.md")).expect("the list of all");
-    assert_eq!(pages.len(), cutover_stdlib::modules().len() + 1);
+    assert_eq!(pages.len(), contraflow_stdlib::modules().len() + 1);
     for (name, text) in pages {
         let sections: Vec<&str> = text.split("\n## ").skip(1).collect();
         assert!(!sections.is_empty(), "{}", name.display());

@@ -9,7 +9,7 @@ use std::{
     io::IsTerminal,
 };
 
-use cutover_runtime::{
+use contraflow_runtime::{
     error::{Frame, RunError},
     lint::Warning,
 };

@@ -1,22 +1,22 @@
-//! `cutover new`: a runbook to begin with.
+//! `contraflow new`: a runbook to begin with.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use cutover_runtime::error::{RunError, codes};
+use contraflow_runtime::error::{RunError, codes};
 
 use crate::{args::Template, files};
 
 const SHIFT: &str = include_str!("scaffold/shift.rhai");
 const MINIMAL: &str = include_str!("scaffold/minimal.rhai");
-const CONFIG: &str = include_str!("scaffold/cutover.toml");
+const CONFIG: &str = include_str!("scaffold/contraflow.toml");
 
 /// Longest name of a runbook.
 const LONGEST_NAME: usize = 64;
 
-/// Writes a new runbook and, if wanted, a `cutover.toml` next to it; returns what was written.
+/// Writes a new runbook and, if wanted, a `contraflow.toml` next to it; returns what was written.
 ///
 /// `path` is a name, or a path whose last part is one, with or without `.rhai`. Files that exist are never touched; each new
 /// one appears complete or not at all.
@@ -39,7 +39,7 @@ pub(crate) fn create(path: &Path, template: Template, with_config: bool) -> Resu
     };
     let mut files = vec![(path.with_file_name(format!("{name}.rhai")), text.replace("{name}", &name))];
     if with_config {
-        files.push((path.with_file_name("cutover.toml"), CONFIG.to_owned()));
+        files.push((path.with_file_name("contraflow.toml"), CONFIG.to_owned()));
     }
     // All are looked at before the first is written, so that a refusal leaves nothing behind.
     if let Some((taken, _)) = files.iter().find(|(file, _)| file.symlink_metadata().is_ok()) {
@@ -151,7 +151,8 @@ mod tests {
             for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
                 for (at, _) in line.match_indices("::") {
                     let noun = line[..at].rsplit(|c: char| !c.is_ascii_alphanumeric()).next().expect("noun");
-                    let nouns: Vec<&str> = cutover_stdlib::modules().iter().map(|(name, _)| *name).collect();
+                    let nouns: Vec<&str> =
+                        contraflow_stdlib::modules().iter().map(|(name, _)| *name).collect();
                     assert!(nouns.contains(&noun), "{line}");
                 }
             }
@@ -165,23 +166,23 @@ mod tests {
         let folder = folder();
         let written = create(&folder.path().join("a.rhai"), Template::Minimal, true).expect("written");
         assert_eq!(written.len(), 2);
-        assert_eq!(entries(folder.path()), ["a.rhai", "cutover.toml"]);
+        assert_eq!(entries(folder.path()), ["a.rhai", "contraflow.toml"]);
     }
 
     #[test]
     fn nothing_is_overwritten_and_a_refusal_leaves_nothing_behind() {
         let folder = folder();
-        let config = folder.path().join("cutover.toml");
+        let config = folder.path().join("contraflow.toml");
         fs::write(&config, "mine").expect("file");
         let error = create(&folder.path().join("a"), Template::Shift, true).expect_err("refused");
         assert_eq!(error.message, format!("{} is already there", config.display()));
-        assert_eq!(entries(folder.path()), ["cutover.toml"]);
+        assert_eq!(entries(folder.path()), ["contraflow.toml"]);
         assert_eq!(fs::read_to_string(&config).expect("text"), "mine");
         // A link that leads nowhere is there too.
         std::os::unix::fs::symlink("/nonexistent", folder.path().join("b.rhai")).expect("link");
         create(&folder.path().join("b"), Template::Shift, false).expect_err("refused");
         assert!(files::create(&config, "other").is_err(), "also when it appears in between");
-        assert_eq!(entries(folder.path()), ["b.rhai", "cutover.toml"]);
+        assert_eq!(entries(folder.path()), ["b.rhai", "contraflow.toml"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cutover_runtime::{
+use contraflow_runtime::{
     error::{RunError, codes},
     rehearsal::SceneFile,
     script::convert::reword_text,
@@ -83,7 +83,7 @@ fn parse(shown: &str, text: &str) -> Result<SceneFile, RunError> {
 
 #[cfg(test)]
 mod tests {
-    use cutover_runtime::{Beginning, Bundle};
+    use contraflow_runtime::{Beginning, Bundle};
 
     use super::*;
 
@@ -106,7 +106,7 @@ mod tests {
                 "a.rhai",
                 "const RUNBOOK = #{ name: \"a\", params: #{ hold: #{ type: \"duration\" } } };",
             );
-            let runtime = cutover_runtime::Runtime::builder().build();
+            let runtime = contraflow_runtime::Runtime::builder().build();
             if let Err(errors) = runtime.rehearsal(&bundle, &Default::default(), &beginning) {
                 panic!("{errors}");
             }

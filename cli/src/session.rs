@@ -8,8 +8,8 @@ use std::{
 };
 
 #[cfg(feature = "postgres")]
-use cutover_runtime::journal::PostgresStore;
-use cutover_runtime::{
+use contraflow_runtime::journal::PostgresStore;
+use contraflow_runtime::{
     Approvals, Builder, Bundle, Given, Runtime, SavedPlan,
     error::{RunError, codes},
     journal::{Run, SqliteStore, Store, StoreError},
@@ -17,7 +17,7 @@ use cutover_runtime::{
     provider::Providers,
     script::ScriptLimits,
 };
-use cutover_stdlib::{
+use contraflow_stdlib::{
     config::{Config, ConfigErrors, SANDBOX},
     sandbox::{Fault, Sandbox, SandboxOptions},
 };
@@ -96,13 +96,13 @@ impl Session {
         let params =
             self.config.environment(&self.environment).map(|env| env.params.clone()).unwrap_or_default();
         Runtime::builder()
-            .modules(cutover_stdlib::modules())
-            .global(cutover_stdlib::words())
+            .modules(contraflow_stdlib::modules())
+            .global(contraflow_stdlib::words())
             .providers(self.providers.take().unwrap_or_default())
             .params(params)
             .roles(self.config.roles().clone())
             .approvals(self.approvals())
-            .invariants(cutover_stdlib::invariants())
+            .invariants(contraflow_stdlib::invariants())
             .limits(ScriptLimits {
                 max_operations: limits.max_operations.unwrap_or(defaults.max_operations),
                 max_memory: limits.max_memory.map_or(defaults.max_memory, |size| size.0),
@@ -127,12 +127,12 @@ impl Session {
         let (name, file) = (&self.environment, file.display());
         let message = format!("the environment \"{name}\" is protected: it runs only saved plans");
         let mut error = RunError::new(codes::DENIED_BY_POLICY, message)
-            .hint(format!("plan it: cutover plan {file} --env {name} --save PLAN"));
+            .hint(format!("plan it: contraflow plan {file} --env {name} --save PLAN"));
         let Approvals { by, at_least } = self.approvals();
         if at_least > 0 {
-            error = error.hint(format!("let {} approve it: cutover approve --plan PLAN", by.join(" or ")));
+            error = error.hint(format!("let {} approve it: contraflow approve --plan PLAN", by.join(" or ")));
         }
-        error = error.hint("then run it: cutover run --plan PLAN");
+        error = error.hint("then run it: contraflow run --plan PLAN");
         error.frames.extend(self.config.place(&["env", name, "protected"]));
         let sources = self
             .config
@@ -210,7 +210,7 @@ impl Place {
             |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         absolute("XDG_STATE_HOME")
             .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
-            .map(|state| Self::Folder(state.join("cutover")))
+            .map(|state| Self::Folder(state.join("contraflow")))
             .ok_or_else(|| {
                 let error = RunError::new(codes::JOURNAL, "there is no home directory to keep runs in")
                     .hint("choose a place with --state-dir");
@@ -232,7 +232,7 @@ impl Place {
             },
             #[cfg(not(feature = "postgres"))]
             "postgres" | "postgresql" => Err(refuse(
-                "this build of Cutover keeps no runs in PostgreSQL".to_owned(),
+                "this build of Contraflow keeps no runs in PostgreSQL".to_owned(),
                 "name a folder, or build it with the feature `postgres`",
             )),
             kind if store.contains("://") || kind == "sqlite" => Err(refuse(
@@ -361,7 +361,7 @@ pub(crate) async fn find_run(place: &Place, id: &str) -> Result<(Arc<dyn Store>,
     let none = || {
         let error =
             RunError::new(codes::JOURNAL, format!("there is no run \"{id}\" in {}", place.describe()));
-        Refused::failed(error.hint("list them with `cutover runs`"))
+        Refused::failed(error.hint("list them with `contraflow runs`"))
     };
     let store = place.look().await?.ok_or_else(none)?;
     let mut found = match id {

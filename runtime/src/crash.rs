@@ -1,6 +1,6 @@
 //! Places where a test lets the process die, as if by `kill -9`. Only debug builds have them.
 
-/// Dies here if the variable `CUTOVER_CRASH` names this place and how often it is passed first: `apply-after:3`.
+/// Dies here if the variable `CONTRAFLOW_CRASH` names this place and how often it is passed first: `apply-after:3`.
 #[cfg(debug_assertions)]
 pub(crate) fn point(place: &'static str) {
     use std::{
@@ -12,7 +12,7 @@ pub(crate) fn point(place: &'static str) {
     static PASSED: Mutex<Option<HashMap<&'static str, u64>>> = Mutex::new(None);
 
     let wanted = WANTED.get_or_init(|| {
-        let text = std::env::var("CUTOVER_CRASH").ok()?;
+        let text = std::env::var("CONTRAFLOW_CRASH").ok()?;
         let (place, count) = text.split_once(':')?;
         Some((place.to_owned(), count.parse().ok()?))
     });

@@ -115,7 +115,7 @@ codes! {
     OUTSIDE_PLAN = "outside-plan";
     /// An undo that could not be carried out.
     UNDO_FAILED = "undo-failed";
-    /// A defect of Cutover itself.
+    /// A defect of Contraflow itself.
     INTERNAL = "internal";
 }
 

@@ -1,4 +1,4 @@
-//! The runtime of Cutover: runs one runbook in one of several worlds.
+//! The runtime of Contraflow: runs one runbook in one of several worlds.
 //!
 //! A script calls primitives, a primitive hands an [`effect`] to the [`kernel`], the kernel journals it and lets a
 //! world carry it out. The runtime knows no vendor and prints nothing.

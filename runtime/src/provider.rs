@@ -95,7 +95,7 @@ pub trait Provider: Send + Sync {
     /// The name used behind `provider =` in the configuration, such as `haproxy`.
     fn kind(&self) -> &'static str;
 
-    /// Where it points, for `cutover targets`: an address, a path. Never a secret.
+    /// Where it points, for `contraflow targets`: an address, a path. Never a secret.
     fn describe(&self) -> String;
 
     /// Reaches it without changing anything and says what answered, such as `HAProxy 2.6.12, 2 pools`.
@@ -228,7 +228,7 @@ impl Providers {
             None => error,
         };
         if known.is_empty() {
-            error.hint(format!("bind one in cutover.toml: [env.{environment}.{noun}.{name}]"))
+            error.hint(format!("bind one in contraflow.toml: [env.{environment}.{noun}.{name}]"))
         } else {
             error.hint(format!("{noun} targets here: {}", known.join(", ")))
         }

@@ -1,10 +1,12 @@
-//! A program with Cutover inside: the sandbox's targets, a primitive of its own, and an ear for what happens.
+//! A program with Contraflow inside: the sandbox's targets, a primitive of its own, and an ear for what happens.
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 use std::{collections::BTreeMap, error::Error, sync::Arc, sync::atomic::AtomicBool, sync::atomic::Ordering};
 
-use cutover_runtime::provider::{Capability, Provider, ProviderError, Providers};
-use cutover_runtime::{Bundle, Runtime, effect, event, journal, script::ScriptContext as _, target::Target};
+use contraflow_runtime::provider::{Capability, Provider, ProviderError, Providers};
+use contraflow_runtime::{
+    Bundle, Runtime, effect, event, journal, script::ScriptContext as _, target::Target,
+};
 
 /// A feature flag: what stands behind a name. Here it is a bit in memory, elsewhere the client of a server.
 struct Flag(AtomicBool);
@@ -43,12 +45,12 @@ impl effect::Change for SetFlag {
 async fn main() -> Result<(), Box<dyn Error>> {
     let (runs, flag) = (tempfile::tempdir()?, Arc::new(Flag(AtomicBool::new(false))));
     let mut targets = Providers::new("sandbox");
-    cutover_stdlib::sandbox::Sandbox::new(Default::default()).bind(&mut targets);
+    contraflow_stdlib::sandbox::Sandbox::new(Default::default()).bind(&mut targets);
     targets.bind::<Flag>("checkout", flag.clone(), flag);
     let mut module = rhai::Module::new();
     let set = |cx: rhai::NativeCallContext<'_>, flag: &str, on: bool| cx.change(SetFlag(flag.into(), on));
     rhai::FuncRegistration::new("set").set_into_module(&mut module, set);
-    let modules = cutover_stdlib::modules().into_iter().chain([("flag", Arc::new(module))]);
+    let modules = contraflow_stdlib::modules().into_iter().chain([("flag", Arc::new(module))]);
     let store = Arc::new(journal::SqliteStore::open(runs.path()).await?);
     let sink = Arc::new(|event: &event::Envelope| println!("{}", serde_json::json!(event)));
     let runtime = Runtime::builder().modules(modules).providers(targets).store(store).sink(sink).build();

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{On, Polled, Reply, Until, Wait},
     error::{RunError, codes as runtime_codes},
     kernel::AnyWait,

@@ -1,6 +1,6 @@
 //! What must hold at every moment of a rehearsal, whatever goes wrong.
 
-use cutover_runtime::{
+use contraflow_runtime::{
     rehearsal::{Invariant, States},
     target::Target,
 };

@@ -1,11 +1,11 @@
-//! The primitives of Cutover and the providers behind them.
+//! The primitives of Contraflow and the providers behind them.
 //!
 //! One folder per noun. In it `mod.rs` holds the capability trait, the noun's script module and the binding of its targets
 //! from the configuration; each primitive is one file, each provider is one file.
 
 use std::sync::Arc;
 
-use cutover_runtime::{lint::Lint, rehearsal::Invariant};
+use contraflow_runtime::{lint::Lint, rehearsal::Invariant};
 use rhai::Module;
 
 pub mod config;

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use cutover_runtime::provider::ProviderError;
+use contraflow_runtime::provider::ProviderError;
 use reqwest::{Client, Response, StatusCode, header};
 
 use crate::codes;
@@ -31,7 +31,7 @@ pub fn roots() -> Arc<rustls::RootCertStore> {
 
 fn builder() -> reqwest::ClientBuilder {
     Client::builder()
-        .user_agent(concat!("cutover/", env!("CARGO_PKG_VERSION")))
+        .user_agent(concat!("contraflow/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(Duration::from_secs(10))
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
@@ -57,7 +57,7 @@ pub fn client(url: &str) -> Result<Client, ProviderError> {
     });
     let shared = if url.starts_with("https:") { &TLS } else { &PLAIN };
     Result::clone(shared).map_err(|e| {
-        ProviderError::terminal(cutover_runtime::error::codes::INTERNAL, format!("no HTTP client: {e}"))
+        ProviderError::terminal(contraflow_runtime::error::codes::INTERNAL, format!("no HTTP client: {e}"))
     })
 }
 
@@ -70,7 +70,7 @@ pub fn no_answer(error: &reqwest::Error, url: &str, safe: bool) -> ProviderError
     if (error.is_connect() || safe) && !hopeless {
         ProviderError::unreachable(message)
     } else {
-        ProviderError::terminal(cutover_runtime::error::codes::UNREACHABLE, message)
+        ProviderError::terminal(contraflow_runtime::error::codes::UNREACHABLE, message)
     }
 }
 

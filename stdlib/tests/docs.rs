@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cutover_stdlib::config::Config;
+use contraflow_stdlib::config::Config;
 
 fn book() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src")
@@ -79,7 +79,7 @@ fn anchor(heading: &str) -> String {
 #[test]
 fn every_error_code_has_a_page_and_every_page_is_of_a_code() {
     let codes: BTreeSet<&str> =
-        cutover_runtime::error::codes::ALL.iter().chain(cutover_stdlib::codes::ALL).copied().collect();
+        contraflow_runtime::error::codes::ALL.iter().chain(contraflow_stdlib::codes::ALL).copied().collect();
     let index = fs::read_to_string(book().join("errors/index.md")).expect("the index");
     let mut found = BTreeSet::new();
     for entry in fs::read_dir(book().join("errors")).expect("the folder") {

@@ -1,4 +1,4 @@
-//! The example of a program that embeds Cutover does what the book says, in as few lines.
+//! The example of a program that embeds Contraflow does what the book says, in as few lines.
 
 #[cfg(test)]
 mod tests {
@@ -11,7 +11,7 @@ mod tests {
         let here = std::env::current_exe().expect("a path");
         let folder = here.parent().and_then(|deps| deps.parent()).expect("the build's folder");
         let program = folder.join("examples").join("embed");
-        assert!(program.exists(), "cargo build -p cutover-stdlib --example embed");
+        assert!(program.exists(), "cargo build -p contraflow-stdlib --example embed");
         program
     }
 

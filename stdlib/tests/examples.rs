@@ -12,7 +12,7 @@ mod tests {
         sync::{Arc, Mutex},
     };
 
-    use cutover_runtime::{
+    use contraflow_runtime::{
         Bundle, Report, Runtime,
         error::codes,
         event::{Envelope, Event, Kind as EffectKind, RunOutcome, Sink},
@@ -20,7 +20,7 @@ mod tests {
         script::{Deed, FunctionDoc, Library},
         world::YesToAll,
     };
-    use cutover_stdlib::{
+    use contraflow_stdlib::{
         deploy::Deploy,
         exec::ExecPolicy,
         sandbox::{Sandbox, SandboxOptions},
@@ -117,7 +117,7 @@ mod tests {
         let policy: ExecPolicy = serde_json::from_value(policy).expect("a policy");
         providers.extend(Arc::new(policy));
         let runtime = Runtime::builder()
-            .modules(cutover_stdlib::modules())
+            .modules(contraflow_stdlib::modules())
             .global(words())
             .providers(providers)
             .people(Arc::new(YesToAll { by: "tester".to_owned() }))
@@ -215,7 +215,7 @@ mod tests {
     }
 
     fn functions() -> Vec<FunctionDoc> {
-        Library::new(cutover_stdlib::modules(), [words()]).functions()
+        Library::new(contraflow_stdlib::modules(), [words()]).functions()
     }
 
     fn shown(function: &FunctionDoc) -> String {

@@ -1,6 +1,6 @@
 //! `traffic` through a real HAProxy, started here from the `PATH`.
 //!
-//! Where `haproxy` is not installed these tests do nothing, unless `CUTOVER_TEST_SERVERS=1` says that it has to be there.
+//! Where `haproxy` is not installed these tests do nothing, unless `CONTRAFLOW_TEST_SERVERS=1` says that it has to be there.
 
 #[cfg(test)]
 mod support;
@@ -21,8 +21,8 @@ mod tests {
     };
 
     use async_trait::async_trait;
-    use cutover_runtime::{effect::Progress, error::codes as runtime_codes, quantity::Span};
-    use cutover_stdlib::{
+    use contraflow_runtime::{effect::Progress, error::codes as runtime_codes, quantity::Span};
+    use contraflow_stdlib::{
         codes,
         traffic::{
             Traffic,
@@ -96,8 +96,8 @@ mod tests {
         async fn start() -> Option<Self> {
             if Command::new("haproxy").arg("-v").stdout(Stdio::null()).status().is_err() {
                 assert!(
-                    std::env::var_os("CUTOVER_TEST_SERVERS").is_none_or(|wanted| wanted != "1"),
-                    "haproxy is not installed and CUTOVER_TEST_SERVERS=1 wants it"
+                    std::env::var_os("CONTRAFLOW_TEST_SERVERS").is_none_or(|wanted| wanted != "1"),
+                    "haproxy is not installed and CONTRAFLOW_TEST_SERVERS=1 wants it"
                 );
                 eprintln!("haproxy is not installed: nothing is tested here");
                 return None;

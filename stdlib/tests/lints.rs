@@ -9,14 +9,14 @@ mod tests {
         sync::LazyLock,
     };
 
-    use cutover_runtime::{Bundle, Runtime, lint::Warning};
+    use contraflow_runtime::{Bundle, Runtime, lint::Warning};
 
     /// All checks share what scripts can call.
     static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
         Runtime::builder()
-            .modules(cutover_stdlib::modules())
-            .global(cutover_stdlib::words())
-            .lints(cutover_stdlib::lints())
+            .modules(contraflow_stdlib::modules())
+            .global(contraflow_stdlib::words())
+            .lints(contraflow_stdlib::lints())
             .build()
     });
 
@@ -285,14 +285,14 @@ mod tests {
         let retire = "retire-without-evidence in line 3";
         for (comment, expected) in [
             ("", &[retire][..]),
-            ("// cutover: allow(retire-without-evidence) because it takes no traffic", &[]),
-            ("    //cutover:allow( retire-without-evidence ): it takes no traffic", &[]),
-            ("// cutover: allow(retire-without-evidence)", &["allow in line 2", retire]),
-            ("// cutover: allow(retire-without-evidence) because", &["allow in line 2", retire]),
-            ("// cutover: allow(retire-without-evidense) because of this", &["allow in line 2", retire]),
-            ("// cutover: allow(unguarded-write) because of this", &["allow in line 2", retire]),
+            ("// contraflow: allow(retire-without-evidence) because it takes no traffic", &[]),
+            ("    //contraflow:allow( retire-without-evidence ): it takes no traffic", &[]),
+            ("// contraflow: allow(retire-without-evidence)", &["allow in line 2", retire]),
+            ("// contraflow: allow(retire-without-evidence) because", &["allow in line 2", retire]),
+            ("// contraflow: allow(retire-without-evidense) because of this", &["allow in line 2", retire]),
+            ("// contraflow: allow(unguarded-write) because of this", &["allow in line 2", retire]),
             (
-                "// cutover: allow(retire-without-evidence, unguarded-write) because of this",
+                "// contraflow: allow(retire-without-evidence, unguarded-write) because of this",
                 &["allow in line 2"],
             ),
             ("// allow(retire-without-evidence) because of this", &[retire]),
@@ -301,18 +301,19 @@ mod tests {
         }
         let behind = |reason: &str| {
             let call = "note(\"http://x\"); deploy::scale(\"web/blue\", 0);";
-            let allow = format!("// cutover: allow(retire-without-evidence) {reason}");
+            let allow = format!("// contraflow: allow(retire-without-evidence) {reason}");
             Bundle::single("a.rhai", format!("const RUNBOOK = #{{ name: \"a\" }};\n{call} {allow}\n"))
         };
         assert_eq!(found(&behind("because it takes no traffic")), Vec::<String>::new());
         assert_eq!(found(&behind("")), ["retire-without-evidence in line 2", "allow in line 2"]);
-        let two =
-            "// cutover: allow(retire-without-evidence) because it takes no traffic\n\n// A word about it.";
+        let two = "// contraflow: allow(retire-without-evidence) because it takes no traffic\n\n// A word about it.";
         assert_eq!(found(&with(two)), Vec::<String>::new(), "comments and empty lines may stand in between");
-        let before = "// cutover: allow(retire-without-evidence) because it takes no traffic\nnote(\"x\");";
+        let before =
+            "// contraflow: allow(retire-without-evidence) because it takes no traffic\nnote(\"x\");";
         assert_eq!(found(&with(before)), ["allow in line 2", "retire-without-evidence in line 4"]);
-        let wrong =
-            RUNTIME.warnings(&with("// cutover: allow(retire-without-evidense) because of this")).remove(0);
+        let wrong = RUNTIME
+            .warnings(&with("// contraflow: allow(retire-without-evidense) because of this"))
+            .remove(0);
         assert_eq!(wrong.help, ["did you mean `retire-without-evidence`?"]);
     }
 
@@ -322,7 +323,7 @@ mod tests {
             "a.rhai",
             "const RUNBOOK = #{ name: \"a\" };\nimport \"lib\" as lib;\ntraffic::shift(\"web\", \"green\", 100);\nlib::retire();\n",
         );
-        let allow = "// cutover: allow(retire-without-evidence) because of this";
+        let allow = "// contraflow: allow(retire-without-evidence) because of this";
         let lib = format!("fn retire() {{\n    {allow}\n    deploy::scale(\"web/blue\", 0);\n}}\n");
         bundle.files.insert("lib.rhai".to_owned(), lib);
         assert_eq!(found(&bundle), Vec::<String>::new());
@@ -373,7 +374,7 @@ mod tests {
     fn the_book_shows_what_each_warning_finds_and_what_it_is_silent_about() {
         let page = fs::read_to_string(root("docs/src/guide/check.md")).expect("the page");
         let mut codes: Vec<&str> = vec!["unguarded-write", "health-loop-cannot-fail", "allow"];
-        let lints = cutover_stdlib::lints();
+        let lints = contraflow_stdlib::lints();
         codes.extend(lints.iter().map(|lint| lint.name()));
         for code in codes {
             let (_, section) = page.split_once(&format!("\n## {code}\n")).expect("a heading");

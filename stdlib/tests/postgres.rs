@@ -1,7 +1,7 @@
 //! The contract of databases on a PostgreSQL server, and what only PostgreSQL does.
 //!
-//! `CUTOVER_TEST_POSTGRES` is the URL of a database of a superuser; each test makes a database of its own there and drops it.
-//! Without it the tests are skipped, unless `CUTOVER_TEST_SERVERS=1` says that servers must be there.
+//! `CONTRAFLOW_TEST_POSTGRES` is the URL of a database of a superuser; each test makes a database of its own there and drops it.
+//! Without it the tests are skipped, unless `CONTRAFLOW_TEST_SERVERS=1` says that servers must be there.
 
 #![expect(clippy::expect_used, clippy::print_stderr, reason = "these are tests")]
 
@@ -11,14 +11,14 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{Change as _, On, Read as _},
     error::codes as runtime_codes,
     provider::{Provider as _, ProviderError},
     quantity::Span,
 };
-use cutover_stdlib as lib;
-use cutover_stdlib::{
+use contraflow_stdlib as lib;
+use contraflow_stdlib::{
     codes,
     db::{
         Database, Job, Postgres, PostgresSettings, Question,
@@ -37,13 +37,13 @@ use contract::{Lab, contracts};
 
 /// The server's URL, or none to skip.
 fn server() -> Option<String> {
-    match std::env::var("CUTOVER_TEST_POSTGRES") {
+    match std::env::var("CONTRAFLOW_TEST_POSTGRES") {
         Ok(url) => Some(url),
-        Err(_) if std::env::var("CUTOVER_TEST_SERVERS").is_ok_and(|set| set == "1") => {
-            panic!("CUTOVER_TEST_POSTGRES is not set: want the URL of a PostgreSQL superuser's database")
+        Err(_) if std::env::var("CONTRAFLOW_TEST_SERVERS").is_ok_and(|set| set == "1") => {
+            panic!("CONTRAFLOW_TEST_POSTGRES is not set: want the URL of a PostgreSQL superuser's database")
         }
         Err(_) => {
-            eprintln!("skipped: CUTOVER_TEST_POSTGRES is not set");
+            eprintln!("skipped: CONTRAFLOW_TEST_POSTGRES is not set");
             None
         }
     }
@@ -64,7 +64,7 @@ impl Scratch {
     async fn create() -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let server = server()?;
-        let name = format!("cutover_test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!("contraflow_test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         run(&server, &format!("CREATE DATABASE {name}")).await;
         Some(Self { server, name })
     }
@@ -164,7 +164,7 @@ async fn a_backup_that_lacks_rows_is_found_and_the_scratch_database_is_dropped()
         backup(&made(settings, folder.path()), folder.path(), Verify::Restore).await.expect_err("lacks rows");
     assert_eq!(e.message, "\"s.a\" has 0 rows in the restored dump, and had 10");
     let question = Question {
-        sql: "SELECT datname::text AS name FROM pg_database WHERE datname LIKE 'cutover_scratch_test%'"
+        sql: "SELECT datname::text AS name FROM pg_database WHERE datname LIKE 'contraflow_scratch_test%'"
             .into(),
         params: vec![],
         timeout: Span::secs(5),
@@ -319,7 +319,7 @@ async fn a_table_that_others_lock_is_a_retryable_timeout_and_not_a_failed_rehear
     let e = change.apply(&lab.on, &from, &to).await.expect_err("locked");
     assert_eq!(
         (e.code.as_str(), e.retry),
-        (runtime_codes::TIMEOUT, cutover_runtime::provider::Retry::Safe { after: None })
+        (runtime_codes::TIMEOUT, contraflow_runtime::provider::Retry::Safe { after: None })
     );
     let holder = ", while the lock was held by process ";
     assert!(e.message.contains(holder) && e.message.contains("idle in transaction"), "{}", e.message);
@@ -348,7 +348,7 @@ async fn deferred_constraints_are_checked_in_a_rehearsal() {
 async fn a_wrong_password_is_said_without_the_password() {
     let Some(scratch) = Scratch::create().await else { return };
     let mut url = reqwest::Url::parse(&scratch.url()).expect("URL");
-    url.set_username("cutover_nobody").expect("user");
+    url.set_username("contraflow_nobody").expect("user");
     url.set_password(Some("s3cret")).expect("password");
     let settings = PostgresSettings { url: Some(url.into()), ..PostgresSettings::default() };
     let e = made(settings, Path::new("/")).check().await.expect_err("refused");

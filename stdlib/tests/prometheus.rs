@@ -1,7 +1,7 @@
 //! Metrics and gates against a real Prometheus that scrapes a real Pushgateway.
 //!
 //! Each test starts its own pair from `PATH`, on free ports of loopback and with data in a temporary folder. Where they are not
-//! installed a test does nothing, unless `CUTOVER_TEST_SERVERS=1` says that they must be there.
+//! installed a test does nothing, unless `CONTRAFLOW_TEST_SERVERS=1` says that they must be there.
 
 #![expect(clippy::expect_used, clippy::print_stderr, reason = "a test says what it could not do")]
 
@@ -14,13 +14,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{On, Polled, Until, Wait},
     error::codes,
     provider::{Provider, ProviderError, Providers, Retry},
     quantity::Span,
 };
-use cutover_stdlib::{
+use contraflow_stdlib::{
     codes as library,
     metrics::{
         Metrics,
@@ -75,7 +75,7 @@ fn installed() -> bool {
     });
     let Some(program) = missing else { return true };
     assert!(
-        std::env::var("CUTOVER_TEST_SERVERS").as_deref() != Ok("1"),
+        std::env::var("CONTRAFLOW_TEST_SERVERS").as_deref() != Ok("1"),
         "{program} is not installed: run tests/servers/install"
     );
     eprintln!("not tested: {program} is not installed (tests/servers/install)");

@@ -8,12 +8,12 @@ mod tests {
         path::{Path, PathBuf},
     };
 
-    use cutover_runtime::{
+    use contraflow_runtime::{
         Beginning, Bundle, Given, Runtime,
         provider::Providers,
         rehearsal::{End, Explore, Findings, SceneFile},
     };
-    use cutover_stdlib::sandbox::{Sandbox, SandboxOptions};
+    use contraflow_stdlib::sandbox::{Sandbox, SandboxOptions};
 
     fn root(path: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
@@ -26,9 +26,9 @@ mod tests {
         let mut providers = Providers::new("sandbox");
         sandbox.bind(&mut providers);
         let runtime = Runtime::builder()
-            .modules(cutover_stdlib::modules())
-            .global(cutover_stdlib::words())
-            .invariants(cutover_stdlib::invariants())
+            .modules(contraflow_stdlib::modules())
+            .global(contraflow_stdlib::words())
+            .invariants(contraflow_stdlib::invariants())
             .providers(providers)
             .build();
         let bundle = Bundle::load(file).expect("a runbook");

@@ -8,12 +8,12 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use async_trait::async_trait;
-    use cutover_runtime::{
+    use contraflow_runtime::{
         effect::{On, Progress, Read},
         error::codes as runtime_codes,
         provider::Providers,
     };
-    use cutover_stdlib::{
+    use contraflow_stdlib::{
         codes,
         deploy::{Deploy, PoolName, Replicas, replicas::ReadReplicas},
         metrics::{Metrics, Reading},
@@ -113,8 +113,12 @@ mod tests {
         let world = world(0, &[]);
         let address = world.traffic().address(Some("green")).await.expect("an address");
         let url = format!("{address}/health");
-        let response =
-            cutover_stdlib::net::client(&url).expect("a client").get(&url).send().await.expect("an answer");
+        let response = contraflow_stdlib::net::client(&url)
+            .expect("a client")
+            .get(&url)
+            .send()
+            .await
+            .expect("an answer");
         assert_eq!(response.status(), 200);
         for header in ["strict-transport-security", "content-security-policy", "x-content-type-options"] {
             assert!(response.headers().contains_key(header), "{header}");

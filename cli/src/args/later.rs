@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
-/// How `cutover resume` and `cutover rollback` take a run up.
+/// How `contraflow resume` and `contraflow rollback` take a run up.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct TakeUp {
     /// Id of the run, its beginning, its end, or `last`.
@@ -16,12 +16,12 @@ pub(crate) struct TakeUp {
     /// Answer yes to every question.
     #[arg(short, long, conflicts_with = "wait")]
     pub(crate) yes: bool,
-    /// Wait for answers that others give with `cutover approve`.
+    /// Wait for answers that others give with `contraflow approve`.
     #[arg(short, long)]
     pub(crate) wait: bool,
 }
 
-/// `cutover resume`.
+/// `contraflow resume`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Resume {
     /// Which run, and how.
@@ -32,7 +32,7 @@ pub(crate) struct Resume {
     pub(crate) from_new_script: Option<PathBuf>,
 }
 
-/// `cutover rollback`.
+/// `contraflow rollback`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Rollback {
     /// Which run, and how.
@@ -43,7 +43,7 @@ pub(crate) struct Rollback {
     pub(crate) no_wait: bool,
 }
 
-/// `cutover approve` and `cutover deny`.
+/// `contraflow approve` and `contraflow deny`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Answer {
     /// Id of the run, its beginning, its end, or `last`.
@@ -72,7 +72,7 @@ pub(crate) struct Answer {
     pub(crate) files: Vec<PathBuf>,
 }
 
-/// `cutover pause` and `cutover abort`.
+/// `contraflow pause` and `contraflow abort`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Ask {
     /// Id of the run, its beginning, its end, or `last`.
@@ -83,7 +83,7 @@ pub(crate) struct Ask {
     pub(crate) no_wait: bool,
 }
 
-/// `cutover abandon`.
+/// `contraflow abandon`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Abandon {
     /// Id of the run, its beginning, its end, or `last`.
@@ -93,39 +93,39 @@ pub(crate) struct Abandon {
 
 pub(super) const RESUME_EXAMPLES: &str = "\
 Examples:
-  cutover resume last
-  cutover resume blue-green-k3fq7a --take-over
-  cutover resume last --from-new-script blue-green.rhai";
+  contraflow resume last
+  contraflow resume blue-green-k3fq7a --take-over
+  contraflow resume last --from-new-script blue-green.rhai";
 
 pub(super) const ROLLBACK_EXAMPLES: &str = "\
 Examples:
-  cutover rollback last
-  cutover rollback blue-green-k3fq7a --no-wait
-  cutover rollback last --output json";
+  contraflow rollback last
+  contraflow rollback blue-green-k3fq7a --no-wait
+  contraflow rollback last --output json";
 
 pub(super) const APPROVE_EXAMPLES: &str = "\
 Examples:
-  cutover approve last
-  cutover approve blue-green-k3fq7a retire --as ana --comment \"looked at the dashboards\"
-  cutover approve last --file screenshot.png --link https://wiki.example.com/changes/42
-  cutover approve last --choose again
-  cutover approve --plan web.plan --as ana --comment \"looked at the dashboards\"";
+  contraflow approve last
+  contraflow approve blue-green-k3fq7a retire --as ana --comment \"looked at the dashboards\"
+  contraflow approve last --file screenshot.png --link https://wiki.example.com/changes/42
+  contraflow approve last --choose again
+  contraflow approve --plan web.plan --as ana --comment \"looked at the dashboards\"";
 
 pub(super) const DENY_EXAMPLES: &str = "\
 Examples:
-  cutover deny last --comment \"errors in the logs\"
-  cutover deny --plan web.plan --comment \"errors in the logs\"";
+  contraflow deny last --comment \"errors in the logs\"
+  contraflow deny --plan web.plan --comment \"errors in the logs\"";
 
 pub(super) const PAUSE_EXAMPLES: &str = "\
 Examples:
-  cutover pause last
-  cutover pause blue-green-k3fq7a --no-wait";
+  contraflow pause last
+  contraflow pause blue-green-k3fq7a --no-wait";
 
 pub(super) const ABORT_EXAMPLES: &str = "\
 Examples:
-  cutover abort last
-  cutover abort blue-green-k3fq7a --no-wait";
+  contraflow abort last
+  contraflow abort blue-green-k3fq7a --no-wait";
 
 pub(super) const ABANDON_EXAMPLES: &str = "\
 Examples:
-  cutover abandon blue-green-k3fq7a";
+  contraflow abandon blue-green-k3fq7a";

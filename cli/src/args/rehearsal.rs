@@ -3,11 +3,11 @@
 use std::{path::PathBuf, str::FromStr};
 
 use clap::{Args, ValueHint};
-use cutover_runtime::{quantity::Span, rehearsal::Explore};
+use contraflow_runtime::{quantity::Span, rehearsal::Explore};
 
 use super::Script;
 
-/// `cutover rehearse`.
+/// `contraflow rehearse`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Rehearse {
     /// What to rehearse.
@@ -43,7 +43,7 @@ pub(crate) struct Rehearse {
     pub(crate) all: bool,
 }
 
-/// `cutover snapshot`.
+/// `contraflow snapshot`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Snapshot {
     /// Whose targets to look at.
@@ -99,12 +99,12 @@ impl Rehearse {
 
 pub(super) const REHEARSE_EXAMPLES: &str = "\
 Examples:
-  cutover rehearse blue-green.rhai
-  cutover rehearse blue-green.rhai --env staging --param service=shop --pairs --budget 60s
-  cutover rehearse blue-green.rhai --scenario production.toml --no-look --junit rehearsal.xml --html rehearsal.html
-  cutover rehearse blue-green.rhai --only 2:traffic.shift=lost-answer --trace";
+  contraflow rehearse blue-green.rhai
+  contraflow rehearse blue-green.rhai --env staging --param service=shop --pairs --budget 60s
+  contraflow rehearse blue-green.rhai --scenario production.toml --no-look --junit rehearsal.xml --html rehearsal.html
+  contraflow rehearse blue-green.rhai --only 2:traffic.shift=lost-answer --trace";
 
 pub(super) const SNAPSHOT_EXAMPLES: &str = "\
 Examples:
-  cutover snapshot blue-green.rhai --env production -o blue-green.scenario.toml
-  cutover snapshot blue-green.rhai --param to=blue";
+  contraflow snapshot blue-green.rhai --env production -o blue-green.scenario.toml
+  contraflow snapshot blue-green.rhai --param to=blue";

@@ -35,15 +35,15 @@ fn the_definition_is_sound() {
 
 #[test]
 fn without_a_command_the_help_is_shown_and_the_exit_code_is_that_of_wrong_usage() {
-    let error = read("cutover").expect_err("no command");
+    let error = read("contraflow").expect_err("no command");
     assert_eq!(error.kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand);
     assert_eq!(error.exit_code(), Exit::Usage as i32);
-    assert_eq!(read("cutover runn").expect_err("no such command").exit_code(), Exit::Usage as i32);
+    assert_eq!(read("contraflow runn").expect_err("no such command").exit_code(), Exit::Usage as i32);
 }
 
 #[test]
 fn global_options_stand_before_or_behind_the_command() {
-    for line in ["cutover --output json -vv runs", "cutover runs -vv --output json"] {
+    for line in ["contraflow --output json -vv runs", "contraflow runs -vv --output json"] {
         let global = read(line).expect(line).global;
         assert_eq!((global.output, global.verbose), (Output::Json, 2), "{line}");
     }
@@ -53,7 +53,7 @@ fn global_options_stand_before_or_behind_the_command() {
 fn a_variable_that_is_set_to_nothing_is_not_looked_at() {
     use std::cell::RefCell;
     let asked = RefCell::new(Vec::new());
-    let cli = Cli::read_with(["cutover", "run", "x.rhai"], |name: &OsStr| {
+    let cli = Cli::read_with(["contraflow", "run", "x.rhai"], |name: &OsStr| {
         asked.borrow_mut().push(name.to_string_lossy().into_owned());
         true
     })
@@ -61,14 +61,20 @@ fn a_variable_that_is_set_to_nothing_is_not_looked_at() {
     let Command::Run(run) = cli.command else { panic!("not a run") };
     assert_eq!((cli.global.state_dir, cli.global.config, run.with.env), (None, None, None));
     assert_eq!(cli.global.store, None);
-    for name in ["CUTOVER_CONFIG", "CUTOVER_STORE", "CUTOVER_STATE_DIR", "CUTOVER_OUTPUT", "CUTOVER_ENV"] {
+    for name in [
+        "CONTRAFLOW_CONFIG",
+        "CONTRAFLOW_STORE",
+        "CONTRAFLOW_STATE_DIR",
+        "CONTRAFLOW_OUTPUT",
+        "CONTRAFLOW_ENV",
+    ] {
         assert!(asked.borrow().iter().any(|known| known == name), "{name}");
     }
 }
 
 #[test]
 fn parameters_keep_their_text() {
-    let cli = read("cutover run x.rhai --param hold=10s -p note=a=b --param empty=").expect("run");
+    let cli = read("contraflow run x.rhai --param hold=10s -p note=a=b --param empty=").expect("run");
     let Command::Run(run) = cli.command else { panic!("not a run") };
     let pairs: Vec<(&str, &str)> = run.with.params.iter().map(|p| (&*p.name, &*p.text)).collect();
     assert_eq!(pairs, [("hold", "10s"), ("note", "a=b"), ("empty", "")]);
@@ -84,20 +90,24 @@ fn a_wrong_parameter_says_what_is_wanted() {
 
 #[test]
 fn faults_and_files_may_be_given_more_than_once() {
-    let cli = read("cutover plan x.rhai --fault a --fault b=1 --detailed-exitcode").expect("plan");
+    let cli = read("contraflow plan x.rhai --fault a --fault b=1 --detailed-exitcode").expect("plan");
     let Command::Plan(plan) = cli.command else { panic!("not a plan") };
     assert_eq!(plan.with.faults, ["a", "b=1"]);
     assert!(plan.detailed_exitcode);
-    let Command::Check(check) = read("cutover check a.rhai b.rhai").expect("check").command else { panic!() };
+    let Command::Check(check) = read("contraflow check a.rhai b.rhai").expect("check").command else {
+        panic!()
+    };
     assert_eq!(check.files.len(), 2);
-    assert_eq!(read("cutover check").expect_err("no file").exit_code(), 2);
+    assert_eq!(read("contraflow check").expect_err("no file").exit_code(), 2);
 }
 
 #[test]
 fn options_that_exclude_each_other_are_refused() {
-    for line in
-        ["cutover runs --all --limit 3", "cutover show x --events --records", "cutover runs --limit 0"]
-    {
+    for line in [
+        "contraflow runs --all --limit 3",
+        "contraflow show x --events --records",
+        "contraflow runs --limit 0",
+    ] {
         assert_eq!(read(line).expect_err(line).exit_code(), 2, "{line}");
     }
 }
@@ -108,22 +118,22 @@ fn old_runs_are_removed_only_with_an_age_of_a_second_or_more() {
         Command::Store(Store::Prune(prune)) => (prune.older_than.0.to_string(), prune.dry_run),
         _ => panic!("{line}"),
     };
-    assert_eq!(age("cutover store prune --older-than 30d --dry-run"), ("720h".to_owned(), true));
-    assert_eq!(age("cutover store prune --older-than 1h30m"), ("1h30m".to_owned(), false));
+    assert_eq!(age("contraflow store prune --older-than 30d --dry-run"), ("720h".to_owned(), true));
+    assert_eq!(age("contraflow store prune --older-than 1h30m"), ("1h30m".to_owned(), false));
     for (line, wanted) in [
-        ("cutover store prune", "--older-than <DURATION>"),
-        ("cutover store prune --older-than 30", "want a number with ms, s, m, h or d"),
-        ("cutover store prune --older-than month", "want a number with ms, s, m, h or d"),
-        ("cutover store prune --older-than=-1d", "want a number with ms, s, m, h or d"),
-        ("cutover store prune --older-than 0d", "want a second or more"),
-        ("cutover store check --older-than 30d", "unexpected argument"),
-        ("cutover store drop", "unrecognized subcommand"),
+        ("contraflow store prune", "--older-than <DURATION>"),
+        ("contraflow store prune --older-than 30", "want a number with ms, s, m, h or d"),
+        ("contraflow store prune --older-than month", "want a number with ms, s, m, h or d"),
+        ("contraflow store prune --older-than=-1d", "want a number with ms, s, m, h or d"),
+        ("contraflow store prune --older-than 0d", "want a second or more"),
+        ("contraflow store check --older-than 30d", "unexpected argument"),
+        ("contraflow store drop", "unrecognized subcommand"),
     ] {
         let error = read(line).expect_err(line);
         assert_eq!(error.exit_code(), 2, "{line}");
         assert!(error.to_string().contains(wanted), "{line}: {error}");
     }
-    assert_eq!(read("cutover store").expect_err("no command").exit_code(), 2);
+    assert_eq!(read("contraflow store").expect_err("no command").exit_code(), 2);
 }
 
 #[test]
@@ -148,7 +158,7 @@ fn a_rehearsal_is_limited_by_scenarios_or_by_time() {
     ] {
         assert!(budget(text).expect_err(text).contains(why), "{text}");
     }
-    let cli = read("cutover rehearse x.rhai --pairs --budget 7").expect("a rehearsal");
+    let cli = read("contraflow rehearse x.rhai --pairs --budget 7").expect("a rehearsal");
     let Command::Rehearse(rehearse) = cli.command else { panic!("no rehearsal") };
     let explore = rehearse.explore();
     assert_eq!((explore.pairs, explore.scenarios, explore.time), (true, Some(7), None));
@@ -157,25 +167,25 @@ fn a_rehearsal_is_limited_by_scenarios_or_by_time() {
 #[test]
 fn one_scenario_is_played_without_what_is_for_all_of_them() {
     for more in ["--pairs", "--budget 5", "--html x.html", "--junit x.xml", "--all"] {
-        let line = format!("cutover rehearse x.rhai --only as-planned {more}");
+        let line = format!("contraflow rehearse x.rhai --only as-planned {more}");
         assert_eq!(read(&line).expect_err(&line).kind(), ErrorKind::ArgumentConflict);
     }
-    for line in ["cutover rehearse x.rhai --trace", "cutover snapshot x.rhai --force"] {
+    for line in ["contraflow rehearse x.rhai --trace", "contraflow snapshot x.rhai --force"] {
         assert_eq!(read(line).expect_err(line).kind(), ErrorKind::MissingRequiredArgument);
     }
 }
 
 #[test]
 fn paths_are_neither_saved_nor_those_of_a_saved_plan() {
-    for line in ["cutover plan x.rhai --all-paths --save p", "cutover plan --show p --all-paths"] {
+    for line in ["contraflow plan x.rhai --all-paths --save p", "contraflow plan --show p --all-paths"] {
         assert_eq!(read(line).expect_err(line).kind(), ErrorKind::ArgumentConflict);
     }
     let read = |line: &str| match read(line).expect("a plan").command {
         Command::Plan(plan) => (plan.all_paths, plan.paths),
         _ => panic!("no plan"),
     };
-    assert_eq!(read("cutover plan x.rhai"), (false, 200));
-    assert_eq!(read("cutover plan x.rhai --all-paths --paths 7"), (true, 7));
+    assert_eq!(read("contraflow plan x.rhai"), (false, 200));
+    assert_eq!(read("contraflow plan x.rhai --all-paths --paths 7"), (true, 7));
 }
 
 #[test]
@@ -208,13 +218,13 @@ fn every_command_shows_examples_that_parse() {
     });
     for (name, command) in within {
         let help = command.get_after_help().expect("examples").to_string();
-        for line in help.lines().filter_map(|line| line.trim().strip_prefix("cutover ")) {
+        for line in help.lines().filter_map(|line| line.trim().strip_prefix("contraflow ")) {
             let line = line.split(" > ").next().expect("command");
             // One command at a time, and a text in quotes as one word.
             let line =
                 line.split(" && ").next().expect("command").replace("looked at the dashboards", "seen");
             let line = line.replace("errors in the logs", "seen");
-            read(&format!("cutover {line}")).expect(&line);
+            read(&format!("contraflow {line}")).expect(&line);
             assert!(line.starts_with(&name), "{line}");
             lines += 1;
         }
@@ -223,14 +233,14 @@ fn every_command_shows_examples_that_parse() {
 }
 
 #[test]
-fn help_of_cutover() {
+fn help_of_contraflow() {
     assert_snapshot!(help(""), @"
     Plans, runs and shows runbooks.
 
     A runbook is a script of deployment steps. The same script is checked, planned, run and, if a step
     fails, undone.
 
-    Usage: cutover [OPTIONS] <COMMAND>
+    Usage: contraflow [OPTIONS] <COMMAND>
 
     Commands:
       run          Run a runbook
@@ -262,22 +272,22 @@ fn help_of_cutover() {
 
     Global options:
           --config <FILE>
-              Configuration file with the environments [default: cutover.toml here or in the nearest
+              Configuration file with the environments [default: contraflow.toml here or in the nearest
               folder above]
               
-              [env: CUTOVER_CONFIG]
+              [env: CONTRAFLOW_CONFIG]
 
           --store <FOLDER|URL>
               Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
               for runners on several machines
               
-              [env: CUTOVER_STORE]
+              [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/cutover or
-              ~/.local/state/cutover]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow or
+              ~/.local/state/contraflow]
               
-              [env: CUTOVER_STATE_DIR]
+              [env: CONTRAFLOW_STATE_DIR]
 
           --output <FORM>
               Who reads the output: a person, or a program (one JSON object a line)
@@ -286,11 +296,11 @@ fn help_of_cutover() {
               - human: A person
               - json:  A program
               
-              [env: CUTOVER_OUTPUT]
+              [env: CONTRAFLOW_OUTPUT]
               [default: human]
 
       -v, --verbose...
-              Log what Cutover itself does to standard error: -v, -vv for more, -vvv for all
+              Log what Contraflow itself does to standard error: -v, -vv for more, -vvv for all
 
     Exit codes:
         0  succeeded
@@ -298,13 +308,13 @@ fn help_of_cutover() {
         2  nothing was begun: the command line, script, parameters or configuration are wrong
         3  failed; all it had done was undone
         4  failed; something is left that a person must undo
-        5  stopped; it can go on: cutover resume
+        5  stopped; it can go on: contraflow resume
         6  a person ended it, or another runner has it now; what was done stays
-        7  a defect in Cutover
+        7  a defect in Contraflow
       130  interrupted three times: ended at once, without undoing
            With plan --detailed-exitcode: 0 nothing to do, 2 changes, 1 any error.
 
-    Begin with `cutover new hello`, then `cutover plan hello.rhai` and `cutover run hello.rhai`.
+    Begin with `contraflow new hello`, then `contraflow plan hello.rhai` and `contraflow run hello.rhai`.
     ");
 }
 
@@ -313,7 +323,7 @@ fn help_of_run() {
     assert_snapshot!(help("run"), @r#"
     Run a runbook
 
-    Usage: cutover run [OPTIONS] [FILE]
+    Usage: contraflow run [OPTIONS] [FILE]
 
     Arguments:
       [FILE]
@@ -330,7 +340,7 @@ fn help_of_run() {
               Environment whose targets are used [default: `default_env` of the configuration, else
               sandbox]
               
-              [env: CUTOVER_ENV]
+              [env: CONTRAFLOW_ENV]
 
           --fault <SPEC>
               Switch on a fault of the environment "sandbox", such as green.error_rate=20% or
@@ -344,29 +354,29 @@ fn help_of_run() {
               Answer yes to every question. Steps by hand then count as done
 
       -w, --wait
-              Wait for answers that others give with `cutover approve`
+              Wait for answers that others give with `contraflow approve`
 
       -h, --help
               Print help (see a summary with '-h')
 
     Global options:
           --config <FILE>
-              Configuration file with the environments [default: cutover.toml here or in the nearest
+              Configuration file with the environments [default: contraflow.toml here or in the nearest
               folder above]
               
-              [env: CUTOVER_CONFIG]
+              [env: CONTRAFLOW_CONFIG]
 
           --store <FOLDER|URL>
               Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
               for runners on several machines
               
-              [env: CUTOVER_STORE]
+              [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/cutover or
-              ~/.local/state/cutover]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow or
+              ~/.local/state/contraflow]
               
-              [env: CUTOVER_STATE_DIR]
+              [env: CONTRAFLOW_STATE_DIR]
 
           --output <FORM>
               Who reads the output: a person, or a program (one JSON object a line)
@@ -375,18 +385,18 @@ fn help_of_run() {
               - human: A person
               - json:  A program
               
-              [env: CUTOVER_OUTPUT]
+              [env: CONTRAFLOW_OUTPUT]
               [default: human]
 
       -v, --verbose...
-              Log what Cutover itself does to standard error: -v, -vv for more, -vvv for all
+              Log what Contraflow itself does to standard error: -v, -vv for more, -vvv for all
 
     Examples:
-      cutover run blue-green.rhai
-      cutover run blue-green.rhai --env staging --param service=shop --param hold=10s
-      cutover run blue-green.rhai --env production --params release.toml --output json > run.jsonl
-      cutover run --plan web.plan
-      cutover run blue-green.rhai --yes --fault green.error_rate=20%@weight>=25
+      contraflow run blue-green.rhai
+      contraflow run blue-green.rhai --env staging --param service=shop --param hold=10s
+      contraflow run blue-green.rhai --env production --params release.toml --output json > run.jsonl
+      contraflow run --plan web.plan
+      contraflow run blue-green.rhai --yes --fault green.error_rate=20%@weight>=25
     "#);
 }
 
@@ -395,7 +405,7 @@ fn help_of_plan() {
     assert_snapshot!(help("plan"), @r#"
     Show what a runbook would do, without doing it
 
-    Usage: cutover plan [OPTIONS] [FILE]
+    Usage: contraflow plan [OPTIONS] [FILE]
 
     Arguments:
       [FILE]
@@ -412,7 +422,7 @@ fn help_of_plan() {
               Environment whose targets are used [default: `default_env` of the configuration, else
               sandbox]
               
-              [env: CUTOVER_ENV]
+              [env: CONTRAFLOW_ENV]
 
           --fault <SPEC>
               Switch on a fault of the environment "sandbox", such as green.error_rate=20% or
@@ -422,7 +432,7 @@ fn help_of_plan() {
               Exit with 0 if there is nothing to do, 2 if there are changes, 1 on any error
 
           --save <PLAN>
-              Save the plan in this file, to be run with `cutover run --plan`
+              Save the plan in this file, to be run with `contraflow run --plan`
 
           --expires <DURATION>
               How long a saved plan can be run
@@ -449,22 +459,22 @@ fn help_of_plan() {
 
     Global options:
           --config <FILE>
-              Configuration file with the environments [default: cutover.toml here or in the nearest
+              Configuration file with the environments [default: contraflow.toml here or in the nearest
               folder above]
               
-              [env: CUTOVER_CONFIG]
+              [env: CONTRAFLOW_CONFIG]
 
           --store <FOLDER|URL>
               Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
               for runners on several machines
               
-              [env: CUTOVER_STORE]
+              [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/cutover or
-              ~/.local/state/cutover]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow or
+              ~/.local/state/contraflow]
               
-              [env: CUTOVER_STATE_DIR]
+              [env: CONTRAFLOW_STATE_DIR]
 
           --output <FORM>
               Who reads the output: a person, or a program (one JSON object a line)
@@ -473,18 +483,18 @@ fn help_of_plan() {
               - human: A person
               - json:  A program
               
-              [env: CUTOVER_OUTPUT]
+              [env: CONTRAFLOW_OUTPUT]
               [default: human]
 
       -v, --verbose...
-              Log what Cutover itself does to standard error: -v, -vv for more, -vvv for all
+              Log what Contraflow itself does to standard error: -v, -vv for more, -vvv for all
 
     Examples:
-      cutover plan blue-green.rhai --env production
-      cutover plan blue-green.rhai --param to=blue --detailed-exitcode
-      cutover plan blue-green.rhai --env production --save web.plan --expires 4h
-      cutover plan --show web.plan
-      cutover plan blue-green.rhai --all-paths
+      contraflow plan blue-green.rhai --env production
+      contraflow plan blue-green.rhai --param to=blue --detailed-exitcode
+      contraflow plan blue-green.rhai --env production --save web.plan --expires 4h
+      contraflow plan --show web.plan
+      contraflow plan blue-green.rhai --all-paths
     "#);
 }
 
@@ -493,7 +503,7 @@ fn help_of_check() {
     assert_snapshot!(help("check"), @"
     Check runbooks without an environment: syntax, names, header, probable defects
 
-    Usage: cutover check [OPTIONS] <FILE>...
+    Usage: contraflow check [OPTIONS] <FILE>...
 
     Arguments:
       <FILE>...
@@ -508,22 +518,22 @@ fn help_of_check() {
 
     Global options:
           --config <FILE>
-              Configuration file with the environments [default: cutover.toml here or in the nearest
+              Configuration file with the environments [default: contraflow.toml here or in the nearest
               folder above]
               
-              [env: CUTOVER_CONFIG]
+              [env: CONTRAFLOW_CONFIG]
 
           --store <FOLDER|URL>
               Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
               for runners on several machines
               
-              [env: CUTOVER_STORE]
+              [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/cutover or
-              ~/.local/state/cutover]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow or
+              ~/.local/state/contraflow]
               
-              [env: CUTOVER_STATE_DIR]
+              [env: CONTRAFLOW_STATE_DIR]
 
           --output <FORM>
               Who reads the output: a person, or a program (one JSON object a line)
@@ -532,15 +542,15 @@ fn help_of_check() {
               - human: A person
               - json:  A program
               
-              [env: CUTOVER_OUTPUT]
+              [env: CONTRAFLOW_OUTPUT]
               [default: human]
 
       -v, --verbose...
-              Log what Cutover itself does to standard error: -v, -vv for more, -vvv for all
+              Log what Contraflow itself does to standard error: -v, -vv for more, -vvv for all
 
     Examples:
-      cutover check blue-green.rhai
-      cutover check --strict runbooks/*.rhai
+      contraflow check blue-green.rhai
+      contraflow check --strict runbooks/*.rhai
     ");
 }
 
@@ -549,7 +559,7 @@ fn help_of_runs() {
     assert_snapshot!(help("runs"), @r#"
     List runs, newest first
 
-    Usage: cutover runs [OPTIONS]
+    Usage: contraflow runs [OPTIONS]
 
     Options:
       -n, --limit <N>
@@ -565,22 +575,22 @@ fn help_of_runs() {
 
     Global options:
           --config <FILE>
-              Configuration file with the environments [default: cutover.toml here or in the nearest
+              Configuration file with the environments [default: contraflow.toml here or in the nearest
               folder above]
               
-              [env: CUTOVER_CONFIG]
+              [env: CONTRAFLOW_CONFIG]
 
           --store <FOLDER|URL>
               Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
               for runners on several machines
               
-              [env: CUTOVER_STORE]
+              [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/cutover or
-              ~/.local/state/cutover]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow or
+              ~/.local/state/contraflow]
               
-              [env: CUTOVER_STATE_DIR]
+              [env: CONTRAFLOW_STATE_DIR]
 
           --output <FORM>
               Who reads the output: a person, or a program (one JSON object a line)
@@ -589,16 +599,16 @@ fn help_of_runs() {
               - human: A person
               - json:  A program
               
-              [env: CUTOVER_OUTPUT]
+              [env: CONTRAFLOW_OUTPUT]
               [default: human]
 
       -v, --verbose...
-              Log what Cutover itself does to standard error: -v, -vv for more, -vvv for all
+              Log what Contraflow itself does to standard error: -v, -vv for more, -vvv for all
 
     Examples:
-      cutover runs
-      cutover runs --limit 5
-      cutover runs --all --output json
+      contraflow runs
+      contraflow runs --limit 5
+      contraflow runs --all --output json
     "#);
 }
 
@@ -607,7 +617,7 @@ fn help_of_show() {
     assert_snapshot!(help("show"), @"
     Show a run again
 
-    Usage: cutover show [OPTIONS] <RUN>
+    Usage: contraflow show [OPTIONS] <RUN>
 
     Arguments:
       <RUN>
@@ -625,22 +635,22 @@ fn help_of_show() {
 
     Global options:
           --config <FILE>
-              Configuration file with the environments [default: cutover.toml here or in the nearest
+              Configuration file with the environments [default: contraflow.toml here or in the nearest
               folder above]
               
-              [env: CUTOVER_CONFIG]
+              [env: CONTRAFLOW_CONFIG]
 
           --store <FOLDER|URL>
               Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
               for runners on several machines
               
-              [env: CUTOVER_STORE]
+              [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/cutover or
-              ~/.local/state/cutover]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow or
+              ~/.local/state/contraflow]
               
-              [env: CUTOVER_STATE_DIR]
+              [env: CONTRAFLOW_STATE_DIR]
 
           --output <FORM>
               Who reads the output: a person, or a program (one JSON object a line)
@@ -649,16 +659,16 @@ fn help_of_show() {
               - human: A person
               - json:  A program
               
-              [env: CUTOVER_OUTPUT]
+              [env: CONTRAFLOW_OUTPUT]
               [default: human]
 
       -v, --verbose...
-              Log what Cutover itself does to standard error: -v, -vv for more, -vvv for all
+              Log what Contraflow itself does to standard error: -v, -vv for more, -vvv for all
 
     Examples:
-      cutover show last
-      cutover show last --events
-      cutover show last --records --output json
+      contraflow show last
+      contraflow show last --events
+      contraflow show last --records --output json
     ");
 }
 
@@ -667,7 +677,7 @@ fn help_of_verify() {
     assert_snapshot!(help("verify"), @"
     Check that the record of a run was not altered
 
-    Usage: cutover verify [OPTIONS] <RUN>
+    Usage: contraflow verify [OPTIONS] <RUN>
 
     Arguments:
       <RUN>
@@ -679,22 +689,22 @@ fn help_of_verify() {
 
     Global options:
           --config <FILE>
-              Configuration file with the environments [default: cutover.toml here or in the nearest
+              Configuration file with the environments [default: contraflow.toml here or in the nearest
               folder above]
               
-              [env: CUTOVER_CONFIG]
+              [env: CONTRAFLOW_CONFIG]
 
           --store <FOLDER|URL>
               Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
               for runners on several machines
               
-              [env: CUTOVER_STORE]
+              [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/cutover or
-              ~/.local/state/cutover]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow or
+              ~/.local/state/contraflow]
               
-              [env: CUTOVER_STATE_DIR]
+              [env: CONTRAFLOW_STATE_DIR]
 
           --output <FORM>
               Who reads the output: a person, or a program (one JSON object a line)
@@ -703,14 +713,14 @@ fn help_of_verify() {
               - human: A person
               - json:  A program
               
-              [env: CUTOVER_OUTPUT]
+              [env: CONTRAFLOW_OUTPUT]
               [default: human]
 
       -v, --verbose...
-              Log what Cutover itself does to standard error: -v, -vv for more, -vvv for all
+              Log what Contraflow itself does to standard error: -v, -vv for more, -vvv for all
 
     Examples:
-      cutover verify last
+      contraflow verify last
     ");
 }
 
@@ -719,14 +729,14 @@ fn help_of_targets() {
     assert_snapshot!(help("targets"), @r#"
     List the targets of an environment
 
-    Usage: cutover targets [OPTIONS]
+    Usage: contraflow targets [OPTIONS]
 
     Options:
       -e, --env <NAME>
               Environment whose targets are listed [default: `default_env` of the configuration, else
               sandbox]
               
-              [env: CUTOVER_ENV]
+              [env: CONTRAFLOW_ENV]
 
           --check
               Reach each target, without changing anything, and say what answered
@@ -736,22 +746,22 @@ fn help_of_targets() {
 
     Global options:
           --config <FILE>
-              Configuration file with the environments [default: cutover.toml here or in the nearest
+              Configuration file with the environments [default: contraflow.toml here or in the nearest
               folder above]
               
-              [env: CUTOVER_CONFIG]
+              [env: CONTRAFLOW_CONFIG]
 
           --store <FOLDER|URL>
               Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
               for runners on several machines
               
-              [env: CUTOVER_STORE]
+              [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/cutover or
-              ~/.local/state/cutover]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow or
+              ~/.local/state/contraflow]
               
-              [env: CUTOVER_STATE_DIR]
+              [env: CONTRAFLOW_STATE_DIR]
 
           --output <FORM>
               Who reads the output: a person, or a program (one JSON object a line)
@@ -760,15 +770,15 @@ fn help_of_targets() {
               - human: A person
               - json:  A program
               
-              [env: CUTOVER_OUTPUT]
+              [env: CONTRAFLOW_OUTPUT]
               [default: human]
 
       -v, --verbose...
-              Log what Cutover itself does to standard error: -v, -vv for more, -vvv for all
+              Log what Contraflow itself does to standard error: -v, -vv for more, -vvv for all
 
     Examples:
-      cutover targets
-      cutover targets --env production --check
+      contraflow targets
+      contraflow targets --env production --check
     "#);
 }
 
@@ -777,7 +787,7 @@ fn help_of_new() {
     assert_snapshot!(help("new"), @r#"
     Write a new runbook to begin with
 
-    Usage: cutover new [OPTIONS] <NAME|PATH>
+    Usage: contraflow new [OPTIONS] <NAME|PATH>
 
     Arguments:
       <NAME|PATH>
@@ -794,29 +804,29 @@ fn help_of_new() {
               [default: shift]
 
           --with-config
-              Also write a cutover.toml next to it
+              Also write a contraflow.toml next to it
 
       -h, --help
               Print help (see a summary with '-h')
 
     Global options:
           --config <FILE>
-              Configuration file with the environments [default: cutover.toml here or in the nearest
+              Configuration file with the environments [default: contraflow.toml here or in the nearest
               folder above]
               
-              [env: CUTOVER_CONFIG]
+              [env: CONTRAFLOW_CONFIG]
 
           --store <FOLDER|URL>
               Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
               for runners on several machines
               
-              [env: CUTOVER_STORE]
+              [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/cutover or
-              ~/.local/state/cutover]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow or
+              ~/.local/state/contraflow]
               
-              [env: CUTOVER_STATE_DIR]
+              [env: CONTRAFLOW_STATE_DIR]
 
           --output <FORM>
               Who reads the output: a person, or a program (one JSON object a line)
@@ -825,16 +835,16 @@ fn help_of_new() {
               - human: A person
               - json:  A program
               
-              [env: CUTOVER_OUTPUT]
+              [env: CONTRAFLOW_OUTPUT]
               [default: human]
 
       -v, --verbose...
-              Log what Cutover itself does to standard error: -v, -vv for more, -vvv for all
+              Log what Contraflow itself does to standard error: -v, -vv for more, -vvv for all
 
     Examples:
-      cutover new blue-green
-      cutover new runbooks/cache-purge.rhai --template minimal
-      cutover new blue-green --with-config
+      contraflow new blue-green
+      contraflow new runbooks/cache-purge.rhai --template minimal
+      contraflow new blue-green --with-config
     "#);
 }
 
@@ -843,7 +853,7 @@ fn help_of_completions() {
     assert_snapshot!(help("completions"), @r#"
     Print a script that completes commands in a shell
 
-    Usage: cutover completions [OPTIONS] <SHELL>
+    Usage: contraflow completions [OPTIONS] <SHELL>
 
     Arguments:
       <SHELL>
@@ -857,22 +867,22 @@ fn help_of_completions() {
 
     Global options:
           --config <FILE>
-              Configuration file with the environments [default: cutover.toml here or in the nearest
+              Configuration file with the environments [default: contraflow.toml here or in the nearest
               folder above]
               
-              [env: CUTOVER_CONFIG]
+              [env: CONTRAFLOW_CONFIG]
 
           --store <FOLDER|URL>
               Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
               for runners on several machines
               
-              [env: CUTOVER_STORE]
+              [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/cutover or
-              ~/.local/state/cutover]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow or
+              ~/.local/state/contraflow]
               
-              [env: CUTOVER_STATE_DIR]
+              [env: CONTRAFLOW_STATE_DIR]
 
           --output <FORM>
               Who reads the output: a person, or a program (one JSON object a line)
@@ -881,16 +891,16 @@ fn help_of_completions() {
               - human: A person
               - json:  A program
               
-              [env: CUTOVER_OUTPUT]
+              [env: CONTRAFLOW_OUTPUT]
               [default: human]
 
       -v, --verbose...
-              Log what Cutover itself does to standard error: -v, -vv for more, -vvv for all
+              Log what Contraflow itself does to standard error: -v, -vv for more, -vvv for all
 
     Examples:
-      cutover completions bash > ~/.local/share/bash-completion/completions/cutover
-      cutover completions zsh > ~/.zfunc/_cutover
-      cutover completions fish > ~/.config/fish/completions/cutover.fish
+      contraflow completions bash > ~/.local/share/bash-completion/completions/contraflow
+      contraflow completions zsh > ~/.zfunc/_contraflow
+      contraflow completions fish > ~/.config/fish/completions/contraflow.fish
     "#);
 }
 
@@ -903,7 +913,7 @@ fn help_of_rehearse() {
     waits for it, and nothing outside is changed. What must hold is asked after every step; what did not
     is told with the shortest way to it.
 
-    Usage: cutover rehearse [OPTIONS] <FILE>
+    Usage: contraflow rehearse [OPTIONS] <FILE>
 
     Arguments:
       <FILE>
@@ -920,7 +930,7 @@ fn help_of_rehearse() {
               Environment whose targets are used [default: `default_env` of the configuration, else
               sandbox]
               
-              [env: CUTOVER_ENV]
+              [env: CONTRAFLOW_ENV]
 
           --fault <SPEC>
               Switch on a fault of the environment "sandbox", such as green.error_rate=20% or
@@ -961,22 +971,22 @@ fn help_of_rehearse() {
 
     Global options:
           --config <FILE>
-              Configuration file with the environments [default: cutover.toml here or in the nearest
+              Configuration file with the environments [default: contraflow.toml here or in the nearest
               folder above]
               
-              [env: CUTOVER_CONFIG]
+              [env: CONTRAFLOW_CONFIG]
 
           --store <FOLDER|URL>
               Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
               for runners on several machines
               
-              [env: CUTOVER_STORE]
+              [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/cutover or
-              ~/.local/state/cutover]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow or
+              ~/.local/state/contraflow]
               
-              [env: CUTOVER_STATE_DIR]
+              [env: CONTRAFLOW_STATE_DIR]
 
           --output <FORM>
               Who reads the output: a person, or a program (one JSON object a line)
@@ -985,18 +995,18 @@ fn help_of_rehearse() {
               - human: A person
               - json:  A program
               
-              [env: CUTOVER_OUTPUT]
+              [env: CONTRAFLOW_OUTPUT]
               [default: human]
 
       -v, --verbose...
-              Log what Cutover itself does to standard error: -v, -vv for more, -vvv for all
+              Log what Contraflow itself does to standard error: -v, -vv for more, -vvv for all
 
     Examples:
-      cutover rehearse blue-green.rhai
-      cutover rehearse blue-green.rhai --env staging --param service=shop --pairs --budget 60s
-      cutover rehearse blue-green.rhai --scenario production.toml --no-look --junit rehearsal.xml --html
+      contraflow rehearse blue-green.rhai
+      contraflow rehearse blue-green.rhai --env staging --param service=shop --pairs --budget 60s
+      contraflow rehearse blue-green.rhai --scenario production.toml --no-look --junit rehearsal.xml --html
       rehearsal.html
-      cutover rehearse blue-green.rhai --only 2:traffic.shift=lost-answer --trace
+      contraflow rehearse blue-green.rhai --only 2:traffic.shift=lost-answer --trace
     "#);
 }
 
@@ -1005,7 +1015,7 @@ fn help_of_snapshot() {
     assert_snapshot!(help("snapshot"), @r#"
     Write down what a rehearsal looks at, so that it can be repeated without looking
 
-    Usage: cutover snapshot [OPTIONS] <FILE>
+    Usage: contraflow snapshot [OPTIONS] <FILE>
 
     Arguments:
       <FILE>
@@ -1022,7 +1032,7 @@ fn help_of_snapshot() {
               Environment whose targets are used [default: `default_env` of the configuration, else
               sandbox]
               
-              [env: CUTOVER_ENV]
+              [env: CONTRAFLOW_ENV]
 
           --fault <SPEC>
               Switch on a fault of the environment "sandbox", such as green.error_rate=20% or
@@ -1039,22 +1049,22 @@ fn help_of_snapshot() {
 
     Global options:
           --config <FILE>
-              Configuration file with the environments [default: cutover.toml here or in the nearest
+              Configuration file with the environments [default: contraflow.toml here or in the nearest
               folder above]
               
-              [env: CUTOVER_CONFIG]
+              [env: CONTRAFLOW_CONFIG]
 
           --store <FOLDER|URL>
               Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
               for runners on several machines
               
-              [env: CUTOVER_STORE]
+              [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/cutover or
-              ~/.local/state/cutover]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow or
+              ~/.local/state/contraflow]
               
-              [env: CUTOVER_STATE_DIR]
+              [env: CONTRAFLOW_STATE_DIR]
 
           --output <FORM>
               Who reads the output: a person, or a program (one JSON object a line)
@@ -1063,14 +1073,14 @@ fn help_of_snapshot() {
               - human: A person
               - json:  A program
               
-              [env: CUTOVER_OUTPUT]
+              [env: CONTRAFLOW_OUTPUT]
               [default: human]
 
       -v, --verbose...
-              Log what Cutover itself does to standard error: -v, -vv for more, -vvv for all
+              Log what Contraflow itself does to standard error: -v, -vv for more, -vvv for all
 
     Examples:
-      cutover snapshot blue-green.rhai --env production -o blue-green.scenario.toml
-      cutover snapshot blue-green.rhai --param to=blue
+      contraflow snapshot blue-green.rhai --env production -o blue-green.scenario.toml
+      contraflow snapshot blue-green.rhai --param to=blue
     "#);
 }

@@ -1,6 +1,6 @@
-//! `cutover abandon`: a run that nobody works on is given up; its targets are free again.
+//! `contraflow abandon`: a run that nobody works on is given up; its targets are free again.
 
-use cutover_runtime::journal;
+use contraflow_runtime::journal;
 use jiff::Timestamp;
 
 use crate::{
@@ -26,7 +26,7 @@ pub(super) async fn execute(args: &Abandon, global: &Global) -> Result<Exit, Ref
                 format!("free again: {}", freed.join(", "))
             };
             print(&format!(
-                "run {} is abandoned; {freed}\nwhat it had done stays: cutover rollback {} undoes it\n",
+                "run {} is abandoned; {freed}\nwhat it had done stays: contraflow rollback {} undoes it\n",
                 run.id, run.id
             ));
         }

@@ -1,8 +1,8 @@
-//! `cutover approve` and `cutover deny`: answers for a run that waits somewhere else.
+//! `contraflow approve` and `contraflow deny`: answers for a run that waits somewhere else.
 
 use std::{io::Read as _, path::Path};
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{Evidence, Reply},
     error::{RunError, codes},
     journal::{Asked, Run},
@@ -31,7 +31,7 @@ pub(super) async fn execute(args: &Answer, yes: bool, global: &Global) -> Result
     if heard.verdict.is_some() {
         let by = heard.people().join(", ");
         let error = RunError::new(codes::NO_ANSWER, format!("it was answered already, by {by}"));
-        return Err(Refused::failed(error.hint(format!("see how it stands: cutover show {}", run.id))));
+        return Err(Refused::failed(error.hint(format!("see how it stands: contraflow show {}", run.id))));
     }
     let admitted = asked.question.admits(&reply, &before);
     if let (Err(why), [_, ..], None) = (&admitted, asked.question.choices.as_slice(), &args.choose) {
@@ -45,7 +45,7 @@ pub(super) async fn execute(args: &Answer, yes: bool, global: &Global) -> Result
     if !store.answer(&run.id, &asked.id, &reply).await.map_err(failed)? {
         let when = asked.until.map(|until| format!(" since {until}")).unwrap_or_default();
         let error = RunError::new(codes::NO_ANSWER, format!("it can no longer be answered{when}"));
-        return Err(Refused::failed(error.hint(format!("see how it stands: cutover show {}", run.id))));
+        return Err(Refused::failed(error.hint(format!("see how it stands: contraflow show {}", run.id))));
     }
     match global.output {
         Output::Json => print(&format!(
@@ -56,7 +56,7 @@ pub(super) async fn execute(args: &Answer, yes: bool, global: &Global) -> Result
             let word = if yes { "yes" } else { "no" };
             print(&format!("{word} to \"{}\", by {}\n", clean(&asked.question.text), clean(&reply.by)));
             if !run.is_alive() {
-                print(&format!("nobody works on the run: go on with cutover resume {}\n", run.id));
+                print(&format!("nobody works on the run: go on with contraflow resume {}\n", run.id));
             }
         }
     }
@@ -127,7 +127,7 @@ fn which(run: &Run, open: Vec<Asked>, step: Option<&str>) -> Result<Asked, Refus
                 )
                 .hint(format!("it waits for {}", ids.join(", "))),
                 _ => RunError::new(codes::NO_ANSWER, format!("run {} waits for no answer", run.id))
-                    .hint(format!("see how it stands: cutover show {}", run.id)),
+                    .hint(format!("see how it stands: contraflow show {}", run.id)),
             };
             Err(Refused::failed(error))
         }

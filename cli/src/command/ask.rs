@@ -1,8 +1,8 @@
-//! `cutover pause` and `cutover abort`: a run that goes on somewhere else is told to stop.
+//! `contraflow pause` and `contraflow abort`: a run that goes on somewhere else is told to stop.
 
 use std::time::Duration;
 
-use cutover_runtime::{
+use contraflow_runtime::{
     error::{RunError, codes},
     event::RunOutcome,
     journal::{Request, RequestKind, Run, RunStatus, Store},
@@ -43,7 +43,8 @@ async fn execute(
             }
         };
         let error = if run.status.can_go_on() {
-            error.hint(format!("cutover resume {id}, cutover rollback {id}, or cutover abandon {id}"))
+            error
+                .hint(format!("contraflow resume {id}, contraflow rollback {id}, or contraflow abandon {id}"))
         } else {
             error
         };
@@ -80,7 +81,10 @@ pub(super) fn tell(run: &Run, global: &Global) {
             print(&format!("asked: run {} stops at its next safe point\n", run.id));
         }
         Output::Human if run.status == RunStatus::Ended(RunOutcome::RollbackIncomplete) => {
-            print(&format!("run {}: rollback incomplete; what is left: cutover show {}\n", run.id, run.id));
+            print(&format!(
+                "run {}: rollback incomplete; what is left: contraflow show {}\n",
+                run.id, run.id
+            ));
         }
         Output::Human => print(&format!("run {}: {}\n", run.id, stands.replace('_', " "))),
     }

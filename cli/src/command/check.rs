@@ -1,11 +1,11 @@
-//! `cutover check`: everything that can be found wrong without running, and what is probably wrong.
+//! `contraflow check`: everything that can be found wrong without running, and what is probably wrong.
 
 use std::{
     io::{Write as _, stderr},
     path::Path,
 };
 
-use cutover_runtime::{Bundle, Header, Runtime, error::RunError, lint::Warning};
+use contraflow_runtime::{Bundle, Header, Runtime, error::RunError, lint::Warning};
 
 use crate::{
     args::{Check, Exit, Global, Output},
@@ -15,9 +15,9 @@ use crate::{
 
 pub(super) fn execute(args: &Check, global: &Global) -> Exit {
     let runtime = Runtime::builder()
-        .modules(cutover_stdlib::modules())
-        .global(cutover_stdlib::words())
-        .lints(cutover_stdlib::lints())
+        .modules(contraflow_stdlib::modules())
+        .global(contraflow_stdlib::words())
+        .lints(contraflow_stdlib::lints())
         .build();
     let mut exit = Exit::Success;
     for file in &args.files {

@@ -1,4 +1,4 @@
-//! `cutover completions`: a script for a shell.
+//! `contraflow completions`: a script for a shell.
 
 use clap::CommandFactory as _;
 
@@ -9,7 +9,7 @@ use crate::{
 
 pub(super) fn execute(args: &Completions) -> Result<Exit, Refused> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "cutover", &mut script);
+    clap_complete::generate(args.shell, &mut Cli::command(), "contraflow", &mut script);
     print(&String::from_utf8_lossy(&script));
     Ok(Exit::Success)
 }

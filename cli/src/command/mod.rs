@@ -20,7 +20,7 @@ mod verify;
 
 use std::io::{Write as _, stderr, stdout};
 
-use cutover_runtime::error::{RunError, codes};
+use contraflow_runtime::error::{RunError, codes};
 
 use crate::{
     args::{Cli, Command, Exit, Global},

@@ -1,4 +1,4 @@
-//! `cutover new`: a runbook to begin with.
+//! `contraflow new`: a runbook to begin with.
 
 use crate::{
     args::{Exit, Global, New, Output},
@@ -14,7 +14,7 @@ pub(super) fn execute(args: &New, global: &Global) -> Result<Exit, Refused> {
         Output::Human => {
             let script = paths.first().map_or("", String::as_str);
             print(&format!(
-                "wrote {}\n\nNext:\n  cutover plan {script}\n  cutover run {script}\n",
+                "wrote {}\n\nNext:\n  contraflow plan {script}\n  contraflow run {script}\n",
                 paths.join(" and ")
             ));
         }

@@ -1,4 +1,4 @@
-//! `cutover plan --all-paths`: where a run can lead.
+//! `contraflow plan --all-paths`: where a run can lead.
 
 use std::{
     io::{stderr, stdout},
@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use cutover_runtime::{
+use contraflow_runtime::{
     LoadErrors, Stop,
     event::Sink,
     rehearsal::{Bounds, End, Paths, Progress},

@@ -1,4 +1,4 @@
-//! `cutover plan`: what a run would do.
+//! `contraflow plan`: what a run would do.
 
 use std::{
     io::stdout,
@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use cutover_runtime::{
+use contraflow_runtime::{
     Runtime, SavedPlan, Stop,
     error::codes,
     event::{RunOutcome, Sink},
@@ -126,7 +126,7 @@ pub(super) async fn run(
     runtime: &Runtime,
     plan: &SavedPlan,
     stop: &Stop,
-) -> Result<cutover_runtime::Report, Refused> {
+) -> Result<contraflow_runtime::Report, Refused> {
     runtime.run_plan(plan, stop).await.map_err(|errors| {
         let refused = [codes::SAVED_PLAN, codes::DENIED_BY_POLICY, codes::DENIED, codes::JOURNAL];
         match errors.0.as_slice() {

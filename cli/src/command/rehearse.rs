@@ -1,4 +1,4 @@
-//! `cutover rehearse`: tries a runbook against everything that can go wrong.
+//! `contraflow rehearse`: tries a runbook against everything that can go wrong.
 
 use std::{
     io::{Write as _, stderr, stdout},
@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cutover_runtime::{
+use contraflow_runtime::{
     Beginning, Bundle, LoadErrors, Rehearsal,
     error::{RunError, codes, did_you_mean},
     event::Sink,
@@ -149,7 +149,7 @@ async fn one(
 fn named(text: &str) -> Result<Scenario, Refused> {
     text.parse().map_err(|why| {
         let error = RunError::new(codes::ARGUMENT, format!("there is no scenario {why}"))
-            .hint("names are as in the output of `cutover rehearse --all`");
+            .hint("names are as in the output of `contraflow rehearse --all`");
         Refused::input(vec![error], Sources::new())
     })
 }
@@ -164,7 +164,7 @@ fn unknown(name: &str, findings: &Findings) -> Refused {
         Some(close) => error.hint(format!("did you mean \"{close}\"?")),
         None => error,
     };
-    Refused::input(vec![error.hint("list all with `cutover rehearse --all`")], Sources::new())
+    Refused::input(vec![error.hint("list all with `contraflow rehearse --all`")], Sources::new())
 }
 
 /// Errors of a bundle, its parameters or the scenario.
@@ -176,7 +176,8 @@ pub(super) fn refuse(errors: LoadErrors, bundle: &Bundle, file: &scenario::Scena
 
 /// The command that rehearses the same.
 fn command(args: &Rehearse) -> String {
-    let mut words = vec!["cutover".to_owned(), "rehearse".to_owned(), args.script.file.display().to_string()];
+    let mut words =
+        vec!["contraflow".to_owned(), "rehearse".to_owned(), args.script.file.display().to_string()];
     let mut option = |name: &str, value: String| words.extend([name.to_owned(), value]);
     if let Some(environment) = &args.script.with.env {
         option("--env", environment.clone());

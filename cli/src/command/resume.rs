@@ -1,8 +1,8 @@
-//! `cutover resume` and `cutover rollback`: a run is taken up again. One that is at work is asked to undo itself.
+//! `contraflow resume` and `contraflow rollback`: a run is taken up again. One that is at work is asked to undo itself.
 
 use std::{io::stdout, sync::Arc};
 
-use cutover_runtime::{
+use contraflow_runtime::{
     Stop, Takeover,
     error::codes,
     event::{RunOutcome, Sink},
@@ -53,7 +53,7 @@ async fn take_up(
     store: Arc<dyn Store>,
     run: Run,
     args: &TakeUp,
-    new_script: Option<cutover_runtime::Bundle>,
+    new_script: Option<contraflow_runtime::Bundle>,
     rollback: bool,
     global: &Global,
 ) -> Result<Exit, Refused> {

@@ -1,8 +1,8 @@
-//! `cutover run`: does it.
+//! `contraflow run`: does it.
 
 use std::{io::stdout, path::Path, sync::Arc};
 
-use cutover_runtime::{
+use contraflow_runtime::{
     SavedPlan, Stop,
     error::{RunError, codes},
     event::Sink,
@@ -59,7 +59,7 @@ fn planned(file: &Path, args: &Run) -> Result<SavedPlan, Refused> {
             let made = &plan.environment;
             let message = format!("the plan was made for the environment \"{made}\", not for \"{env}\"");
             let error = RunError::new(codes::SAVED_PLAN, message)
-                .hint("leave out --env (or CUTOVER_ENV): a plan says where it is run");
+                .hint("leave out --env (or CONTRAFLOW_ENV): a plan says where it is run");
             Err(Refused::input(vec![error], Sources::new()))
         }
     }

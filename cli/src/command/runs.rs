@@ -1,8 +1,8 @@
-//! `cutover runs`: what was run, newest first.
+//! `contraflow runs`: what was run, newest first.
 
 use std::io::stdout;
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::Reply,
     journal::{Asked, Store},
 };
@@ -27,7 +27,7 @@ pub(super) async fn execute(args: &Runs, global: &Global) -> Result<Exit, Refuse
     let rows: Vec<RunRow> = runs.into_iter().map(|run| RunRow::new(run, &asked)).collect();
     match global.output {
         Output::Json => print(&table::json(&rows)),
-        Output::Human if rows.is_empty() => print("no runs yet: begin with `cutover run FILE`\n"),
+        Output::Human if rows.is_empty() => print("no runs yet: begin with `contraflow run FILE`\n"),
         Output::Human => print(&table::columns(&rows, Timestamp::now(), Theme::of(&stdout()))),
     }
     Ok(Exit::Success)

@@ -1,8 +1,8 @@
-//! `cutover show`: a run as it was, from its journal.
+//! `contraflow show`: a run as it was, from its journal.
 
 use std::{collections::BTreeSet, io::stdout};
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::Reply,
     event::{Kind, RunOutcome, Sink},
     journal::{Asked, Entry, Holder, Lock, Record, Run, RunStatus, history},
@@ -29,7 +29,7 @@ pub(super) async fn execute(args: &Show, global: &Global) -> Result<Exit, Refuse
         .map(|record| {
             record.open().map_err(|e| {
                 let message = format!("record {} of {} cannot be read: {e}", record.seq, run.id);
-                Refused::failed(cutover_runtime::error::RunError::new("journal", message))
+                Refused::failed(contraflow_runtime::error::RunError::new("journal", message))
             })
         })
         .collect::<Result<_, _>>()?;
@@ -121,7 +121,7 @@ fn how_on(run: &Run, asked: &[(Asked, Vec<Reply>)], locks: &[Lock], theme: Theme
             let names: Vec<&str> = question.choices.iter().map(|choice| &*choice.name).collect();
             format!(" --choose {}", names.join("|"))
         };
-        lines.push(format!("  cutover approve {} {id}{choose}", run.id));
+        lines.push(format!("  contraflow approve {} {id}{choose}", run.id));
     }
     if !run.status.can_go_on() || run.is_alive() {
         return lines.iter().map(|line| format!("{line}\n")).collect();
@@ -133,10 +133,10 @@ fn how_on(run: &Run, asked: &[(Asked, Vec<Reply>)], locks: &[Lock], theme: Theme
     let id = &run.id;
     let ways = match run.status {
         RunStatus::Ended(RunOutcome::RollbackIncomplete) => {
-            format!("go on undoing: cutover rollback {id}; give it up: cutover abandon {id}")
+            format!("go on undoing: contraflow rollback {id}; give it up: contraflow abandon {id}")
         }
         _ => format!(
-            "go on: cutover resume {id}; undo: cutover rollback {id}; give it up: cutover abandon {id}"
+            "go on: contraflow resume {id}; undo: contraflow rollback {id}; give it up: contraflow abandon {id}"
         ),
     };
     lines.push(theme.paint(Tone::Active, &ways).to_string());
@@ -145,7 +145,7 @@ fn how_on(run: &Run, asked: &[(Asked, Vec<Reply>)], locks: &[Lock], theme: Theme
 
 #[cfg(test)]
 mod tests {
-    use cutover_runtime::target::Target;
+    use contraflow_runtime::target::Target;
 
     use super::*;
 
@@ -205,8 +205,8 @@ mod tests {
     #[test]
     fn a_run_that_can_go_on_says_how_what_it_waits_for_and_what_it_holds() {
         let paused = run(RunStatus::Ended(RunOutcome::Paused));
-        let question = cutover_runtime::effect::Question::new(
-            cutover_runtime::effect::QuestionKind::Confirm,
+        let question = contraflow_runtime::effect::Question::new(
+            contraflow_runtime::effect::QuestionKind::Confirm,
             "retire the old pool?",
         );
         let asked = Asked {
@@ -227,10 +227,10 @@ mod tests {
         };
         insta::assert_snapshot!(how_on(&paused, &[(asked, Vec::new()), (answered, yes)], &[lock], Theme::PLAIN), @"
         ? waits for an answer: retire the old pool?
-          cutover approve web-k3fq7a retire/1:confirm
+          contraflow approve web-k3fq7a retire/1:confirm
         ✓ answered, yes by bo: retire the old pool?
         no other run can move traffic/web meanwhile
-        go on: cutover resume web-k3fq7a; undo: cutover rollback web-k3fq7a; give it up: cutover abandon web-k3fq7a
+        go on: contraflow resume web-k3fq7a; undo: contraflow rollback web-k3fq7a; give it up: contraflow abandon web-k3fq7a
         ");
         let over = run(RunStatus::Ended(RunOutcome::RolledBack));
         assert_eq!(how_on(&over, &[], &[], Theme::PLAIN), "");

@@ -1,8 +1,8 @@
-//! `cutover snapshot`: writes down what a rehearsal looks at.
+//! `contraflow snapshot`: writes down what a rehearsal looks at.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use cutover_runtime::{
+use contraflow_runtime::{
     Beginning,
     error::{RunError, codes},
     rehearsal::{Explore, SceneFile},
@@ -48,7 +48,7 @@ pub(super) async fn execute(args: &Snapshot, global: &Global) -> Result<Exit, Re
     match global.output {
         Output::Json => print(&format!("{}\n", serde_json::json!({ "written": [shown.to_string()] }))),
         Output::Human => print(&format!(
-            "wrote {shown}\n\nNext:\n  cutover rehearse {} --scenario {shown} --no-look\n",
+            "wrote {shown}\n\nNext:\n  contraflow rehearse {} --scenario {shown} --no-look\n",
             args.script.file.display()
         )),
     }

@@ -1,8 +1,8 @@
-//! `cutover store`: looks after the place in which runs are kept.
+//! `contraflow store`: looks after the place in which runs are kept.
 
 use std::{io::stdout, sync::Arc};
 
-use cutover_runtime::journal::{
+use contraflow_runtime::journal::{
     Run, RunStatus, Store as Runs, StoreError,
     record::{Broken, Chain},
 };

@@ -1,4 +1,4 @@
-//! `cutover targets`: what is bound, and whether it can be reached.
+//! `contraflow targets`: what is bound, and whether it can be reached.
 
 use std::{io::stdout, time::Duration};
 

@@ -1,6 +1,6 @@
-//! `cutover verify`: whether the record of a run is as it was written.
+//! `contraflow verify`: whether the record of a run is as it was written.
 
-use cutover_runtime::{
+use contraflow_runtime::{
     error::{RunError, codes},
     journal::record::verify,
 };

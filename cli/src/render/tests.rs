@@ -14,7 +14,7 @@ step(\"preflight\", || {
 fn sources() -> Sources {
     [
         ("blue-green.rhai", SCRIPT),
-        ("cutover.toml", "[env.a.db.main]\nprovider = \"sqlite\"\nmax-conections = 3\n"),
+        ("contraflow.toml", "[env.a.db.main]\nprovider = \"sqlite\"\nmax-conections = 3\n"),
         ("tabs.rhai", "if true {\n\t\"切替\" + nosuch\n}"),
     ]
     .map(|(path, text)| (path.to_owned(), text.to_owned()))
@@ -31,7 +31,7 @@ fn probe() -> RunError {
 
 fn config() -> RunError {
     RunError::new("config", "unknown setting `max-conections`")
-        .at("max-conections", "cutover.toml", 3, 1)
+        .at("max-conections", "contraflow.toml", 3, 1)
         .hint("did you mean `max-connections`?")
 }
 
@@ -104,7 +104,7 @@ fn an_error_of_the_configuration_points_at_the_key() {
     error[config]
 
       × unknown setting `max-conections`
-       ╭─[cutover.toml:3:1]
+       ╭─[contraflow.toml:3:1]
      2 │ provider = "sqlite"
      3 │ max-conections = 3
        · ──────────────
@@ -113,7 +113,7 @@ fn an_error_of_the_configuration_points_at_the_key() {
     "#);
     assert_snapshot!(plain(&config()), @r#"
     error[config]: unknown setting `max-conections`
-      at cutover.toml:3:1
+      at contraflow.toml:3:1
        3 | max-conections = 3
          | ^^^^^^^^^^^^^^
       help: did you mean `max-connections`?

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::Undo,
     event::{EffectResult, Event, Grade, Kind},
     target::Target,

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use cutover_runtime::{quantity::Span, secret::SecretText};
+use contraflow_runtime::{quantity::Span, secret::SecretText};
 use jiff::Timestamp;
 use serde_json::Value;
 

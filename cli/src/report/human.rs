@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use cutover_runtime::{
+use contraflow_runtime::{
     event::{Envelope, Event, Kind, Sink},
     quantity::Span,
 };
@@ -141,7 +141,7 @@ fn time_left(began: Timestamp, now: Timestamp, done: u64, total: u64) -> Option<
 mod tests {
     use insta::assert_snapshot;
 
-    use cutover_runtime::{
+    use contraflow_runtime::{
         error::RunError,
         event::{Mode, RunOutcome},
     };

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use cutover_runtime::event::{Envelope, Sink};
+use contraflow_runtime::event::{Envelope, Sink};
 
 use super::Out;
 

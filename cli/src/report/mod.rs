@@ -26,7 +26,7 @@ use std::{
     },
 };
 
-/// Where a reporter writes. A reader that went away (`cutover run … | head`) ends the output, not the run.
+/// Where a reporter writes. A reader that went away (`contraflow run … | head`) ends the output, not the run.
 pub(crate) struct Out {
     to: Box<dyn Write + Send>,
     closed: Arc<AtomicBool>,

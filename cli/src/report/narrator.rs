@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{QuestionKind, Reply},
     error::{RunError, codes},
     event::{EffectResult, Envelope, Event, Kind, LeftOver, Mode, NoteLevel, RunOutcome},

@@ -12,7 +12,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::QuestionKind,
     event::{EffectResult, Envelope, Event, Grade, Kind, NoteLevel, RunOutcome, Sink},
 };

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{Question, QuestionKind, Reply, Undo},
     error::RunError,
     event::{

@@ -1,6 +1,6 @@
-//! Tables of `cutover runs` and `cutover targets`: aligned columns for people, JSON for programs.
+//! Tables of `contraflow runs` and `contraflow targets`: aligned columns for people, JSON for programs.
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::Reply,
     journal::{Asked, Run},
 };
@@ -22,7 +22,7 @@ pub(crate) trait Row: Serialize {
     fn cells(&self, now: Timestamp) -> Vec<(Tone, String)>;
 }
 
-/// A run, as `cutover runs` lists it.
+/// A run, as `contraflow runs` lists it.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct RunRow {
     /// Its id.
@@ -167,7 +167,7 @@ impl Row for RunRow {
     }
 }
 
-/// A target, as `cutover targets` lists it.
+/// A target, as `contraflow targets` lists it.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct TargetRow {
     /// Capability and name, such as `traffic/web`.
@@ -255,7 +255,7 @@ pub(crate) fn json<R: Row>(rows: &[R]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use cutover_runtime::effect::{Question, QuestionKind, Rule};
+    use contraflow_runtime::effect::{Question, QuestionKind, Rule};
     use insta::assert_snapshot;
 
     use super::*;

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::{
     balancer::Balancer,
-    lab::cutover::{Cutover, Done},
+    lab::contraflow::{Contraflow, Done},
     person::{Approver, Decisions, decide, go_on},
     story::is_stopped_somewhere,
     world::{End, Store, World},
@@ -48,11 +48,11 @@ struct Plot {
 
 /// Whether each place of all plots is taken, which takes some ten minutes.
 fn all_places() -> bool {
-    std::env::var_os("CUTOVER_TEST_ALL_PLACES").is_some()
+    std::env::var_os("CONTRAFLOW_TEST_ALL_PLACES").is_some()
 }
 
-fn dying(cutover: &Cutover, place: &str, n: u32) -> Cutover {
-    cutover.clone().set("CUTOVER_CRASH", format!("{place}:{n}"))
+fn dying(contraflow: &Contraflow, place: &str, n: u32) -> Contraflow {
+    contraflow.clone().set("CONTRAFLOW_CRASH", format!("{place}:{n}"))
 }
 
 impl Plot {
@@ -70,11 +70,11 @@ impl Plot {
     }
 
     /// What dies.
-    fn act(&self, cutover: &Cutover) -> Done {
+    fn act(&self, contraflow: &Contraflow) -> Done {
         if self.later {
-            cutover.run(&["rollback", "last", "--yes"])
+            contraflow.run(&["rollback", "last", "--yes"])
         } else {
-            cutover.run(&["run", "story.rhai", "--yes", "--param", &format!("end={}", self.end)])
+            contraflow.run(&["run", "story.rhai", "--yes", "--param", &format!("end={}", self.end)])
         }
     }
 
@@ -85,7 +85,7 @@ impl Plot {
     /// How it ends if nobody dies.
     fn undisturbed(&self, world: &World) -> End {
         self.begin(world);
-        self.act(&world.cutover).exits(self.exit);
+        self.act(&world.contraflow).exits(self.exit);
         self.settled(world.end())
     }
 
@@ -102,7 +102,7 @@ impl Plot {
     /// Dies at the `n`-th passing of `place` and is taken up. `None`: it came to its end before.
     fn die(&self, world: &World, place: &str, n: u32, wanted: &End) -> Option<(Decisions, u32)> {
         self.begin(world);
-        let done = self.act(&dying(&world.cutover, place, n));
+        let done = self.act(&dying(&world.contraflow, place, n));
         if done.code != KILLED {
             done.exits(self.exit);
             return None;
@@ -112,12 +112,12 @@ impl Plot {
         let mut done = None;
         if which.is_multiple_of(5) {
             // Whoever takes it up dies as well, sooner or later.
-            let cutover = dying(&world.cutover, PLACES[(which / 5) as usize % PLACES.len()], 1 + n % 7);
-            done = Some(go_on(world, &cutover, self.taken_up_by(), &mut decisions));
+            let contraflow = dying(&world.contraflow, PLACES[(which / 5) as usize % PLACES.len()], 1 + n % 7);
+            done = Some(go_on(world, &contraflow, self.taken_up_by(), &mut decisions));
             deaths += u32::from(done.as_ref().is_some_and(|done| done.code == KILLED));
         }
         done.filter(|done| done.code != KILLED)
-            .unwrap_or_else(|| go_on(world, &world.cutover, self.taken_up_by(), &mut decisions))
+            .unwrap_or_else(|| go_on(world, &world.contraflow, self.taken_up_by(), &mut decisions))
             .exits(self.exit);
         let mut end = self.settled(world.end());
         // A change of weights that another branch's death broke off half way is made once more.
@@ -210,12 +210,12 @@ impl Tally {
 
     fn failed(&self, what: String, world: &World) {
         self.points.fetch_add(1, Ordering::Relaxed);
-        let records = world.cutover.run(&["show", "last", "--records"]).text();
+        let records = world.contraflow.run(&["show", "last", "--records"]).text();
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         failures.push(format!("{what}\n{records}"));
         drop(failures);
         // So that it does not stand in the way of the next.
-        world.cutover.run(&["abandon", "last"]);
+        world.contraflow.run(&["abandon", "last"]);
     }
 
     /// Told past the test runner, which shows what a test prints only when it fails.
@@ -275,19 +275,23 @@ fn a_dead_run_can_be_rolled_back_from_wherever_it_died() {
     let plot = Plot { name: "a dead run, rolled back", each: 2, ..RUN };
     plot.with_worlds([0; 2], |world, place, n| {
         plot.begin(world);
-        let done = plot.act(&dying(&world.cutover, place, n));
+        let done = plot.act(&dying(&world.contraflow, place, n));
         if done.code != KILLED {
             done.exits(plot.exit);
             return None;
         }
         let mut decisions = Decisions::new();
-        let done = go_on(world, &world.cutover, "rollback", &mut decisions);
+        let done = go_on(world, &world.contraflow, "rollback", &mut decisions);
         // Also where it had changed nothing yet.
         assert_eq!(done.code, 0, "{}", done.text());
-        world.cutover.run(&["verify", "last"]).exits(0);
+        world.contraflow.run(&["verify", "last"]).exits(0);
         assert_eq!(world.balancer.weights(), Balancer::first());
         assert!(
-            world.database.tables().split(' ').all(|table| ["marks", "_cutover_migrations"].contains(&table))
+            world
+                .database
+                .tables()
+                .split(' ')
+                .all(|table| ["marks", "_contraflow_migrations"].contains(&table))
         );
         let files = world.files();
         let left: Vec<_> = files.keys().filter(|file| *file != "orders-0").collect();
@@ -305,17 +309,17 @@ fn an_approval_is_given_once_whoever_dies_around_it() {
     plot.with_worlds([0; 2], |world, place, n| {
         plot.begin(world);
         let mut bob = Approver::default();
-        let done = bob.attend(world, &dying(&world.cutover, place, n), &["run", "story.rhai"]);
+        let done = bob.attend(world, &dying(&world.contraflow, place, n), &["run", "story.rhai"]);
         if done.code != KILLED {
             done.exits(0);
             return None;
         }
         let mut decisions = Decisions::new();
         // It may have died before it asked, or before it heard the answer.
-        let mut done = bob.attend(world, &world.cutover, &["resume", "last"]);
+        let mut done = bob.attend(world, &world.contraflow, &["resume", "last"]);
         while done.code == 5 && decisions.len() < 8 {
             decisions.extend(decide(world, &done));
-            done = bob.attend(world, &world.cutover, &["resume", "last"]);
+            done = bob.attend(world, &world.contraflow, &["resume", "last"]);
         }
         done.exits(0);
         assert!(bob.approved);

@@ -3,7 +3,7 @@
 //! same messages, and nothing done twice.
 //!
 //! Only debug builds have places to die (`runtime/src/crash.rs`). Servers are those of `cli/tests/servers`, and missing ones are
-//! handled as there: a test says so and does nothing, unless `CUTOVER_TEST_SERVERS=1` says that they have to be there.
+//! handled as there: a test says so and does nothing, unless `CONTRAFLOW_TEST_SERVERS=1` says that they have to be there.
 
 #![expect(clippy::expect_used, clippy::print_stderr, reason = "these are tests")]
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{
     lab::{
-        cutover::{Cutover, Running},
+        contraflow::{Contraflow, Running},
         eventually, http,
     },
     person::Approver,
@@ -18,8 +18,8 @@ fn is(event: &Value, kind: &str, id: &str) -> bool {
 
 /// A run of this script, begun.
 fn begun(world: &World, script: &str) -> Running {
-    world.cutover.write("wait.rhai", &format!("const RUNBOOK = #{{ name: \"wait\" }};\n{script}"));
-    world.cutover.start(&["run", "wait.rhai", "--output", "json"])
+    world.contraflow.write("wait.rhai", &format!("const RUNBOOK = #{{ name: \"wait\" }};\n{script}"));
+    world.contraflow.start(&["run", "wait.rhai", "--output", "json"])
 }
 
 /// SIGTERM pauses it.
@@ -37,9 +37,9 @@ fn green(world: &World) -> Vec<u32> {
     green
 }
 
-fn resume(cutover: &Cutover) {
-    cutover.run(&["resume", "last"]).exits(0);
-    cutover.run(&["verify", "last"]).exits(0);
+fn resume(contraflow: &Contraflow) {
+    contraflow.run(&["resume", "last"]).exits(0);
+    contraflow.run(&["verify", "last"]).exits(0);
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn a_run_paused_in_a_sleep_sleeps_only_for_the_rest() {
     assert_eq!(green(&world), [20], "of 200");
     std::thread::sleep(std::time::Duration::from_millis(1500));
     let begun = std::time::Instant::now();
-    resume(&world.cutover);
+    resume(&world.contraflow);
     assert!(begun.elapsed() < std::time::Duration::from_millis(1200), "it slept for {:?}", begun.elapsed());
     assert_eq!(green(&world), [20, 40]);
 }
@@ -71,8 +71,8 @@ fn a_run_paused_while_connections_are_drained_goes_on_to_drain_them() {
     running.wait_for("the drain", |event| is(event, "progress", "1:traffic.shift"));
     paused(running);
     // Still the same connection.
-    world.cutover.run(&["show", "last"]).exits(0);
-    let mut again = world.cutover.start(&["resume", "last", "--output", "json"]);
+    world.contraflow.run(&["show", "last"]).exits(0);
+    let mut again = world.contraflow.start(&["resume", "last", "--output", "json"]);
     again.wait_for("the drain", |event| is(event, "progress", "1:traffic.shift"));
     assert!(world.messages.once().is_empty());
     world.pool.release();
@@ -92,7 +92,7 @@ fn a_run_paused_in_an_approval_takes_an_answer_that_came_while_nobody_worked_on_
     let mut bob = Approver::default();
     bob.look(&world);
     assert!(bob.approved);
-    resume(&world.cutover);
+    resume(&world.contraflow);
     assert_eq!(green(&world), [20]);
     let answers = world.records();
     let by = |record: &&Value| record["entry"]["replied"]["reply"]["by"] == "bob";
@@ -111,8 +111,8 @@ fn a_runner_that_was_stopped_and_overtaken_can_neither_write_nor_apply() {
     let mut running = begun(&world, script);
     running.wait_for("the sleep", |event| is(event, "effect_started", "2:sleep"));
     running.signal(Signal::SIGSTOP);
-    world.cutover.run(&["resume", "last"]).exits(1).says(&["is being worked on", "--take-over"]);
-    world.cutover.run(&["resume", "last", "--take-over"]).exits(0);
+    world.contraflow.run(&["resume", "last"]).exits(1).says(&["is being worked on", "--take-over"]);
+    world.contraflow.run(&["resume", "last", "--take-over"]).exits(0);
     let (records, weights) = (world.records(), world.balancer.weights());
     running.signal(Signal::SIGCONT);
     running.end().exits(6).says(&["\"code\":\"lost\""]);
@@ -120,7 +120,7 @@ fn a_runner_that_was_stopped_and_overtaken_can_neither_write_nor_apply() {
     assert_eq!(world.balancer.weights(), weights);
     assert_eq!(green(&world), [20, 40]);
     assert_eq!(world.messages.once().len(), 1);
-    world.cutover.run(&["verify", "last"]).exits(0);
+    world.contraflow.run(&["verify", "last"]).exits(0);
 }
 
 #[test]
@@ -136,6 +136,6 @@ fn a_run_paused_in_a_command_breaks_it_off_and_runs_it_again() {
     paused(running);
     assert!(world.files().contains_key("begun"), "a pause undoes nothing");
     assert!(world.messages.once().is_empty());
-    resume(&world.cutover);
+    resume(&world.contraflow);
     assert_eq!(world.messages.once().len(), 1);
 }

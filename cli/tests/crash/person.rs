@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    lab::cutover::{Cutover, Done, PATIENCE},
+    lab::contraflow::{Contraflow, Done, PATIENCE},
     world::World,
 };
 
@@ -15,7 +15,7 @@ const MOST: usize = 8;
 
 /// Decides what became of an effect in doubt, after a look at the world. `None`: the run did not pause for that.
 pub(crate) fn decide(world: &World, paused: &Done) -> Option<(String, &'static str)> {
-    let (_, command) = paused.err.split_once("decide: cutover approve ")?;
+    let (_, command) = paused.err.split_once("decide: contraflow approve ")?;
     let id = command.split_whitespace().nth(1)?.to_owned();
     let can_repeat = command.contains("--choose again|");
     let there = world.files().contains_key("commands");
@@ -27,14 +27,19 @@ pub(crate) fn decide(world: &World, paused: &Done) -> Option<(String, &'static s
         (false, true) => "again",
         (false, false) => "fail",
     };
-    world.cutover.run(&["approve", "last", &id, "--choose", choice]).exits(0);
+    world.contraflow.run(&["approve", "last", &id, "--choose", choice]).exits(0);
     Some((id, choice))
 }
 
 /// Goes on with a run, or with its rollback, and answers what it asks, until it comes to an end or dies.
-pub(crate) fn go_on(world: &World, cutover: &Cutover, command: &str, decisions: &mut Decisions) -> Done {
+pub(crate) fn go_on(
+    world: &World,
+    contraflow: &Contraflow,
+    command: &str,
+    decisions: &mut Decisions,
+) -> Done {
     loop {
-        let done = cutover.run(&[command, "last", "--yes"]);
+        let done = contraflow.run(&[command, "last", "--yes"]);
         if done.code != 5 || decisions.len() > MOST {
             return done;
         }
@@ -53,8 +58,8 @@ pub(crate) struct Approver {
 
 impl Approver {
     /// Runs a command that waits for an approval to its end. One that was given is not given again.
-    pub(crate) fn attend(&mut self, world: &World, cutover: &Cutover, arguments: &[&str]) -> Done {
-        let mut running = cutover.start(arguments);
+    pub(crate) fn attend(&mut self, world: &World, contraflow: &Contraflow, arguments: &[&str]) -> Done {
+        let mut running = contraflow.start(arguments);
         let begun = Instant::now();
         // If it is never asked, whoever waits for the end says so.
         while running.is_running() && !self.approved && begun.elapsed() < PATIENCE {
@@ -66,7 +71,7 @@ impl Approver {
     /// Approves if something is asked.
     pub(crate) fn look(&mut self, world: &World) {
         let begun = Instant::now();
-        self.approved = world.cutover.run(&["approve", "last", "--as", "bob"]).code == 0;
+        self.approved = world.contraflow.run(&["approve", "last", "--as", "bob"]).code == 0;
         std::thread::sleep(Duration::from_millis(40).saturating_sub(begun.elapsed()));
     }
 }

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::{
     balancer::Balancer,
     lab::{
-        cutover::{Cutover, Done},
+        contraflow::{Contraflow, Done},
         database::Database,
         http::{Behaviour, Server, pool_server},
         installed,
@@ -32,7 +32,7 @@ pub(crate) enum Store {
 
 /// Servers of one test, or of one of its threads.
 pub(crate) struct World {
-    pub(crate) cutover: Cutover,
+    pub(crate) contraflow: Contraflow,
     pub(crate) balancer: Balancer,
     pub(crate) messages: Messages,
     pub(crate) database: Database,
@@ -119,8 +119,8 @@ dir = "made"
 const STATE: &str = "
 SELECT (SELECT string_agg(table_name || '.' || column_name, ' ' ORDER BY table_name, column_name)
           FROM information_schema.columns
-         WHERE table_schema = 'public' AND table_name <> '_cutover_migrations')
-    || ' | ' || coalesce((SELECT string_agg(name, ' ' ORDER BY version) FROM _cutover_migrations), 'none')
+         WHERE table_schema = 'public' AND table_name <> '_contraflow_migrations')
+    || ' | ' || coalesce((SELECT string_agg(name, ' ' ORDER BY version) FROM _contraflow_migrations), 'none')
     || ' | ' || coalesce((SELECT string_agg(what, ', ' ORDER BY n) FROM marks), '')";
 
 const FIRST: &str = "
@@ -143,11 +143,11 @@ impl World {
         let [blue, green] = [&servers[0], &servers[1]].map(|server| server.address);
         let balancer = Balancer::start(folder.path(), blue, green);
         let messages = Messages::start();
-        let mut cutover = Cutover::new(folder.path())
+        let mut contraflow = Contraflow::new(folder.path())
             .set("DATABASE_URL", database.url())
             .set("OPS_WEBHOOK_URL", format!("http://{}/ops", messages.address()));
         if let Some(kept) = &kept {
-            cutover = cutover.set("CUTOVER_STORE", kept.url());
+            contraflow = contraflow.set("CONTRAFLOW_STORE", kept.url());
         }
         let config = [
             ("<socket>", balancer.watched.display().to_string()),
@@ -158,12 +158,12 @@ impl World {
         ]
         .into_iter()
         .fold(CONFIG.to_owned(), |config, (name, is)| config.replace(name, &is));
-        cutover.write("cutover.toml", &config).write("story.rhai", STORY);
+        contraflow.write("contraflow.toml", &config).write("story.rhai", STORY);
         for (name, sql) in MIGRATIONS {
-            cutover.write(&format!("migrations/{name}"), sql);
+            contraflow.write(&format!("migrations/{name}"), sql);
         }
         let this = Self {
-            cutover,
+            contraflow,
             balancer,
             messages,
             database,
@@ -176,7 +176,7 @@ impl World {
         Some(this)
     }
 
-    /// Puts everything back to the beginning, without Cutover.
+    /// Puts everything back to the beginning, without Contraflow.
     pub(crate) fn reset(&self) {
         self.balancer.reset();
         self.database.ask(FIRST);
@@ -187,7 +187,7 @@ impl World {
     }
 
     fn made(&self) -> std::path::PathBuf {
-        self.cutover.folder.join("made")
+        self.contraflow.folder.join("made")
     }
 
     /// Files that commands made.
@@ -199,12 +199,12 @@ impl World {
 
     /// The records of the last run.
     pub(crate) fn records(&self) -> Vec<Value> {
-        self.cutover.run(&["show", "last", "--records", "--output", "json"]).exits(0).events()
+        self.contraflow.run(&["show", "last", "--records", "--output", "json"]).exits(0).events()
     }
 
     /// How everything stands; checks that the journal verifies and knows of no change that was made twice.
     pub(crate) fn end(&self) -> End {
-        self.cutover.run(&["verify", "last"]).exits(0);
+        self.contraflow.run(&["verify", "last"]).exits(0);
         let (mut changed, mut undone) = (BTreeSet::new(), BTreeSet::new());
         for record in self.records() {
             let result = &record["entry"]["outcome"]["result"];
@@ -231,6 +231,6 @@ impl World {
     /// A run of the story, from the beginning.
     pub(crate) fn run(&self, end: &str) -> Done {
         self.reset();
-        self.cutover.run(&["run", "story.rhai", "--yes", "--param", &format!("end={end}")])
+        self.contraflow.run(&["run", "story.rhai", "--yes", "--param", &format!("end={end}")])
     }
 }

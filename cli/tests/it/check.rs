@@ -1,4 +1,4 @@
-//! `cutover check`: warnings, how they are shown, what makes them count, what silences them.
+//! `contraflow check`: warnings, how they are shown, what makes them count, what silences them.
 
 use insta::assert_snapshot;
 
@@ -34,7 +34,7 @@ fn careless() -> Lab {
 #[test]
 fn warnings_say_what_where_why_and_what_to_do() {
     let lab = careless();
-    assert_snapshot!(lab.cutover(&["check", "careless.rhai"]), @r#"
+    assert_snapshot!(lab.contraflow(&["check", "careless.rhai"]), @r#"
     exit 0
     ----- stdout
     ok: careless.rhai (careless 1.0.0), 2 warnings
@@ -60,7 +60,7 @@ fn warnings_say_what_where_why_and_what_to_do() {
 #[test]
 fn errors_come_before_warnings() {
     let lab = Lab::with("deploy::scale(\"web/blue\", 0);\ntrafic::shift(\"web\", \"green\", 1);");
-    assert_snapshot!(lab.cutover(&["check", "run.rhai"]), @r#"
+    assert_snapshot!(lab.contraflow(&["check", "run.rhai"]), @r#"
     exit 2
     ----- stderr
     error[unknown-function]: there is no module named `trafic`
@@ -82,7 +82,7 @@ fn errors_come_before_warnings() {
 #[test]
 fn programs_get_each_warning_as_an_object() {
     let lab = careless();
-    let ended = lab.cutover(&["check", "careless.rhai", "--output", "json"]).succeeded();
+    let ended = lab.contraflow(&["check", "careless.rhai", "--output", "json"]).succeeded();
     let told = ended.json().remove(0);
     assert_eq!((&told["ok"], &told["warnings"]), (&serde_json::json!(true), &serde_json::json!(2)));
     assert_snapshot!(ended.stderr, @r#"
@@ -94,48 +94,48 @@ fn programs_get_each_warning_as_an_object() {
 #[test]
 fn strict_makes_warnings_count_as_errors() {
     let lab = careless();
-    lab.cutover(&["check", "careless.rhai"]).exits_with(0);
+    lab.contraflow(&["check", "careless.rhai"]).exits_with(0);
     for form in ["human", "json"] {
-        let strict = lab.cutover(&["check", "careless.rhai", "--strict", "--output", form]).exits_with(2);
+        let strict = lab.contraflow(&["check", "careless.rhai", "--strict", "--output", form]).exits_with(2);
         assert_eq!(strict.stdout, "", "{form}");
         assert!(strict.stderr.contains("retire-without-evidence"), "{strict}");
     }
     let well = Lab::with("traffic::shift(\"web\", \"green\", 100);");
-    well.cutover(&["check", "run.rhai", "--strict"]).succeeded();
+    well.contraflow(&["check", "run.rhai", "--strict"]).succeeded();
     let both = lab.write("well.rhai", "const RUNBOOK = #{ name: \"well\" };\nnote(\"well\");\n");
     let both = both.to_string_lossy().into_owned();
-    lab.cutover(&["check", "careless.rhai", &both, "--strict"]).exits_with(2);
-    lab.cutover(&["check", &both, "careless.rhai", "--strict"]).exits_with(2);
+    lab.contraflow(&["check", "careless.rhai", &both, "--strict"]).exits_with(2);
+    lab.contraflow(&["check", &both, "careless.rhai", "--strict"]).exits_with(2);
 }
 
 #[test]
 fn a_comment_with_a_reason_silences_a_warning_and_an_idle_one_is_told() {
     let lab = Lab::with(
-        "// cutover: allow(retire-without-evidence) because these are workers: they take no traffic\n\
+        "// contraflow: allow(retire-without-evidence) because these are workers: they take no traffic\n\
          deploy::scale(\"jobs/old\", 0);",
     );
-    lab.cutover(&["check", "run.rhai", "--strict"]).succeeded();
-    let lab = Lab::with("// cutover: allow(retire-without-evidence) because of nothing\nnote(\"x\");");
-    assert_snapshot!(lab.cutover(&["check", "run.rhai"]), @"
+    lab.contraflow(&["check", "run.rhai", "--strict"]).succeeded();
+    let lab = Lab::with("// contraflow: allow(retire-without-evidence) because of nothing\nnote(\"x\");");
+    assert_snapshot!(lab.contraflow(&["check", "run.rhai"]), @"
     exit 0
     ----- stdout
     ok: run.rhai (test 0), 1 warning
     ----- stderr
     warning[allow]: there is no warning retire-without-evidence here to be silenced
       at run.rhai:2:1
-       2 | // cutover: allow(retire-without-evidence) because of nothing
+       2 | // contraflow: allow(retire-without-evidence) because of nothing
          | ^
       why: it would hide one that comes later
       help: take the comment out, or put it on the line before what the warning points to
     ");
-    lab.cutover(&["check", "run.rhai", "--strict"]).exits_with(2);
+    lab.contraflow(&["check", "run.rhai", "--strict"]).exits_with(2);
 }
 
 #[test]
 fn plans_and_rehearsals_do_not_mention_warnings() {
     let lab = careless();
     for command in ["plan", "rehearse"] {
-        let ended = lab.cutover(&[command, "careless.rhai"]);
+        let ended = lab.contraflow(&[command, "careless.rhai"]);
         assert!(!ended.to_string().contains("warning["), "{ended}");
     }
 }

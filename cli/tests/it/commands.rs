@@ -27,7 +27,7 @@ fn lab() -> Lab {
 #[test]
 fn a_run_tells_what_it_does_and_leaves_only_its_journal() {
     let lab = lab();
-    assert_snapshot!(lab.cutover(&["run", "look.rhai"]), @"
+    assert_snapshot!(lab.contraflow(&["run", "look.rhai"]), @"
     exit 0
     ----- stdout
     ▶ look 1.2.0 in sandbox, run look-[ID]
@@ -46,7 +46,7 @@ fn a_run_tells_what_it_does_and_leaves_only_its_journal() {
     assert_eq!(lab.leftovers(), Vec::<String>::new());
     // The log of the database stays next to it: folding it in would cost every run some syncs.
     for name in names(&lab.state()) {
-        assert!(name.starts_with("cutover.db"), "{name}");
+        assert!(name.starts_with("contraflow.db"), "{name}");
         let mode = std::os::unix::fs::PermissionsExt::mode(
             &fs::metadata(lab.state().join(&name)).expect("there").permissions(),
         );
@@ -57,7 +57,8 @@ fn a_run_tells_what_it_does_and_leaves_only_its_journal() {
 #[test]
 fn each_line_of_json_is_an_event_with_the_documented_fields() {
     let lab = lab();
-    let ended = lab.cutover(&["run", "look.rhai", "--param", "percent=50", "--output", "json"]).succeeded();
+    let ended =
+        lab.contraflow(&["run", "look.rhai", "--param", "percent=50", "--output", "json"]).succeeded();
     assert_eq!(ended.stderr, "");
     let events = ended.json();
     let run = events[0]["run"].as_str().expect("an id");
@@ -86,9 +87,9 @@ fn each_line_of_json_is_an_event_with_the_documented_fields() {
 #[test]
 fn verbose_logs_to_standard_error_only() {
     let lab = lab();
-    let quiet = lab.cutover(&["run", "look.rhai", "--output", "json"]).succeeded();
+    let quiet = lab.contraflow(&["run", "look.rhai", "--output", "json"]).succeeded();
     assert_eq!(quiet.stderr, "");
-    let loud = lab.cutover(&["run", "look.rhai", "--output", "json", "-vvv"]).succeeded();
+    let loud = lab.contraflow(&["run", "look.rhai", "--output", "json", "-vvv"]).succeeded();
     assert!(!loud.stderr.is_empty() && !loud.stderr.contains('\u{1b}'), "{loud}");
     assert_eq!(loud.json().len(), quiet.json().len());
 }
@@ -96,7 +97,7 @@ fn verbose_logs_to_standard_error_only() {
 #[test]
 fn colour_is_for_terminals_that_want_it() {
     let lab = lab();
-    assert!(!lab.cutover(&["run", "look.rhai"]).succeeded().stdout.contains('\u{1b}'));
+    assert!(!lab.contraflow(&["run", "look.rhai"]).succeeded().stdout.contains('\u{1b}'));
     assert!(!lab.at_terminal(&["plan", "look.rhai"], "").succeeded().stdout.contains("\u{1b}[3"));
     let mut forced = lab.command(&["plan", "look.rhai"]);
     forced.env_remove("NO_COLOR");
@@ -117,7 +118,7 @@ fn a_reader_that_goes_away_does_not_end_the_run() {
         child.stdout.take().expect("piped").read_exact(&mut first).expect("a line");
         // The reading end is closed here.
         assert!(child.wait().expect("it ends").success(), "{output}");
-        assert!(lab.cutover(&["verify", "last"]).succeeded().stdout.starts_with("ok: test-"));
+        assert!(lab.contraflow(&["verify", "last"]).succeeded().stdout.starts_with("ok: test-"));
     }
     let states: Vec<Value> = lab.runs().iter().map(|run| run["state"].clone()).collect();
     assert_eq!(states, ["succeeded", "succeeded"]);
@@ -126,7 +127,7 @@ fn a_reader_that_goes_away_does_not_end_the_run() {
 #[test]
 fn a_plan_shows_each_change_and_makes_none() {
     let lab = lab();
-    assert_snapshot!(lab.cutover(&["plan", "look.rhai"]), @"
+    assert_snapshot!(lab.contraflow(&["plan", "look.rhai"]), @"
     exit 0
     ----- stdout
     Plan of look 1.2.0 in sandbox
@@ -144,7 +145,7 @@ fn a_plan_shows_each_change_and_makes_none() {
     ");
     assert!(!lab.path("state").exists(), "a plan keeps nothing");
     assert_eq!(lab.leftovers(), Vec::<String>::new());
-    let json = lab.cutover(&["plan", "look.rhai", "--output", "json"]).succeeded();
+    let json = lab.contraflow(&["plan", "look.rhai", "--output", "json"]).succeeded();
     assert_eq!(json.events("run_started")[0]["mode"], "plan");
     assert_eq!(json.changes(), ["traffic.shift blue 100, green 0 -> blue 75, green 25"]);
     assert_eq!(json.events("run_ended")[0]["changes"], 1);
@@ -162,10 +163,10 @@ fn the_detailed_exit_code_tells_whether_there_is_something_to_do() {
     lab.write("wrong.rhai", "const RUNBOOK = #{ name: \"test\" };\ntraffic::shift(\n");
     for (file, plain, detailed) in [("nothing", 0, 0), ("some", 0, 2), ("fails", 1, 1), ("wrong", 2, 1)] {
         let file = format!("{file}.rhai");
-        assert_eq!(lab.cutover(&["plan", &file]).code, plain, "{file}");
-        assert_eq!(lab.cutover(&["plan", &file, "--detailed-exitcode"]).code, detailed, "{file}");
+        assert_eq!(lab.contraflow(&["plan", &file]).code, plain, "{file}");
+        assert_eq!(lab.contraflow(&["plan", &file, "--detailed-exitcode"]).code, detailed, "{file}");
     }
-    assert_eq!(lab.cutover(&["plan", "none.rhai", "--detailed-exitcode"]).code, 1);
+    assert_eq!(lab.contraflow(&["plan", "none.rhai", "--detailed-exitcode"]).code, 1);
     assert!(!lab.path("state").exists());
 }
 
@@ -173,12 +174,12 @@ fn the_detailed_exit_code_tells_whether_there_is_something_to_do() {
 fn check_says_what_is_wrong_with_each_file() {
     let lab = lab();
     lab.write("bad.rhai", "const RUNBOOK = #{ name: \"test\" };\ntrafic::shift(\"web\", \"green\", 1);\n");
-    assert_snapshot!(lab.cutover(&["check", "look.rhai"]), @"
+    assert_snapshot!(lab.contraflow(&["check", "look.rhai"]), @"
     exit 0
     ----- stdout
     ok: look.rhai (look 1.2.0)
     ");
-    assert_snapshot!(lab.cutover(&["check", "look.rhai", "bad.rhai"]), @r#"
+    assert_snapshot!(lab.contraflow(&["check", "look.rhai", "bad.rhai"]), @r#"
     exit 2
     ----- stdout
     ok: look.rhai (look 1.2.0)
@@ -189,7 +190,7 @@ fn check_says_what_is_wrong_with_each_file() {
          | ^^^^^^^^^^^^^
       help: did you mean `traffic`?
     "#);
-    let json = lab.cutover(&["check", "look.rhai", "bad.rhai", "--output", "json"]).exits_with(2);
+    let json = lab.contraflow(&["check", "look.rhai", "bad.rhai", "--output", "json"]).exits_with(2);
     assert!(!json.json().is_empty());
     assert!(!lab.path("state").exists());
 }
@@ -197,24 +198,24 @@ fn check_says_what_is_wrong_with_each_file() {
 #[test]
 fn runs_lists_them_newest_first() {
     let lab = lab();
-    assert_snapshot!(lab.cutover(&["runs"]).columns(), @"
+    assert_snapshot!(lab.contraflow(&["runs"]).columns(), @"
     exit 0
     ----- stdout
-    no runs yet: begin with `cutover run FILE`
+    no runs yet: begin with `contraflow run FILE`
     ");
-    assert_eq!(lab.cutover(&["runs", "--output", "json"]).succeeded().stdout, "");
-    lab.cutover(&["run", "look.rhai"]).succeeded();
-    lab.cutover(&["run", "look.rhai", "--param", "percent=0"]).exits_with(2);
+    assert_eq!(lab.contraflow(&["runs", "--output", "json"]).succeeded().stdout, "");
+    lab.contraflow(&["run", "look.rhai"]).succeeded();
+    lab.contraflow(&["run", "look.rhai", "--param", "percent=0"]).exits_with(2);
     lab.write("fails.rhai", "const RUNBOOK = #{ name: \"test\" };\nfail(\"no\");\n");
-    lab.cutover(&["run", "fails.rhai"]).exits_with(1);
-    assert_snapshot!(lab.cutover(&["runs"]).columns(), @"
+    lab.contraflow(&["run", "fails.rhai"]).exits_with(1);
+    assert_snapshot!(lab.contraflow(&["runs"]).columns(), @"
     exit 0
     ----- stdout
     RUN  RUNBOOK  ENV  STATE  STARTED  TOOK  BY
     test-[ID]  test 0  sandbox  failed  just now  [MS]  tester@[HOST]
     look-[ID]  look 1.2.0  sandbox  succeeded  just now  [MS]  tester@[HOST]
     ");
-    assert_snapshot!(lab.cutover(&["runs", "--limit", "1"]).columns(), @"
+    assert_snapshot!(lab.contraflow(&["runs", "--limit", "1"]).columns(), @"
     exit 0
     ----- stdout
     RUN  RUNBOOK  ENV  STATE  STARTED  TOOK  BY
@@ -233,8 +234,8 @@ fn runs_lists_them_newest_first() {
 #[test]
 fn show_tells_the_same_as_the_run_did() {
     let lab = lab();
-    let run = lab.cutover(&["run", "look.rhai"]).succeeded();
-    let shown = lab.cutover(&["show", "last"]).succeeded();
+    let run = lab.contraflow(&["run", "look.rhai"]).succeeded();
+    let shown = lab.contraflow(&["show", "last"]).succeeded();
     let (head, rest) = shown.stdout.split_once('\n').expect("lines");
     assert!(head.starts_with("look-") && head.contains("  look 1.2.0  sandbox  by tester@"), "{head}");
     // A read that ran within a millisecond may be written in another way; what happened may not.
@@ -243,45 +244,48 @@ fn show_tells_the_same_as_the_run_did() {
     assert!(rest.contains("~ traffic.shift web: blue 100, green 0 -> blue 75, green 25"), "{shown}");
     let id = head.split(' ').next().expect("an id");
     for name in [id, &id[..8], &id[5..]] {
-        assert_eq!(lab.cutover(&["show", name]).succeeded().stdout, shown.stdout, "{name}");
+        assert_eq!(lab.contraflow(&["show", name]).succeeded().stdout, shown.stdout, "{name}");
     }
-    let events = lab.cutover(&["show", "last", "--events"]).succeeded().json();
+    let events = lab.contraflow(&["show", "last", "--events"]).succeeded().json();
     assert_eq!(events.last().expect("events")["outcome"], "succeeded");
-    let records = lab.cutover(&["show", "last", "--records", "--output", "json"]).succeeded().json();
+    let records = lab.contraflow(&["show", "last", "--records", "--output", "json"]).succeeded().json();
     assert!(records.len() >= 6, "{records:?}");
-    assert_eq!(lab.cutover(&["show", "last", "--records"]).succeeded().stdout.lines().count(), records.len());
-    assert_snapshot!(lab.cutover(&["show", "no-such-run"]), @r#"
+    assert_eq!(
+        lab.contraflow(&["show", "last", "--records"]).succeeded().stdout.lines().count(),
+        records.len()
+    );
+    assert_snapshot!(lab.contraflow(&["show", "no-such-run"]), @r#"
     exit 1
     ----- stderr
-    error[journal]: there is no run "no-such-run" in [DIR]/state/cutover
-      help: list them with `cutover runs`
+    error[journal]: there is no run "no-such-run" in [DIR]/state/contraflow
+      help: list them with `contraflow runs`
     "#);
 }
 
 #[test]
 fn verify_says_that_a_run_was_not_altered() {
     let lab = lab();
-    lab.cutover(&["run", "look.rhai"]).succeeded();
-    assert_snapshot!(lab.cutover(&["verify", "last"]), @"
+    lab.contraflow(&["run", "look.rhai"]).succeeded();
+    assert_snapshot!(lab.contraflow(&["verify", "last"]), @"
     exit 0
     ----- stdout
     ok: look-[ID] has 11 records, unaltered (head [HASH]), and the scripts it ran (bundle [HASH])
     ");
-    let json = lab.cutover(&["verify", "last", "--output", "json"]).succeeded().json();
+    let json = lab.contraflow(&["verify", "last", "--output", "json"]).succeeded().json();
     assert_eq!(json[0]["ok"], true);
     assert_eq!(json[0]["head"].as_str().expect("a hash").len(), 64);
-    assert_snapshot!(lab.cutover(&["verify", "none"]), @r#"
+    assert_snapshot!(lab.contraflow(&["verify", "none"]), @r#"
     exit 1
     ----- stderr
-    error[journal]: there is no run "none" in [DIR]/state/cutover
-      help: list them with `cutover runs`
+    error[journal]: there is no run "none" in [DIR]/state/contraflow
+      help: list them with `contraflow runs`
     "#);
 }
 
 #[test]
 fn targets_lists_what_is_bound_and_whether_it_answers() {
     let lab = Lab::new();
-    assert_snapshot!(lab.cutover(&["targets"]).columns(), @"
+    assert_snapshot!(lab.contraflow(&["targets"]).columns(), @"
     exit 0
     ----- stdout
     TARGET  PROVIDER  AT
@@ -293,7 +297,7 @@ fn targets_lists_what_is_bound_and_whether_it_answers() {
     db/main  sandbox  SQLite in a temporary folder
     secrets/deploy-token  sandbox  a made-up value
     ");
-    assert_snapshot!(lab.cutover(&["targets", "--check"]).columns(), @"
+    assert_snapshot!(lab.contraflow(&["targets", "--check"]).columns(), @"
     exit 0
     ----- stdout
     TARGET  PROVIDER  AT  CHECK
@@ -305,7 +309,7 @@ fn targets_lists_what_is_bound_and_whether_it_answers() {
     db/main  sandbox  SQLite in a temporary folder  ok: SQLite 3.51.3, 2 tables, 16KiB
     secrets/deploy-token  sandbox  a made-up value  ok: there
     ");
-    let rows = lab.cutover(&["targets", "--check", "--output", "json"]).succeeded().json();
+    let rows = lab.contraflow(&["targets", "--check", "--output", "json"]).succeeded().json();
     assert!(rows.len() >= 7 && rows.iter().all(|row| row["check"]["ok"] == true), "{rows:?}");
     assert_eq!(lab.leftovers(), Vec::<String>::new());
 }
@@ -314,32 +318,32 @@ fn targets_lists_what_is_bound_and_whether_it_answers() {
 fn what_new_writes_checks_plans_and_runs() {
     for template in ["shift", "minimal"] {
         let lab = Lab::new();
-        lab.cutover(&["new", "hello", "--template", template]).succeeded();
-        let checked = lab.cutover(&["check", "hello.rhai", "--strict"]).succeeded();
+        lab.contraflow(&["new", "hello", "--template", template]).succeeded();
+        let checked = lab.contraflow(&["check", "hello.rhai", "--strict"]).succeeded();
         assert_eq!(checked.stderr, "", "no warnings");
-        lab.cutover(&["plan", "hello.rhai"]).succeeded();
+        lab.contraflow(&["plan", "hello.rhai"]).succeeded();
         let hold: &[&str] = if template == "shift" { &["--param", "hold=300ms"] } else { &[] };
-        let run = lab.cutover(&[&["run", "hello.rhai"], hold].concat()).succeeded();
+        let run = lab.contraflow(&[&["run", "hello.rhai"], hold].concat()).succeeded();
         assert!(run.stdout.contains("succeeded in"), "{run}");
     }
     let lab = Lab::new();
-    assert_snapshot!(lab.cutover(&["new", "hello", "--with-config"]), @"
+    assert_snapshot!(lab.contraflow(&["new", "hello", "--with-config"]), @"
     exit 0
     ----- stdout
-    wrote hello.rhai and cutover.toml
+    wrote hello.rhai and contraflow.toml
 
     Next:
-      cutover plan hello.rhai
-      cutover run hello.rhai
+      contraflow plan hello.rhai
+      contraflow run hello.rhai
     ");
-    lab.cutover(&["targets", "--env", "staging"]).succeeded();
-    assert_snapshot!(lab.cutover(&["new", "hello"]), @"
+    lab.contraflow(&["targets", "--env", "staging"]).succeeded();
+    assert_snapshot!(lab.contraflow(&["new", "hello"]), @"
     exit 1
     ----- stderr
     error[argument]: hello.rhai is already there
       help: choose another name, or remove it first
     ");
-    assert_snapshot!(lab.cutover(&["new", "Hello World"]), @r#"
+    assert_snapshot!(lab.contraflow(&["new", "Hello World"]), @r#"
     exit 1
     ----- stderr
     error[argument]: "Hello World" cannot be the name of a runbook: want a small letter, then small letters, digits, - and _, at most 64
@@ -351,10 +355,10 @@ fn what_new_writes_checks_plans_and_runs() {
 fn completions_are_scripts_of_the_shell() {
     let lab = Lab::new();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let script = lab.cutover(&["completions", shell]).succeeded().stdout;
-        assert!(script.contains("cutover") && script.contains("detailed-exitcode"), "{shell}");
+        let script = lab.contraflow(&["completions", shell]).succeeded().stdout;
+        assert!(script.contains("contraflow") && script.contains("detailed-exitcode"), "{shell}");
     }
-    let script = lab.write("complete.bash", lab.cutover(&["completions", "bash"]).succeeded().stdout);
+    let script = lab.write("complete.bash", lab.contraflow(&["completions", "bash"]).succeeded().stdout);
     let mut bash = std::process::Command::new("bash");
     lab.end(bash.arg("-n").arg(script)).succeeded();
 }
@@ -369,7 +373,7 @@ fn the_command_line_says_what_is_wrong_with_it() {
         &["run", "look.rhai", "--parm", "x=1"],
         &["run", "look.rhai", "--param", "x"],
     ] {
-        let ended = lab.cutover(args).exits_with(2);
+        let ended = lab.contraflow(args).exits_with(2);
         assert!(
             ended.stdout.is_empty() && ended.stderr.contains("Usage:")
                 || ended.stderr.contains("want NAME=VALUE"),
@@ -377,6 +381,6 @@ fn the_command_line_says_what_is_wrong_with_it() {
         );
     }
     for args in [["--help", "--help"], ["run", "--help"], ["--version", "--version"]] {
-        assert_eq!(lab.cutover(&args).succeeded().stderr, "");
+        assert_eq!(lab.contraflow(&args).succeeded().stderr, "");
     }
 }

@@ -13,10 +13,10 @@ fn a_killed_run_leaves_a_journal_that_verifies_and_says_what_was_in_progress() {
         "#,
     );
     lab.asleep().dies();
-    lab.cutover(&["verify", "last"]).succeeded();
+    lab.contraflow(&["verify", "last"]).succeeded();
     assert_eq!(lab.runs()[0]["state"], "running");
     assert_eq!(lab.runs()[0]["elapsed_ms"], serde_json::Value::Null);
-    insta::assert_snapshot!(lab.cutover(&["show", "last"]), @"
+    insta::assert_snapshot!(lab.contraflow(&["show", "last"]), @"
     exit 0
     ----- stdout
     test-[ID]  test 0  sandbox  by tester@[HOST]  [WHEN]
@@ -28,11 +28,11 @@ fn a_killed_run_leaves_a_journal_that_verifies_and_says_what_was_in_progress() {
       … sleep 10m
 
     its process died at or after [WHEN]
-    go on: cutover resume test-[ID]; undo: cutover rollback test-[ID]; give it up: cutover abandon test-[ID]
+    go on: contraflow resume test-[ID]; undo: contraflow rollback test-[ID]; give it up: contraflow abandon test-[ID]
     ");
     // The next run is not held up by it.
     lab.runbook("note(\"next\");");
-    lab.cutover(&["run", "run.rhai"]).succeeded();
+    lab.contraflow(&["run", "run.rhai"]).succeeded();
     assert_eq!(lab.runs().len(), 2);
 }
 
@@ -46,9 +46,9 @@ fn a_run_killed_at_any_moment_has_a_journal_that_verifies() {
         std::thread::sleep(std::time::Duration::from_millis(pause));
         running.signal(Signal::SIGKILL);
         let ended = running.wait().exits_with(128 + 9);
-        lab.cutover(&["verify", "last"]).succeeded();
+        lab.contraflow(&["verify", "last"]).succeeded();
         // An intent is durable before its change is applied: the journal never knows less than was begun.
-        let shown = lab.cutover(&["show", "last", "--events"]).succeeded();
+        let shown = lab.contraflow(&["show", "last", "--events"]).succeeded();
         let (applied, known) = (ended.events("applying").len(), shown.events("effect_started").len());
         assert!(known >= applied, "{known} < {applied}");
     }

@@ -53,7 +53,7 @@ pub(crate) struct Running {
 
 impl Lab {
     pub(crate) fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("cutover-it-").tempdir().expect("a folder");
+        let dir = tempfile::Builder::new().prefix("contraflow-it-").tempdir().expect("a folder");
         fs::create_dir(dir.path().join("tmp")).expect("a folder");
         Self { dir }
     }
@@ -85,12 +85,12 @@ impl Lab {
 
     /// The folder in which runs are kept unless the test says otherwise.
     pub(crate) fn state(&self) -> PathBuf {
-        self.path("state/cutover")
+        self.path("state/contraflow")
     }
 
     /// The binary with these arguments, in this folder, with nothing of the caller's environment.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cutover"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_contraflow"));
         command
             .args(args)
             .current_dir(self.dir.path())
@@ -106,7 +106,7 @@ impl Lab {
     }
 
     /// Runs the binary to its end.
-    pub(crate) fn cutover(&self, args: &[&str]) -> Ended {
+    pub(crate) fn contraflow(&self, args: &[&str]) -> Ended {
         self.end(&mut self.command(args))
     }
 
@@ -194,9 +194,9 @@ impl Lab {
         names(&self.path("tmp"))
     }
 
-    /// How many runs the state directory holds, by what `cutover runs` says.
+    /// How many runs the state directory holds, by what `contraflow runs` says.
     pub(crate) fn runs(&self) -> Vec<Value> {
-        self.cutover(&["runs", "--all", "--output", "json"]).succeeded().json()
+        self.contraflow(&["runs", "--all", "--output", "json"]).succeeded().json()
     }
 
     /// Waits until the newest run is `as_wanted`.
@@ -204,7 +204,7 @@ impl Lab {
         let started = Instant::now();
         while !self.runs().first().is_some_and(&as_wanted) {
             if started.elapsed() > PATIENCE {
-                panic!("no {what}: {}", self.cutover(&["show", "last"]));
+                panic!("no {what}: {}", self.contraflow(&["show", "last"]));
             }
             thread::sleep(Duration::from_millis(50));
         }

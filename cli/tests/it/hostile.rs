@@ -10,7 +10,7 @@ const BOUND: u64 = 1 << 30;
 /// Runs a script that takes too much of something.
 fn run(body: &str) -> Ended {
     let lab = Lab::with(body);
-    bounded(body, lab.cutover(&["run", "run.rhai"]))
+    bounded(body, lab.contraflow(&["run", "run.rhai"]))
 }
 
 fn bounded(what: &str, ended: Ended) -> Ended {
@@ -26,8 +26,8 @@ fn bounded(what: &str, ended: Ended) -> Ended {
 /// With few operations, so that what only burns time ends soon.
 fn burns(body: &str) -> Ended {
     let lab = Lab::with(body);
-    lab.write("cutover.toml", "[limits]\nmax_operations = 500_000\n");
-    bounded(body, lab.cutover(&["run", "run.rhai"])).complains("limit")
+    lab.write("contraflow.toml", "[limits]\nmax_operations = 500_000\n");
+    bounded(body, lab.contraflow(&["run", "run.rhai"])).complains("limit")
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn memory_bombs_in_branches_and_steps_end_too() {
     // Written out as it comes, not kept.
     let lab =
         Lab::with("let s = \"x\"; for i in 0..18 { s += s; } for i in 0..60 { note(s + i); } fail(\"end\");");
-    let ended = lab.cutover(&["run", "run.rhai"]).exits_with(1);
+    let ended = lab.contraflow(&["run", "run.rhai"]).exits_with(1);
     assert!(ended.peak < 200 << 20, "{} MiB", ended.peak >> 20);
 }
 

@@ -7,7 +7,7 @@ use crate::harness::{Ended, Lab};
 /// Runs a script and sees that it was refused before a run began.
 fn refused(body: &str) -> Ended {
     let lab = Lab::with(body);
-    let ended = lab.cutover(&["run", "run.rhai"]).exits_with(2);
+    let ended = lab.contraflow(&["run", "run.rhai"]).exits_with(2);
     assert!(lab.runs().is_empty() && ended.stdout.is_empty(), "{ended}");
     ended
 }
@@ -15,7 +15,7 @@ fn refused(body: &str) -> Ended {
 /// Runs a script that fails.
 fn fails(body: &str) -> Ended {
     let lab = Lab::with(body);
-    lab.cutover(&["run", "run.rhai"]).exits_with(1)
+    lab.contraflow(&["run", "run.rhai"]).exits_with(1)
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn every_mistake_is_said_at_once() {
 fn a_header_that_is_missing_or_wrong() {
     let lab = Lab::new();
     lab.write("run.rhai", "note(\"x\");\n");
-    assert_snapshot!(lab.cutover(&["run", "run.rhai"]), @r#"
+    assert_snapshot!(lab.contraflow(&["run", "run.rhai"]), @r#"
     exit 2
     ----- stderr
     error[header]: the runbook has no header
@@ -135,7 +135,7 @@ fn a_header_that_is_missing_or_wrong() {
         "run.rhai",
         "const RUNBOOK = #{ name: \"a b\", params: #{ hold: #{ type: \"duration\", \"default\": 15 } } };\n",
     );
-    assert_snapshot!(lab.cutover(&["run", "run.rhai"]), @r#"
+    assert_snapshot!(lab.contraflow(&["run", "run.rhai"]), @r#"
     exit 2
     ----- stderr
     error[header]: `RUNBOOK.name`: "a b" is no name
@@ -234,20 +234,20 @@ fn an_option_that_does_not_exist_or_has_the_wrong_type() {
 #[test]
 fn a_file_that_is_none() {
     let lab = Lab::new();
-    assert_snapshot!(lab.cutover(&["run", "missing.rhai"]), @"
+    assert_snapshot!(lab.contraflow(&["run", "missing.rhai"]), @"
     exit 2
     ----- stderr
     error[import]: cannot read missing.rhai: No such file or directory (os error 2)
     ");
     std::fs::create_dir(lab.path("folder.rhai")).expect("made");
-    assert_snapshot!(lab.cutover(&["run", "folder.rhai"]), @"
+    assert_snapshot!(lab.contraflow(&["run", "folder.rhai"]), @"
     exit 2
     ----- stderr
     error[import]: cannot read folder.rhai: it is a folder
       help: name the .rhai file in it
     ");
     lab.write("latin.rhai", b"const RUNBOOK = #{ name: \"test\" };\nnote(\"gr\xfcn\");\n");
-    assert_snapshot!(lab.cutover(&["run", "latin.rhai"]), @"
+    assert_snapshot!(lab.contraflow(&["run", "latin.rhai"]), @"
     exit 2
     ----- stderr
     error[import]: cannot read latin.rhai: it is not UTF-8 text (byte 43)
@@ -256,14 +256,14 @@ fn a_file_that_is_none() {
         "large.rhai",
         format!("const RUNBOOK = #{{ name: \"test\" }};\n{}", "note(\"x\");\n".repeat(100_000)),
     );
-    assert_snapshot!(lab.cutover(&["run", "large.rhai"]), @"
+    assert_snapshot!(lab.contraflow(&["run", "large.rhai"]), @"
     exit 2
     ----- stderr
     error[import]: cannot read large.rhai: it is larger than 256 KiB
       help: split it with `import`
     ");
     lab.write("empty.rhai", "");
-    assert_snapshot!(lab.cutover(&["run", "empty.rhai"]), @r#"
+    assert_snapshot!(lab.contraflow(&["run", "empty.rhai"]), @r#"
     exit 2
     ----- stderr
     error[header]: the runbook has no header
@@ -274,7 +274,7 @@ fn a_file_that_is_none() {
     "#);
     for file in ["missing.rhai", "folder.rhai", "latin.rhai", "large.rhai", "empty.rhai"] {
         for command in ["check", "plan"] {
-            lab.cutover(&[command, file]).exits_with(2);
+            lab.contraflow(&[command, file]).exits_with(2);
         }
     }
 }
@@ -284,7 +284,7 @@ fn an_import_that_leads_out_of_the_folder() {
     let lab = Lab::new();
     lab.write("outside.rhai", "fn f() { 1 }");
     lab.write("in/run.rhai", "import \"../outside\" as o;\nconst RUNBOOK = #{ name: \"test\" };\no::f();\n");
-    assert_snapshot!(lab.cutover(&["run", "in/run.rhai"]), @r#"
+    assert_snapshot!(lab.contraflow(&["run", "in/run.rhai"]), @r#"
     exit 2
     ----- stderr
     error[import]: "../outside" cannot be imported
@@ -295,16 +295,16 @@ fn an_import_that_leads_out_of_the_folder() {
     "#);
     std::os::unix::fs::symlink(lab.path("outside.rhai"), lab.path("in/link.rhai")).expect("a link");
     lab.write("in/run.rhai", "import \"link\" as o;\nconst RUNBOOK = #{ name: \"test\" };\no::f();\n");
-    lab.cutover(&["run", "in/run.rhai"]).exits_with(2).complains("import");
+    lab.contraflow(&["run", "in/run.rhai"]).exits_with(2).complains("import");
     lab.write("in/run.rhai", "import \"run\" as o;\nconst RUNBOOK = #{ name: \"test\" };\n");
-    lab.cutover(&["run", "in/run.rhai"]).exits_with(2).complains("import");
+    lab.contraflow(&["run", "in/run.rhai"]).exits_with(2).complains("import");
 }
 
 /// Runs with a configuration that is wrong.
 fn config(text: &str) -> Ended {
     let lab = Lab::with("note(\"x\");");
-    lab.write("cutover.toml", text);
-    let ended = lab.cutover(&["run", "run.rhai", "--env", "staging"]).exits_with(2);
+    lab.write("contraflow.toml", text);
+    let ended = lab.contraflow(&["run", "run.rhai", "--env", "staging"]).exits_with(2);
     assert!(!lab.path("state").exists(), "{ended}");
     ended
 }
@@ -315,7 +315,7 @@ fn a_configuration_that_is_wrong() {
     exit 2
     ----- stderr
     error[config]: unknown key `trafic`
-      at [DIR]/cutover.toml:1:14
+      at [DIR]/contraflow.toml:1:14
        1 | [env.staging.trafic.web]
          |              ^^^^^^^^^^
       help: did you mean `traffic`?
@@ -324,7 +324,7 @@ fn a_configuration_that_is_wrong() {
     exit 2
     ----- stderr
     error[config]: unknown key `methd`
-      at [DIR]/cutover.toml:4:1
+      at [DIR]/contraflow.toml:4:1
        4 | methd = "POST"
          | ^^^^^
       help: did you mean `method`?
@@ -333,7 +333,7 @@ fn a_configuration_that_is_wrong() {
     exit 2
     ----- stderr
     error[config]: no notify provider named "carrier-pigeon"
-      at [DIR]/cutover.toml:2:12
+      at [DIR]/contraflow.toml:2:12
        2 | provider = "carrier-pigeon"
          |            ^^^^^^^^^^^^^^^^
       help: notify providers: console, slack, webhook
@@ -342,21 +342,21 @@ fn a_configuration_that_is_wrong() {
     exit 2
     ----- stderr
     error[config]: not valid TOML: unclosed table, expected `]`
-      at [DIR]/cutover.toml:1:13
+      at [DIR]/contraflow.toml:1:13
        1 | [env.staging
          |             ^
     ");
     assert_snapshot!(config("[env.production]\n"), @r#"
     exit 2
     ----- stderr
-    error[config]: no environment "staging" in [DIR]/cutover.toml
+    error[config]: no environment "staging" in [DIR]/contraflow.toml
       help: environments: production, sandbox
     "#);
     assert_snapshot!(config("[limits]\nmax_memory = \"lots\"\n[env.staging]\n"), @r#"
     exit 2
     ----- stderr
     error[config]: `max_memory`: bad size "lots": want a number with B, KiB, MiB or GiB, such as "1MiB"
-      at [DIR]/cutover.toml:2:14
+      at [DIR]/contraflow.toml:2:14
        2 | max_memory = "lots"
          |              ^^^^^^
     "#);
@@ -368,26 +368,26 @@ fn a_protected_environment() {
     exit 2
     ----- stderr
     error[denied-by-policy]: the environment "staging" is protected: it runs only saved plans
-      at [DIR]/cutover.toml:2:1
+      at [DIR]/contraflow.toml:2:1
        2 | protected = true
          | ^^^^^^^^^
-      help: plan it: cutover plan run.rhai --env staging --save PLAN
-      help: then run it: cutover run --plan PLAN
+      help: plan it: contraflow plan run.rhai --env staging --save PLAN
+      help: then run it: contraflow run --plan PLAN
     "#);
 }
 
 #[test]
 fn faults_that_are_none() {
     let lab = Lab::with("note(\"x\");");
-    assert_snapshot!(lab.cutover(&["run", "run.rhai", "--fault", "green.eror_rate=30%"]), @r#"
+    assert_snapshot!(lab.contraflow(&["run", "run.rhai", "--fault", "green.eror_rate=30%"]), @r#"
     exit 2
     ----- stderr
     error[argument]: --fault green.eror_rate=30%: bad fault "green.eror_rate=30%": green has no fault "eror_rate", did you mean "error_rate"?
     "#);
-    assert_snapshot!(lab.cutover(&["run", "run.rhai", "--env", "nowhere"]), @r#"
+    assert_snapshot!(lab.contraflow(&["run", "run.rhai", "--env", "nowhere"]), @r#"
     exit 2
     ----- stderr
-    error[config]: no environment "nowhere": no cutover.toml was found here or in a folder above
+    error[config]: no environment "nowhere": no contraflow.toml was found here or in a folder above
       help: environments: sandbox
     "#);
 }

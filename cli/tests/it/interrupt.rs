@@ -26,7 +26,7 @@ fn one_signal_without_a_terminal_pauses_within_two_seconds_and_undoes_nothing() 
         ended.says("pausing at the next safe point");
         assert_eq!(lab.runs()[0]["state"], "paused");
         assert!(lab.leftovers().is_empty());
-        let back = lab.cutover(&["rollback", "last", "--output", "json"]).succeeded();
+        let back = lab.contraflow(&["rollback", "last", "--output", "json"]).succeeded();
         assert_eq!(back.changes()[1..], ["traffic.shift blue 95, green 5 -> blue 100, green 0"]);
         assert_eq!(lab.runs()[0]["state"], "rolled_back");
     }
@@ -118,7 +118,7 @@ fn a_rollback_is_paused_by_two_signals_and_goes_on_later() {
     let ended = running.wait();
     assert!([4, 5].contains(&ended.code), "{ended}");
     assert!(["paused", "rollback_incomplete"].contains(&lab.runs()[0]["state"].as_str().expect("a state")));
-    let back = lab.cutover(&["rollback", "last", "--output", "json"]).succeeded();
+    let back = lab.contraflow(&["rollback", "last", "--output", "json"]).succeeded();
     assert_eq!(back.changes().last().expect("one"), "traffic.shift blue 95, green 5 -> blue 100, green 0");
     assert_eq!(lab.runs()[0]["state"], "rolled_back");
 }
@@ -133,7 +133,7 @@ fn a_third_signal_ends_the_process_and_the_run_can_be_taken_up() {
     }
     let ended = running.wait().exits_with(130);
     assert!(ended.events("run_ended").is_empty(), "{ended}");
-    lab.cutover(&["verify", "last"]).succeeded();
+    lab.contraflow(&["verify", "last"]).succeeded();
     assert_eq!(lab.runs()[0]["state"], "running");
     assert_eq!(lab.runs()[0]["alive"], false);
 }

@@ -33,17 +33,20 @@ fn a_run_that_was_killed_is_shown_as_died_resumed_approved_and_rolled_back() {
     let lab = Lab::with(STORY);
     lab.asleep().dies();
     assert_eq!((&lab.runs()[0]["state"], &lab.runs()[0]["alive"]), (&"running".into(), &false.into()));
-    let shown = lab.cutover(&["runs"]).succeeded().stdout;
+    let shown = lab.contraflow(&["runs"]).succeeded().stdout;
     assert!(shown.contains("died"), "{shown}");
-    let shown = lab.cutover(&["show", "last"]).succeeded().stdout;
-    assert!(shown.contains("its process died") && shown.contains("go on: cutover resume test-"), "{shown}");
+    let shown = lab.contraflow(&["show", "last"]).succeeded().stdout;
+    assert!(
+        shown.contains("its process died") && shown.contains("go on: contraflow resume test-"),
+        "{shown}"
+    );
 
     let resumed: Running = lab.start(&mut lab.command(&["resume", "last", "--output", "json"]));
     waits_for_an_answer(&lab);
-    let shown = lab.cutover(&["runs"]).succeeded().stdout;
+    let shown = lab.contraflow(&["runs"]).succeeded().stdout;
     assert!(shown.contains("retire the old pool? (by ops, 30m left)") || shown.contains("29m"), "{shown}");
-    lab.cutover(&["approve", "last", "nowhere"]).exits_with(1).complains("no-answer");
-    let said = lab.cutover(&["approve", "last", "--as", "ana", "--comment", "fine"]).succeeded().stdout;
+    lab.contraflow(&["approve", "last", "nowhere"]).exits_with(1).complains("no-answer");
+    let said = lab.contraflow(&["approve", "last", "--as", "ana", "--comment", "fine"]).succeeded().stdout;
     assert_eq!(said, "yes to \"retire the old pool?\", by ana\n");
     let ended = resumed.wait().succeeded();
     assert_eq!(
@@ -56,10 +59,10 @@ fn a_run_that_was_killed_is_shown_as_died_resumed_approved_and_rolled_back() {
         ]
     );
     assert!(ended.took < Duration::from_secs(20), "it waited for what was left");
-    lab.cutover(&["verify", "last"]).succeeded();
-    lab.cutover(&["resume", "last"]).exits_with(1).complains("not-resumable");
+    lab.contraflow(&["verify", "last"]).succeeded();
+    lab.contraflow(&["resume", "last"]).exits_with(1).complains("not-resumable");
 
-    let back = lab.cutover(&["rollback", "last"]).succeeded();
+    let back = lab.contraflow(&["rollback", "last"]).succeeded();
     for line in [
         "green had 5",
         "db.migrate main: 0001, 0002, 0003 -> no migrations",
@@ -68,7 +71,7 @@ fn a_run_that_was_killed_is_shown_as_died_resumed_approved_and_rolled_back() {
         assert!(back.stdout.contains(line), "{line}: {back}");
     }
     assert_eq!(lab.runs()[0]["state"], "rolled_back");
-    lab.cutover(&["rollback", "last"]).exits_with(1).complains("not-resumable");
+    lab.contraflow(&["rollback", "last"]).exits_with(1).complains("not-resumable");
 }
 
 #[test]
@@ -76,9 +79,9 @@ fn what_is_resumed_says_where_it_comes_from() {
     let lab =
         Lab::with(r#"step("first", || traffic::shift("web", "green", 5)); sleep("10m"); note("never");"#);
     let running = lab.asleep();
-    lab.cutover(&["pause", "last"]).succeeded();
+    lab.contraflow(&["pause", "last"]).succeeded();
     running.wait().exits_with(5);
-    assert_snapshot!(lab.cutover(&["rollback", "last"]), @"
+    assert_snapshot!(lab.contraflow(&["rollback", "last"]), @"
     exit 0
     ----- stdout
     ▶ test 0 in sandbox, run test-[ID]
@@ -92,7 +95,7 @@ fn what_is_resumed_says_where_it_comes_from() {
 
     rolled back after [TIME], 1 undone
     ");
-    assert_snapshot!(lab.cutover(&["show", "last"]), @"
+    assert_snapshot!(lab.contraflow(&["show", "last"]), @"
     exit 0
     ----- stdout
     test-[ID]  test 0  sandbox  by tester@[HOST]  [WHEN]
@@ -117,10 +120,10 @@ fn an_approval_that_is_denied_elsewhere_rolls_back() {
     let lab = Lab::with(r#"traffic::shift("web", "green", 5); approve("go on?");"#);
     let running = lab.begin();
     waits_for_an_answer(&lab);
-    lab.cutover(&["deny", "last", "--as", "bo", "--comment", "errors in the logs"]).succeeded();
+    lab.contraflow(&["deny", "last", "--as", "bo", "--comment", "errors in the logs"]).succeeded();
     let ended = running.wait().exits_with(3).complains("denied");
     assert!(ended.stderr.contains("bo denied \\\"go on?\\\": errors in the logs"), "{ended}");
-    lab.cutover(&["approve", "last"]).exits_with(1).complains("no-answer");
+    lab.contraflow(&["approve", "last"]).exits_with(1).complains("no-answer");
 }
 
 #[test]
@@ -130,13 +133,13 @@ fn one_of_several_questions_is_named_by_any_part_of_its_id_that_no_other_has() {
     );
     let running = lab.begin();
     waits_for_answers(&lab, 3);
-    lab.cutover(&["approve", "last", "east"]).succeeded();
-    let refused = lab.cutover(&["approve", "last", "both"]).exits_with(2);
+    lab.contraflow(&["approve", "last", "east"]).succeeded();
+    let refused = lab.contraflow(&["approve", "last", "both"]).exits_with(2);
     let refused =
         refused.says("2 answers in \"both\"").says("1:par[1]/both/1:approve, 1:par[2]/both/1:approve");
     assert!(!refused.stderr.contains("east"), "{refused}");
-    lab.cutover(&["approve", "last", "1:par[1]"]).succeeded();
-    lab.cutover(&["approve", "last", "1:par[2]/both/1:approve"]).succeeded();
+    lab.contraflow(&["approve", "last", "1:par[1]"]).succeeded();
+    lab.contraflow(&["approve", "last", "1:par[2]/both/1:approve"]).succeeded();
     running.wait().succeeded();
 }
 
@@ -150,12 +153,12 @@ fn a_step_by_hand_is_answered_with_evidence() {
     let picture = lab.path("picture.png");
     std::fs::write(&picture, "pixels").expect("written");
     let link = "https://wiki.example.com/changes/42";
-    lab.cutover(&["approve", "last", "--as", "ana", "--link", link, "--file", "picture.png"]).succeeded();
+    lab.contraflow(&["approve", "last", "--as", "ana", "--link", link, "--file", "picture.png"]).succeeded();
     let ended = running.wait().succeeded();
     assert!(ended.stdout.contains("2 things by ana"), "{ended}");
-    let shown = lab.cutover(&["show", "last"]).succeeded().stdout;
+    let shown = lab.contraflow(&["show", "last"]).succeeded().stdout;
     assert!(shown.contains(link) && shown.contains("picture.png (sha256 "), "{shown}");
-    lab.cutover(&["approve", "last", "--file", "nowhere.png"]).exits_with(1);
+    lab.contraflow(&["approve", "last", "--file", "nowhere.png"]).exits_with(1);
 }
 
 #[test]
@@ -163,41 +166,41 @@ fn a_run_is_paused_aborted_and_abandoned_from_another_shell() {
     let lab = Lab::with(r#"traffic::shift("web", "green", 5); sleep("10m");"#);
     for (word, code, state) in [("pause", 5, "paused"), ("abort", 6, "aborted")] {
         let running = lab.asleep();
-        lab.cutover(&["resume", "last"]).exits_with(1).complains("not-resumable").says("take-over");
-        lab.cutover(&["abandon", "last"]).exits_with(1).complains("not-resumable");
-        let said = lab.cutover(&[word, "last"]).succeeded().stdout;
+        lab.contraflow(&["resume", "last"]).exits_with(1).complains("not-resumable").says("take-over");
+        lab.contraflow(&["abandon", "last"]).exits_with(1).complains("not-resumable");
+        let said = lab.contraflow(&[word, "last"]).succeeded().stdout;
         assert!(said.ends_with(&format!(": {state}\n")), "{said}");
         let ended = running.wait().exits_with(code);
         assert_eq!(ended.changes().len(), 1, "nothing is undone");
         assert_eq!(lab.runs()[0]["state"], state);
-        lab.cutover(&[word, "last"]).exits_with(1).complains("not-resumable");
+        lab.contraflow(&[word, "last"]).exits_with(1).complains("not-resumable");
     }
-    lab.cutover(&["rollback", "last"]).succeeded();
+    lab.contraflow(&["rollback", "last"]).succeeded();
     let lab = Lab::with(STORY);
     lab.asleep().dies();
-    let said = lab.cutover(&["abandon", "last"]).succeeded().stdout;
+    let said = lab.contraflow(&["abandon", "last"]).succeeded().stdout;
     assert!(said.contains("is abandoned"), "{said}");
     assert_eq!(lab.runs()[0]["state"], "aborted");
-    lab.cutover(&["abandon", "last"]).exits_with(1).complains("not-resumable");
-    lab.cutover(&["verify", "last"]).succeeded();
+    lab.contraflow(&["abandon", "last"]).exits_with(1).complains("not-resumable");
+    lab.contraflow(&["verify", "last"]).succeeded();
 }
 
 #[test]
 fn a_run_that_is_at_work_undoes_itself_when_another_shell_asks_for_it() {
     let lab = Lab::with(r#"traffic::shift("web", "green", 5); sleep("10m");"#);
     let running = lab.asleep();
-    let said = lab.cutover(&["rollback", "last", "--no-wait"]).succeeded().stdout;
+    let said = lab.contraflow(&["rollback", "last", "--no-wait"]).succeeded().stdout;
     assert!(said.starts_with("asked: run test-"), "{said}");
     let ended = running.wait().exits_with(3).complains("cancelled");
     assert!(ended.stderr.contains("told the run to stop and to be undone"), "{ended}");
     assert_eq!(ended.changes().len(), 2, "it is undone where it was done: {ended}");
 
     let running = lab.asleep();
-    let asked = lab.cutover(&["rollback", "last", "--output", "json"]).succeeded();
+    let asked = lab.contraflow(&["rollback", "last", "--output", "json"]).succeeded();
     assert_eq!(asked.json()[0]["state"], "rolled_back");
     assert_eq!(asked.json().len(), 1, "nothing is undone here");
     running.wait().exits_with(3);
-    lab.cutover(&["rollback", "last"]).exits_with(1).complains("not-resumable");
+    lab.contraflow(&["rollback", "last"]).exits_with(1).complains("not-resumable");
 }
 
 #[test]
@@ -206,10 +209,10 @@ fn whoever_asks_a_run_to_undo_itself_learns_that_it_could_not() {
         r#"traffic::shift("web", "green", 5); on_rollback(|| fail("the key is lost")); sleep("10m");"#,
     );
     let running = lab.asleep();
-    assert_snapshot!(lab.cutover(&["rollback", "last"]), @"
+    assert_snapshot!(lab.contraflow(&["rollback", "last"]), @"
     exit 4
     ----- stdout
-    run test-[ID]: rollback incomplete; what is left: cutover show test-[ID]
+    run test-[ID]: rollback incomplete; what is left: contraflow show test-[ID]
     ");
     running.wait().exits_with(4);
 }
@@ -218,7 +221,7 @@ fn whoever_asks_a_run_to_undo_itself_learns_that_it_could_not() {
 fn a_run_that_had_done_nothing_when_it_is_asked_to_undo_itself_is_rolled_back_too() {
     let lab = Lab::with(r#"sleep("10m");"#);
     let running = lab.asleep();
-    lab.cutover(&["rollback", "last"]).succeeded();
+    lab.contraflow(&["rollback", "last"]).succeeded();
     running.wait().exits_with(6);
     assert_eq!(lab.runs()[0]["state"], "rolled_back");
 }
@@ -227,16 +230,16 @@ fn a_run_that_had_done_nothing_when_it_is_asked_to_undo_itself_is_rolled_back_to
 fn another_script_goes_on_only_where_it_agrees_with_what_was_done() {
     let lab = Lab::with(r#"traffic::shift("web", "green", 5); sleep("10m"); fail("a mistake");"#);
     let running = lab.asleep();
-    lab.cutover(&["pause", "last"]).succeeded();
+    lab.contraflow(&["pause", "last"]).succeeded();
     running.wait().exits_with(5);
     lab.write("other.rhai", r#"const RUNBOOK = #{ name: "test" }; traffic::shift("web", "green", 7);"#);
     let refused = lab
-        .cutover(&["resume", "last", "--from-new-script", "other.rhai"])
+        .contraflow(&["resume", "last", "--from-new-script", "other.rhai"])
         .exits_with(5)
         .complains("diverged");
     assert!(refused.stderr.contains("journal:") && refused.stderr.contains("script:"), "{refused}");
     lab.write("mended.rhai", r#"const RUNBOOK = #{ name: "test" }; traffic::shift("web", "green", 5); traffic::shift("web", "green", 100);"#);
-    let ended = lab.cutover(&["resume", "last", "--from-new-script", "mended.rhai"]);
+    let ended = lab.contraflow(&["resume", "last", "--from-new-script", "mended.rhai"]);
     ended.complains("diverged");
     lab.write(
         "mended.rhai",
@@ -251,7 +254,7 @@ fn another_script_goes_on_only_where_it_agrees_with_what_was_done() {
         "json",
     ]));
     resumed.sleeps();
-    lab.cutover(&["pause", "last"]).succeeded();
+    lab.contraflow(&["pause", "last"]).succeeded();
     resumed.wait().exits_with(5);
 }
 
@@ -260,16 +263,19 @@ fn what_was_answered_waits_no_longer_for_people_but_for_the_run() {
     let lab = Lab::with(r#"traffic::shift("web", "green", 5); approve("go on?"); note("on");"#);
     let running = lab.begin();
     waits_for_an_answer(&lab);
-    lab.cutover(&["pause", "last"]).succeeded();
+    lab.contraflow(&["pause", "last"]).succeeded();
     running.wait().exits_with(5);
-    lab.cutover(&["approve", "last", "--as", "bo"]).succeeded();
+    lab.contraflow(&["approve", "last", "--as", "bo"]).succeeded();
     let waits = lab.runs()[0]["waits_for"].clone();
     assert_eq!((&waits[0]["answered"], &waits[0]["answered_by"][0]), (&true.into(), &"bo".into()));
-    let shown = lab.cutover(&["runs"]).succeeded().stdout;
+    let shown = lab.contraflow(&["runs"]).succeeded().stdout;
     assert!(shown.contains("go on? (answered: yes by bo; to be resumed)"), "{shown}");
-    let shown = lab.cutover(&["show", "last"]).succeeded().stdout;
-    assert!(shown.contains("✓ answered, yes by bo: go on?") && !shown.contains("cutover approve"), "{shown}");
-    let late = lab.cutover(&["deny", "last", "--as", "cy"]).exits_with(1).complains("no-answer");
+    let shown = lab.contraflow(&["show", "last"]).succeeded().stdout;
+    assert!(
+        shown.contains("✓ answered, yes by bo: go on?") && !shown.contains("contraflow approve"),
+        "{shown}"
+    );
+    let late = lab.contraflow(&["deny", "last", "--as", "cy"]).exits_with(1).complains("no-answer");
     assert!(late.stderr.contains("it was answered already, by bo"), "{late}");
-    lab.cutover(&["resume", "last"]).succeeded();
+    lab.contraflow(&["resume", "last"]).succeeded();
 }

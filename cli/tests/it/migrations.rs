@@ -7,7 +7,7 @@ use crate::harness::Lab;
 fn lab() -> Lab {
     let lab = Lab::with(r#"db::migrate("main");"#);
     lab.write(
-        "cutover.toml",
+        "contraflow.toml",
         "default_env = \"test\"\n[env.test.db.main]\nprovider = \"sqlite\"\npath = \"main.db\"\nmigrations = \"migrations\"\n",
     );
     lab.write("migrations/0001_users.up.sql", "CREATE TABLE users (id INTEGER PRIMARY KEY);\n");
@@ -19,16 +19,16 @@ fn lab() -> Lab {
 
 fn applied(lab: &Lab) -> String {
     lab.runbook(r#"note("applied: " + db::status("main").applied);"#);
-    let ended = lab.cutover(&["run", "run.rhai", "--output", "json"]).succeeded();
+    let ended = lab.contraflow(&["run", "run.rhai", "--output", "json"]).succeeded();
     ended.events("note")[0]["text"].as_str().expect("a text").to_owned()
 }
 
 #[test]
 fn migrations_that_succeed_stay() {
     let lab = lab();
-    lab.cutover(&["plan", "run.rhai"]).succeeded();
+    lab.contraflow(&["plan", "run.rhai"]).succeeded();
     assert!(!lab.path("main.db").exists(), "a plan does not make the file");
-    assert_snapshot!(lab.cutover(&["run", "run.rhai"]), @"
+    assert_snapshot!(lab.contraflow(&["run", "run.rhai"]), @"
     exit 0
     ----- stdout
     ▶ test 0 in test, run test-[ID]
@@ -37,7 +37,7 @@ fn migrations_that_succeed_stay() {
 
     succeeded in [TIME]: 1 change
     ");
-    assert_snapshot!(lab.cutover(&["run", "run.rhai"]), @"
+    assert_snapshot!(lab.contraflow(&["run", "run.rhai"]), @"
     exit 0
     ----- stdout
     ▶ test 0 in test, run test-[ID]
@@ -57,7 +57,7 @@ fn one_that_fails_halfway_is_named_with_its_line_and_the_ones_before_it_are_undo
     );
     lab.write("migrations/0003_broken.down.sql", "DROP TABLE a;\n");
     // A plan finds it without touching the database.
-    assert_snapshot!(lab.cutover(&["plan", "run.rhai"]), @r#"
+    assert_snapshot!(lab.contraflow(&["plan", "run.rhai"]), @r#"
     exit 1
     ----- stdout
     Plan of test 0 in test
@@ -73,7 +73,7 @@ fn one_that_fails_halfway_is_named_with_its_line_and_the_ones_before_it_are_undo
          | ^^^^^^^^^^^
     "#);
     assert!(!lab.path("main.db").exists());
-    assert_snapshot!(lab.cutover(&["run", "run.rhai"]), @r#"
+    assert_snapshot!(lab.contraflow(&["run", "run.rhai"]), @r#"
     exit 3
     ----- stdout
     ▶ test 0 in test, run test-[ID]
@@ -102,7 +102,7 @@ fn one_that_fails_halfway_leaves_the_ones_before_it_where_the_script_goes_on() {
         r#"try { db::migrate("main"); } catch (e) { note(e.message); }
         note("applied: " + db::status("main").applied);"#,
     );
-    let ended = lab.cutover(&["run", "run.rhai", "--output", "json"]).succeeded();
+    let ended = lab.contraflow(&["run", "run.rhai", "--output", "json"]).succeeded();
     let notes = ended.events("note");
     let text = |at: usize| notes[at]["text"].as_str().expect("a text");
     assert!(text(0).contains("0003_broken.up.sql line 1"), "{}", text(0));
@@ -114,7 +114,7 @@ fn without_a_way_back_the_rollback_is_incomplete_and_says_what_is_left() {
     let lab = lab();
     std::fs::remove_file(lab.path("migrations/0002_orders.down.sql")).expect("it was there");
     lab.runbook(r#"db::migrate("main"); fail("something else went wrong");"#);
-    assert_snapshot!(lab.cutover(&["run", "run.rhai"]), @r#"
+    assert_snapshot!(lab.contraflow(&["run", "run.rhai"]), @r#"
     exit 4
     ----- stdout
     ▶ test 0 in test, run test-[ID]

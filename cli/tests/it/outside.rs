@@ -52,7 +52,7 @@ pub(crate) fn http(status: &str, body: &str) -> String {
 
 fn with_config(config: &str, body: &str) -> Lab {
     let lab = Lab::with(body);
-    lab.write("cutover.toml", format!("default_env = \"test\"\n{config}"));
+    lab.write("contraflow.toml", format!("default_env = \"test\"\n{config}"));
     lab
 }
 
@@ -63,7 +63,7 @@ fn a_database_that_is_not_there() {
         "[env.test.db.main]\nprovider = \"postgres\"\nurl = \"postgres://me:hunter2@127.0.0.1:{port}/shop\"\n"
     );
     let lab = with_config(&config, "note(db::query(\"main\", \"SELECT 1\").to_string());");
-    let ended = lab.cutover(&["run", "run.rhai"]);
+    let ended = lab.contraflow(&["run", "run.rhai"]);
     assert!(!ended.to_string().contains("hunter2"));
     assert_snapshot!(ended, @r#"
     exit 1
@@ -81,20 +81,20 @@ fn a_database_that_is_not_there() {
        2 | note(db::query("main", "SELECT 1").to_string());
          |      ^^^^^^^^^
     "#);
-    assert_snapshot!(lab.cutover(&["targets", "--check"]).columns(), @"
+    assert_snapshot!(lab.contraflow(&["targets", "--check"]).columns(), @"
     exit 1
     ----- stdout
     TARGET  PROVIDER  AT  CHECK
     db/main  postgres  postgres://127.0.0.1:[PORT]/shop  failed: postgres://127.0.0.1:[PORT]/shop: error communicating with database: Connection refused (os error 111)
     ");
-    lab.cutover(&["plan", "run.rhai"]).exits_with(1).complains("unreachable");
+    lab.contraflow(&["plan", "run.rhai"]).exits_with(1).complains("unreachable");
 }
 
 #[test]
 fn a_load_balancer_that_is_not_there() {
     let config = "[env.test.traffic.web]\nprovider = \"haproxy\"\nsocket = \"unix:none.sock\"\nbackend = \"web\"\npools = { blue = [\"b1\"], green = [\"g1\"] }\n";
     let lab = with_config(config, "traffic::shift(\"web\", \"green\", 5);");
-    assert_snapshot!(lab.cutover(&["run", "run.rhai"]), @r#"
+    assert_snapshot!(lab.contraflow(&["run", "run.rhai"]), @r#"
     exit 1
     ----- stdout
     ▶ test 0 in test, run test-[ID]
@@ -118,7 +118,7 @@ fn a_message_sink_that_answers_500() {
     let address = server(|_| http("500 Internal Server Error", "out of order"));
     let config = format!("[env.test.notify.ops]\nprovider = \"webhook\"\nurl = \"http://{address}/hook\"\n");
     let lab = with_config(&config, "notify::send(\"ops\", \"hello\");");
-    assert_snapshot!(lab.cutover(&["run", "run.rhai"]), @r#"
+    assert_snapshot!(lab.contraflow(&["run", "run.rhai"]), @r#"
     exit 1
     ----- stdout
     ▶ test 0 in test, run test-[ID]
@@ -140,7 +140,7 @@ fn a_message_sink_that_answers_500() {
 fn a_server_that_talks_nonsense() {
     let address = server(|_| "220 smtp.example.com ESMTP\r\n".to_owned());
     let lab = Lab::with(&format!("probe::http(\"http://{address}/\", #{{ attempts: 1 }});"));
-    assert_snapshot!(lab.cutover(&["run", "run.rhai"]), @r#"
+    assert_snapshot!(lab.contraflow(&["run", "run.rhai"]), @r#"
     exit 1
     ----- stdout
     ▶ test 0 in sandbox, run test-[ID]
@@ -187,19 +187,19 @@ fn a_certificate_that_has_expired() {
     });
     let at = |ended: Ended| ended.to_string().replace(&port.to_string(), "[PORT]");
     lab.runbook(&format!("probe::tls(\"localhost:{port}\", #{{ ca: \"ca.pem\", attempts: 1 }});"));
-    let text = at(lab.cutover(&["run", "run.rhai"]).exits_with(1));
+    let text = at(lab.contraflow(&["run", "run.rhai"]).exits_with(1));
     assert!(text.contains("expired"), "{text}");
     lab.runbook(&format!(
         "http::get(\"https://localhost:{port}/\", #{{ tls: #{{ ca: \"ca.pem\" }}, attempts: 1 }});"
     ));
-    let text = at(lab.cutover(&["run", "run.rhai"]).exits_with(1));
+    let text = at(lab.contraflow(&["run", "run.rhai"]).exits_with(1));
     assert!(text.contains("expired"), "{text}");
 }
 
 fn commands(body: &str) -> Lab {
     let lab = Lab::with(body);
     lab.write(
-        "cutover.toml",
+        "contraflow.toml",
         "[env.sandbox.exec]\nallow = [\"sh -c *\", \"head\", \"yes\", \"sleep\"]\nshell = true\n",
     );
     lab
@@ -207,7 +207,7 @@ fn commands(body: &str) -> Lab {
 
 #[test]
 fn a_command_that_is_not_allowed() {
-    assert_snapshot!(Lab::with("exec::run([\"rm\", \"-rf\", \"/srv\"]);").cutover(&["run", "run.rhai"]), @r#"
+    assert_snapshot!(Lab::with("exec::run([\"rm\", \"-rf\", \"/srv\"]);").contraflow(&["run", "run.rhai"]), @r#"
     exit 1
     ----- stdout
     ▶ test 0 in sandbox, run test-[ID]
@@ -219,9 +219,9 @@ fn a_command_that_is_not_allowed() {
       at run.rhai:2:1
        2 | exec::run(["rm", "-rf", "/srv"]);
          | ^^^^^^^^^
-      help: name the commands that runbooks may run in cutover.toml: [env.sandbox.exec] allow = ["git"]
+      help: name the commands that runbooks may run in contraflow.toml: [env.sandbox.exec] allow = ["git"]
     "#);
-    assert_snapshot!(commands("exec::run([\"rm\", \"-rf\", \"/srv\"]);").cutover(&["run", "run.rhai"]), @r#"
+    assert_snapshot!(commands("exec::run([\"rm\", \"-rf\", \"/srv\"]);").contraflow(&["run", "run.rhai"]), @r#"
     exit 1
     ----- stdout
     ▶ test 0 in sandbox, run test-[ID]
@@ -233,7 +233,7 @@ fn a_command_that_is_not_allowed() {
       at run.rhai:2:1
        2 | exec::run(["rm", "-rf", "/srv"]);
          | ^^^^^^^^^
-      help: to allow it, add it to `allow` of [env.sandbox.exec] in cutover.toml
+      help: to allow it, add it to `allow` of [env.sandbox.exec] in contraflow.toml
       help: allowed there now: `sh -c *`, `head`, `yes`, `sleep`
     "#);
 }
@@ -241,7 +241,7 @@ fn a_command_that_is_not_allowed() {
 #[test]
 fn a_command_that_hangs_is_ended_with_all_that_it_started() {
     let lab = commands(r#"exec::shell("sleep 61.5 & echo begun; wait", #{ timeout: "1s", grace: "1s" });"#);
-    let ended = lab.cutover(&["run", "run.rhai"]);
+    let ended = lab.contraflow(&["run", "run.rhai"]);
     assert!(ended.took < Duration::from_secs(5), "{:?}", ended.took);
     assert_snapshot!(ended, @r#"
     exit 1
@@ -270,7 +270,7 @@ fn a_command_that_prints_a_gigabyte_takes_no_memory() {
     let lab = commands(
         r#"let out = exec::run(["head", "-c", "1000000000", "/dev/zero"], #{ timeout: "15s" }); note("" + out.stdout.len());"#,
     );
-    let ended = lab.cutover(&["run", "run.rhai", "--output", "json"]).succeeded();
+    let ended = lab.contraflow(&["run", "run.rhai", "--output", "json"]).succeeded();
     assert!(ended.peak < 300 << 20, "{} MiB", ended.peak >> 20);
     let kept: usize = ended.events("note")[0]["text"].as_str().expect("a text").parse().expect("a number");
     assert!((64 << 10..65 << 10).contains(&kept), "{kept}");
@@ -291,6 +291,6 @@ fn a_command_that_prints_lines_without_end_takes_no_memory() {
     assert_eq!(code, 1);
     assert!(peak < 300 << 20, "{} MiB", peak >> 20);
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
-    let store = std::fs::metadata(lab.state().join("cutover.db")).expect("there").len();
+    let store = std::fs::metadata(lab.state().join("contraflow.db")).expect("there").len();
     assert!(store < 50 << 20, "{} MiB in the journal", store >> 20);
 }

@@ -29,7 +29,7 @@ fn values_have_the_types_that_the_header_says() {
     let lab = lab();
     let args = ["run", "run.rhai", "--output", "json"];
     let note = |more: &[&str]| {
-        let ended = lab.cutover(&[&args, more].concat()).succeeded();
+        let ended = lab.contraflow(&[&args, more].concat()).succeeded();
         ended.events("note")[0]["text"].as_str().expect("a text").to_owned()
     };
     assert_eq!(note(&["-p", "ticket=x"]), "green 25 15m 1% false 1");
@@ -43,7 +43,7 @@ fn values_have_the_types_that_the_header_says() {
 #[test]
 fn what_is_wrong_with_a_parameter_is_said_before_anything_runs() {
     let lab = lab();
-    let run = |more: &[&str]| lab.cutover(&[&["run", "run.rhai"], more].concat());
+    let run = |more: &[&str]| lab.contraflow(&[&["run", "run.rhai"], more].concat());
     assert_snapshot!(run(&[]), @"
     exit 2
     ----- stderr
@@ -121,7 +121,7 @@ fn a_huge_parameter_is_not_printed() {
     let lab = lab();
     // More than an argument may have: 128 KiB.
     lab.write("huge.toml", format!("ticket = \"{}\"\n", "x".repeat(5 << 20)));
-    let ended = lab.cutover(&["run", "run.rhai", "--params", "huge.toml"]).succeeded();
+    let ended = lab.contraflow(&["run", "run.rhai", "--params", "huge.toml"]).succeeded();
     assert!(
         ended.stdout.contains("x… (5242880 characters)") && ended.stdout.len() < 2000,
         "{}",
@@ -129,7 +129,7 @@ fn a_huge_parameter_is_not_printed() {
     );
     assert!(ended.peak < 300 << 20, "{} MiB", ended.peak >> 20);
     let huge = format!("percent={}", "9".repeat(100_000));
-    let ended = lab.cutover(&["run", "run.rhai", "-p", "ticket=x", "-p", &huge]).exits_with(2);
+    let ended = lab.contraflow(&["run", "run.rhai", "-p", "ticket=x", "-p", &huge]).exits_with(2);
     assert!(
         ended.stderr.contains("`percent` is \"999") && ended.stderr.len() < 2000,
         "{}",

@@ -1,4 +1,4 @@
-//! `cutover plan --all-paths`: where a run can lead, in the sandbox.
+//! `contraflow plan --all-paths`: where a run can lead, in the sandbox.
 
 use insta::assert_snapshot;
 use nix::sys::signal::Signal;
@@ -30,7 +30,7 @@ guard(#{ metric: "web.error_rate", above: "1%", sustained: "5s" }, || {
 "#;
 
 fn all_paths(lab: &Lab, more: &[&str]) -> Ended {
-    lab.cutover(&[&["plan", "run.rhai", "--all-paths"], more].concat())
+    lab.contraflow(&[&["plan", "run.rhai", "--all-paths"], more].concat())
 }
 
 #[test]
@@ -84,14 +84,14 @@ fn shows(text: &str, lines: &[String]) {
 fn the_transcripts_of_the_guide_are_what_is_shown() {
     let lab = Lab::new();
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../runbooks/blue-green.rhai");
-    let ended = lab.cutover(&["plan", file, "--all-paths"]).succeeded();
+    let ended = lab.contraflow(&["plan", file, "--all-paths"]).succeeded();
     assert_eq!(ended.stderr, "");
-    shows(&ended.stdout, &guide("cutover plan runbooks/blue-green.rhai --all-paths"));
+    shows(&ended.stdout, &guide("contraflow plan runbooks/blue-green.rhai --all-paths"));
     let text = include_str!("../../../docs/src/guide/plan.md");
     let script = text.split("```rhai,no_run\n").nth(1).and_then(|rest| rest.split("```").next());
     lab.write("fallback.rhai", script.expect("a script"));
-    let ended = lab.cutover(&["plan", "fallback.rhai", "--all-paths"]).succeeded();
-    assert_eq!(ended.stdout.lines().collect::<Vec<_>>(), guide("cutover plan fallback.rhai --all-paths"));
+    let ended = lab.contraflow(&["plan", "fallback.rhai", "--all-paths"]).succeeded();
+    assert_eq!(ended.stdout.lines().collect::<Vec<_>>(), guide("contraflow plan fallback.rhai --all-paths"));
 }
 
 #[test]
@@ -237,7 +237,7 @@ for weight in [25, 100] {
 fn a_protected_environment_is_looked_at_and_not_touched() {
     let lab = Lab::with(r#"db::migrate("main"); db::status("main"); confirm("keep it?");"#);
     lab.write(
-        "cutover.toml",
+        "contraflow.toml",
         "[env.live]\nprotected = true\n[env.live.db.main]\nprovider = \"sqlite\"\npath = \"live.db\"\nmigrations = \"migrations\"\n",
     );
     lab.write("migrations/0001_users.up.sql", "CREATE TABLE users (id INTEGER PRIMARY KEY);\n");
@@ -391,7 +391,7 @@ fn programs_get_one_document_that_names_each_way() {
     "#);
     // Each way is a scenario of a rehearsal.
     let scenario = document["decisions"][0]["branches"][0]["scenarios"][0].as_str().expect("a name");
-    let played = lab.cutover(&["rehearse", "run.rhai", "--only", scenario]);
+    let played = lab.contraflow(&["rehearse", "run.rhai", "--only", scenario]);
     assert!(played.stdout.contains(": succeeded"), "{played}");
 }
 
@@ -418,7 +418,7 @@ fn no_more_ways_are_played_than_allowed() {
     assert_eq!(document["played"], 2);
     assert!(document["not_played"].as_u64() > Some(0), "{json}");
     all_paths(&lab, &["--paths", "0"]).exits_with(2).says("--paths");
-    lab.cutover(&["plan", "run.rhai", "--paths", "5"]).exits_with(2).says("--all-paths");
+    lab.contraflow(&["plan", "run.rhai", "--paths", "5"]).exits_with(2).says("--all-paths");
 }
 
 #[test]
@@ -426,8 +426,8 @@ fn a_plan_that_stops_is_shown_as_a_plan_with_what_is_wrong() {
     let lab = Lab::with(
         r#"let out = exec::run(["date"]); if out.stdout != "" { traffic::shift("web", "green", 25); }"#,
     );
-    lab.write("cutover.toml", "[env.test.exec]\nallow = [\"date\"]\n");
-    let plain = lab.cutover(&["plan", "run.rhai", "--env", "test"]);
+    lab.write("contraflow.toml", "[env.test.exec]\nallow = [\"date\"]\n");
+    let plain = lab.contraflow(&["plan", "run.rhai", "--env", "test"]);
     let ended = all_paths(&lab, &["--env", "test"]).exits_with(plain.code);
     assert_eq!(ended.stdout, plain.stdout);
     let ended = ended.says("its paths are shown once the plan comes to its end");

@@ -9,7 +9,7 @@ const ASK: &str = r#"confirm("retire the old pool?"); traffic::shift("web", "gre
 #[test]
 fn without_a_terminal_a_question_fails_and_says_what_to_do() {
     let lab = Lab::with(ASK);
-    assert_snapshot!(lab.cutover(&["run", "run.rhai"]), @r#"
+    assert_snapshot!(lab.contraflow(&["run", "run.rhai"]), @r#"
     exit 1
     ----- stdout
     ▶ test 0 in sandbox, run test-[ID]
@@ -22,7 +22,7 @@ fn without_a_terminal_a_question_fails_and_says_what_to_do() {
       at run.rhai:2:1
        2 | confirm("retire the old pool?"); traffic::shift("web", "green", 5);
          | ^^^^^^^
-      help: run it in a terminal, let --yes answer yes to every question, or --wait for an answer by `cutover approve`
+      help: run it in a terminal, let --yes answer yes to every question, or --wait for an answer by `contraflow approve`
     "#);
     assert_eq!(lab.runs()[0]["state"], "failed");
 }
@@ -30,7 +30,7 @@ fn without_a_terminal_a_question_fails_and_says_what_to_do() {
 #[test]
 fn yes_answers_every_question() {
     let lab = Lab::with(&format!("{ASK} if !manual(\"silence the pager\").yes {{ fail(\"no\") }}"));
-    let ended = lab.cutover(&["run", "run.rhai", "--yes", "--output", "json"]).succeeded();
+    let ended = lab.contraflow(&["run", "run.rhai", "--yes", "--output", "json"]).succeeded();
     let replies = ended.events("replied");
     assert_eq!(replies.len(), 2);
     assert!(replies.iter().all(|event| event["reply"]["yes"] == true));
@@ -46,7 +46,7 @@ fn yes_at_the_terminal_goes_on_and_is_kept_with_its_comment() {
         "{}",
         ended.stdout
     );
-    let shown = lab.cutover(&["show", "last", "--events"]).succeeded();
+    let shown = lab.contraflow(&["show", "last", "--events"]).succeeded();
     let reply = &shown.events("replied")[0]["reply"];
     assert_eq!((&reply["yes"], &reply["comment"]), (&true.into(), &"looked at the dashboard".into()));
 }

@@ -15,7 +15,7 @@ fn lab() -> Lab {
         )
     };
     lab.write(
-        "cutover.toml",
+        "contraflow.toml",
         format!(
             "default_env = \"test\"\n{}[env.live]\nprotected = true\napprovers = [\"managers\"]\napprovals = 2\n{}\
              [roles.managers]\nmembers = [\"ana\", \"bo\", \"tester\"]\n",
@@ -34,13 +34,13 @@ fn lab() -> Lab {
 }
 
 fn saved(lab: &Lab) {
-    lab.cutover(&["plan", "run.rhai", "--save", "p.plan"]).succeeded();
+    lab.contraflow(&["plan", "run.rhai", "--save", "p.plan"]).succeeded();
 }
 
 #[test]
 fn a_plan_is_saved_shown_and_run_once() {
     let lab = lab();
-    assert_snapshot!(lab.cutover(&["plan", "run.rhai", "--save", "p.plan"]), @"
+    assert_snapshot!(lab.contraflow(&["plan", "run.rhai", "--save", "p.plan"]), @"
     exit 0
     ----- stdout
     Plan of test 0 in test
@@ -51,11 +51,11 @@ fn a_plan_is_saved_shown_and_run_once() {
 
     Plan: 1 change.
     Needs: db/main; it can be reached.
-    Saved: p.plan, until [WHEN]. Run it: cutover run --plan p.plan
+    Saved: p.plan, until [WHEN]. Run it: contraflow run --plan p.plan
     ");
     let mode = fs::metadata(lab.path("p.plan")).expect("a file").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    assert_snapshot!(lab.cutover(&["plan", "--show", "p.plan"]), @"
+    assert_snapshot!(lab.contraflow(&["plan", "--show", "p.plan"]), @"
     exit 0
     ----- stdout
     Plan of test 0 in test
@@ -68,7 +68,7 @@ fn a_plan_is_saved_shown_and_run_once() {
     ");
     // What is run is what was planned, wherever the script is now.
     fs::remove_file(lab.path("run.rhai")).expect("it was there");
-    assert_snapshot!(lab.cutover(&["run", "--plan", "p.plan"]), @"
+    assert_snapshot!(lab.contraflow(&["run", "--plan", "p.plan"]), @"
     exit 0
     ----- stdout
     ▶ test 0 in test, run test-[ID], from plan [HASH]
@@ -77,33 +77,34 @@ fn a_plan_is_saved_shown_and_run_once() {
 
     succeeded in [TIME]: 1 change
     ");
-    assert_snapshot!(lab.cutover(&["run", "--plan", "p.plan"]), @"
+    assert_snapshot!(lab.contraflow(&["run", "--plan", "p.plan"]), @"
     exit 1
     ----- stderr
     error[saved-plan]: the plan was used already, by run test-[ID]
-      help: see how that went: cutover show test-[ID]
-      help: make a new one: cutover plan FILE --save PLAN
+      help: see how that went: contraflow show test-[ID]
+      help: make a new one: contraflow plan FILE --save PLAN
     ");
-    let shown = lab.cutover(&["plan", "--show", "p.plan"]).succeeded().stdout;
+    let shown = lab.contraflow(&["plan", "--show", "p.plan"]).succeeded().stdout;
     assert!(shown.contains("Used by run test-"), "{shown}");
 }
 
 #[test]
 fn a_run_names_the_plan_that_it_was_started_from() {
     let lab = lab();
-    lab.cutover(&["run", "run.rhai"]).succeeded();
-    lab.cutover(&["rollback", "last"]).succeeded();
+    lab.contraflow(&["run", "run.rhai"]).succeeded();
+    lab.contraflow(&["rollback", "last"]).succeeded();
     saved(&lab);
-    let plan = lab.cutover(&["plan", "--show", "p.plan", "--output", "json"]).succeeded().json()[0].clone();
+    let plan =
+        lab.contraflow(&["plan", "--show", "p.plan", "--output", "json"]).succeeded().json()[0].clone();
     let hash = plan["id"].as_str().expect("a hash");
-    lab.cutover(&["run", "--plan", "p.plan"]).succeeded();
+    lab.contraflow(&["run", "--plan", "p.plan"]).succeeded();
     let runs = lab.runs();
     assert_eq!((&runs[0]["plan"], &runs[1]["plan"]), (&plan["id"], &serde_json::Value::Null));
-    let listed = lab.cutover(&["runs"]).succeeded().stdout;
+    let listed = lab.contraflow(&["runs"]).succeeded().stdout;
     assert!(listed.contains("PLAN") && listed.contains(&hash[..12]), "{listed}");
-    let shown = lab.cutover(&["show", "last"]).succeeded().stdout;
+    let shown = lab.contraflow(&["show", "last"]).succeeded().stdout;
     assert!(shown.contains(&format!(", from plan {}\n", &hash[..12])), "{shown}");
-    let events = lab.cutover(&["show", "last", "--output", "json"]).succeeded();
+    let events = lab.contraflow(&["show", "last", "--output", "json"]).succeeded();
     assert_eq!(events.events("run_started")[0]["plan"], plan["id"]);
 }
 
@@ -111,19 +112,19 @@ fn a_run_names_the_plan_that_it_was_started_from() {
 fn a_plan_that_no_longer_holds_is_refused_with_both_sides() {
     let lab = lab();
     saved(&lab);
-    lab.cutover(&["run", "run.rhai"]).succeeded();
-    lab.cutover(&["rollback", "last"]).succeeded();
+    lab.contraflow(&["run", "run.rhai"]).succeeded();
+    lab.contraflow(&["rollback", "last"]).succeeded();
     let files = ["0002_orders.up.sql", "0002_orders.down.sql"];
     let there = |file: &str| lab.path(&format!("migrations/{file}"));
     files.iter().for_each(|file| fs::rename(there(file), lab.path(file)).expect("renamed"));
-    lab.cutover(&["run", "run.rhai"]).succeeded();
+    lab.contraflow(&["run", "run.rhai"]).succeeded();
     files.iter().for_each(|file| fs::rename(lab.path(file), there(file)).expect("renamed"));
-    assert_snapshot!(lab.cutover(&["run", "--plan", "p.plan"]), @"
+    assert_snapshot!(lab.contraflow(&["run", "--plan", "p.plan"]), @"
     exit 1
     ----- stderr
     error[saved-plan]: the plan no longer holds: one thing is not as it was when it was made; nothing was changed
       help: db/main  planned: no migrations   now: 0001
-      help: make a new one: cutover plan FILE --save PLAN
+      help: make a new one: contraflow plan FILE --save PLAN
     ");
 }
 
@@ -132,15 +133,15 @@ fn a_plan_is_refused_when_what_it_would_apply_was_altered() {
     let lab = lab();
     saved(&lab);
     lab.write("migrations/0002_orders.up.sql", "CREATE TABLE orders (id INTEGER PRIMARY KEY, more TEXT);\n");
-    lab.cutover(&["run", "--plan", "p.plan"]).exits_with(1).complains("saved-plan");
+    lab.contraflow(&["run", "--plan", "p.plan"]).exits_with(1).complains("saved-plan");
 }
 
 #[test]
 fn a_plan_that_others_have_carried_out_already_changes_nothing() {
     let lab = lab();
     saved(&lab);
-    lab.cutover(&["run", "run.rhai"]).succeeded();
-    let ended = lab.cutover(&["run", "--plan", "p.plan"]).succeeded();
+    lab.contraflow(&["run", "run.rhai"]).succeeded();
+    let ended = lab.contraflow(&["run", "--plan", "p.plan"]).succeeded();
     assert!(ended.stdout.contains("no changes"), "{ended}");
 }
 
@@ -159,14 +160,14 @@ fn of_two_that_run_a_plan_at_the_same_time_one_does() {
 #[test]
 fn a_plan_expires_and_is_not_replaced_unasked() {
     let lab = lab();
-    lab.cutover(&["plan", "run.rhai", "--save", "p.plan", "--expires", "1s"]).succeeded();
-    lab.cutover(&["plan", "run.rhai", "--save", "p.plan"]).exits_with(2).complains("argument");
+    lab.contraflow(&["plan", "run.rhai", "--save", "p.plan", "--expires", "1s"]).succeeded();
+    lab.contraflow(&["plan", "run.rhai", "--save", "p.plan"]).exits_with(2).complains("argument");
     std::thread::sleep(Duration::from_millis(1100));
-    let ended = lab.cutover(&["run", "--plan", "p.plan"]).exits_with(1);
+    let ended = lab.contraflow(&["run", "--plan", "p.plan"]).exits_with(1);
     assert!(ended.stderr.contains("error[saved-plan]: the plan expired at "), "{ended}");
-    lab.cutover(&["approve", "--plan", "p.plan"]).exits_with(1).complains("saved-plan");
-    lab.cutover(&["plan", "run.rhai", "--save", "p.plan", "--force"]).succeeded();
-    lab.cutover(&["run", "--plan", "p.plan"]).succeeded();
+    lab.contraflow(&["approve", "--plan", "p.plan"]).exits_with(1).complains("saved-plan");
+    lab.contraflow(&["plan", "run.rhai", "--save", "p.plan", "--force"]).succeeded();
+    lab.contraflow(&["run", "--plan", "p.plan"]).succeeded();
 }
 
 #[test]
@@ -175,18 +176,18 @@ fn a_file_that_was_edited_or_is_no_plan_is_refused() {
     saved(&lab);
     let text = fs::read_to_string(lab.path("p.plan")).expect("a file");
     lab.write("p.plan", text.replacen("0001", "0009", 1));
-    assert_snapshot!(lab.cutover(&["run", "--plan", "p.plan"]), @"
+    assert_snapshot!(lab.contraflow(&["run", "--plan", "p.plan"]), @"
     exit 2
     ----- stderr
     error[saved-plan]: p.plan: the plan was altered after it was saved
-      help: make a new one: cutover plan FILE --save PLAN
+      help: make a new one: contraflow plan FILE --save PLAN
     ");
     for (file, content) in [("no.plan", "hello"), ("empty.plan", ""), ("list.plan", "[1]")] {
         lab.write(file, content);
-        lab.cutover(&["run", "--plan", file]).exits_with(2).complains("saved-plan");
+        lab.contraflow(&["run", "--plan", file]).exits_with(2).complains("saved-plan");
     }
-    lab.cutover(&["run", "--plan", "none.plan"]).exits_with(2).complains("saved-plan");
-    lab.cutover(&["plan", "--show", "migrations"]).exits_with(2).complains("saved-plan");
+    lab.contraflow(&["run", "--plan", "none.plan"]).exits_with(2).complains("saved-plan");
+    lab.contraflow(&["plan", "--show", "migrations"]).exits_with(2).complains("saved-plan");
     assert!(lab.runs().is_empty());
 }
 
@@ -195,22 +196,22 @@ fn what_a_plan_says_already_cannot_be_said_again() {
     let lab = lab();
     saved(&lab);
     for args in [["run", "run.rhai", "--plan", "p.plan"], ["run", "--param=a=1", "--plan", "p.plan"]] {
-        lab.cutover(&args).exits_with(2);
+        lab.contraflow(&args).exits_with(2);
     }
-    assert_snapshot!(lab.cutover(&["run", "--plan", "p.plan", "--env", "live"]), @r#"
+    assert_snapshot!(lab.contraflow(&["run", "--plan", "p.plan", "--env", "live"]), @r#"
     exit 2
     ----- stderr
     error[saved-plan]: the plan was made for the environment "test", not for "live"
-      help: leave out --env (or CUTOVER_ENV): a plan says where it is run
+      help: leave out --env (or CONTRAFLOW_ENV): a plan says where it is run
     "#);
-    lab.cutover(&["run", "--plan", "p.plan", "--env", "test"]).succeeded();
+    lab.contraflow(&["run", "--plan", "p.plan", "--env", "test"]).succeeded();
 }
 
 #[test]
 fn a_plan_that_is_not_complete_is_not_saved() {
     let lab = Lab::with("if exec::run([\"true\"]).stdout == \"\" { note(\"x\"); }");
-    lab.write("cutover.toml", "[env.test.exec]\nallow = [\"true\"]\n");
-    let ended = lab.cutover(&["plan", "run.rhai", "--env", "test", "--save", "p.plan"]).exits_with(1);
+    lab.write("contraflow.toml", "[env.test.exec]\nallow = [\"true\"]\n");
+    let ended = lab.contraflow(&["plan", "run.rhai", "--env", "test", "--save", "p.plan"]).exits_with(1);
     assert!(ended.stderr.contains("nothing was saved"), "{ended}");
     assert!(!lab.path("p.plan").exists());
 }
@@ -218,18 +219,18 @@ fn a_plan_that_is_not_complete_is_not_saved() {
 #[test]
 fn a_protected_environment_runs_only_plans_that_enough_people_approved() {
     let lab = lab();
-    assert_snapshot!(lab.cutover(&["run", "run.rhai", "--env", "live"]), @r#"
+    assert_snapshot!(lab.contraflow(&["run", "run.rhai", "--env", "live"]), @r#"
     exit 2
     ----- stderr
     error[denied-by-policy]: the environment "live" is protected: it runs only saved plans
-      at [DIR]/cutover.toml:7:1
+      at [DIR]/contraflow.toml:7:1
        7 | protected = true
          | ^^^^^^^^^
-      help: plan it: cutover plan run.rhai --env live --save PLAN
-      help: let managers approve it: cutover approve --plan PLAN
-      help: then run it: cutover run --plan PLAN
+      help: plan it: contraflow plan run.rhai --env live --save PLAN
+      help: let managers approve it: contraflow approve --plan PLAN
+      help: then run it: contraflow run --plan PLAN
     "#);
-    assert_snapshot!(lab.cutover(&["plan", "run.rhai", "--env", "live", "--save", "p.plan"]), @"
+    assert_snapshot!(lab.contraflow(&["plan", "run.rhai", "--env", "live", "--save", "p.plan"]), @"
     exit 0
     ----- stdout
     Plan of test 0 in live
@@ -241,50 +242,50 @@ fn a_protected_environment_runs_only_plans_that_enough_people_approved() {
     Plan: 1 change.
     Needs: db/main; it can be reached.
     Approval: 2 of managers, before a saved plan is run.
-    Saved: p.plan, until [WHEN]. Run it: cutover run --plan p.plan
+    Saved: p.plan, until [WHEN]. Run it: contraflow run --plan p.plan
     ");
-    lab.cutover(&["approve", "--plan", "p.plan", "--as", "cy"]).exits_with(1).complains("denied");
-    let said = lab.cutover(&["approve", "--plan", "p.plan", "--as", "ana", "--comment", "fine"]);
+    lab.contraflow(&["approve", "--plan", "p.plan", "--as", "cy"]).exits_with(1).complains("denied");
+    let said = lab.contraflow(&["approve", "--plan", "p.plan", "--as", "ana", "--comment", "fine"]);
     assert_snapshot!(said, @"
     exit 0
     ----- stdout
     yes to the plan [HASH] of test, by ana
     ");
-    lab.cutover(&["approve", "--plan", "p.plan", "--as", "ana@desk"]).exits_with(1).complains("denied");
-    lab.cutover(&["approve", "--plan", "p.plan"]).succeeded();
+    lab.contraflow(&["approve", "--plan", "p.plan", "--as", "ana@desk"]).exits_with(1).complains("denied");
+    lab.contraflow(&["approve", "--plan", "p.plan"]).succeeded();
     // Whoever starts it does not count.
-    assert_snapshot!(lab.cutover(&["run", "--plan", "p.plan"]), @"
+    assert_snapshot!(lab.contraflow(&["run", "--plan", "p.plan"]), @"
     exit 1
     ----- stderr
     error[denied-by-policy]: the plan has 1 of the 2 approvals by managers that this environment wants
       help: not counted: tester began the run: somebody else has to answer
-      help: approve it: cutover approve --plan PLAN
+      help: approve it: contraflow approve --plan PLAN
     ");
-    lab.cutover(&["approve", "--plan", "p.plan", "--as", "bo"]).succeeded();
-    lab.cutover(&["run", "--plan", "p.plan"]).succeeded();
+    lab.contraflow(&["approve", "--plan", "p.plan", "--as", "bo"]).succeeded();
+    lab.contraflow(&["run", "--plan", "p.plan"]).succeeded();
     // Another plan wants other approvals.
-    lab.cutover(&["plan", "run.rhai", "--env", "live", "--save", "q.plan"]).succeeded();
-    lab.cutover(&["deny", "--plan", "q.plan", "--as", "bo", "--comment", "freeze"]).succeeded();
-    assert_snapshot!(lab.cutover(&["run", "--plan", "q.plan"]), @"
+    lab.contraflow(&["plan", "run.rhai", "--env", "live", "--save", "q.plan"]).succeeded();
+    lab.contraflow(&["deny", "--plan", "q.plan", "--as", "bo", "--comment", "freeze"]).succeeded();
+    assert_snapshot!(lab.contraflow(&["run", "--plan", "q.plan"]), @"
     exit 1
     ----- stderr
     error[denied]: bo denied the plan: freeze
     ");
-    let shown = lab.cutover(&["plan", "--show", "q.plan"]).succeeded().stdout;
+    let shown = lab.contraflow(&["plan", "--show", "q.plan"]).succeeded().stdout;
     assert!(shown.contains("denied by bo: freeze"), "{shown}");
 }
 
 #[test]
 fn what_is_outside_the_plan_waits_for_a_decision() {
     let lab = lab();
-    let config = fs::read_to_string(lab.path("cutover.toml")).expect("a file");
-    lab.write("cutover.toml", config + "[env.test.exec]\nallow = [\"echo\"]\n");
+    let config = fs::read_to_string(lab.path("contraflow.toml")).expect("a file");
+    lab.write("contraflow.toml", config + "[env.test.exec]\nallow = [\"echo\"]\n");
     lab.runbook(
         r#"let said = exec::run(["echo", "two"], #{ assume: #{ stdout: "one" } }).stdout;
 if said.contains("two") { step("more", || db::migrate("main")); }"#,
     );
     saved(&lab);
-    assert_snapshot!(lab.cutover(&["run", "--plan", "p.plan", "--yes"]), @r#"
+    assert_snapshot!(lab.contraflow(&["run", "--plan", "p.plan", "--yes"]), @r#"
     exit 5
     ----- stdout
     ▶ test 0 in test, run test-[ID], from plan [HASH]
@@ -304,13 +305,13 @@ if said.contains("two") { step("more", || db::migrate("main")); }"#,
        3 | if said.contains("two") { step("more", || db::migrate("main")); }
          |                                           ^^^^^^^^^^^
       in step "more" at run.rhai:3:27
-      help: decide: cutover approve test-[ID] more/2:db.migrate, or cutover deny test-[ID] more/2:db.migrate
-      help: then go on: cutover resume test-[ID]
+      help: decide: contraflow approve test-[ID] more/2:db.migrate, or contraflow deny test-[ID] more/2:db.migrate
+      help: then go on: contraflow resume test-[ID]
     "#);
-    let shown = lab.cutover(&["show", "last"]).succeeded().stdout;
+    let shown = lab.contraflow(&["show", "last"]).succeeded().stdout;
     assert!(shown.contains("is not in the plan; do it?"), "{shown}");
-    lab.cutover(&["approve", "last", "more", "--as", "ana"]).succeeded();
-    assert_snapshot!(lab.cutover(&["resume", "last"]), @"
+    lab.contraflow(&["approve", "last", "more", "--as", "ana"]).succeeded();
+    assert_snapshot!(lab.contraflow(&["resume", "last"]), @"
     exit 0
     ----- stdout
     ▶ test 0 in test, run test-[ID], from plan [HASH]
@@ -329,7 +330,7 @@ if said.contains("two") { step("more", || db::migrate("main")); }"#,
 #[test]
 fn programs_are_told_what_a_plan_foresees_in_a_line_of_its_own() {
     let lab = lab();
-    let ended = lab.cutover(&["plan", "run.rhai", "--output", "json", "--save", "p.plan"]).succeeded();
+    let ended = lab.contraflow(&["plan", "run.rhai", "--output", "json", "--save", "p.plan"]).succeeded();
     let last: serde_json::Value =
         serde_json::from_str(ended.stdout.lines().last().expect("a line")).expect("json");
     assert_eq!(last["v"], 1);
@@ -340,7 +341,7 @@ fn programs_are_told_what_a_plan_foresees_in_a_line_of_its_own() {
         (&"db/main".into(), &true.into())
     );
     assert_eq!(plan["saved"]["file"], "p.plan");
-    let shown = lab.cutover(&["plan", "--show", "p.plan", "--output", "json"]).succeeded().json();
+    let shown = lab.contraflow(&["plan", "--show", "p.plan", "--output", "json"]).succeeded().json();
     assert_eq!(shown[0]["id"], plan["saved"]["id"]);
     assert_eq!(shown[0]["foreseen"], plan["foreseen"]);
 }
@@ -348,11 +349,11 @@ fn programs_are_told_what_a_plan_foresees_in_a_line_of_its_own() {
 #[test]
 fn a_plan_expects_of_a_change_what_it_took_before_and_keeps_that_when_it_is_saved() {
     let lab = Lab::with(r#"traffic::shift("web", "green", 100); sleep("3s");"#);
-    let plan = || lab.cutover(&["plan", "run.rhai"]).succeeded().stdout;
+    let plan = || lab.contraflow(&["plan", "run.rhai"]).succeeded().stdout;
     assert!(plan().contains("Plan: 1 change; at least 3s; 1 line assumed."), "{}", plan());
     assert!(!lab.state().exists(), "a plan makes no store");
     // What is open on blue takes that long to end.
-    lab.cutover(&["run", "run.rhai", "--fault", "blue.latency=1500ms"]).succeeded();
+    lab.contraflow(&["run", "run.rhai", "--fault", "blue.latency=1500ms"]).succeeded();
     let told = plan();
     let about = regex::Regex::new(r"-> blue 0, green 100 \(about \ds\)").expect("a pattern");
     let sum = regex::Regex::new(
@@ -360,15 +361,16 @@ fn a_plan_expects_of_a_change_what_it_took_before_and_keeps_that_when_it_is_save
     )
     .expect("a pattern");
     assert!(about.is_match(&told) && sum.is_match(&told), "{told}");
-    lab.cutover(&["plan", "run.rhai", "--save", "p.plan"]).succeeded();
-    let shown = lab.cutover(&["plan", "--show", "p.plan"]).succeeded().stdout;
+    lab.contraflow(&["plan", "run.rhai", "--save", "p.plan"]).succeeded();
+    let shown = lab.contraflow(&["plan", "--show", "p.plan"]).succeeded().stdout;
     assert!(about.is_match(&shown) && shown.contains("at least 3s, and about"), "{shown}");
-    let json = lab.cutover(&["plan", "--show", "p.plan", "--output", "json"]).succeeded().json()[0].clone();
+    let json =
+        lab.contraflow(&["plan", "--show", "p.plan", "--output", "json"]).succeeded().json()[0].clone();
     let estimate = &json["foreseen"]["changes"][0]["estimate"];
     assert_eq!((&estimate["basis"], &json["v"]), (&"earlier_runs".into(), &2.into()));
     assert_eq!(estimate["ms"], json["foreseen"]["estimate_ms"]);
     // Another environment's runs say nothing, nor does a store that is none.
     lab.write("nowhere", "");
-    let without = lab.cutover(&["plan", "run.rhai", "--state-dir", "nowhere"]).succeeded().stdout;
+    let without = lab.contraflow(&["plan", "run.rhai", "--state-dir", "nowhere"]).succeeded().stdout;
     assert!(!without.contains("about"), "{without}");
 }

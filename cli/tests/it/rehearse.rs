@@ -36,7 +36,7 @@ fn lab(body: &str) -> Lab {
 #[test]
 fn a_runbook_that_stands_everything_ends_with_0_and_changes_nothing() {
     let lab = lab(GOOD);
-    let ended = lab.cutover(&["rehearse", "run.rhai", "--no-look"]).succeeded();
+    let ended = lab.contraflow(&["rehearse", "run.rhai", "--no-look"]).succeeded();
     assert_eq!(ended.stderr, "");
     assert!(ended.stdout.starts_with("Rehearsal of test 0 in sandbox\n  from run.scenario.toml"), "{ended}");
     for part in ["as planned: ✓ succeeded (10s", "shift/1:traffic.shift", "rollback\n", "no violations\n"] {
@@ -53,8 +53,8 @@ fn the_same_rehearsal_is_the_same_bytes_in_every_form() {
     for n in ["1", "2"] {
         let (xml, page) = (format!("{n}.xml"), format!("{n}.html"));
         let args = ["rehearse", "run.rhai", "--no-look", "--junit", &xml, "--html", &page];
-        let human = lab.cutover(&args).exits_with(1);
-        let json = lab.cutover(&["rehearse", "run.rhai", "--no-look", "--output", "json"]).exits_with(1);
+        let human = lab.contraflow(&args).exits_with(1);
+        let json = lab.contraflow(&["rehearse", "run.rhai", "--no-look", "--output", "json"]).exits_with(1);
         let read = |name: &str| fs::read_to_string(lab.path(name)).expect("a report");
         seen.push((human.stdout, json.stdout, read(&xml), read(&page)));
     }
@@ -67,12 +67,13 @@ fn the_same_rehearsal_is_the_same_bytes_in_every_form() {
 #[test]
 fn a_violation_ends_with_1_and_is_played_again_by_the_command_that_is_shown() {
     let lab = lab(BAD);
-    let ended = lab.cutover(&["rehearse", "run.rhai", "--no-look"]).exits_with(1);
+    let ended = lab.contraflow(&["rehearse", "run.rhai", "--no-look"]).exits_with(1);
     assert!(ended.stdout.contains("✗ traffic only where there is capacity\n"), "{ended}");
-    let replay = ended.stdout.lines().find_map(|line| line.strip_prefix("  $ cutover ")).expect("a command");
+    let replay =
+        ended.stdout.lines().find_map(|line| line.strip_prefix("  $ contraflow ")).expect("a command");
     assert_eq!(replay, "rehearse run.rhai --no-look --only 'as-planned' --trace");
     let args: Vec<&str> = replay.split(' ').map(|word| word.trim_matches('\'')).collect();
-    assert_snapshot!(lab.cutover(&args), @"
+    assert_snapshot!(lab.contraflow(&args), @"
     exit 1
     ----- stdout
     Rehearsal of test 0 in sandbox
@@ -94,7 +95,7 @@ fn a_violation_ends_with_1_and_is_played_again_by_the_command_that_is_shown() {
 #[test]
 fn one_scenario_is_played_by_its_name() {
     let lab = lab(GOOD);
-    let only = |name: &str| lab.cutover(&["rehearse", "run.rhai", "--no-look", "--only", name]);
+    let only = |name: &str| lab.contraflow(&["rehearse", "run.rhai", "--no-look", "--only", name]);
     let ended = only("shift/1:traffic.shift=lost-answer").succeeded();
     assert!(ended.stdout.contains("✓ shift/1:traffic.shift=lost-answer: succeeded"), "{ended}");
     let ended = only("shift/2:metrics.hold=fails").succeeded();
@@ -111,7 +112,7 @@ fn one_scenario_is_played_by_its_name() {
 #[test]
 fn what_a_rehearsal_cannot_know_is_told_and_ends_with_1() {
     let lab = Lab::with(GOOD);
-    let ended = lab.cutover(&["rehearse", "run.rhai", "--no-look"]).exits_with(1);
+    let ended = lab.contraflow(&["rehearse", "run.rhai", "--no-look"]).exits_with(1);
     for part in [
         "does not say how traffic/web stands at the beginning",
         "help: add it under [states]: \"traffic/web\" = …",
@@ -119,18 +120,19 @@ fn what_a_rehearsal_cannot_know_is_told_and_ends_with_1() {
     ] {
         assert!(ended.stdout.contains(part), "{part}: {ended}");
     }
-    lab.cutover(&["rehearse", "run.rhai", "--no-look", "--only", "as-planned"]).exits_with(1);
+    lab.contraflow(&["rehearse", "run.rhai", "--no-look", "--only", "as-planned"]).exits_with(1);
 }
 
 #[test]
 fn what_was_not_tried_is_said() {
     let lab = lab(GOOD);
-    let ended = lab.cutover(&["rehearse", "run.rhai", "--no-look", "--budget", "5"]).succeeded();
+    let ended = lab.contraflow(&["rehearse", "run.rhai", "--no-look", "--budget", "5"]).succeeded();
     assert!(ended.stdout.contains("5 scenarios of "), "{ended}");
     assert!(ended.stdout.contains(" not tried: ") && ended.stdout.contains("_ not tried"), "{ended}");
     assert!(ended.stdout.ends_with("no violations in what was tried\n"), "{ended}");
-    let json =
-        lab.cutover(&["rehearse", "run.rhai", "--no-look", "--budget", "5", "--output", "json"]).succeeded();
+    let json = lab
+        .contraflow(&["rehearse", "run.rhai", "--no-look", "--budget", "5", "--output", "json"])
+        .succeeded();
     let document: serde_json::Value = serde_json::from_str(&json.stdout).expect("one document");
     assert!(document["not_tried"].as_u64() > Some(0) && document["v"] == 1, "{json}");
 }
@@ -140,7 +142,7 @@ fn a_scenario_file_that_cannot_be_used_is_shown_with_the_place() {
     let lab = Lab::with(GOOD);
     let refused = |text: &str| {
         lab.write("run.scenario.toml", text);
-        lab.cutover(&["rehearse", "run.rhai"]).exits_with(2)
+        lab.contraflow(&["rehearse", "run.rhai"]).exits_with(2)
     };
     refused("[state]\n").says("run.scenario.toml:1:2").says("did you mean `states`?");
     refused("[states\n").says("run.scenario.toml:1:");
@@ -149,7 +151,7 @@ fn a_scenario_file_that_cannot_be_used_is_shown_with_the_place() {
         .says("run.scenario.toml:5")
         .says("want one of `value`, `json`, `fails` and `passes_while`");
     refused("[params]\nnope = 1\n").says("nope");
-    lab.cutover(&["rehearse", "run.rhai", "--scenario", "none.toml"]).exits_with(2).says("none.toml");
+    lab.contraflow(&["rehearse", "run.rhai", "--scenario", "none.toml"]).exits_with(2).says("none.toml");
 }
 
 #[test]
@@ -157,19 +159,19 @@ fn a_snapshot_is_enough_to_rehearse_the_same_without_looking() {
     let lab = Lab::new();
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../runbooks/blue-green.rhai");
     let taken = ["snapshot", file, "-p", "hold=1s", "-o", "taken.toml"];
-    let ended = lab.cutover(&taken).succeeded();
+    let ended = lab.contraflow(&taken).succeeded();
     assert!(ended.stdout.starts_with("wrote taken.toml\n"), "{ended}");
     let text = fs::read_to_string(lab.path("taken.toml")).expect("a snapshot");
     assert!(text.starts_with("# What a rehearsal of blue-green 1.0.0 in sandbox looks at.\n"), "{text}");
-    lab.cutover(&taken).exits_with(1).says("taken.toml is already there").says("--force");
+    lab.contraflow(&taken).exits_with(1).says("taken.toml is already there").says("--force");
     assert_eq!(fs::read_to_string(lab.path("taken.toml")).expect("still there"), text);
 
     let body = |text: &str| text.lines().skip(2).map(|line| format!("{line}\n")).collect::<String>();
-    let looked = lab.cutover(&["rehearse", file, "-p", "hold=1s"]).succeeded();
-    let told = lab.cutover(&["rehearse", file, "--scenario", "taken.toml", "--no-look"]).succeeded();
+    let looked = lab.contraflow(&["rehearse", file, "-p", "hold=1s"]).succeeded();
+    let told = lab.contraflow(&["rehearse", file, "--scenario", "taken.toml", "--no-look"]).succeeded();
     assert_eq!(body(&looked.stdout), body(&told.stdout));
-    lab.cutover(&[&taken[..], &["--force"]].concat()).succeeded();
-    assert!(lab.cutover(&["snapshot", file]).succeeded().stdout.contains("[states]"));
+    lab.contraflow(&[&taken[..], &["--force"]].concat()).succeeded();
+    assert!(lab.contraflow(&["snapshot", file]).succeeded().stdout.contains("[states]"));
 }
 
 #[test]
@@ -201,11 +203,11 @@ step("migrate", || db::migrate("main"));
 step("look", || { if db::status("main").pending.len() > 0 { fail("not all is applied"); } });
 "#,
     );
-    lab.cutover(&["snapshot", "run.rhai", "-o", "run.scenario.toml"]).succeeded();
+    lab.contraflow(&["snapshot", "run.rhai", "-o", "run.scenario.toml"]).succeeded();
     let text = fs::read_to_string(lab.path("run.scenario.toml")).expect("a snapshot");
     assert!(text.contains("\nstate = "), "{text}");
-    let told = lab.cutover(&["rehearse", "run.rhai", "--no-look"]).succeeded();
-    let looked = lab.cutover(&[
+    let told = lab.contraflow(&["rehearse", "run.rhai", "--no-look"]).succeeded();
+    let looked = lab.contraflow(&[
         "rehearse",
         "run.rhai",
         "--scenario",

@@ -67,7 +67,7 @@ fn a_secret_is_in_no_output_no_log_and_no_journal() {
         "#,
     ));
     lab.write(
-        "cutover.toml",
+        "contraflow.toml",
         "[env.test.exec]\nallow = [\"sh -c *\"]\nshell = true\n\
          [env.test.secrets.token]\nprovider = \"env\"\nvariable = \"TOKEN_OF_TEST\"\n",
     );
@@ -108,7 +108,7 @@ fn a_secret_is_in_no_output_no_log_and_no_journal() {
         &["show", "last", "--records", "--output", "json"],
         &["runs", "--output", "json"],
     ] {
-        shown.push((args.join(" "), lab.cutover(args).succeeded().stdout.into()));
+        shown.push((args.join(" "), lab.contraflow(args).succeeded().stdout.into()));
     }
     let mut kept = 0;
     for name in crate::harness::names(&lab.state()) {

@@ -60,7 +60,7 @@ fn errors_at_half_of_the_traffic_bring_traffic_and_schema_back() {
     );
     assert_eq!(ended.events("rollback_ended")[0]["left"], serde_json::json!([]));
     assert_eq!(ended.events("run_ended")[0]["outcome"], "rolled_back");
-    let shown = lab.cutover(&["show", "last"]).succeeded().stdout;
+    let shown = lab.contraflow(&["show", "last"]).succeeded().stdout;
     assert!(
         shown.contains("rolled back after")
             && shown.contains("4 undone")
@@ -68,14 +68,14 @@ fn errors_at_half_of_the_traffic_bring_traffic_and_schema_back() {
         "{shown}"
     );
     assert_eq!(lab.runs()[0]["state"], "rolled_back");
-    lab.cutover(&["verify", "last"]).succeeded();
+    lab.contraflow(&["verify", "last"]).succeeded();
 }
 
 #[test]
 fn without_a_terminal_it_waits_until_somebody_agrees_to_retire_the_old_pool() {
     let (lab, running) = begun(&[]);
     running.wait_for("\"event\":\"asked\"");
-    lab.cutover(&["approve", "last", "--as", "ana"]).succeeded();
+    lab.contraflow(&["approve", "last", "--as", "ana"]).succeeded();
     let ended = running.wait().succeeded();
     assert_eq!(ended.changes().last().expect("one"), "deploy.scale 3 replicas -> 0 replicas");
 }
@@ -92,7 +92,7 @@ fn errors_while_it_waits_for_the_answer_bring_traffic_and_schema_back() {
 fn the_rollback_runbook_takes_traffic_back() {
     let lab = Lab::new();
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../runbooks/rollback.rhai");
-    lab.cutover(&["check", file]).succeeded();
-    lab.cutover(&["plan", file]).succeeded();
-    lab.cutover(&["run", file, "--yes"]).succeeded();
+    lab.contraflow(&["check", file]).succeeded();
+    lab.contraflow(&["plan", file]).succeeded();
+    lab.contraflow(&["run", file, "--yes"]).succeeded();
 }

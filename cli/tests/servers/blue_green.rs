@@ -4,7 +4,7 @@ use std::{thread, time::Duration};
 
 use serde_json::Value;
 
-use crate::lab::{cutover::BLUE_GREEN, eventually, world::World};
+use crate::lab::{contraflow::BLUE_GREEN, eventually, world::World};
 
 /// Whether an event is the end of a shift to this weight.
 fn shifted(weight: u32) -> impl Fn(&Value) -> bool {
@@ -15,11 +15,11 @@ fn shifted(weight: u32) -> impl Fn(&Value) -> bool {
 #[test]
 fn a_cutover_moves_traffic_and_schema_keeps_a_backup_and_tells_people_once() {
     let Some(world) = World::start() else { return };
-    let checked = world.cutover.run(&["targets", "--check"]).exits(0);
+    let checked = world.contraflow.run(&["targets", "--check"]).exits(0);
     checked.says(&["traffic", "PostgreSQL", "Prometheus", "HAProxy 2", "takes connections"]);
     let (_, failed_before) = world.users.counts();
 
-    let done = world.cutover.start_blue_green("1s").end().exits(0);
+    let done = world.contraflow.start_blue_green("1s").end().exits(0);
 
     let weights: Vec<String> = done
         .events()
@@ -29,16 +29,16 @@ fn a_cutover_moves_traffic_and_schema_keeps_a_backup_and_tells_people_once() {
         .collect();
     assert_eq!(weights, ["blue 95, green 5", "blue 75, green 25", "blue 50, green 50", "blue 0, green 100"]);
     assert_eq!(world.haproxy.green(), 100, "{:?}", world.haproxy.weights());
-    assert_eq!(world.database.tables(), "_cutover_migrations customers orders");
+    assert_eq!(world.database.tables(), "_contraflow_migrations customers orders");
     assert_eq!(
-        world.database.ask("SELECT string_agg(name, ' ' ORDER BY version) FROM _cutover_migrations"),
+        world.database.ask("SELECT string_agg(name, ' ' ORDER BY version) FROM _contraflow_migrations"),
         "0001_orders 0002_email"
     );
     let (served, failed) = world.users.counts();
     assert_eq!(failed, failed_before, "of {served} requests during the cutover some failed");
 
     let backups: Vec<_> =
-        std::fs::read_dir(world.cutover.folder.join("backups")).expect("backups").flatten().collect();
+        std::fs::read_dir(world.contraflow.folder.join("backups")).expect("backups").flatten().collect();
     assert_eq!(backups.len(), 1, "{backups:?}");
     let restored = world.database.another();
     restored.restore(&backups[0].path());
@@ -51,15 +51,15 @@ fn a_cutover_moves_traffic_and_schema_keeps_a_backup_and_tells_people_once() {
     assert_eq!(messages[0]["environment"], "staging");
     assert_eq!(world.receiver.requests(), 2, "the answer to the first was lost, so it was sent again");
 
-    world.cutover.run(&["verify", "last"]).exits(0).says(&["unaltered"]);
-    world.cutover.run(&["plan", BLUE_GREEN, "--detailed-exitcode"]).exits(0);
+    world.contraflow.run(&["verify", "last"]).exits(0).says(&["unaltered"]);
+    world.contraflow.run(&["plan", BLUE_GREEN, "--detailed-exitcode"]).exits(0);
 }
 
 #[test]
 fn a_plan_against_real_servers_changes_nothing_on_any_of_them() {
     let Some(world) = World::start() else { return };
     let before = (world.haproxy.weights(), world.database.schema(), world.database.tables());
-    let plan = world.cutover.run(&["plan", BLUE_GREEN, "--detailed-exitcode"]).exits(2);
+    let plan = world.contraflow.run(&["plan", BLUE_GREEN, "--detailed-exitcode"]).exits(2);
     plan.says(&[
         "blue 100, green 0 -> blue 95, green 5",
         "blue 50, green 50 -> blue 0, green 100",
@@ -68,9 +68,9 @@ fn a_plan_against_real_servers_changes_nothing_on_any_of_them() {
     let after = (world.haproxy.weights(), world.database.schema(), world.database.tables());
     assert_eq!(after, before);
     assert_eq!(world.receiver.requests(), 0);
-    assert!(!world.cutover.folder.join("backups").exists());
+    assert!(!world.contraflow.folder.join("backups").exists());
     assert_eq!(
-        world.cutover.run(&["runs"]).exits(0).out.matches("blue-green").count(),
+        world.contraflow.run(&["runs"]).exits(0).out.matches("blue-green").count(),
         0,
         "a plan is no run"
     );
@@ -82,7 +82,7 @@ fn errors_at_half_the_traffic_bring_everything_back() {
     let before = (world.haproxy.green(), world.database.schema());
     assert_eq!(before.0, 0);
 
-    let mut running = world.cutover.start_blue_green("3s");
+    let mut running = world.contraflow.start_blue_green("3s");
     running.wait_for("half the traffic", shifted(50));
     world.green.fail();
     let done = running.end().exits(3);
@@ -91,19 +91,19 @@ fn errors_at_half_the_traffic_bring_everything_back() {
     let failed = done.events().into_iter().find(|event| event["result"] == "failed").expect("a failed gate");
     assert_eq!(failed["id"], "50-to-green/2:metrics.hold");
     assert_eq!((world.haproxy.green(), world.database.schema()), before);
-    assert_eq!(world.database.ask("SELECT count(*) FROM _cutover_migrations"), "0");
+    assert_eq!(world.database.ask("SELECT count(*) FROM _contraflow_migrations"), "0");
     assert_eq!(world.receiver.messages(), Vec::<Value>::new());
-    let backups = std::fs::read_dir(world.cutover.folder.join("backups")).expect("backups");
+    let backups = std::fs::read_dir(world.contraflow.folder.join("backups")).expect("backups");
     assert_eq!(backups.count(), 1, "a backup is kept, whatever comes");
-    world.cutover.run(&["verify", "last"]).exits(0);
-    let shown = world.cutover.run(&["show", "last"]).exits(0);
+    world.contraflow.run(&["verify", "last"]).exits(0);
+    let shown = world.contraflow.run(&["show", "last"]).exits(0);
     shown.says(&["rolled back", "error_rate was"]);
 }
 
 #[test]
 fn a_run_waits_until_the_last_connection_of_the_old_pool_is_closed() {
     let Some(world) = World::start() else { return };
-    let mut running = world.cutover.start_blue_green("2s");
+    let mut running = world.contraflow.start_blue_green("2s");
     running.wait_for("half the traffic", shifted(50));
     let front = world.haproxy.front;
     // Every second one goes to blue.

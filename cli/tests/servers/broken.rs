@@ -12,7 +12,7 @@ fn ended(id: &str) -> impl Fn(&Value) -> bool {
 fn without_haproxy_a_run_says_exactly_what_is_left_and_how_to_undo_it() {
     let Some(mut world) = World::start() else { return };
     let before = world.database.schema();
-    let mut running = world.cutover.start_blue_green("2s");
+    let mut running = world.contraflow.start_blue_green("2s");
     running.wait_for("a quarter of the traffic", ended("25-to-green/1:traffic.shift"));
     world.haproxy.kill();
     let done = running.end().exits(4);
@@ -47,27 +47,27 @@ fn without_haproxy_a_run_says_exactly_what_is_left_and_how_to_undo_it() {
             ["db.migrate db/main: no migrations -> 0001, 0002", "set db/main back to \"no migrations\""],
         ]
     );
-    world.cutover.run(&["verify", "last"]).exits(0);
+    world.contraflow.run(&["verify", "last"]).exits(0);
 
     // What it says is so: the schema is still the new one, and traffic may be anywhere.
-    assert_eq!(world.database.tables(), "_cutover_migrations customers orders");
+    assert_eq!(world.database.tables(), "_contraflow_migrations customers orders");
     world.haproxy.restart();
     // What it says to do can be done, in that order, and brings back what was; once the run is given up, which has the targets.
-    world.cutover.run(&["abandon", "last"]).exits(0);
-    world.cutover.write(
+    world.contraflow.run(&["abandon", "last"]).exits(0);
+    world.contraflow.write(
         "by-hand.rhai",
         "const RUNBOOK = #{ name: \"by-hand\" };\n\
          traffic::set(\"web\", #{ blue: 95, green: 5 });\n\
          traffic::set(\"web\", #{ blue: 100, green: 0 });\n\
          db::migrate(\"main\", #{ to: 0 });\n",
     );
-    world.cutover.run(&["run", "by-hand.rhai"]).exits(0);
+    world.contraflow.run(&["run", "by-hand.rhai"]).exits(0);
     assert_eq!((world.haproxy.green(), world.database.schema()), (0, before));
 }
 
-/// The last weights that `cutover show` says were reached, and the id of a change that began and of which no end is known.
+/// The last weights that `contraflow show` says were reached, and the id of a change that began and of which no end is known.
 fn shown(world: &World) -> (Option<String>, Option<String>) {
-    let events = world.cutover.run(&["show", "last", "--output", "json"]).exits(0).events();
+    let events = world.contraflow.run(&["show", "last", "--output", "json"]).exits(0).events();
     let last = |kind: &str| {
         let wanted = |event: &&Value| event["event"] == kind && event["effect"] == "traffic.shift";
         events.iter().rfind(wanted)
@@ -87,16 +87,16 @@ fn weights(green: u64) -> String {
 fn after_kill_9_between_changes_the_journal_is_whole_and_says_what_haproxy_says() {
     let Some(mut world) = World::start() else { return };
     for weight in [5, 50, 100] {
-        let mut running = world.cutover.start_blue_green("500ms");
+        let mut running = world.contraflow.start_blue_green("500ms");
         // The outcome of a change is in the journal when the next effect begins.
         let id = format!("{weight}-to-green/2:metrics.hold");
         running.wait_for("the gate", |event| event["event"] == "progress" && event["id"] == id.as_str());
         running.kill();
 
-        world.cutover.run(&["verify", "last"]).exits(0).says(&["unaltered"]);
+        world.contraflow.run(&["verify", "last"]).exits(0).says(&["unaltered"]);
         assert_eq!(world.haproxy.green(), weight);
         assert_eq!(shown(&world), (Some(weights(weight)), None));
-        world.cutover.run(&["abandon", "last"]).exits(0);
+        world.contraflow.run(&["abandon", "last"]).exits(0);
         world.back();
     }
 }
@@ -105,12 +105,12 @@ fn after_kill_9_between_changes_the_journal_is_whole_and_says_what_haproxy_says(
 fn after_kill_9_in_a_change_the_journal_says_that_it_had_begun_and_not_that_it_ended() {
     let Some(mut world) = World::start() else { return };
     let gate = Gate::start(world.haproxy.socket());
-    world.cutover = world
-        .cutover
-        .set("CUTOVER__ENV__STAGING__TRAFFIC__WEB__SOCKET", format!("unix:{}", gate.path.display()));
+    world.contraflow = world
+        .contraflow
+        .set("CONTRAFLOW__ENV__STAGING__TRAFFIC__WEB__SOCKET", format!("unix:{}", gate.path.display()));
     // Before the first of four weights is set, and after two.
     for done in [0, 2] {
-        let mut running = world.cutover.start_blue_green("500ms");
+        let mut running = world.contraflow.start_blue_green("500ms");
         running.wait_for("the first shift", ended("5-to-green/1:traffic.shift"));
         let before = world.haproxy.weights();
         gate.stop_after(done);
@@ -118,16 +118,16 @@ fn after_kill_9_in_a_change_the_journal_says_that_it_had_begun_and_not_that_it_e
         running.kill();
         gate.open();
 
-        world.cutover.run(&["verify", "last"]).exits(0).says(&["unaltered"]);
+        world.contraflow.run(&["verify", "last"]).exits(0).says(&["unaltered"]);
         assert_eq!(shown(&world), (Some(weights(5)), Some("25-to-green/1:traffic.shift".to_owned())));
         assert_eq!(world.haproxy.weights() == before, done == 0, "{before:?} {:?}", world.haproxy.weights());
         // The next thing a person asks.
-        world.cutover.run(&["show", "last"]).exits(0).says(&[
+        world.contraflow.run(&["show", "last"]).exits(0).says(&[
             "its process died",
             "! traffic.shift web: blue 95, green 5 -> blue 75, green 25 (begun at",
             "no other run can move db/main, traffic/web meanwhile",
         ]);
-        world.cutover.run(&["abandon", "last"]).exits(0);
+        world.contraflow.run(&["abandon", "last"]).exits(0);
         world.back();
     }
 }

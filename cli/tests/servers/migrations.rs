@@ -2,7 +2,7 @@
 
 use tempfile::TempDir;
 
-use crate::lab::{cutover::Cutover, database::Database};
+use crate::lab::{contraflow::Contraflow, database::Database};
 
 const SCRIPT: &str = "const RUNBOOK = #{ name: \"migrate\" };\nstep(\"migrate\", || { db::migrate(\"main\", #{ lock_timeout: \"1s\" }); });\n";
 
@@ -12,7 +12,7 @@ const ORDERS: [(&str, &str); 2] = [
 ];
 
 struct Lab {
-    cutover: Cutover,
+    contraflow: Contraflow,
     database: Database,
     _folder: TempDir,
 }
@@ -20,12 +20,12 @@ struct Lab {
 fn lab(files: &[(&str, &str)]) -> Option<Lab> {
     let database = Database::create()?;
     let folder = tempfile::tempdir().expect("a folder");
-    let cutover = Cutover::new(folder.path()).set("DATABASE_URL", database.url());
-    cutover.write("migrate.rhai", SCRIPT);
+    let contraflow = Contraflow::new(folder.path()).set("DATABASE_URL", database.url());
+    contraflow.write("migrate.rhai", SCRIPT);
     for (name, sql) in files {
-        cutover.write(&format!("migrations/{name}"), sql);
+        contraflow.write(&format!("migrations/{name}"), sql);
     }
-    Some(Lab { cutover, database, _folder: folder })
+    Some(Lab { contraflow, database, _folder: folder })
 }
 
 #[test]
@@ -34,13 +34,13 @@ fn a_file_that_postgresql_refuses_is_named_with_its_line_and_the_first_is_taken_
     let files = [ORDERS[0], ORDERS[1], ("0002_more.up.sql", broken), ("0002_more.down.sql", "SELECT 1;\n")];
     let Some(lab) = lab(&files) else { return };
     let before = lab.database.schema();
-    let plan = lab.cutover.run(&["plan", "migrate.rhai"]).exits(1);
+    let plan = lab.contraflow.run(&["plan", "migrate.rhai"]).exits(1);
     plan.says(&["0002_more.up.sql line 3", "relation \"ordres\" does not exist"]);
     assert_eq!(lab.database.tables(), "", "the plan left something");
 
     // Seen by the plan already, so the run must meet it on the way.
-    lab.cutover.write("migrate.rhai", &SCRIPT.replace("\"1s\"", "\"1s\", rehearse: false"));
-    let done = lab.cutover.run(&["run", "migrate.rhai"]).exits(3);
+    lab.contraflow.write("migrate.rhai", &SCRIPT.replace("\"1s\"", "\"1s\", rehearse: false"));
+    let done = lab.contraflow.run(&["run", "migrate.rhai"]).exits(3);
     done.says(&[
         "[migration]",
         "0002_more.up.sql line 3",
@@ -48,14 +48,14 @@ fn a_file_that_postgresql_refuses_is_named_with_its_line_and_the_first_is_taken_
         "migrate.rhai:2",
     ]);
     assert_eq!(lab.database.schema(), before);
-    assert_eq!(lab.database.ask("SELECT count(*) FROM _cutover_migrations"), "0");
+    assert_eq!(lab.database.ask("SELECT count(*) FROM _contraflow_migrations"), "0");
 }
 
 #[test]
 fn a_plan_tries_migrations_for_real_and_leaves_no_trace() {
     let Some(lab) = lab(&ORDERS) else { return };
     let before = (lab.database.schema(), lab.database.tables());
-    let plan = lab.cutover.run(&["plan", "migrate.rhai"]).exits(0);
+    let plan = lab.contraflow.run(&["plan", "migrate.rhai"]).exits(0);
     plan.says(&[
         "no migrations -> 0001",
         "1 migration applies cleanly in a transaction that was rolled back",
@@ -69,7 +69,7 @@ fn a_plan_tries_migrations_for_real_and_leaves_no_trace() {
 fn a_migration_without_a_way_down_is_marked_as_the_point_of_no_return() {
     let files = [ORDERS[0], ORDERS[1], ("0002_drop.up.sql", "ALTER TABLE orders DROP COLUMN total;\n")];
     let Some(lab) = lab(&files) else { return };
-    let plan = lab.cutover.run(&["plan", "migrate.rhai"]).exits(0);
+    let plan = lab.contraflow.run(&["plan", "migrate.rhai"]).exits(0);
     plan.says(&["point of no return", "0002_drop has no down file"]);
 }
 
@@ -83,7 +83,7 @@ fn a_lock_that_is_not_given_back_in_time_is_reported_with_who_holds_it() {
     lab.database.ask("CREATE TABLE customers (id int)");
     let before = lab.database.schema();
     let holder = lab.database.session("nightly-report", "BEGIN; LOCK TABLE customers IN ACCESS SHARE MODE;");
-    let done = lab.cutover.run(&["run", "migrate.rhai"]).exits(1);
+    let done = lab.contraflow.run(&["run", "migrate.rhai"]).exits(1);
     done.says(&[
         "[timeout]",
         "0001_note.up.sql line 1",
@@ -93,5 +93,5 @@ fn a_lock_that_is_not_given_back_in_time_is_reported_with_who_holds_it() {
     ]);
     assert_eq!(lab.database.schema(), before);
     drop(holder);
-    lab.cutover.run(&["run", "migrate.rhai"]).exits(0);
+    lab.contraflow.run(&["run", "migrate.rhai"]).exits(0);
 }

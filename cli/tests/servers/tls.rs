@@ -1,20 +1,20 @@
 //! Probes of a real nginx over TLS.
 
 use crate::lab::{
-    cutover::Cutover,
+    contraflow::Contraflow,
     nginx::{NAME, Nginx},
 };
 
 /// Runs one statement as a runbook of its own, with these texts exchanged.
-fn run(nginx: &Nginx, statement: &str) -> crate::lab::cutover::Done {
-    let cutover = Cutover::new(nginx.folder());
+fn run(nginx: &Nginx, statement: &str) -> crate::lab::contraflow::Done {
+    let contraflow = Contraflow::new(nginx.folder());
     let mut script =
         format!("const RUNBOOK = #{{ name: \"probe\" }};\nlet seen = {statement};\nnote(`${{seen}}`);\n");
     for (name, address) in nginx.addresses() {
         script = script.replace(&format!("<{name}>"), &address);
     }
-    cutover.write("probe.rhai", &script);
-    cutover.run(&["run", "probe.rhai"])
+    contraflow.write("probe.rhai", &script);
+    contraflow.run(&["run", "probe.rhai"])
 }
 
 #[test]

@@ -180,7 +180,7 @@ impl Wait for Approve {
 pub(super) mod script {
     /// Waits until somebody approves; returns `#{ approved, by, comments }`. A no throws `denied`.
     ///
-    /// It is answered in the terminal, by `cutover approve RUN` and `cutover deny RUN` from anywhere that reaches the store, or by
+    /// It is answered in the terminal, by `contraflow approve RUN` and `contraflow deny RUN` from anywhere that reaches the store, or by
     /// the embedding program. A run without a terminal waits.
     ///
     /// ```rhai

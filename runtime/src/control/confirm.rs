@@ -48,7 +48,7 @@ pub(super) fn yes(replies: &[Reply], told: impl FnOnce(&Reply) -> String) -> Res
 pub(super) mod script {
     /// Asks a person; returns `true` on yes. On no it throws `denied`, so that the run is rolled back unless that is caught.
     ///
-    /// It is answered in the terminal or by `cutover approve` and `cutover deny`. Without a terminal it fails the run, unless that
+    /// It is answered in the terminal or by `contraflow approve` and `contraflow deny`. Without a terminal it fails the run, unless that
     /// was started with `--yes` or `--wait`.
     ///
     /// ```rhai

@@ -9,7 +9,7 @@ use crate::{
 
 #[export_module]
 pub(super) mod script {
-    /// Says what must hold from here on, whatever goes wrong. `cutover rehearse` asks `holds` after every change that it rehearses;
+    /// Says what must hold from here on, whatever goes wrong. `contraflow rehearse` asks `holds` after every change that it rehearses;
     /// runs and plans do not ask.
     ///
     /// `holds` gets the states of all targets that the run has come to, by noun and name, and answers true or false. It may only look

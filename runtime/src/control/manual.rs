@@ -81,7 +81,7 @@ pub(super) mod script {
     /// Asks a person to do something by hand and waits until they say it is done; returns
     /// `#{ yes, by, comment, evidence, at }`. A no throws `denied`.
     ///
-    /// Whoever answers with `cutover approve` can add evidence: `--comment`, `--link`, `--file`. A file is kept by its name, size and
+    /// Whoever answers with `contraflow approve` can add evidence: `--comment`, `--link`, `--file`. A file is kept by its name, size and
     /// checksum.
     ///
     /// ```rhai

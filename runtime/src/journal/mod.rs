@@ -273,7 +273,7 @@ pub async fn abandon(store: &dyn Store, run: &Run, by: &str, at: Timestamp) -> R
     if let Some(held) = run.held.as_ref().filter(|_| run.is_alive()) {
         let Holder { who, host, pid } = &held.by;
         return Err(refuse(&format!("is being worked on: {who} on {host}, process {pid}"))
-            .hint(format!("end it first: cutover abort {}", run.id)));
+            .hint(format!("end it first: contraflow abort {}", run.id)));
     }
     if !run.status.can_go_on() {
         return Err(refuse(&format!("has ended: {}", run.status.as_str().replace('_', " "))));

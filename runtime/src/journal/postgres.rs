@@ -60,7 +60,7 @@ use {durably, now};
 
 columns!(PgRow);
 
-/// A store in the schema `cutover` of a PostgreSQL database.
+/// A store in the schema `contraflow` of a PostgreSQL database.
 ///
 /// What is not durable is committed without waiting for the disk, which leaves it to the server to write it within a second. Unlike
 /// with a file, a runner can outlive the crash that loses such a commit. So the last records are remembered until a durable commit
@@ -145,7 +145,7 @@ impl PostgresStore {
             tried!(self.link.first_tries(Work::Quick), |connection, _| schema::version(connection).await);
         let version = version.await?;
         if version > schema::VERSION {
-            let message = format!("{} was written by a newer version of Cutover", self.describe());
+            let message = format!("{} was written by a newer version of Contraflow", self.describe());
             return Err(StoreError::new(message).hint("use that version, or another store"));
         }
         Ok(version)
@@ -179,10 +179,10 @@ impl PostgresStore {
         let written = tried!(self.link.tries(Work::Quick), |connection, again| {
             // `FOR SHARE` makes a claim wait for this, and this for a claim, after which the epoch is looked at once more.
             let done: Result<(i64, i64, String), _> = sqlx::query_as(concat!(
-                "WITH mine AS (SELECT id FROM cutover.runs WHERE id = $1 AND epoch = $2 FOR SHARE), written AS (
-                     INSERT INTO cutover.records (run, seq, at_ms, id, body, hash)
+                "WITH mine AS (SELECT id FROM contraflow.runs WHERE id = $1 AND epoch = $2 FOR SHARE), written AS (
+                     INSERT INTO contraflow.records (run, seq, at_ms, id, body, hash)
                      SELECT mine.id, r.* FROM mine, unnest($3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::bytea[]) r
-                     WHERE $8 = 0 OR EXISTS (SELECT 1 FROM cutover.records b WHERE b.run = $1 AND b.seq = $8)
+                     WHERE $8 = 0 OR EXISTS (SELECT 1 FROM contraflow.records b WHERE b.run = $1 AND b.seq = $8)
                      RETURNING 1)
                  SELECT (SELECT count(*) FROM mine), (SELECT count(*) FROM written),
                         CASE WHEN $9 THEN ", durably!(), " ELSE set_config('synchronous_commit', 'off', true) END"
@@ -205,7 +205,7 @@ impl PostgresStore {
                 // Written by an attempt whose answer was lost? A hash covers all records before it.
                 Err(error) if again && is_there(&error) => {
                     let hash: Option<Vec<u8>> =
-                        sqlx::query_scalar("SELECT hash FROM cutover.records WHERE run = $1 AND seq = $2")
+                        sqlx::query_scalar("SELECT hash FROM contraflow.records WHERE run = $1 AND seq = $2")
                             .bind(run)
                             .bind(number(last.seq))
                             .fetch_optional(connection)
@@ -278,8 +278,8 @@ impl PostgresStore {
             let settled = tried!(self.link.tries(Work::Quick), |connection, _| {
                 // Any write will do: its commit brings all before it to the disk.
                 let done: Option<String> = sqlx::query_scalar(concat!(
-                    "UPDATE cutover.runs SET epoch = epoch WHERE id = $1 AND epoch = $2
-                     AND ($3 = 0 OR EXISTS (SELECT 1 FROM cutover.records WHERE run = $1 AND seq = $3))
+                    "UPDATE contraflow.runs SET epoch = epoch WHERE id = $1 AND epoch = $2
+                     AND ($3 = 0 OR EXISTS (SELECT 1 FROM contraflow.records WHERE run = $1 AND seq = $3))
                      RETURNING ",
                     durably!()
                 ))
@@ -292,7 +292,7 @@ impl PostgresStore {
                     return Ok(Written::All);
                 }
                 let mine = sqlx::query_scalar(
-                    "SELECT EXISTS (SELECT 1 FROM cutover.runs WHERE id = $1 AND epoch = $2)",
+                    "SELECT EXISTS (SELECT 1 FROM contraflow.runs WHERE id = $1 AND epoch = $2)",
                 )
                 .bind(run)
                 .bind(epoch)
@@ -320,7 +320,7 @@ impl PostgresStore {
     async fn refused(&self, run: &str) -> StoreError {
         self.unsure().remove(run);
         let there = tried!(self.link.tries(Work::Quick), |connection, _| {
-            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM cutover.runs WHERE id = $1)")
+            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM contraflow.runs WHERE id = $1)")
                 .bind(run)
                 .fetch_one(connection)
                 .await
@@ -453,8 +453,8 @@ impl Store for PostgresStore {
         let held = tried!(self.link.tries(Work::Quick), |connection, _| {
             loop {
                 let (mine, taken, _): (i64, i64, String) = sqlx::query_as(concat!(
-                    "WITH mine AS (SELECT id FROM cutover.runs WHERE id = $1 AND epoch = $2 FOR SHARE), taken AS (
-                         INSERT INTO cutover.locks (environment, target, run, since_ms)
+                    "WITH mine AS (SELECT id FROM contraflow.runs WHERE id = $1 AND epoch = $2 FOR SHARE), taken AS (
+                         INSERT INTO contraflow.locks (environment, target, run, since_ms)
                          SELECT $3, $4, id, ", now!(), " FROM mine ON CONFLICT DO NOTHING RETURNING 1)
                      SELECT (SELECT count(*) FROM mine), (SELECT count(*) FROM taken), ", durably!()
                 ))
@@ -471,7 +471,7 @@ impl Store for PostgresStore {
                     return Ok(Ok(None));
                 }
                 let held = sqlx::query(
-                    "SELECT l.*, r.started_by FROM cutover.locks l JOIN cutover.runs r ON r.id = l.run
+                    "SELECT l.*, r.started_by FROM contraflow.locks l JOIN contraflow.runs r ON r.id = l.run
                      WHERE l.environment = $1 AND l.target = $2",
                 )
                 .bind(environment)
@@ -495,7 +495,7 @@ impl Store for PostgresStore {
     async fn locks(&self) -> Result<Vec<Lock>, StoreError> {
         let locks = tried!(self.link.tries(Work::Quick), |connection, _| {
             let rows = sqlx::query(
-                "SELECT l.*, r.started_by FROM cutover.locks l JOIN cutover.runs r ON r.id = l.run
+                "SELECT l.*, r.started_by FROM contraflow.locks l JOIN contraflow.runs r ON r.id = l.run
                  ORDER BY l.since_ms, l.environment, l.target",
             )
             .fetch_all(connection)
@@ -535,10 +535,11 @@ impl Store for PostgresStore {
 
     async fn last(&self, run: &str) -> Result<Option<Sealed>, StoreError> {
         let last = tried!(self.link.tries(Work::Quick), |connection, _| {
-            let row = sqlx::query("SELECT * FROM cutover.records WHERE run = $1 ORDER BY seq DESC LIMIT 1")
-                .bind(run)
-                .fetch_optional(connection)
-                .await?;
+            let row =
+                sqlx::query("SELECT * FROM contraflow.records WHERE run = $1 ORDER BY seq DESC LIMIT 1")
+                    .bind(run)
+                    .fetch_optional(connection)
+                    .await?;
             row.as_ref().map(sealed_of).transpose()
         });
         last.await
@@ -550,7 +551,7 @@ impl Store for PostgresStore {
             let rows = sqlx::query(
                 "SELECT seq, at_ms, id, body, hash FROM (
                      SELECT *, row_number() OVER behind AS place, sum(octet_length(body)) OVER behind AS bytes
-                     FROM (SELECT * FROM cutover.records WHERE run = $1 AND seq > $2 ORDER BY seq LIMIT $3) next
+                     FROM (SELECT * FROM contraflow.records WHERE run = $1 AND seq > $2 ORDER BY seq LIMIT $3) next
                      WINDOW behind AS (ORDER BY seq)) counted
                  WHERE place = 1 OR bytes <= $4 ORDER BY seq",
             )
@@ -567,7 +568,7 @@ impl Store for PostgresStore {
 
     async fn bundle(&self, hash: &str) -> Result<Option<Bundle>, StoreError> {
         let files = tried!(self.link.tries(Work::Quick), |connection, _| {
-            sqlx::query_scalar::<_, String>("SELECT files FROM cutover.bundles WHERE hash = $1")
+            sqlx::query_scalar::<_, String>("SELECT files FROM contraflow.bundles WHERE hash = $1")
                 .bind(hash)
                 .fetch_optional(connection)
                 .await
@@ -587,7 +588,7 @@ impl Store for PostgresStore {
             let mut found: Vec<String> = sqlx::query_scalar(
                 "SELECT format('the index %s is not valid: REINDEX it', i.indexrelid::regclass) FROM pg_catalog.pg_index i
                  JOIN pg_catalog.pg_class c ON c.oid = i.indrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                 WHERE n.nspname = 'cutover' AND NOT i.indisvalid
+                 WHERE n.nspname = 'contraflow' AND NOT i.indisvalid
                  UNION ALL
                  SELECT format('the server has met %s damaged pages in this database', checksum_failures)
                  FROM pg_catalog.pg_stat_database WHERE datname = current_database() AND checksum_failures > 0
@@ -598,7 +599,7 @@ impl Store for PostgresStore {
             .fetch_all(&mut *connection)
             .await?;
             let orphans: i64 = sqlx::query_scalar(
-                "SELECT count(DISTINCT run) FROM cutover.records r WHERE NOT EXISTS (SELECT 1 FROM cutover.runs WHERE id = r.run)",
+                "SELECT count(DISTINCT run) FROM contraflow.records r WHERE NOT EXISTS (SELECT 1 FROM contraflow.runs WHERE id = r.run)",
             )
             .fetch_one(&mut *connection)
             .await?;
@@ -606,15 +607,15 @@ impl Store for PostgresStore {
                 found.push(format!("records of {orphans} runs that are not in the list of runs"));
             }
             let scriptless: Vec<String> = sqlx::query_scalar(
-                "SELECT id FROM cutover.runs r WHERE NOT EXISTS (SELECT 1 FROM cutover.bundles WHERE hash = r.bundle)",
+                "SELECT id FROM contraflow.runs r WHERE NOT EXISTS (SELECT 1 FROM contraflow.bundles WHERE hash = r.bundle)",
             )
             .fetch_all(&mut *connection)
             .await?;
             found.extend(scriptless.into_iter().map(|run| format!("the scripts of {run} are missing")));
             // Hashing a text reads all of it, so that damage to any page is met.
             for text in [
-                "SELECT count(hashtext(body)) FROM cutover.records",
-                "SELECT count(hashtext(files)) FROM cutover.bundles",
+                "SELECT count(hashtext(body)) FROM contraflow.records",
+                "SELECT count(hashtext(files)) FROM contraflow.bundles",
             ] {
                 let read: Result<i64, _> = sqlx::query_scalar(text).fetch_one(&mut *connection).await;
                 match read {

@@ -458,7 +458,7 @@ fn tag(body: &str) -> Option<&str> {
 fn open(seq: u64, body: &str) -> Result<Entry, RunError> {
     serde_json::from_str(body).map_err(|e| {
         RunError::new(codes::JOURNAL, format!("record {seq} cannot be read: {e}"))
-            .hint("it may have been written by a newer version of Cutover")
+            .hint("it may have been written by a newer version of Contraflow")
     })
 }
 

@@ -51,13 +51,13 @@ impl std::fmt::Debug for SqliteStore {
 }
 
 impl SqliteStore {
-    /// The store `cutover.db` in `folder`, created if it is not there.
+    /// The store `contraflow.db` in `folder`, created if it is not there.
     ///
     /// # Errors
     /// The folder cannot be created or written, or the file is no store of this version.
     pub async fn open(folder: &Path) -> Result<Self, StoreError> {
         create_folder(folder)?;
-        let path = folder.join("cutover.db");
+        let path = folder.join("contraflow.db");
         create_file(&path)?;
         Self::at(path, false).await
     }
@@ -67,7 +67,7 @@ impl SqliteStore {
     /// # Errors
     /// The file cannot be read or is no store of this version.
     pub async fn look(folder: &Path) -> Result<Option<Self>, StoreError> {
-        let path = folder.join("cutover.db");
+        let path = folder.join("contraflow.db");
         if !path.try_exists().map_err(|e| unusable(&path, &e))? {
             return Ok(None);
         }
@@ -111,7 +111,7 @@ impl SqliteStore {
         let newest = i64::try_from(SCHEMA.len()).unwrap_or(i64::MAX);
         if version > newest {
             return Err(StoreError::new(format!(
-                "{} was written by a newer version of Cutover",
+                "{} was written by a newer version of Contraflow",
                 self.path.display()
             ))
             .hint("use that version, or another state directory"));

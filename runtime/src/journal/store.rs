@@ -109,7 +109,7 @@ impl StoreError {
     /// Another runner has the run now.
     pub fn lost(run: &str) -> Self {
         Self { lost: true, ..Self::new(format!("another runner has taken over the run {run}")) }
-            .hint(format!("look at it with `cutover show {run}`"))
+            .hint(format!("look at it with `contraflow show {run}`"))
     }
 
     /// Adds what to do next.

@@ -159,10 +159,10 @@ impl Kernel {
                 let error = RunError::new(codes::OUTSIDE_PLAN, format!("{what} is not in the plan"));
                 return Err(placed(error)
                     .hint(format!(
-                        "decide: cutover approve {0} {1}, or cutover deny {0} {1}",
+                        "decide: contraflow approve {0} {1}, or contraflow deny {0} {1}",
                         self.run, call.id
                     ))
-                    .hint(format!("then go on: cutover resume {}", self.run)));
+                    .hint(format!("then go on: contraflow resume {}", self.run)));
             }
             Err(error) => return Err(error),
         };

@@ -180,8 +180,8 @@ impl Kernel {
                     held.run, held.started_by, held.since
                 ),
             )
-            .hint(format!("see how it stands: cutover show {}", held.run))
-            .hint(format!("if nobody works on it: cutover resume, rollback or abandon {}", held.run)),
+            .hint(format!("see how it stands: contraflow show {}", held.run))
+            .hint(format!("if nobody works on it: contraflow resume, rollback or abandon {}", held.run)),
             Err(error) => error,
         };
         Err(RunError { effect: Some(call.id.clone()), ..error })

@@ -73,7 +73,7 @@ impl Kernel {
             (Err(GaveUp { error, .. }), _) => {
                 let message = format!("nobody knows whether {} was changed: {}", target, error.message);
                 let error = RunError::new(codes::IN_DOUBT, message)
-                    .hint(format!("make {target} reachable, then: cutover resume {}", self.run));
+                    .hint(format!("make {target} reachable, then: contraflow resume {}", self.run));
                 return self.failed(call, error, left_open).await;
             }
         };
@@ -268,8 +268,8 @@ impl Kernel {
             Ok(replies) => replies,
             Err(error) if error.is(codes::NO_ANSWER) => {
                 let error = RunError::new(codes::IN_DOUBT, text)
-                    .hint(format!("decide: cutover approve {} {} --choose {names}", self.run, call.id))
-                    .hint(format!("then go on: cutover resume {}", self.run));
+                    .hint(format!("decide: contraflow approve {} {} --choose {names}", self.run, call.id))
+                    .hint(format!("then go on: contraflow resume {}", self.run));
                 return Err(RunError { effect: Some(call.id.clone()), ..error });
             }
             Err(error) => return Err(error),

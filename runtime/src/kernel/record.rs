@@ -117,7 +117,7 @@ impl Kernel {
             return error;
         }
         let message = format!("{what} cannot be had again: {}", error.message);
-        let hint = format!("once it can, go on: cutover resume {}", self.run);
+        let hint = format!("once it can, go on: contraflow resume {}", self.run);
         let hints = error.hints.into_iter().chain([hint]).collect();
         RunError { effect: Some(call.id.clone()), hints, ..RunError::new(codes::NOT_RESUMABLE, message) }
     }

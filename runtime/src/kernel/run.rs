@@ -201,7 +201,7 @@ impl Kernel {
                 let left = LeftOver {
                     id: "rollback".into(),
                     what: "the rollback itself".into(),
-                    by_hand: format!("look at what was done with `cutover show {}`", self.run),
+                    by_hand: format!("look at what was done with `contraflow show {}`", self.run),
                     why,
                 };
                 (RunOutcome::RollbackIncomplete, vec![left])
@@ -247,6 +247,6 @@ pub(crate) fn defect(panic: &(dyn std::any::Any + Send)) -> RunError {
         .map(|text| (*text).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "no message".to_owned());
-    RunError::new(codes::INTERNAL, format!("a defect in Cutover or in a primitive: {what}"))
+    RunError::new(codes::INTERNAL, format!("a defect in Contraflow or in a primitive: {what}"))
         .hint("what was done so far is in the journal")
 }

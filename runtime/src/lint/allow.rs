@@ -1,4 +1,4 @@
-//! `// cutover: allow(CODE) because …` on the line before, or at the end of the line, silences a warning.
+//! `// contraflow: allow(CODE) because …` on the line before, or at the end of the line, silences a warning.
 
 use std::collections::BTreeSet;
 
@@ -43,7 +43,7 @@ pub(super) fn apply(bundle: &Bundle, found: Vec<Warning>, known: &[&str]) -> Vec
             left.push(
                 told("this does not say why, and silences nothing".to_owned())
                     .why("whoever reads the runbook next cannot tell whether the reason still holds")
-                    .help(format!("write // cutover: allow({}) because …", allow.codes.join(", "))),
+                    .help(format!("write // contraflow: allow({}) because …", allow.codes.join(", "))),
             );
             continue;
         }
@@ -98,5 +98,5 @@ fn comments(file: &str, text: &str) -> Vec<Allow> {
 
 /// What stands behind the bracket, if a comment is of that form.
 fn allow(comment: &str) -> Option<&str> {
-    comment.strip_prefix("//")?.trim_start().strip_prefix("cutover:")?.trim_start().strip_prefix("allow(")
+    comment.strip_prefix("//")?.trim_start().strip_prefix("contraflow:")?.trim_start().strip_prefix("allow(")
 }

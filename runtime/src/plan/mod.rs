@@ -195,7 +195,9 @@ impl SavedPlan {
             serde_json::from_str(text).map_err(|e| refused(format!("this is no saved plan: {e}")))?;
         if v != PLAN_VERSION {
             let why = format!("the plan has version {v} of its form, this program knows {PLAN_VERSION}");
-            return Err(refused(why).hint("make it again with this program: cutover plan FILE --save PLAN"));
+            return Err(
+                refused(why).hint("make it again with this program: contraflow plan FILE --save PLAN")
+            );
         }
         let plan: Self = serde_json::from_str(text)
             .map_err(|e| refused(format!("the plan cannot be read: {e}")).hint(MAKE_AGAIN))?;
@@ -231,4 +233,4 @@ impl SavedPlan {
 }
 
 /// What to do with a plan that is of no use.
-pub(crate) const MAKE_AGAIN: &str = "make a new one: cutover plan FILE --save PLAN";
+pub(crate) const MAKE_AGAIN: &str = "make a new one: contraflow plan FILE --save PLAN";

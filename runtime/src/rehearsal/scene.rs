@@ -230,7 +230,7 @@ impl Scene {
                 format!("the scenario does not say how {} stands at the beginning", change.target()),
             )
             .hint(format!("add it under [states]: \"{key}\" = …"))
-            .hint("or write down what is there now: cutover snapshot")),
+            .hint("or write down what is there now: contraflow snapshot")),
         };
         lock(&self.states).entry(key.to_owned()).or_insert(found).clone()
     }

@@ -2,7 +2,7 @@
 //!
 //! ```
 //! use std::{collections::BTreeMap, sync::Arc};
-//! use cutover_runtime::{Bundle, Runtime, event::RunOutcome};
+//! use contraflow_runtime::{Bundle, Runtime, event::RunOutcome};
 //!
 //! let tokio = tokio::runtime::Runtime::new()?;
 //! let runtime = Runtime::builder().build();

@@ -182,7 +182,7 @@ impl Runtime {
         );
         let error = RunError::new(codes::DENIED_BY_POLICY, message);
         let error = refused.into_iter().fold(error, |error, why| error.hint(format!("not counted: {why}")));
-        Err(error.hint("approve it: cutover approve --plan PLAN"))
+        Err(error.hint("approve it: contraflow approve --plan PLAN"))
     }
 
     /// What those who approve a plan are asked, if `starter` is to run it.
@@ -204,6 +204,6 @@ impl Runtime {
 
 fn used_before(run: &str) -> RunError {
     RunError::new(codes::SAVED_PLAN, format!("the plan was used already, by run {run}"))
-        .hint(format!("see how that went: cutover show {run}"))
+        .hint(format!("see how that went: contraflow show {run}"))
         .hint(crate::plan::MAKE_AGAIN)
 }

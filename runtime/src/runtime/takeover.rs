@@ -33,7 +33,7 @@ impl Runtime {
             RunStatus::Running | RunStatus::Ended(RunOutcome::Paused) => {}
             RunStatus::Ended(RunOutcome::RollbackIncomplete) => {
                 return Err(not_resumable(run, "could not be rolled back entirely")
-                    .hint(format!("go on with that: cutover rollback {}", run.id))
+                    .hint(format!("go on with that: contraflow rollback {}", run.id))
                     .into());
             }
             RunStatus::Ended(outcome) => {
@@ -96,7 +96,7 @@ impl Runtime {
         let claimed = store.claim(&run.id, run.epoch, &holder).await.map_err(RunError::from)?;
         if !claimed {
             return Err(not_resumable(run, "was taken over by another runner just now")
-                .hint(format!("see how it stands: cutover show {}", run.id))
+                .hint(format!("see how it stands: contraflow show {}", run.id))
                 .into());
         }
         let last = store.last(&run.id).await.map_err(RunError::from)?;

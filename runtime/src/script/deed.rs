@@ -75,7 +75,7 @@ mod tests {
         for (returns, deed) in [
             ("Changes", Some(Deed::Change)),
             ("Checks < Array >", Some(Deed::Check)),
-            ("cutover_runtime::script::Acts", Some(Deed::Action)),
+            ("contraflow_runtime::script::Acts", Some(Deed::Action)),
             ("ScriptResult", None),
             ("", None),
         ] {

@@ -49,7 +49,7 @@ impl People for NoPeople {
             codes::NO_ANSWER,
             format!("nobody is there to answer \"{}\"", question.text),
         )
-        .hint("run it in a terminal, let --yes answer yes to every question, or --wait for an answer by `cutover approve`"))
+        .hint("run it in a terminal, let --yes answer yes to every question, or --wait for an answer by `contraflow approve`"))
     }
 }
 
@@ -152,7 +152,7 @@ impl LiveWorld {
                     format!("{} different people have to say yes", question.rule.at_least)
                 });
                 return Err(ProviderError::terminal(codes::DENIED, why)
-                    .hint("let others answer with `cutover approve`: run it with --wait"));
+                    .hint("let others answer with `contraflow approve`: run it with --wait"));
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! What is refused before a script runs.
 
-use cutover_runtime::{Bundle, error::RunError};
+use contraflow_runtime::{Bundle, error::RunError};
 
 use crate::lab::{HEADER, Lab};
 
@@ -118,7 +118,7 @@ fn imports_are_part_of_the_bundle_and_run() {
     assert_eq!(bundle.files.len(), 2);
     let lab = Lab::new();
     let report = lab.tokio.block_on(lab.runtime().run(&bundle, &std::collections::BTreeMap::new())).unwrap();
-    assert_eq!(report.outcome, cutover_runtime::event::RunOutcome::Succeeded, "{:?}", report.error);
+    assert_eq!(report.outcome, contraflow_runtime::event::RunOutcome::Succeeded, "{:?}", report.error);
     assert_eq!(lab.level("a"), 9);
 }
 

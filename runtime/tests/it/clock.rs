@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cutover_runtime::{
+use contraflow_runtime::{
     Bundle, Stop, Takeover,
     clock::{BoxFuture, Clock},
     event::{Event, RunOutcome},

@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use cutover_runtime::{
+use contraflow_runtime::{
     Runtime,
     event::{Envelope, Event, RunOutcome},
     journal::{RunStatus, Sealed, Store, StoreError, record::verify},
@@ -69,7 +69,7 @@ fn everything_that_starts_ends_when_the_journal_cannot_be_written() {
         let lab = Lab::new();
         lab.tokio.block_on(async {
             use sqlx::Connection as _;
-            let path = lab.folder.path().join("cutover.db");
+            let path = lab.folder.path().join("contraflow.db");
             let mut c = sqlx::SqliteConnection::connect(&format!("sqlite:{}", path.display())).await.unwrap();
             sqlx::raw_sql("DROP TABLE records").execute(&mut c).await.unwrap();
         });
@@ -147,7 +147,7 @@ fn the_story_of_a_run_counts_the_same_changes_as_its_report() {
         .iter()
         .map(|r| r.open().unwrap())
         .collect();
-    let told = cutover_runtime::journal::history(&run, &records);
+    let told = contraflow_runtime::journal::history(&run, &records);
     let Some(Event::RunEnded { changes, .. }) = told.last().map(|e| &e.event) else { panic!("no end") };
     assert_eq!((*changes, report.changes), (2, 2));
 }

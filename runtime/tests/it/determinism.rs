@@ -1,6 +1,6 @@
 //! A script sees the same values when it is replayed as when it ran.
 
-use cutover_runtime::{
+use contraflow_runtime::{
     event::{Event, RunOutcome},
     journal::Store as _,
 };

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cutover_runtime::{
+use contraflow_runtime::{
     event::{Event, RunOutcome},
     kernel::{Policy, Request},
     world::YesToAll,

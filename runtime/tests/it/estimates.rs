@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, atomic::Ordering},
 };
 
-use cutover_runtime::{
+use contraflow_runtime::{
     Bundle, Stop,
     event::{Event, RunOutcome},
     plan::{Basis, Foreseen},

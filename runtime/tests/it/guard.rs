@@ -2,7 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use cutover_runtime::{
+use contraflow_runtime::{
     Stop, Takeover,
     event::{Event, RunOutcome},
     journal::Store as _,
@@ -11,7 +11,7 @@ use cutover_runtime::{
 use crate::lab::Lab;
 
 /// Runs a script while a lamp is made too bright after a while by somebody else.
-fn disturbed(lab: &Lab, script: &str, after: Duration) -> cutover_runtime::Report {
+fn disturbed(lab: &Lab, script: &str, after: Duration) -> contraflow_runtime::Report {
     let lamps = lab.lamps.clone();
     thread::scope(|scope| {
         scope.spawn(move || {
@@ -22,7 +22,7 @@ fn disturbed(lab: &Lab, script: &str, after: Duration) -> cutover_runtime::Repor
     })
 }
 
-fn replays_the_same(lab: &Lab, report: &cutover_runtime::Report) {
+fn replays_the_same(lab: &Lab, report: &contraflow_runtime::Report) {
     let run = lab.tokio.block_on(lab.store.find(&report.run)).unwrap().remove(0);
     let before = lab.log();
     let again = lab.tokio.block_on(lab.runtime().replay(&run)).unwrap();
@@ -194,7 +194,7 @@ fn two_runs_cannot_move_one_target_until_the_first_is_over_or_abandoned() {
     let run = other.tokio.block_on(other.store.find(&first.run)).unwrap().remove(0);
     other
         .tokio
-        .block_on(cutover_runtime::journal::abandon(&*other.store, &run, "ana", jiff::Timestamp::now()))
+        .block_on(contraflow_runtime::journal::abandon(&*other.store, &run, "ana", jiff::Timestamp::now()))
         .unwrap();
     let report = other.run(r#"lab::set("a", 2);"#);
     assert_eq!(report.outcome, RunOutcome::Succeeded, "{:?}", report.error);
@@ -203,7 +203,7 @@ fn two_runs_cannot_move_one_target_until_the_first_is_over_or_abandoned() {
 #[test]
 fn a_run_ends_at_the_deadline_of_its_header_and_is_undone() {
     let lab = Lab::new();
-    let bundle = cutover_runtime::Bundle::single(
+    let bundle = contraflow_runtime::Bundle::single(
         "lab.rhai",
         r#"const RUNBOOK = #{ name: "lab", deadline: "50ms" }; lab::set("a", 1); sleep("1m");"#,
     );
@@ -259,6 +259,6 @@ fn a_clock_that_was_set_back_or_forth_makes_nothing_happen_twice_and_no_wait_sho
         assert!(begun.elapsed() >= Duration::from_millis(at_least), "{off}: {:?}", begun.elapsed());
         assert_eq!(lab.log(), ["a 0 -> 1", "b 0 -> 1"]);
         let records = lab.tokio.block_on(lab.store.records(&report.run)).unwrap();
-        cutover_runtime::journal::record::verify(&records).unwrap();
+        contraflow_runtime::journal::record::verify(&records).unwrap();
     }
 }

@@ -1,6 +1,6 @@
 //! A plan never claims what it does not know.
 
-use cutover_runtime::event::RunOutcome;
+use contraflow_runtime::event::RunOutcome;
 
 use crate::lab::Lab;
 

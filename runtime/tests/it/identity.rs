@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use cutover_runtime::{
+use contraflow_runtime::{
     event::{Event, RunOutcome},
     journal::Store as _,
 };
 
 use crate::lab::Lab;
 
-fn kept(lab: &Lab, run: &str) -> cutover_runtime::journal::Run {
+fn kept(lab: &Lab, run: &str) -> contraflow_runtime::journal::Run {
     lab.tokio.block_on(lab.store.find(run)).unwrap().remove(0)
 }
 

@@ -1,6 +1,6 @@
 //! What is kept of a run, and that it is enough.
 
-use cutover_runtime::{
+use contraflow_runtime::{
     event::RunOutcome,
     journal::{RunStatus, Store as _, record::verify},
 };
@@ -17,7 +17,7 @@ sleep("1ms");
 on_rollback(|| lab::set("c", 1));
 "#;
 
-fn kept(lab: &Lab, run: &str) -> cutover_runtime::journal::Run {
+fn kept(lab: &Lab, run: &str) -> contraflow_runtime::journal::Run {
     lab.tokio.block_on(lab.store.find(run)).unwrap().remove(0)
 }
 
@@ -38,7 +38,7 @@ fn a_finished_run_is_replayed_from_its_journal_without_touching_any_provider() {
         );
         assert_eq!((lab.log(), lab.lamps.board().rings.clone()), before);
         assert!(lab.events.lock().unwrap().iter().all(|e| {
-            !matches!(&e.event, cutover_runtime::event::Event::EffectEnded { replayed: false, .. })
+            !matches!(&e.event, contraflow_runtime::event::Event::EffectEnded { replayed: false, .. })
         }));
     }
 }
@@ -103,7 +103,7 @@ fn a_script_that_does_something_else_on_replay_is_stopped_with_both_sides() {
 fn a_store_that_cannot_be_written_stops_the_run_before_anything_is_applied() {
     let lab = Lab::new();
     // Somebody drops the table while the run goes on.
-    let sabotage = lab.folder.path().join("cutover.db");
+    let sabotage = lab.folder.path().join("contraflow.db");
     assert!(sabotage.exists());
     lab.tokio.block_on(async {
         use sqlx::Connection as _;
@@ -120,12 +120,14 @@ fn a_store_that_cannot_be_written_stops_the_run_before_anything_is_applied() {
 fn the_store_is_private_and_refuses_a_folder_it_cannot_use() {
     use std::os::unix::fs::PermissionsExt as _;
     let lab = Lab::new();
-    let mode = std::fs::metadata(lab.folder.path().join("cutover.db")).unwrap().permissions().mode();
+    let mode = std::fs::metadata(lab.folder.path().join("contraflow.db")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let blocked = lab.folder.path().join("file");
     std::fs::write(&blocked, "x").unwrap();
-    let error =
-        lab.tokio.block_on(cutover_runtime::journal::SqliteStore::open(&blocked.join("state"))).unwrap_err();
+    let error = lab
+        .tokio
+        .block_on(contraflow_runtime::journal::SqliteStore::open(&blocked.join("state")))
+        .unwrap_err();
     assert!(error.message.contains("file/state"), "{error}");
     assert!(error.hints[0].contains("--state-dir"));
 }
@@ -133,10 +135,10 @@ fn the_store_is_private_and_refuses_a_folder_it_cannot_use() {
 #[test]
 fn a_damaged_or_foreign_file_is_refused_and_left_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("cutover.db");
+    let path = folder.path().join("contraflow.db");
     std::fs::write(&path, "this is no database, it is a letter to the editor, and quite a long one").unwrap();
     let tokio = tokio::runtime::Runtime::new().unwrap();
-    let error = tokio.block_on(cutover_runtime::journal::SqliteStore::open(folder.path())).unwrap_err();
+    let error = tokio.block_on(contraflow_runtime::journal::SqliteStore::open(folder.path())).unwrap_err();
     assert!(error.message.contains("not a database"), "{error}");
     assert!(std::fs::read_to_string(&path).unwrap().starts_with("this is no database"));
 }

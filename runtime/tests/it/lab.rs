@@ -8,7 +8,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use cutover_runtime::{
+use contraflow_runtime::{
     Builder, Bundle, Given, Report, Runtime, Stop,
     effect::{Action, Change, InDoubt, Limits, On, Polled, Progress, Read, Reply, Undo, Until, Wait},
     error::RunError,
@@ -548,8 +548,8 @@ pub mod script {
     }
 
     /// A handle of a secret.
-    pub fn secret(name: &str) -> cutover_runtime::secret::SecretText {
-        cutover_runtime::secret::SecretText::named(name)
+    pub fn secret(name: &str) -> contraflow_runtime::secret::SecretText {
+        contraflow_runtime::secret::SecretText::named(name)
     }
 
     /// A primitive with a defect.
@@ -574,21 +574,21 @@ pub struct Lab {
     pub store: Arc<SqliteStore>,
     pub people: Option<Arc<dyn People>>,
     pub policy: Option<Arc<dyn Policy>>,
-    pub limits: cutover_runtime::script::ScriptLimits,
+    pub limits: contraflow_runtime::script::ScriptLimits,
     pub stop: Stop,
     /// Where time comes from, if that is not the machine.
-    pub clock: Option<Arc<dyn cutover_runtime::clock::Clock>>,
+    pub clock: Option<Arc<dyn contraflow_runtime::clock::Clock>>,
     /// How far the machine's clock is off, in seconds.
     pub off: Arc<std::sync::atomic::AtomicI64>,
 }
 
 /// The machine's clock, set wrong.
 struct Wrong {
-    inner: cutover_runtime::clock::SystemClock,
+    inner: contraflow_runtime::clock::SystemClock,
     off: Arc<std::sync::atomic::AtomicI64>,
 }
 
-impl cutover_runtime::clock::Clock for Wrong {
+impl contraflow_runtime::clock::Clock for Wrong {
     fn now(&self) -> jiff::Timestamp {
         let off = self.off.load(std::sync::atomic::Ordering::Relaxed);
         self.inner.now() + jiff::SignedDuration::from_secs(off)
@@ -598,7 +598,7 @@ impl cutover_runtime::clock::Clock for Wrong {
         self.inner.monotonic()
     }
 
-    fn sleep(&self, span: Duration) -> cutover_runtime::clock::BoxFuture<'_, ()> {
+    fn sleep(&self, span: Duration) -> contraflow_runtime::clock::BoxFuture<'_, ()> {
         self.inner.sleep(span)
     }
 }
@@ -617,7 +617,7 @@ impl Lab {
             if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
         let tokio = tokio::runtime::Runtime::new().unwrap();
         let store = Arc::new(tokio.block_on(SqliteStore::open(folder.path())).unwrap());
-        let limits = cutover_runtime::script::ScriptLimits::default();
+        let limits = contraflow_runtime::script::ScriptLimits::default();
         Self {
             lamps,
             events: Arc::default(),
@@ -652,7 +652,7 @@ impl Lab {
         let events = Arc::clone(&self.events);
         let clock = self.clock.clone().unwrap_or_else(|| {
             Arc::new(Wrong {
-                inner: cutover_runtime::clock::SystemClock::default(),
+                inner: contraflow_runtime::clock::SystemClock::default(),
                 off: Arc::clone(&self.off),
             })
         });

@@ -1,6 +1,6 @@
 //! What a script may call what, found before it runs; and what may be called works when it does.
 
-use cutover_runtime::{Bundle, event::RunOutcome};
+use contraflow_runtime::{Bundle, event::RunOutcome};
 
 use crate::lab::{HEADER, Lab};
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use cutover_runtime::{
+use contraflow_runtime::{
     Bundle, Runtime,
     lint::{Lint, Warning},
     script::outline::{Call, Node, Outline},
@@ -214,7 +214,7 @@ fn a_program_adds_lints_of_its_own_and_scripts_silence_them() {
         ("too-loud", "people sleep", "they wake up")
     );
     assert_eq!((warning.frames[0].line, warning.frames[0].column), (4, 3));
-    assert_eq!(bell("// cutover: allow(too-loud) because it burns"), []);
+    assert_eq!(bell("// contraflow: allow(too-loud) because it burns"), []);
 }
 
 #[test]

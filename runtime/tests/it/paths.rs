@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use cutover_runtime::{
+use contraflow_runtime::{
     Beginning,
     error::codes,
     rehearsal::{Asks, Bounds, Branch, Decision, End, Paths, Progress},
@@ -38,7 +38,7 @@ fn tree(paths: &Paths) -> String {
         }
     }
     fn one(branch: &Branch, margin: &str, text: &mut String) {
-        let list = |name: &str, deeds: &[cutover_runtime::rehearsal::Done]| {
+        let list = |name: &str, deeds: &[contraflow_runtime::rehearsal::Done]| {
             let ids: Vec<&str> = deeds.iter().map(|deed| &*deed.id).collect();
             if ids.is_empty() { String::new() } else { format!(", {name} {}", ids.join(" ")) }
         };

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, thread, time::Duration};
 
-use cutover_runtime::{
+use contraflow_runtime::{
     Report,
     effect::{Reply, Role},
     event::{Event, RunOutcome},

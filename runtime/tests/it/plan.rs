@@ -1,6 +1,6 @@
 //! What a plan says, and that it touches nothing.
 
-use cutover_runtime::event::RunOutcome;
+use contraflow_runtime::event::RunOutcome;
 
 use crate::lab::Lab;
 
@@ -108,6 +108,6 @@ fn time_of_a_plan_adds_up_and_branches_count_once() {
 fn a_plan_leaves_no_run_in_the_store() {
     let lab = Lab::new();
     lab.plan(r#"lab::set("a", 1);"#);
-    let runs = lab.tokio.block_on(cutover_runtime::journal::Store::runs(&*lab.store, 10)).unwrap();
+    let runs = lab.tokio.block_on(contraflow_runtime::journal::Store::runs(&*lab.store, 10)).unwrap();
     assert!(runs.is_empty());
 }

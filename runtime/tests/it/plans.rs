@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use cutover_runtime::{
+use contraflow_runtime::{
     Approvals, Bundle, Report, Runtime, SavedPlan, Stop, Takeover,
     effect::Reply,
     error::RunError,
@@ -113,7 +113,7 @@ fn a_plan_is_refused_where_something_has_moved_and_shows_both_sides() {
         "\
 saved-plan: the plan no longer holds: one thing is not as it was when it was made; nothing was changed
   lab/b  planned: level 0   now: level 70
-  make a new one: cutover plan FILE --save PLAN"
+  make a new one: contraflow plan FILE --save PLAN"
     );
     lab.lamps.board().lamps.insert("b".into(), 0);
     assert_eq!(run(&lab, &plan).outcome, RunOutcome::Succeeded, "a refused plan is not used up");
@@ -131,7 +131,7 @@ fn a_plan_is_refused_if_the_script_would_now_do_something_else() {
 saved-plan: the plan no longer holds: 2 things are not as they were when it was made; nothing was changed
   lab/a     planned: level 0 -> level 1   now: lab.set lab/b: level 0 -> level 5
   lab.ring  planned: ring first           now: nothing
-  make a new one: cutover plan FILE --save PLAN"
+  make a new one: contraflow plan FILE --save PLAN"
     );
 }
 
@@ -422,7 +422,7 @@ denied-by-policy: the plan has 1 of the 2 approvals by managers that this enviro
   not counted: ana has said yes already: 2 different people have to
   not counted: cy is not among those who may answer: managers
   not counted: starter began the run: somebody else has to answer
-  approve it: cutover approve --plan PLAN"
+  approve it: contraflow approve --plan PLAN"
     );
     approved_by(&lab, &plan, &[Reply::new(true, "bo")]);
     let report = lab.tokio.block_on(runtime.run_plan(&plan, &Stop::default())).unwrap();

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
-use cutover_runtime::{
+use contraflow_runtime::{
     Report, Stop, Takeover,
     effect::Reply,
     error::RunError,

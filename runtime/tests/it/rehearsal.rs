@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use cutover_runtime::{
+use contraflow_runtime::{
     Beginning,
     event::{Envelope, Event, Mode},
     rehearsal::{Answer, End, Explore, Findings, Scenario, SceneFile},
@@ -174,7 +174,7 @@ fn what_a_runbook_says_must_hold_is_asked_after_every_change() {
     }
     // Nobody asks in a run.
     let lab = Lab::new();
-    assert_eq!(lab.run(&script(0)).outcome, cutover_runtime::event::RunOutcome::Succeeded);
+    assert_eq!(lab.run(&script(0)).outcome, contraflow_runtime::event::RunOutcome::Succeeded);
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn nothing_of_a_run_is_kept_once_it_is_over() {
     let (real, played) = (heard(), heard());
     let runtime = lab.builder(lab.store.clone()).sink(real.clone()).build();
     let report = lab.tokio.block_on(runtime.run(&bundle, &BTreeMap::new())).unwrap();
-    assert_eq!(report.outcome, cutover_runtime::event::RunOutcome::Succeeded, "{:?}", report.error);
+    assert_eq!(report.outcome, contraflow_runtime::event::RunOutcome::Succeeded, "{:?}", report.error);
     drop(runtime);
     // What watched is told that it is over, and ends a moment later.
     for _ in 0..200 {

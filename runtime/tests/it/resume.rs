@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use cutover_runtime::{
+use contraflow_runtime::{
     Bundle, Report, Stop, Takeover,
     event::RunOutcome,
     journal::{Run, RunStatus, Sealed, Store, StoreError, record::verify},
@@ -230,7 +230,7 @@ fn a_runner_that_lost_its_run_can_neither_write_nor_apply() {
             std::thread::yield_now();
         }
         let run = lab.tokio.block_on(lab.store.runs(1)).unwrap().remove(0);
-        let holder = cutover_runtime::journal::Holder::this("thief");
+        let holder = contraflow_runtime::journal::Holder::this("thief");
         assert!(lab.tokio.block_on(lab.store.claim(&run.id, run.epoch, &holder)).unwrap());
         lab.lamps.board().lamps.insert("b".into(), 1);
         runner.join().unwrap()
@@ -321,12 +321,12 @@ fn an_action_that_may_have_happened_is_asked_about_and_decided_once() {
     assert_eq!(report.outcome, RunOutcome::Paused);
     let error = report.error.unwrap();
     assert_eq!(error.code.as_str(), "in-doubt");
-    assert!(error.hints[0].contains("cutover approve"), "{error:?}");
+    assert!(error.hints[0].contains("contraflow approve"), "{error:?}");
     let asked = lab.tokio.block_on(lab.store.asked(Some(&run.id))).unwrap();
     assert_eq!(asked.len(), 1);
-    let reply = cutover_runtime::effect::Reply {
+    let reply = contraflow_runtime::effect::Reply {
         choice: Some("done".into()),
-        ..cutover_runtime::effect::Reply::new(true, "ana")
+        ..contraflow_runtime::effect::Reply::new(true, "ana")
     };
     assert!(lab.tokio.block_on(lab.store.answer(&run.id, &asked[0].id, &reply)).unwrap());
     let report = again(&lab, &found(&lab, &run.id));
@@ -341,7 +341,7 @@ fn a_change_that_was_broken_off_half_way_is_decided_by_a_person() {
         ("again", RunOutcome::Succeeded, 5),
         ("done", RunOutcome::Succeeded, 3),
         ("fail", RunOutcome::RolledBack, 0),
-        // `cutover deny`: a no needs no choice.
+        // `contraflow deny`: a no needs no choice.
         ("", RunOutcome::RolledBack, 0),
     ] {
         let lab = Lab::new();
@@ -350,9 +350,9 @@ fn a_change_that_was_broken_off_half_way_is_decided_by_a_person() {
         let report = again(&lab, &run);
         assert_eq!(report.outcome, RunOutcome::Paused, "{report:?}");
         assert!(report.error.unwrap().message.contains("is at \"level 3\""));
-        let reply = cutover_runtime::effect::Reply {
+        let reply = contraflow_runtime::effect::Reply {
             choice: Some(choice.to_owned()).filter(|choice| !choice.is_empty()),
-            ..cutover_runtime::effect::Reply::new(!choice.is_empty(), "ana")
+            ..contraflow_runtime::effect::Reply::new(!choice.is_empty(), "ana")
         };
         assert!(lab.tokio.block_on(lab.store.answer(&run.id, "1:lab.set", &reply)).unwrap());
         let report = again(&lab, &found(&lab, &run.id));
@@ -367,9 +367,9 @@ fn an_action_that_a_person_says_has_happened_is_undone_with_the_rest() {
     let script = r#"lab::ring("ask me", #{ undoable: true }); lab::set("a", 1); fail("no");"#;
     let run = run_and_die(&lab, script, Kill::AfterAppend(0)).unwrap();
     again(&lab, &run);
-    let reply = cutover_runtime::effect::Reply {
+    let reply = contraflow_runtime::effect::Reply {
         choice: Some("done".into()),
-        ..cutover_runtime::effect::Reply::new(true, "ana")
+        ..contraflow_runtime::effect::Reply::new(true, "ana")
     };
     assert!(lab.tokio.block_on(lab.store.answer(&run.id, "1:lab.ring", &reply)).unwrap());
     let report = again(&lab, &found(&lab, &run.id));
@@ -392,9 +392,9 @@ fn an_action_in_doubt_is_undone_with_the_rest_once_a_person_says_that_it_happene
         assert_eq!(lab.level("a"), 1, "what came before it may be what it stands on");
         let id = "rollback/2:lab.ring";
         assert!(report.error.unwrap().hints[0].ends_with("rollback/2:lab.ring --choose done|fail"));
-        let reply = cutover_runtime::effect::Reply {
+        let reply = contraflow_runtime::effect::Reply {
             choice: Some(choice.into()),
-            ..cutover_runtime::effect::Reply::new(true, "ana")
+            ..contraflow_runtime::effect::Reply::new(true, "ana")
         };
         assert!(lab.tokio.block_on(lab.store.answer(&run.id, id, &reply)).unwrap());
         let report = back(&found(&lab, &run.id));
@@ -545,9 +545,9 @@ fn a_taking_back_that_was_broken_off_is_asked_about_where_twice_would_do_harm() 
         let report = again(&lab, &run);
         assert_eq!(report.outcome, RunOutcome::Paused, "{report:?}");
         assert!(report.error.unwrap().hints[0].ends_with("rollback/2:lab.ring --choose again|done"));
-        let reply = cutover_runtime::effect::Reply {
+        let reply = contraflow_runtime::effect::Reply {
             choice: Some(choice.into()),
-            ..cutover_runtime::effect::Reply::new(true, "ana")
+            ..contraflow_runtime::effect::Reply::new(true, "ana")
         };
         assert!(lab.tokio.block_on(lab.store.answer(&run.id, "rollback/2:lab.ring", &reply)).unwrap());
         let report = again(&lab, &found(&lab, &run.id));
@@ -586,9 +586,9 @@ fn a_branch_that_pauses_the_run_leaves_open_what_others_had_begun() {
         lab.lamps.board().lamps.insert("a".into(), 3);
         let report = again(&lab, &run);
         assert_eq!(report.outcome, RunOutcome::Paused, "{report:?}");
-        let reply = cutover_runtime::effect::Reply {
+        let reply = contraflow_runtime::effect::Reply {
             choice: Some("again".into()),
-            ..cutover_runtime::effect::Reply::new(true, "ana")
+            ..contraflow_runtime::effect::Reply::new(true, "ana")
         };
         assert!(lab.tokio.block_on(lab.store.answer(&run.id, "1:par[0]/2:lab.set", &reply)).unwrap());
         let report = again(&lab, &found(&lab, &run.id));

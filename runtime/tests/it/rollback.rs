@@ -1,6 +1,6 @@
 //! What is undone, in which order, and what is said when it cannot be.
 
-use cutover_runtime::event::RunOutcome;
+use contraflow_runtime::event::RunOutcome;
 
 use crate::lab::{Fault, Lab};
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cutover_runtime::{event::RunOutcome, script::ScriptLimits};
+use contraflow_runtime::{event::RunOutcome, script::ScriptLimits};
 
 use crate::lab::Lab;
 

@@ -1,11 +1,11 @@
 //! The bytes of a secret reach neither script nor journal nor events nor reports, however careless a server is.
 
-use cutover_runtime::{event::RunOutcome, journal::Store as _};
+use contraflow_runtime::{event::RunOutcome, journal::Store as _};
 
 use crate::lab::{Lab, secret_value};
 
 /// Everything that left a run, in one text.
-fn all(lab: &Lab, report: &cutover_runtime::Report) -> String {
+fn all(lab: &Lab, report: &contraflow_runtime::Report) -> String {
     let events = lab.events.lock().unwrap();
     let mut text = serde_json::to_string(&*events).unwrap();
     text += &format!("{report:?}");
@@ -51,7 +51,7 @@ fn a_script_sees_the_same_on_replay_when_a_server_echoes_a_secret() {
 #[test]
 fn a_secret_that_is_also_a_word_of_the_record_hides_only_itself() {
     // A password such as "note" must not switch scrubbing off for the others.
-    use cutover_runtime::{
+    use contraflow_runtime::{
         clock::SystemClock,
         event::{Emitter, Envelope, Event, NoteLevel},
         secret::Vault,
@@ -63,7 +63,7 @@ fn a_secret_that_is_also_a_word_of_the_record_hides_only_itself() {
     }
     let seen: Arc<Mutex<Vec<String>>> = Arc::default();
     let list = Arc::clone(&seen);
-    let sink: Arc<dyn cutover_runtime::event::Sink> =
+    let sink: Arc<dyn contraflow_runtime::event::Sink> =
         Arc::new(move |event: &Envelope| list.lock().unwrap().push(serde_json::to_string(event).unwrap()));
     let emitter = Emitter::new("r", [sink], Arc::new(SystemClock::default()), vault);
     emitter.emit(Event::Note {

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{Question, Reply},
     event::RunOutcome,
     provider::ProviderError,
@@ -18,7 +18,7 @@ use cutover_runtime::{
 
 use crate::lab::{Fault, Lab};
 
-fn code(report: &cutover_runtime::Report) -> String {
+fn code(report: &contraflow_runtime::Report) -> String {
     report.error.as_ref().map(|e| e.code.to_string()).unwrap_or_default()
 }
 

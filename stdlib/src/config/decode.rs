@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cutover_runtime::{
+use contraflow_runtime::{
     error::{RunError, did_you_mean},
     script::convert::reword_text,
 };

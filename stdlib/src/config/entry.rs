@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
-use cutover_runtime::error::{RunError, did_you_mean};
+use contraflow_runtime::error::{RunError, did_you_mean};
 use serde::de::DeserializeOwned;
 use toml_edit::Table;
 

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use cutover_runtime::error::{Frame, RunError};
+use contraflow_runtime::error::{Frame, RunError};
 use toml_edit::{Document, Item, Key, Table, TableLike, Value};
 
 use super::{ConfigError, overrides::Override};

@@ -1,4 +1,4 @@
-//! `cutover.toml`: environments and their targets.
+//! `contraflow.toml`: environments and their targets.
 //!
 //! The file is read once, before a run. Whatever is wrong with it is reported with line and column, all of it at once;
 //! a name that nothing stands behind is an error, never ignored. Variables of the process are passed in by the caller:
@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::Role,
     error::{Frame, RunError, did_you_mean},
     provider::Providers,
@@ -37,7 +37,7 @@ pub use value::{Resolved, Setting};
 use crate::codes;
 
 /// The name under which the file is looked for.
-pub const FILE_NAME: &str = "cutover.toml";
+pub const FILE_NAME: &str = "contraflow.toml";
 
 /// The environment that needs no file.
 pub const SANDBOX: &str = "sandbox";
@@ -132,7 +132,7 @@ impl fmt::Debug for Config {
 }
 
 impl Config {
-    /// The file `cutover.toml` in `start_dir` or the nearest folder above it. Whether it can be read is for
+    /// The file `contraflow.toml` in `start_dir` or the nearest folder above it. Whether it can be read is for
     /// [`Config::load`] to say.
     pub fn find(start_dir: impl AsRef<Path>) -> Option<PathBuf> {
         let start = std::path::absolute(start_dir).ok()?;
@@ -220,7 +220,7 @@ impl Config {
         (self.path()? == path.as_ref()).then(|| Arc::clone(&self.file.text))
     }
 
-    /// The environment to use where none is named: `CUTOVER_ENV`, else `default_env`, else `sandbox` where there is no file.
+    /// The environment to use where none is named: `CONTRAFLOW_ENV`, else `default_env`, else `sandbox` where there is no file.
     /// That it exists is checked when it is used.
     pub fn default_env(&self) -> Option<&str> {
         self.default_env.as_deref()

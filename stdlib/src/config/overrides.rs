@@ -1,6 +1,6 @@
-//! Variables of the process over keys of the file: `CUTOVER__ENV__PRODUCTION__TRAFFIC__WEB__SOCKET=…`.
+//! Variables of the process over keys of the file: `CONTRAFLOW__ENV__PRODUCTION__TRAFFIC__WEB__SOCKET=…`.
 
-use cutover_runtime::error::{Frame, RunError, did_you_mean};
+use contraflow_runtime::error::{Frame, RunError, did_you_mean};
 use toml_edit::{Item, Table, TableLike, Value};
 
 use super::{
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::codes;
 
-const PREFIX: &str = "CUTOVER__";
+const PREFIX: &str = "CONTRAFLOW__";
 
 /// A value that comes from a variable.
 pub(super) struct Override {
@@ -68,7 +68,7 @@ fn put(root: &mut Table, variable: &str, keys: &str, value: &str) -> Result<Over
     let keys: Vec<&str> = keys.split("__").collect();
     if keys.iter().any(|key| key.is_empty()) {
         return Err(RunError::new(codes::CONFIG, "a key between two `__` is empty")
-            .hint("write one `__` between keys: CUTOVER__ENV__PRODUCTION__PROTECTED"));
+            .hint("write one `__` between keys: CONTRAFLOW__ENV__PRODUCTION__PROTECTED"));
     }
     let (last, tables) = keys.split_last().ok_or_else(|| RunError::new(codes::CONFIG, "no key"))?;
     let mut table: &mut dyn TableLike = root;

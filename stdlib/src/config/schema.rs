@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{Role, Rule, SOMEBODY_ELSE},
     error::{RunError, did_you_mean},
 };
@@ -80,18 +80,19 @@ impl Reader<'_> {
         }
     }
 
-    /// `CUTOVER_ENV`, `CUTOVER_STORE` and `CUTOVER_STATE_DIR`. Empty is as good as not set, as shells treat such variables.
+    /// `CONTRAFLOW_ENV`, `CONTRAFLOW_STORE` and `CONTRAFLOW_STATE_DIR`. Empty is as good as not set, as shells treat such variables.
     fn short_variables(&mut self, mut config: Config) -> Config {
-        if let Some(name) = self.short_variable("CUTOVER_ENV") {
+        if let Some(name) = self.short_variable("CONTRAFLOW_ENV") {
             config.default_env = Some(name);
         }
-        if let Some(place) = self.short_variable("CUTOVER_STORE") {
+        if let Some(place) = self.short_variable("CONTRAFLOW_STORE") {
             let key = Key::new("store");
             let entry = self.entry(&[], &key, Table::new(), String::new(), None);
             config.store = Some(Store { setting: Setting::plain(place), entry });
         }
         // A path may be any bytes, so this one need not be text.
-        if let Some(folder) = self.file.variables.get("CUTOVER_STATE_DIR").filter(|folder| !folder.is_empty())
+        if let Some(folder) =
+            self.file.variables.get("CONTRAFLOW_STATE_DIR").filter(|folder| !folder.is_empty())
         {
             config.state_dir = Some(PathBuf::from(folder));
         }

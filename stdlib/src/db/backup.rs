@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{Action, InDoubt, Limits, On},
     error::codes as runtime_codes,
     provider::ProviderError,

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{Action as _, Change as _, On, Read as _, Undo},
     error::codes as runtime_codes,
     provider::{Provider, ProviderError, Providers, Retry},
@@ -207,8 +207,8 @@ pub(super) async fn a_file_outside_a_transaction_runs_as_it_is(lab: &Lab) {
     };
     lab.write("0004_index.up.sql", sql);
     let e = lab.migrate(Options::default()).await.expect_err("needs the directive");
-    assert_eq!(e.hints, ["begin the file with `-- cutover: no-transaction`"], "{e:?}");
-    lab.write("0004_index.up.sql", &format!("-- cutover: no-transaction\n{sql}"));
+    assert_eq!(e.hints, ["begin the file with `-- contraflow: no-transaction`"], "{e:?}");
+    lab.write("0004_index.up.sql", &format!("-- contraflow: no-transaction\n{sql}"));
     lab.write("0004_index.down.sql", "DROP INDEX by_name;\n");
     let (_, to) = lab.migrate(Options::default()).await.expect("applied");
     assert_eq!(to.0.len(), 4);
@@ -240,7 +240,7 @@ pub(super) async fn a_second_migration_waits_for_the_lock_and_says_who_holds_it(
         }
         Dialect::Postgres => {
             let (_, holder) = e.message.split_once("/: ").unwrap_or(("", &e.message));
-            assert!(holder.contains("process ") && holder.contains("(cutover"), "{}", e.message);
+            assert!(holder.contains("process ") && holder.contains("(contraflow"), "{}", e.message);
         }
     }
     // What is cut short leaves nothing behind, not even the lock.

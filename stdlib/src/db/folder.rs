@@ -5,7 +5,7 @@
 
 use std::{cmp::Ordering, collections::BTreeMap, fmt, path::Path, sync::LazyLock};
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{On, Read},
     provider::ProviderError,
     target::Target,
@@ -129,7 +129,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// Whether a file asks to run outside a transaction: `-- cutover: no-transaction` in the comment lines it begins with.
+/// Whether a file asks to run outside a transaction: `-- contraflow: no-transaction` in the comment lines it begins with.
 pub(crate) fn is_without_transaction(sql: &str) -> bool {
     directives(sql).any(|directive| directive == "no-transaction")
 }
@@ -140,7 +140,7 @@ fn directives(sql: &str) -> impl Iterator<Item = &str> {
         .lines()
         .map(str::trim)
         .take_while(|line| line.is_empty() || line.starts_with("--"))
-        .filter_map(|line| line.trim_start_matches('-').trim_start().strip_prefix("cutover:"))
+        .filter_map(|line| line.trim_start_matches('-').trim_start().strip_prefix("contraflow:"))
         .map(str::trim)
 }
 
@@ -211,7 +211,7 @@ pub(crate) fn arrange(
 fn check_text(file: &str, text: &str, dialect: Dialect) -> Result<(), ProviderError> {
     if let Some(unknown) = directives(text).find(|directive| *directive != "no-transaction") {
         return Err(broken(format!("{file}: unknown directive \"{unknown}\""))
-            .hint("there is one: `-- cutover: no-transaction`"));
+            .hint("there is one: `-- contraflow: no-transaction`"));
     }
     let statements = sql::statements(text, dialect);
     if statements.is_empty() {
@@ -226,7 +226,7 @@ fn check_text(file: &str, text: &str, dialect: Dialect) -> Result<(), ProviderEr
             found.line,
             sql::brief(found.text)
         ))
-        .hint("leave it out, or begin the file with `-- cutover: no-transaction`")),
+        .hint("leave it out, or begin the file with `-- contraflow: no-transaction`")),
         None => Ok(()),
     }
 }
@@ -245,7 +245,7 @@ pub(crate) async fn read_folder(folder: &Path, dialect: Dialect) -> Result<Vec<M
         Ok(entries) => entries,
         Err(e) => {
             return Err(failed(folder, &e).hint(
-                "`dir`, or `migrations` of the database in cutover.toml, names the folder of migrations",
+                "`dir`, or `migrations` of the database in contraflow.toml, names the folder of migrations",
             ));
         }
     };
@@ -286,7 +286,7 @@ impl Folder {
             (None, Some(configured)) => configured.to_owned(),
             (None, None) => {
                 return Err(broken(format!("no folder of migrations is known for \"{}\"", self.database))
-                    .hint("give `dir`, or set `migrations` for the database in cutover.toml"));
+                    .hint("give `dir`, or set `migrations` for the database in contraflow.toml"));
             }
         };
         read_folder(&folder, database.dialect()).await
@@ -367,11 +367,11 @@ mod tests {
                 &[("0001_a.sql", "\nBEGIN;\nSELECT 1;")],
                 "0001_a.sql line 2: `BEGIN` inside the transaction in which each file runs",
             ),
-            (&[("0001_a.sql", "-- cutover: no-tx\nSELECT 1;")], "0001_a.sql: unknown directive \"no-tx\""),
+            (&[("0001_a.sql", "-- contraflow: no-tx\nSELECT 1;")], "0001_a.sql: unknown directive \"no-tx\""),
         ] {
             assert_eq!(arranged(files), Err(message.to_owned()));
         }
-        assert!(arranged(&[("0001_a.sql", "-- cutover: no-transaction\nBEGIN; COMMIT;")]).is_ok());
+        assert!(arranged(&[("0001_a.sql", "-- contraflow: no-transaction\nBEGIN; COMMIT;")]).is_ok());
     }
 
     #[test]

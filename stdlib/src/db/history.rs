@@ -1,13 +1,13 @@
 //! What has been applied to a database, and the steps from there to what is wanted. The same for every provider.
 //!
-//! The history table (`_cutover_migrations` unless told otherwise) has one row for each applied migration: `version`, `name`,
+//! The history table (`_contraflow_migrations` unless told otherwise) has one row for each applied migration: `version`, `name`,
 //! `checksum` of the way up, `down_checksum`, `down_sql`, `applied_at`, `elapsed_ms`. The text of the way back is kept with it,
 //! so that an undo works when the files are gone.
 
 use std::{collections::BTreeSet, fmt};
 
 use async_trait::async_trait;
-use cutover_runtime::{effect::On, provider::ProviderError, quantity::Span};
+use contraflow_runtime::{effect::On, provider::ProviderError, quantity::Span};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::folder::{Migration, Version, is_without_transaction};
@@ -20,7 +20,7 @@ pub struct Table(String);
 
 impl Default for Table {
     fn default() -> Self {
-        Self("_cutover_migrations".to_owned())
+        Self("_contraflow_migrations".to_owned())
     }
 }
 
@@ -85,7 +85,7 @@ impl Record {
     /// A row of the table.
     ///
     /// # Errors
-    /// The name does not begin with a number: the table is not one of Cutover's.
+    /// The name does not begin with a number: the table is not one of Contraflow's.
     pub(crate) fn read(
         name: String,
         checksum: String,

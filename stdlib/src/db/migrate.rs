@@ -1,6 +1,6 @@
 //! `db::migrate` brings the schema of a database to a version.
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{Change, Limits, On, Undo},
     provider::ProviderError,
     quantity::Span,
@@ -221,7 +221,7 @@ pub mod script {
     ///
     /// The files (`0001_create_users.up.sql`, with `0001_create_users.down.sql` to undo it) come from the folder that the
     /// configuration gives as `migrations`. Each file runs in one transaction together with its row in the history table, under
-    /// a lock that keeps other migrations out. A file that begins with `-- cutover: no-transaction` runs as it is, for statements
+    /// a lock that keeps other migrations out. A file that begins with `-- contraflow: no-transaction` runs as it is, for statements
     /// such as `CREATE INDEX CONCURRENTLY`.
     ///
     /// A file that was changed after it was applied, an applied version without a file, and a file numbered below one that is
@@ -246,7 +246,7 @@ pub mod script {
     /// - `lock_timeout` (duration, default "5s"): longest wait for a lock; the try may be repeated after it.
     /// - `statement_timeout` (duration, default "5m"): longest time for one statement.
     /// - `timeout` (duration, default "1h"): longest time for all of it.
-    /// - `table` (text, default "_cutover_migrations"): the history table.
+    /// - `table` (text, default "_contraflow_migrations"): the history table.
     /// - `allow_out_of_order` (boolean, default false): apply files numbered below the latest applied one.
     /// - `rehearse` (boolean, default true): try the migrations in plans. PostgreSQL: in one transaction that is rolled back, for
     ///   at most 15 s a statement and 2 s a lock; SQLite: on a copy, for databases below 64 MiB.

@@ -1,6 +1,6 @@
 //! `db::status` says which migrations are applied and which are not.
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{On, Read},
     provider::ProviderError,
     script::{Reads, ScriptContext, ScriptResult},
@@ -172,7 +172,7 @@ pub mod script {
     ///
     /// Options:
     /// - `dir` (text): folder of migrations, taken from the database's folder (default: as configured).
-    /// - `table` (text, default "_cutover_migrations"): the history table.
+    /// - `table` (text, default "_contraflow_migrations"): the history table.
     ///
     /// ```rhai
     /// db::status("main", #{ table: "never_used" }).applied.is_empty()

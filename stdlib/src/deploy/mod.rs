@@ -3,7 +3,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use cutover_runtime::provider::{Capability, Provider, ProviderError, Providers};
+use contraflow_runtime::provider::{Capability, Provider, ProviderError, Providers};
 use rhai::{Module, combine_with_exported_module};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 

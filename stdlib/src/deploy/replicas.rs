@@ -1,6 +1,6 @@
 //! `deploy::replicas` looks up how many replicas a pool has.
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{On, Read},
     provider::ProviderError,
     target::Target,
@@ -56,7 +56,7 @@ impl Read for ReadReplicas {
 /// The script function.
 #[rhai::export_module]
 pub mod script {
-    use cutover_runtime::script::{Reads, ScriptContext as _};
+    use contraflow_runtime::script::{Reads, ScriptContext as _};
     use rhai::NativeCallContext;
 
     use super::ReadReplicas;

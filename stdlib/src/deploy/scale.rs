@@ -1,7 +1,7 @@
 //! `deploy::scale` sets how many replicas a pool has.
 
-use cutover_runtime::script::{ScriptContext as _, ScriptResult};
-use cutover_runtime::{
+use contraflow_runtime::script::{ScriptContext as _, ScriptResult};
+use contraflow_runtime::{
     effect::{Change, Limits, On, Progress},
     provider::ProviderError,
     quantity::Span,
@@ -81,7 +81,7 @@ fn run(cx: &NativeCallContext<'_>, pool: &str, replicas: i64, options: Options) 
 /// The script function.
 #[rhai::export_module]
 pub mod script {
-    use cutover_runtime::script::{Changes, ScriptContext as _};
+    use contraflow_runtime::script::{Changes, ScriptContext as _};
     use rhai::{Map, NativeCallContext};
 
     use super::{Options, run};
@@ -119,7 +119,7 @@ mod tests {
     };
 
     use async_trait::async_trait;
-    use cutover_runtime::provider::{Provider, Providers};
+    use contraflow_runtime::provider::{Provider, Providers};
 
     use super::*;
 

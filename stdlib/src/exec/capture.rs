@@ -5,7 +5,7 @@
 
 use std::{io::BufRead, mem, time::Duration};
 
-use cutover_runtime::{effect::On, event::Stream, quantity::Size};
+use contraflow_runtime::{effect::On, event::Stream, quantity::Size};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Longest part of a line that is passed on, in bytes.
@@ -250,7 +250,7 @@ fn lossy_at(bytes: &[u8], at: usize) -> (String, String) {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use cutover_runtime::{
+    use contraflow_runtime::{
         event::{Envelope, Event, Sink},
         provider::Providers,
     };

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ffi::OsString, os::unix::process::ExitStatusExt, process::ExitStatus};
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{Limits, On},
     error::codes as core,
     provider::ProviderError,
@@ -86,7 +86,7 @@ impl Command {
                 codes::EXEC,
                 format!("there is no folder {}", dir.display()),
             )
-            .hint("`dir` is taken from the folder of cutover.toml"));
+            .hint("`dir` is taken from the folder of contraflow.toml"));
         }
         Ok(path)
     }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use cutover_runtime::provider::{ProviderError, Providers};
+use contraflow_runtime::provider::{ProviderError, Providers};
 use rhai::{Module, plugin::*};
 
 use crate::{
@@ -32,7 +32,7 @@ pub fn policy(on: &Providers) -> Result<Arc<ExecPolicy>, ProviderError> {
         let environment = on.environment();
         ProviderError::terminal(codes::EXEC, format!("no command is allowed in environment \"{environment}\""))
             .hint(format!(
-                "name the commands that runbooks may run in cutover.toml: [env.{environment}.exec] allow = [\"git\"]"
+                "name the commands that runbooks may run in contraflow.toml: [env.{environment}.exec] allow = [\"git\"]"
             ))
     })
 }
@@ -64,7 +64,7 @@ mod tests {
     fn providers(table: &str) -> Result<Providers, String> {
         let none: [(String, String); 0] = [];
         let text = format!("[env.staging]\n{table}");
-        Config::parse("/etc/cutover/cutover.toml", &text, none)
+        Config::parse("/etc/contraflow/contraflow.toml", &text, none)
             .and_then(|config| config.providers("staging"))
             .map_err(|errors| errors.to_string())
     }
@@ -75,7 +75,7 @@ mod tests {
             providers("[env.staging.exec]\nallow = [\"git fetch *\"]\ndir = \"work\"").expect("usable");
         let policy = policy(&found).expect("there");
         assert_eq!(policy.allow[0].to_string(), "git fetch *");
-        assert_eq!(policy.dir(None), Path::new("/etc/cutover/work"));
+        assert_eq!(policy.dir(None), Path::new("/etc/contraflow/work"));
         assert!(!policy.shell);
         assert!(super::policy(&providers("").expect("usable")).is_err());
         let wrong = providers("[env.staging.exec]\nalow = []").map(drop).expect_err("a typing error");

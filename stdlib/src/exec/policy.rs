@@ -6,7 +6,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use cutover_runtime::{error::did_you_mean, provider::ProviderError, secret::Text};
+use contraflow_runtime::{error::did_you_mean, provider::ProviderError, secret::Text};
 use nix::unistd::{AccessFlags, access};
 use serde::Deserialize;
 
@@ -194,7 +194,7 @@ impl ExecPolicy {
             _ => return Err(ProviderError::terminal(codes::EXEC, "there is no program to run")),
         };
         let found = self.find(program);
-        let table = format!("[env.{environment}.exec] in cutover.toml");
+        let table = format!("[env.{environment}.exec] in contraflow.toml");
         if is_shell(program) {
             if !self.shell {
                 return Err(ProviderError::terminal(
@@ -240,7 +240,7 @@ impl ExecPolicy {
                     .hint(format!("chmod +x {}", path.display())))
             } else {
                 Err(ProviderError::terminal(codes::EXEC, format!("there is no program {}", path.display()))
-                    .hint("a relative path is taken from the folder of cutover.toml, or `dir` of its exec table"))
+                    .hint("a relative path is taken from the folder of contraflow.toml, or `dir` of its exec table"))
             };
         }
         let passed = self.env.iter().any(|name| name == "PATH");
@@ -267,7 +267,7 @@ fn is_shell(program: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use cutover_runtime::secret::SecretText;
+    use contraflow_runtime::secret::SecretText;
 
     use super::*;
 
@@ -342,7 +342,7 @@ mod tests {
         assert_eq!(
             error.hints,
             [
-                "to allow it, add it to `allow` of [env.prod.exec] in cutover.toml",
+                "to allow it, add it to `allow` of [env.prod.exec] in contraflow.toml",
                 "allowed there now: `npm run *`"
             ]
         );
@@ -369,8 +369,8 @@ mod tests {
             toml_edit::de::from_str("allow = [\"git\", \"npm run *\"]\nenv = [\"PATH\"]\ndir = \"work\"")
                 .expect("table");
         assert_eq!(policy.allow[1].to_string(), "npm run *");
-        assert_eq!(policy.clone().in_folder("/etc/cutover").dir(None), Path::new("/etc/cutover/work"));
-        assert_eq!(policy.in_folder("/etc/cutover").dir(Some("x")), Path::new("/etc/cutover/x"));
+        assert_eq!(policy.clone().in_folder("/etc/contraflow").dir(None), Path::new("/etc/contraflow/work"));
+        assert_eq!(policy.in_folder("/etc/contraflow").dir(Some("x")), Path::new("/etc/contraflow/x"));
         assert!(toml_edit::de::from_str::<ExecPolicy>("alow = []").is_err());
         assert!(toml_edit::de::from_str::<ExecPolicy>("allow = [\" \"]").is_err());
     }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cutover_runtime::{effect::On, event::Stream, quantity::Size};
+use contraflow_runtime::{effect::On, event::Stream, quantity::Size};
 use futures_util::{FutureExt, future::FusedFuture};
 use nix::{
     errno::Errno,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{Action, InDoubt, Limits, On, Read, Verdict},
     provider::ProviderError,
     quantity::{Size, Span},

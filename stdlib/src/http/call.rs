@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{Limits, On},
     error::codes as runtime_codes,
     provider::ProviderError,

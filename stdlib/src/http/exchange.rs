@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cutover_runtime::{effect::On, error::codes, provider::ProviderError, secret::Text};
+use contraflow_runtime::{effect::On, error::codes, provider::ProviderError, secret::Text};
 use hyper::body::Bytes;
 use reqwest::{
     Request, Response, StatusCode, Url,

@@ -1,6 +1,6 @@
 //! `http::get` asks a server for something and returns what it answered.
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{Limits, On, Read},
     provider::ProviderError,
     quantity::{Size, Span},
@@ -148,7 +148,7 @@ pub mod script {
 
 #[cfg(test)]
 mod tests {
-    use cutover_runtime::{
+    use contraflow_runtime::{
         effect::Read,
         secret::{SecretText, Text},
     };
@@ -184,7 +184,7 @@ mod tests {
         let server = Server::start(|_| Reply::status(404, "no such thing")).await;
         let error = get(&server.url(), json!({})).read(&detached()).await.expect_err("refused");
         assert_eq!(error.code.as_str(), "http-status");
-        assert_eq!(error.retry, cutover_runtime::provider::Retry::Never);
+        assert_eq!(error.retry, contraflow_runtime::provider::Retry::Never);
         assert!(error.message.contains("404 Not Found: \"no such thing\", want 2xx"), "{}", error.message);
         let answer =
             get(&server.url(), json!({ "status": ["2xx", 404] })).read(&detached()).await.expect("accepted");
@@ -196,7 +196,7 @@ mod tests {
         let server = Server::start(|_| Reply::status(503, "").header("retry-after", "7")).await;
         let error = get(&server.url(), json!({})).read(&detached()).await.expect_err("busy");
         let after = Some(std::time::Duration::from_secs(7));
-        assert_eq!(error.retry, cutover_runtime::provider::Retry::Safe { after });
+        assert_eq!(error.retry, contraflow_runtime::provider::Retry::Safe { after });
         assert_eq!(get(&server.url(), json!({ "attempts": 2 })).limits().attempts, 2);
     }
 
@@ -273,7 +273,7 @@ mod tests {
             get(&server.url(), json!({ "timeout": "50ms" })).read(&detached()).await.expect_err("late");
         assert_eq!(error.code.as_str(), "timeout");
         assert!(error.message.contains("no answer within 50ms"), "{}", error.message);
-        assert_ne!(error.retry, cutover_runtime::provider::Retry::Never);
+        assert_ne!(error.retry, contraflow_runtime::provider::Retry::Never);
     }
 
     #[test]

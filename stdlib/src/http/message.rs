@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::On,
     error::codes,
     provider::ProviderError,
@@ -339,7 +339,7 @@ impl Payload {
     /// # Errors
     /// A secret that this run has not read.
     pub fn reveal(&self, vault: &Vault) -> Result<Zeroizing<String>, ProviderError> {
-        let unknown = |e: cutover_runtime::secret::UnknownSecret| {
+        let unknown = |e: contraflow_runtime::secret::UnknownSecret| {
             ProviderError::terminal(codes::SECRET, format!("`body`: {e}"))
         };
         match self {
@@ -377,7 +377,7 @@ fn as_secret(map: &serde_json::Map<String, Value>) -> Option<Text> {
 }
 
 /// Puts secrets in place of their handles.
-fn fill(value: &mut Value, vault: &Vault) -> Result<(), cutover_runtime::secret::UnknownSecret> {
+fn fill(value: &mut Value, vault: &Vault) -> Result<(), contraflow_runtime::secret::UnknownSecret> {
     match value {
         Value::Object(map) => match as_secret(map) {
             Some(secret) => *value = Value::String(secret.reveal(vault)?.to_string()),
@@ -391,7 +391,7 @@ fn fill(value: &mut Value, vault: &Vault) -> Result<(), cutover_runtime::secret:
 
 #[cfg(test)]
 mod tests {
-    use cutover_runtime::secret::SecretText;
+    use contraflow_runtime::secret::SecretText;
     use serde_json::json;
 
     use super::*;

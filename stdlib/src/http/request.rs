@@ -1,6 +1,6 @@
 //! `http::request` asks a server to do something.
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{Action, InDoubt, Limits, On, Read},
     provider::ProviderError,
     quantity::{Size, Span},
@@ -289,7 +289,7 @@ pub mod script {
 
 #[cfg(test)]
 mod tests {
-    use cutover_runtime::provider::Retry;
+    use contraflow_runtime::provider::Retry;
     use serde_json::json;
 
     use super::*;
@@ -317,7 +317,8 @@ mod tests {
             Reply::status(201, r#"{"id":7}"#)
         })
         .await;
-        let token = serde_json::to_value(cutover_runtime::secret::SecretText::named("token")).expect("json");
+        let token =
+            serde_json::to_value(contraflow_runtime::secret::SecretText::named("token")).expect("json");
         let effect = acts("POST", &server.url(), json!({ "json": { "items": [1, 2], "token": token } }));
         assert!(!serde_json::to_string(&effect).expect("json").contains("s3cr3t"));
         let answer = effect.perform(&with_secret("token", "s3cr3t-value")).await.expect("created");

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use cutover_runtime::{effect::On, provider::Providers};
+use contraflow_runtime::{effect::On, provider::Providers};
 use http_body_util::{BodyExt, Full};
 use hyper::{Response, body::Bytes, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;

@@ -3,7 +3,7 @@
 pub(crate) mod retire;
 pub(crate) mod rollback;
 
-use cutover_runtime::script::outline::{Call, Node, Outline, Value};
+use contraflow_runtime::script::outline::{Call, Node, Outline, Value};
 
 /// A pool with its deployment or route, as a script writes it: `web/blue`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,7 +5,7 @@
 //! connections), a command or a request (which may be how somebody drains), a person; also that the runbook itself has started the pool. What counts against it is a change of weights
 //! that leaves a part of the traffic: after that an approval alone is not enough.
 
-use cutover_runtime::{
+use contraflow_runtime::{
     lint::{Around, Lint, Walk, Warning, flow},
     script::{
         Deed,

@@ -1,6 +1,6 @@
 //! A rollback sends traffic to a pool that the runbook has scaled to zero.
 
-use cutover_runtime::{
+use contraflow_runtime::{
     lint::{Around, Lint, Walk, Warning, flow},
     script::{
         Deed,

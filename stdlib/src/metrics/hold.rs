@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{self, On, Polled, Reply, Until, Wait},
     error,
     provider::{ProviderError, Retry},
@@ -305,7 +305,7 @@ impl Wait for Hold {
 /// Script functions.
 #[export_module]
 pub mod script {
-    use cutover_runtime::script::{Checks, ScriptContext};
+    use contraflow_runtime::script::{Checks, ScriptContext};
     use rhai::{Map, NativeCallContext};
 
     use super::{Options, start};

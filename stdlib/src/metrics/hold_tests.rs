@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use cutover_runtime::provider::{Provider, Providers};
+use contraflow_runtime::provider::{Provider, Providers};
 
 use super::*;
 use crate::metrics::Reading;

@@ -3,7 +3,7 @@
 //! [`query`] reads one value, [`hold`] watches bounds for a while, [`verdict`] decides, [`prometheus`] is a source.
 
 use async_trait::async_trait;
-use cutover_runtime::{
+use contraflow_runtime::{
     provider::{Capability, Provider, ProviderError, Providers},
     script::{ScriptContext, ScriptResult},
     target::Target,

@@ -10,7 +10,7 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use cutover_runtime::{
+use contraflow_runtime::{
     error::{codes, did_you_mean},
     provider::{Provider, ProviderError, Providers},
     quantity::Span,

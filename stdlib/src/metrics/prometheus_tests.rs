@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use cutover_runtime::provider::Retry;
+use contraflow_runtime::provider::Retry;
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -246,9 +246,9 @@ async fn credentials_are_sent_and_never_told() {
     let error = source.query("rps").await.expect_err("no token");
     assert_eq!((error.code.as_str(), error.retry), (codes::SECRET, Retry::Never));
 
-    let source = fake.source(json!({ "bearer_env": "CUTOVER_TEST_NO_SUCH_VARIABLE" }));
+    let source = fake.source(json!({ "bearer_env": "CONTRAFLOW_TEST_NO_SUCH_VARIABLE" }));
     let error = source.query("rps").await.expect_err("no variable");
-    assert!(error.message.contains("CUTOVER_TEST_NO_SUCH_VARIABLE"), "{error}");
+    assert!(error.message.contains("CONTRAFLOW_TEST_NO_SUCH_VARIABLE"), "{error}");
 
     let url = fake.url.replace("http://", "http://ann:pass-word@");
     let source = fake.source(json!({ "url": url }));

@@ -1,6 +1,6 @@
 //! `metrics::query` reads one metric once.
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{On, Read},
     provider::ProviderError,
     script::{ScriptContext, ScriptResult},
@@ -89,7 +89,7 @@ impl Query {
 /// Script functions.
 #[export_module]
 pub mod script {
-    use cutover_runtime::script::{Reads, ScriptContext};
+    use contraflow_runtime::script::{Reads, ScriptContext};
     use rhai::{Map, NativeCallContext};
 
     use super::{Options, read};

@@ -9,7 +9,7 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use cutover_runtime::quantity::{Comparison, Span, Unit};
+use contraflow_runtime::quantity::{Comparison, Span, Unit};
 use serde::{Deserialize, Serialize};
 
 use super::Reading;

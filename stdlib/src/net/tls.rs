@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, LazyLock, Mutex, PoisonError},
 };
 
-use cutover_runtime::{
+use contraflow_runtime::{
     error::codes,
     provider::ProviderError,
     secret::{Text, Vault},

@@ -1,7 +1,7 @@
 //! Messages to whoever watches the run.
 
 use async_trait::async_trait;
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::On,
     event::Stream,
     provider::{Provider, ProviderError},
@@ -61,7 +61,7 @@ impl Notify for Console {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use cutover_runtime::{
+    use contraflow_runtime::{
         event::{Envelope, Event},
         provider::Providers,
     };

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, env, time::Duration};
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::On,
     error::codes as core,
     provider::{ProviderError, Retry},
@@ -165,7 +165,7 @@ pub(super) fn variable(name: &str) -> Result<Zeroizing<String>, ProviderError> {
         Ok(value) if value.trim().is_empty() => Err(failed("is empty")),
         Ok(value) => Ok(Zeroizing::new(value.trim().to_owned())),
         Err(env::VarError::NotPresent) => {
-            Err(failed("is not set").hint(format!("set {name} where cutover is started")))
+            Err(failed("is not set").hint(format!("set {name} where contraflow is started")))
         }
         Err(env::VarError::NotUnicode(_)) => Err(failed("is not UTF-8 text")),
     }
@@ -219,7 +219,10 @@ mod tests {
         assert_eq!(new(None, None), Err("url"));
         assert_eq!(new(Some("https://x"), Some("X")), Err("url_env"));
         assert_eq!(new(None, Some("")), Err("url_env"));
-        assert_eq!(new(None, Some("CUTOVER_NO_SUCH_VARIABLE")), Ok("$CUTOVER_NO_SUCH_VARIABLE".to_owned()));
+        assert_eq!(
+            new(None, Some("CONTRAFLOW_NO_SUCH_VARIABLE")),
+            Ok("$CONTRAFLOW_NO_SUCH_VARIABLE".to_owned())
+        );
         // Cargo sets this one for every test; it holds no URL.
         let other = Endpoint::new(None, Some("CARGO_PKG_NAME".to_owned())).map_err(|e| e.0).expect("a name");
         let error = other.url().expect_err("no URL");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::On,
     provider::{Capability, Provider, ProviderError, Providers},
 };

@@ -1,6 +1,6 @@
 //! `notify::send` sends a message to people.
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{Action, InDoubt, On},
     provider::{Capability as _, ProviderError},
     script::{ScriptContext, ScriptResult, Tells},
@@ -117,7 +117,7 @@ pub mod script {
 mod tests {
     use std::{collections::BTreeMap, sync::Arc};
 
-    use cutover_runtime::{Bundle, Report, Runtime, event::RunOutcome, provider::Providers};
+    use contraflow_runtime::{Bundle, Report, Runtime, event::RunOutcome, provider::Providers};
     use serde_json::json;
 
     use super::*;

@@ -4,7 +4,7 @@
 //! <https://docs.slack.dev/messaging/formatting-message-text>. Mattermost and Rocket.Chat take the same requests.
 
 use async_trait::async_trait;
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::On,
     provider::{Provider, ProviderError, Retry},
 };
@@ -145,7 +145,7 @@ impl Notify for Slack {
 mod tests {
     use std::{sync::Arc, time::Duration};
 
-    use cutover_runtime::provider::Providers;
+    use contraflow_runtime::provider::Providers;
 
     use super::*;
     use crate::notify::lab::{Answer, Server};

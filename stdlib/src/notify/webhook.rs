@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::On,
     provider::{Provider, ProviderError},
 };
@@ -212,7 +212,7 @@ impl Notify for Webhook {
 mod tests {
     use std::{sync::Arc, time::Duration};
 
-    use cutover_runtime::{
+    use contraflow_runtime::{
         error::codes as core,
         provider::{Providers, Retry},
     };
@@ -250,7 +250,7 @@ mod tests {
         let request = &server.requests()[0];
         assert_eq!(request.line, "PUT /hooks/hunter2-hunter2 HTTP/1.1");
         assert_eq!(request.header("content-type"), "application/json");
-        assert_eq!(request.header("authorization"), "Bearer cutover-stdlib");
+        assert_eq!(request.header("authorization"), "Bearer contraflow-stdlib");
         assert_eq!(request.header("x-team"), "sre");
         assert_eq!(request.header("x-key"), env!("CARGO_PKG_VERSION"));
         assert_eq!(request.header("idempotency-key"), "detached");
@@ -321,10 +321,10 @@ mod tests {
         let server = Server::answering([]);
         let said = webhook(&server, json!({})).check().await.expect("there");
         assert!(said.ends_with("takes connections"), "{said}");
-        let error = webhook(&server, json!({ "bearer_env": "CUTOVER_NO_SUCH_VARIABLE" })).check().await;
+        let error = webhook(&server, json!({ "bearer_env": "CONTRAFLOW_NO_SUCH_VARIABLE" })).check().await;
         assert_eq!(
             error.expect_err("no token").message,
-            "the environment variable CUTOVER_NO_SUCH_VARIABLE is not set"
+            "the environment variable CONTRAFLOW_NO_SUCH_VARIABLE is not set"
         );
         assert!(server.requests().is_empty());
     }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{Limits, On, Read, Verdict},
     error::{RunError, codes as runtime_codes},
     provider::{ProviderError, Retry},

@@ -2,7 +2,7 @@
 
 use std::{fmt, future::Future, time::Duration};
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{Limits, On},
     provider::{ProviderError, Retry},
     quantity::Span,

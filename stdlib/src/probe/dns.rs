@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{Limits, On, Read, Verdict},
     error::codes,
     provider::ProviderError,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use cutover_runtime::{effect::On, error::codes, provider::ProviderError, target::Target};
+use contraflow_runtime::{effect::On, error::codes, provider::ProviderError, target::Target};
 use serde::{Deserialize, Serialize};
 
 use crate::http::message::Where;

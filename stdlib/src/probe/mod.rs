@@ -1,6 +1,6 @@
 //! `probe`: checks from outside. A probe repeats itself until it passes or its attempts are used up, and changes nothing.
 
-use cutover_runtime::{effect::Verdict, provider::ProviderError};
+use contraflow_runtime::{effect::Verdict, provider::ProviderError};
 use rhai::{Module, plugin::combine_with_exported_module};
 
 pub mod all;

@@ -1,6 +1,6 @@
 //! `probe::tcp` opens a connection and closes it again.
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{Limits, On, Read, Verdict},
     provider::ProviderError,
     quantity::Span,

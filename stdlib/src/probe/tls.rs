@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{Limits, On, Read, Verdict},
     provider::ProviderError,
     quantity::Span,
@@ -218,7 +218,7 @@ impl Attempt for TlsProbe {
             None => builder.with_no_client_auth(),
             Some((certificates, key)) => builder.with_client_auth_cert(certificates, key).map_err(|e| {
                 Failure::Hopeless(ProviderError::terminal(
-                    cutover_runtime::error::codes::ARGUMENT,
+                    contraflow_runtime::error::codes::ARGUMENT,
                     format!("`client_cert` and `client_key` cannot be used: {e}"),
                 ))
             })?,

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cutover_runtime::provider::ProviderError;
+use contraflow_runtime::provider::ProviderError;
 use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 
@@ -29,7 +29,7 @@ const MIGRATIONS: [(&str, &str); 6] = [
 
 /// A folder that does not exist yet and is nobody else's.
 pub(super) fn folder() -> PathBuf {
-    std::env::temp_dir().join(format!("cutover-sandbox-{}-{:016x}", std::process::id(), fastrand::u64(..)))
+    std::env::temp_dir().join(format!("contraflow-sandbox-{}-{:016x}", std::process::id(), fastrand::u64(..)))
 }
 
 pub(super) fn file(folder: &Path) -> PathBuf {

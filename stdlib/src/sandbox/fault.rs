@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cutover_runtime::{
+use contraflow_runtime::{
     error::did_you_mean,
     quantity::{Comparison, Percent, Span, Unit},
 };

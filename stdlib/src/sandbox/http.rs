@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use cutover_runtime::{error::codes as runtime_codes, provider::ProviderError};
+use contraflow_runtime::{error::codes as runtime_codes, provider::ProviderError};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::{
     Method, Request, Response, StatusCode,

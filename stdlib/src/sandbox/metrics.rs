@@ -9,7 +9,7 @@
 use std::{fmt::Write as _, sync::Arc, time::Duration, time::Instant};
 
 use async_trait::async_trait;
-use cutover_runtime::{
+use contraflow_runtime::{
     error::{codes as runtime_codes, did_you_mean},
     provider::{Provider, ProviderError},
 };

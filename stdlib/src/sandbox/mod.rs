@@ -8,7 +8,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
 
-use cutover_runtime::provider::{ProviderError, Providers};
+use contraflow_runtime::provider::{ProviderError, Providers};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use tokio_util::sync::{CancellationToken, DropGuard};

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cutover_runtime::provider::ProviderError;
+use contraflow_runtime::provider::ProviderError;
 use http_body_util::{BodyExt, Full};
 use hyper::{
     Request, Response, StatusCode,

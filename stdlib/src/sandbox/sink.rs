@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::On,
     provider::{Provider, ProviderError},
 };

@@ -1,7 +1,7 @@
 //! Secrets in environment variables of the process.
 
 use async_trait::async_trait;
-use cutover_runtime::{
+use contraflow_runtime::{
     error::codes,
     provider::{Provider, ProviderError},
 };
@@ -45,7 +45,7 @@ impl Env {
                 codes::SECRET,
                 format!("the environment variable {variable} is not set"),
             )
-            .hint(format!("set {variable} where cutover is started"))),
+            .hint(format!("set {variable} where contraflow is started"))),
             Err(std::env::VarError::NotUnicode(_)) => Err(ProviderError::terminal(
                 codes::SECRET,
                 format!("the environment variable {variable} is not UTF-8 text"),
@@ -89,14 +89,14 @@ mod tests {
     async fn the_value_is_that_of_the_variable() {
         // Cargo sets this one for every test.
         let value = variable("CARGO_PKG_NAME").value().await.expect("set");
-        assert_eq!(value.as_str(), "cutover-stdlib");
+        assert_eq!(value.as_str(), "contraflow-stdlib");
         assert_eq!(variable("CARGO_PKG_NAME").check().await, Ok("set".to_owned()));
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_variable_that_is_not_set_or_empty_is_named() {
-        let missing = variable("CUTOVER_NO_SUCH_VARIABLE").value().await.expect_err("not set");
-        assert_eq!(missing.message, "the environment variable CUTOVER_NO_SUCH_VARIABLE is not set");
+        let missing = variable("CONTRAFLOW_NO_SUCH_VARIABLE").value().await.expect_err("not set");
+        assert_eq!(missing.message, "the environment variable CONTRAFLOW_NO_SUCH_VARIABLE is not set");
         assert!(!missing.hints.is_empty());
         // Cargo sets this one too, empty for a final version.
         let empty = variable("CARGO_PKG_VERSION_PRE").value().await.expect_err("empty");

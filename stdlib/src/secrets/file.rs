@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use cutover_runtime::{
+use contraflow_runtime::{
     error::codes,
     provider::{Provider, ProviderError},
 };
@@ -47,7 +47,7 @@ impl File {
     async fn look(&self) -> Result<Zeroizing<String>, ProviderError> {
         let file = tokio::fs::File::open(&self.path)
             .await
-            .map_err(|e| self.failed(e).hint("the path is taken from the folder of cutover.toml"))?;
+            .map_err(|e| self.failed(e).hint("the path is taken from the folder of contraflow.toml"))?;
         let size = file.metadata().await.map_err(|e| self.failed(e))?.len();
         if size > LARGEST {
             return Err(self.failed(format!("{size} bytes are too many for a secret")));

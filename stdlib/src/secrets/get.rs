@@ -1,6 +1,6 @@
 //! `secrets::get` reads a secret and gives the script a handle to it.
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{On, Read},
     provider::{Capability, ProviderError},
     script::{Reads, ScriptContext},
@@ -67,7 +67,7 @@ pub mod script {
 mod tests {
     use std::sync::Arc;
 
-    use cutover_runtime::provider::Providers;
+    use contraflow_runtime::provider::Providers;
 
     use super::*;
     use crate::secrets::env::{Env, Settings};
@@ -81,7 +81,7 @@ mod tests {
         let effect = Get { name: "deploy-token".to_owned() };
         let handle = effect.read(&on).await.expect("set");
         assert_eq!(serde_json::to_string(&handle).expect("json"), r#"{"$secret":[{"name":"deploy-token"}]}"#);
-        assert_eq!(on.vault().reveal(&handle).expect("kept").as_str(), "cutover-stdlib");
+        assert_eq!(on.vault().reveal(&handle).expect("kept").as_str(), "contraflow-stdlib");
         assert_eq!(effect.depends_on(), [Target::new("secrets", "deploy-token")]);
     }
 }

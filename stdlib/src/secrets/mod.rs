@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::On,
     error::codes,
     provider::{Capability, Provider, ProviderError, Providers},
@@ -99,7 +99,7 @@ pub fn bind(entry: &Entry, into: &mut Providers) -> Result<(), ConfigError> {
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use cutover_runtime::secret::SecretText;
+    use contraflow_runtime::secret::SecretText;
 
     use super::*;
 

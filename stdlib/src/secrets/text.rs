@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cutover_runtime::{
+use contraflow_runtime::{
     error::did_you_mean,
     script::{Gives, ScriptContext},
     secret::{SecretText, Text},

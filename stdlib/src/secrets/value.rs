@@ -1,6 +1,6 @@
 //! The secret as a script value: a handle that can be passed on and do nothing else.
 
-use cutover_runtime::{
+use contraflow_runtime::{
     error::{RunError, codes},
     script::{ScriptContext, ScriptResult},
     secret::SecretText,
@@ -83,7 +83,7 @@ mod tests {
         sync::{Arc, Mutex},
     };
 
-    use cutover_runtime::{
+    use contraflow_runtime::{
         Bundle, Runtime,
         effect::{Action, On},
         provider::{ProviderError, Providers},

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::Progress,
     provider::{Capability, Provider, ProviderError, Providers},
 };

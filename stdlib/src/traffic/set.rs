@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use cutover_runtime::script::{ScriptContext as _, ScriptResult};
-use cutover_runtime::{
+use contraflow_runtime::script::{ScriptContext as _, ScriptResult};
+use contraflow_runtime::{
     effect::{Change, Limits, On, Progress},
     provider::ProviderError,
     target::Target,
@@ -97,7 +97,7 @@ fn run(cx: &NativeCallContext<'_>, route: &str, weights: Map, options: Options) 
 /// The script function.
 #[rhai::export_module]
 pub mod script {
-    use cutover_runtime::script::{Changes, ScriptContext as _};
+    use contraflow_runtime::script::{Changes, ScriptContext as _};
     use rhai::{Map, NativeCallContext};
 
     use super::{Options, run};

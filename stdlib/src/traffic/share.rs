@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use cutover_runtime::{
+use contraflow_runtime::{
     error::{codes as runtime_codes, did_you_mean},
     provider::ProviderError,
 };

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use cutover_runtime::script::{ScriptContext as _, ScriptResult};
-use cutover_runtime::{
+use contraflow_runtime::script::{ScriptContext as _, ScriptResult};
+use contraflow_runtime::{
     effect::{Change, Limits, On, Progress},
     provider::ProviderError,
     quantity::Span,
@@ -94,7 +94,7 @@ fn run(
 /// The script function.
 #[rhai::export_module]
 pub mod script {
-    use cutover_runtime::script::{Changes, ScriptContext as _};
+    use contraflow_runtime::script::{Changes, ScriptContext as _};
     use rhai::{Dynamic, Map, NativeCallContext};
 
     use super::{Options, run};

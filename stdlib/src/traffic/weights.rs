@@ -1,6 +1,6 @@
 //! `traffic::weights` looks up how a route splits its traffic.
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{On, Read},
     provider::ProviderError,
     target::Target,
@@ -44,7 +44,7 @@ impl Read for ReadWeights {
 /// The script function.
 #[rhai::export_module]
 pub mod script {
-    use cutover_runtime::script::{Reads, ScriptContext as _};
+    use contraflow_runtime::script::{Reads, ScriptContext as _};
     use rhai::NativeCallContext;
 
     use super::ReadWeights;

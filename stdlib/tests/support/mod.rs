@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use cutover_stdlib::traffic::Weights;
+use contraflow_stdlib::traffic::Weights;
 
 pub(crate) mod traffic_contract;
 
@@ -27,7 +27,7 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
 
 /// The body of a `GET` and the pool that answered it.
 pub(crate) async fn get(url: &str) -> Result<(u16, String, String), reqwest::Error> {
-    let response = cutover_stdlib::net::client(url).expect("a client").get(url).send().await?;
+    let response = contraflow_stdlib::net::client(url).expect("a client").get(url).send().await?;
     let pool = response.headers().get("x-pool").and_then(|pool| pool.to_str().ok()).unwrap_or("").to_owned();
     Ok((response.status().as_u16(), pool, response.text().await?))
 }

@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{Change, On, Progress},
     error::codes as runtime_codes,
     provider::Providers,
 };
-use cutover_stdlib::{
+use contraflow_stdlib::{
     codes,
     traffic::{Share, Traffic, Weights, shift},
 };
@@ -150,14 +150,14 @@ async fn a_pool_that_serves_nothing_gets_no_weight(fixture: &dyn Fixture) {
 async fn the_shift_effect_works_on_it(traffic: Arc<dyn Traffic>) {
     struct Any(Arc<dyn Traffic>);
     #[async_trait]
-    impl cutover_runtime::provider::Provider for Any {
+    impl contraflow_runtime::provider::Provider for Any {
         fn kind(&self) -> &'static str {
             self.0.kind()
         }
         fn describe(&self) -> String {
             self.0.describe()
         }
-        async fn check(&self) -> Result<String, cutover_runtime::provider::ProviderError> {
+        async fn check(&self) -> Result<String, contraflow_runtime::provider::ProviderError> {
             self.0.check().await
         }
     }

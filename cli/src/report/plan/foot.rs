@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cutover_runtime::{
+use contraflow_runtime::{
     Approvals, SavedPlan,
     plan::{Foreseen, PlannedQuestion},
 };
@@ -40,7 +40,7 @@ impl Foot<'_> {
             let file = file.display();
             lines.push(headed(
                 "Saved",
-                &format!("{file}, until {}. Run it: cutover run --plan {file}", plan.expires_at),
+                &format!("{file}, until {}. Run it: contraflow run --plan {file}", plan.expires_at),
             ));
         }
         lines.iter().map(|line| line.paint(theme, "") + "\n").collect()

@@ -6,7 +6,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-use cutover_runtime::{
+use contraflow_runtime::{
     event::{Envelope, Event},
     rehearsal::{Asks, Branch, Decision, Done, End, Paths},
 };

@@ -1,6 +1,6 @@
 //! A saved plan, shown again.
 
-use cutover_runtime::{
+use contraflow_runtime::{
     SavedPlan,
     effect::Reply,
     plan::{PlannedAction, PlannedChange},
@@ -89,7 +89,7 @@ fn changed(change: &PlannedChange) -> Vec<Line> {
             .and(Tone::Dim, format!("{name}: {} unchanged", clean(&change.to_text)))
             .and(Tone::Dim, id)
     }];
-    if let cutover_runtime::effect::Undo::Impossible(why) = &change.undo {
+    if let contraflow_runtime::effect::Undo::Impossible(why) = &change.undo {
         lines.push(
             Line::new(Tone::Warn, &format!("  {}", symbol::WARN))
                 .and(Tone::Strong, "point of no return")

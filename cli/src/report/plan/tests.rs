@@ -1,6 +1,6 @@
 //! What plans look like.
 
-use cutover_runtime::{
+use contraflow_runtime::{
     Approvals,
     error::RunError,
     event::Mode,

@@ -1,6 +1,6 @@
 //! What became of runs whose process died, and of branches in another order.
 
-use cutover_runtime::rehearsal::{End, Findings, Scenario, Tried};
+use contraflow_runtime::rehearsal::{End, Findings, Scenario, Tried};
 
 use super::{Known, Mark};
 use crate::report::format::count;

@@ -1,6 +1,6 @@
 //! The findings for programs: one JSON document.
 
-use cutover_runtime::{
+use contraflow_runtime::{
     event::Envelope,
     rehearsal::{Findings, Tried},
 };

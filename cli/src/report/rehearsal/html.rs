@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use cutover_runtime::rehearsal::{Findings, Tried};
+use contraflow_runtime::rehearsal::{Findings, Tried};
 
 use super::{
     Group, Mark, Rehearsed, counted,

@@ -1,6 +1,6 @@
 //! The findings for people.
 
-use cutover_runtime::{
+use contraflow_runtime::{
     event::Envelope,
     rehearsal::{End, Findings, Tried},
 };

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use cutover_runtime::rehearsal::{End, Findings, Scenario, Tried};
+use contraflow_runtime::rehearsal::{End, Findings, Scenario, Tried};
 
 use super::Rehearsed;
 use crate::report::format::clean;
@@ -15,7 +15,7 @@ pub(crate) fn junit(rehearsed: &Rehearsed, findings: &Findings) -> String {
     let name = escape(&rehearsed.runbook);
     let counts = format!("tests=\"{tests}\" failures=\"{failures}\" errors=\"0\" skipped=\"{skipped}\"");
     let mut text = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"cutover rehearse\" {counts}>\n  <testsuite name=\"{name}\" {counts}>\n    <properties>\n"
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"contraflow rehearse\" {counts}>\n  <testsuite name=\"{name}\" {counts}>\n    <properties>\n"
     );
     for (key, value) in [
         ("version", &*rehearsed.version),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use cutover_runtime::rehearsal::{Findings, Row, Tried};
+use contraflow_runtime::rehearsal::{Findings, Row, Tried};
 
 use super::{Known, Mark, size};
 

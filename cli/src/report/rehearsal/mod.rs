@@ -14,7 +14,7 @@ mod timeline;
 
 use std::collections::HashMap;
 
-use cutover_runtime::{
+use contraflow_runtime::{
     event::Envelope,
     rehearsal::{End, Findings, Scenario, Tried, Violation},
 };

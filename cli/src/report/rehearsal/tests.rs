@@ -1,6 +1,6 @@
 //! What is shown of hand-made findings.
 
-use cutover_runtime::{
+use contraflow_runtime::{
     error::RunError,
     event::{Kind, Mode, RunOutcome},
     rehearsal::{End, Findings, Row, Scenario, Tried, Violation},
@@ -18,7 +18,7 @@ fn rehearsed() -> Rehearsed {
         environment: "sandbox".into(),
         scenario: Some("shift.scenario.toml".into()),
         looked: false,
-        command: "cutover rehearse shift.rhai --no-look".into(),
+        command: "contraflow rehearse shift.rhai --no-look".into(),
     }
 }
 
@@ -186,7 +186,7 @@ fn a_violation_is_told_with_the_shortest_way_to_it() {
           4s → ~ traffic.shift web: blue 100, green 0 -> blue 95, green 5
           5s   ✓ shift (60ms)
           6s   rolled back after 1m5s: error_rate was 3%
-      $ cutover rehearse shift.rhai --no-look --only '1:traffic.shift=killed' --trace
+      $ contraflow rehearse shift.rhai --no-look --only '1:traffic.shift=killed' --trace
 
     ✗ ends, or can go on
       web/green gets 5% & has no replicas
@@ -195,7 +195,7 @@ fn a_violation_is_told_with_the_shortest_way_to_it() {
           4s   ~ traffic.shift web: blue 100, green 0 -> blue 95, green 5
           5s   ✓ shift (60ms)
           6s   rolled back after 1m5s: error_rate was 3%
-      $ cutover rehearse shift.rhai --no-look --only 'crash@2' --trace
+      $ contraflow rehearse shift.rhai --no-look --only 'crash@2' --trace
 
     11 scenarios of 3 effects: 5 succeeded, 3 rolled back, 1 failed with nothing to undo, 1 needs a person, 1 paused
     1 scenario and what follows from them not tried: the rehearsal was ended before
@@ -385,7 +385,7 @@ fn ci_systems_get_one_case_for_each_scenario() {
     findings.tried.drain(4..7);
     assert_snapshot!(junit(&rehearsed(), &findings), @r#"
     <?xml version="1.0" encoding="UTF-8"?>
-    <testsuites name="cutover rehearse" tests="9" failures="3" errors="0" skipped="1">
+    <testsuites name="contraflow rehearse" tests="9" failures="3" errors="0" skipped="1">
       <testsuite name="shift" tests="9" failures="3" errors="0" skipped="1">
         <properties>
           <property name="version" value="1.0.0"/>
@@ -396,14 +396,14 @@ fn ci_systems_get_one_case_for_each_scenario() {
         <testcase classname="shift" name="as-planned"/>
         <testcase classname="1:traffic.shift" name="refused"/>
         <testcase classname="1:traffic.shift" name="lost-answer">
-          <failure message="traffic only where there is capacity" type="invariant">traffic only where there is capacity: web/green gets 5% &amp; has no replicas (after 1:traffic.shift)&#10;$ cutover rehearse shift.rhai --no-look --only &#39;1:traffic.shift=lost-answer&#39; --trace</failure>
+          <failure message="traffic only where there is capacity" type="invariant">traffic only where there is capacity: web/green gets 5% &amp; has no replicas (after 1:traffic.shift)&#10;$ contraflow rehearse shift.rhai --no-look --only &#39;1:traffic.shift=lost-answer&#39; --trace</failure>
         </testcase>
         <testcase classname="1:traffic.shift" name="killed">
-          <failure message="traffic only where there is capacity" type="invariant">traffic only where there is capacity: web/green gets 5% &amp; has no replicas (after 1:traffic.shift)&#10;$ cutover rehearse shift.rhai --no-look --only &#39;1:traffic.shift=killed&#39; --trace</failure>
+          <failure message="traffic only where there is capacity" type="invariant">traffic only where there is capacity: web/green gets 5% &amp; has no replicas (after 1:traffic.shift)&#10;$ contraflow rehearse shift.rhai --no-look --only &#39;1:traffic.shift=killed&#39; --trace</failure>
         </testcase>
         <testcase classname="shift" name="crash@1"/>
         <testcase classname="shift" name="crash@2">
-          <failure message="ends, or can go on" type="invariant">ends, or can go on: web/green gets 5% &amp; has no replicas&#10;$ cutover rehearse shift.rhai --no-look --only &#39;crash@2&#39; --trace</failure>
+          <failure message="ends, or can go on" type="invariant">ends, or can go on: web/green gets 5% &amp; has no replicas&#10;$ contraflow rehearse shift.rhai --no-look --only &#39;crash@2&#39; --trace</failure>
         </testcase>
         <testcase classname="shift" name="branches-backwards"/>
         <testcase classname="rollback/1:traffic.shift" name="refused after 2:metrics.hold=fails"/>
@@ -446,7 +446,7 @@ fn the_page_for_browsers_needs_nothing_else() {
           4s → ~ traffic.shift web: blue 100, green 0 -&gt; blue 95, green 5
           5s   ✓ shift (60ms)
           6s   rolled back after 1m5s: error_rate was 3%</pre>
-    <p><code>$ cutover rehearse shift.rhai --no-look --only &#39;1:traffic.shift=killed&#39; --trace</code></p>
+    <p><code>$ contraflow rehearse shift.rhai --no-look --only &#39;1:traffic.shift=killed&#39; --trace</code></p>
     </section>
     <section class="found" id="violation-1">
     <h3>✗ ends, or can go on</h3>
@@ -456,7 +456,7 @@ fn the_page_for_browsers_needs_nothing_else() {
           4s   ~ traffic.shift web: blue 100, green 0 -&gt; blue 95, green 5
           5s   ✓ shift (60ms)
           6s   rolled back after 1m5s: error_rate was 3%</pre>
-    <p><code>$ cutover rehearse shift.rhai --no-look --only &#39;crash@2&#39; --trace</code></p>
+    <p><code>$ contraflow rehearse shift.rhai --no-look --only &#39;crash@2&#39; --trace</code></p>
     </section>
     <h2 id="effects">Effects and how they can go wrong</h2>
     <div class="scroll" role="region" aria-label="Effects and how they can go wrong" tabindex="0">

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use cutover_runtime::event::{Envelope, Event, Sink};
+use contraflow_runtime::event::{Envelope, Event, Sink};
 
 use super::Group;
 use crate::report::{

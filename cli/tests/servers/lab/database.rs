@@ -34,15 +34,16 @@ impl Database {
         if !super::installed(&["psql", "pg_dump", "pg_restore"]) {
             return None;
         }
-        let Ok(server) = std::env::var("CUTOVER_TEST_POSTGRES") else {
+        let Ok(server) = std::env::var("CONTRAFLOW_TEST_POSTGRES") else {
             assert!(
                 !wanted(),
-                "CUTOVER_TEST_POSTGRES is not set: want the URL of a PostgreSQL superuser's database"
+                "CONTRAFLOW_TEST_POSTGRES is not set: want the URL of a PostgreSQL superuser's database"
             );
-            eprintln!("not tested: CUTOVER_TEST_POSTGRES is not set (tests/servers/with)");
+            eprintln!("not tested: CONTRAFLOW_TEST_POSTGRES is not set (tests/servers/with)");
             return None;
         };
-        let name = format!("cutover_servers_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name =
+            format!("contraflow_servers_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         Some(Self::named(server, name))
     }
 
@@ -70,7 +71,7 @@ impl Database {
     /// Everything but data, as `pg_dump` writes it, without the history of migrations.
     pub(crate) fn schema(&self) -> String {
         let mut dump = program("pg_dump");
-        dump.args(["--schema-only", "--exclude-table=_cutover_migrations", "-d", &self.url()]);
+        dump.args(["--schema-only", "--exclude-table=_contraflow_migrations", "-d", &self.url()]);
         let text = checked("pg_dump", dump.output());
         // Newer ones write a random word into these.
         let lines = text.lines().filter(|l| !l.starts_with("\\restrict") && !l.starts_with("\\unrestrict"));

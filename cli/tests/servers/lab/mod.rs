@@ -1,4 +1,4 @@
-//! What the tests stand on: servers that end with their test, and what reads them without Cutover.
+//! What the tests stand on: servers that end with their test, and what reads them without Contraflow.
 
 use std::{
     fs::File,
@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) mod cutover;
+pub(crate) mod contraflow;
 pub(crate) mod database;
 pub(crate) mod haproxy;
 pub(crate) mod http;
@@ -19,7 +19,7 @@ pub(crate) mod world;
 
 /// Whether servers have to be there.
 pub(crate) fn wanted() -> bool {
-    std::env::var("CUTOVER_TEST_SERVERS").is_ok_and(|set| set == "1")
+    std::env::var("CONTRAFLOW_TEST_SERVERS").is_ok_and(|set| set == "1")
 }
 
 /// Whether all these programs are installed. Panics where they have to be and are not.
@@ -28,7 +28,7 @@ pub(crate) fn installed(programs: &[&str]) -> bool {
     let Some(program) = missing else { return true };
     assert!(
         !wanted(),
-        "{program} is not installed and CUTOVER_TEST_SERVERS=1 wants it: run tests/servers/install"
+        "{program} is not installed and CONTRAFLOW_TEST_SERVERS=1 wants it: run tests/servers/install"
     );
     eprintln!("not tested: {program} is not installed (tests/servers/install)");
     false

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use tempfile::TempDir;
 
 use super::{
-    cutover::{Cutover, exchanged, from_guide},
+    contraflow::{Contraflow, exchanged, from_guide},
     database::Database,
     haproxy::HaProxy,
     http::{Behaviour, Receiver, Server, Users, pool_server},
@@ -16,7 +16,7 @@ use super::{
 /// All servers of one service. They end in this order, so that users are gone before what they use.
 pub(crate) struct World {
     pub(crate) users: Users,
-    pub(crate) cutover: Cutover,
+    pub(crate) contraflow: Contraflow,
     _prometheus: Prometheus,
     pub(crate) haproxy: HaProxy,
     pub(crate) receiver: Receiver,
@@ -96,18 +96,18 @@ impl World {
         let receiver = Receiver::start();
         let pool_urls =
             format!("{{ blue = \"http://{}\", green = \"http://{}\" }}", at("blue1"), at("green1"));
-        let cutover = Cutover::new(folder.path())
+        let contraflow = Contraflow::new(folder.path())
             .set(
-                "CUTOVER__ENV__STAGING__TRAFFIC__WEB__SOCKET",
+                "CONTRAFLOW__ENV__STAGING__TRAFFIC__WEB__SOCKET",
                 format!("unix:{}", haproxy.socket().display()),
             )
-            .set("CUTOVER__ENV__STAGING__TRAFFIC__WEB__URL", format!("http://{}", haproxy.front))
-            .set("CUTOVER__ENV__STAGING__TRAFFIC__WEB__POOL_URLS", pool_urls)
-            .set("CUTOVER__ENV__STAGING__METRICS__WEB__URL", format!("http://{}", prometheus.address))
+            .set("CONTRAFLOW__ENV__STAGING__TRAFFIC__WEB__URL", format!("http://{}", haproxy.front))
+            .set("CONTRAFLOW__ENV__STAGING__TRAFFIC__WEB__POOL_URLS", pool_urls)
+            .set("CONTRAFLOW__ENV__STAGING__METRICS__WEB__URL", format!("http://{}", prometheus.address))
             .set("DATABASE_URL", database.url())
             .set("OPS_WEBHOOK_URL", format!("http://{}/hooks/ops", receiver.server.address));
         for (name, sql) in MIGRATIONS {
-            cutover.write(&format!("migrations/{name}"), sql);
+            contraflow.write(&format!("migrations/{name}"), sql);
         }
         // The first answers come some seconds after the start.
         let config: toml::Table = from_guide("toml").parse().expect("TOML");
@@ -117,7 +117,7 @@ impl World {
         }
         Some(Self {
             users,
-            cutover,
+            contraflow,
             _prometheus: prometheus,
             haproxy,
             receiver,
@@ -129,9 +129,10 @@ impl World {
         })
     }
 
-    /// Puts traffic and schema back to where they were at the start, without Cutover.
+    /// Puts traffic and schema back to where they were at the start, without Contraflow.
     pub(crate) fn back(&mut self) {
         self.haproxy.restart();
-        self.database.ask("DROP TABLE orders, _cutover_migrations; ALTER TABLE customers DROP COLUMN email");
+        self.database
+            .ask("DROP TABLE orders, _contraflow_migrations; ALTER TABLE customers DROP COLUMN email");
     }
 }

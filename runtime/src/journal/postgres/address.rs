@@ -92,7 +92,7 @@ impl Address {
             None => options,
         };
         let named = options.get_application_name().is_some();
-        let options = if named { options } else { options.application_name("cutover") };
+        let options = if named { options } else { options.application_name("contraflow") };
         Ok(Self { options, patience })
     }
 

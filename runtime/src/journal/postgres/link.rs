@@ -363,7 +363,7 @@ fn hint(failure: &Failure, database: &str, begun: bool) -> Option<String> {
     let hint = match state {
         "3D000" => format!("create it first: `createdb {database}`"),
         "42501" => {
-            "grant the database user what it needs; to create or alter tables, let one who may run `cutover store migrate`".to_owned()
+            "grant the database user what it needs; to create or alter tables, let one who may run `contraflow store migrate`".to_owned()
         }
         "25006" => "this server cannot be written: name the primary".to_owned(),
         "53100" => "free some space on the server's disk; the run can go on afterwards".to_owned(),

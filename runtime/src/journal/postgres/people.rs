@@ -22,8 +22,8 @@ pub(super) async fn ask(store: &PostgresStore, epoch: i64, asked: &Asked) -> Res
         // Times go as distances from now and become times by the clock of the server, which decides when they are over.
         let now = Timestamp::now().as_millisecond();
         let done: Option<String> = sqlx::query_scalar(concat!(
-            "WITH mine AS (SELECT id FROM cutover.runs WHERE id = $1 AND epoch = $2 FOR SHARE)
-             INSERT INTO cutover.questions (run, id, question, at_ms, until_ms)
+            "WITH mine AS (SELECT id FROM contraflow.runs WHERE id = $1 AND epoch = $2 FOR SHARE)
+             INSERT INTO contraflow.questions (run, id, question, at_ms, until_ms)
              SELECT id, $3, $4, ",
             now!(),
             " + $5, ",
@@ -49,7 +49,7 @@ pub(super) async fn ask(store: &PostgresStore, epoch: i64, asked: &Asked) -> Res
 pub(super) async fn asked(store: &PostgresStore, run: Option<&str>) -> Result<Vec<Asked>, StoreError> {
     let asked = tried!(store.link.tries(Work::Quick), |connection, _| {
         let rows = sqlx::query(
-            "SELECT * FROM cutover.questions WHERE $1::text IS NULL OR run = $1 ORDER BY at_ms, run, id",
+            "SELECT * FROM contraflow.questions WHERE $1::text IS NULL OR run = $1 ORDER BY at_ms, run, id",
         )
         .bind(run)
         .fetch_all(connection)
@@ -68,8 +68,8 @@ pub(super) async fn answer(
     let (reply, mark) = (json(reply), mark());
     let answered = tried!(store.link.tries(Work::Quick), |connection, again| {
         let done: Result<Option<String>, _> = sqlx::query_scalar(concat!(
-            "INSERT INTO cutover.answers (run, id, reply, mark)
-             SELECT run, id, $3, $4 FROM cutover.questions
+            "INSERT INTO contraflow.answers (run, id, reply, mark)
+             SELECT run, id, $3, $4 FROM contraflow.questions
              WHERE run = $1 AND id = $2 AND (until_ms IS NULL OR until_ms > ",
             now!(),
             ")
@@ -94,7 +94,7 @@ pub(super) async fn answer(
 pub(super) async fn answers(store: &PostgresStore, run: &str, id: &str) -> Result<Vec<Reply>, StoreError> {
     let answers = tried!(store.link.tries(Work::Quick), |connection, _| {
         let replies: Vec<String> =
-            sqlx::query_scalar("SELECT reply FROM cutover.answers WHERE run = $1 AND id = $2 ORDER BY n")
+            sqlx::query_scalar("SELECT reply FROM contraflow.answers WHERE run = $1 AND id = $2 ORDER BY n")
                 .bind(run)
                 .bind(id)
                 .fetch_all(connection)
@@ -107,8 +107,8 @@ pub(super) async fn answers(store: &PostgresStore, run: &str, id: &str) -> Resul
 pub(super) async fn close(store: &PostgresStore, run: &str, epoch: i64, id: &str) -> Result<(), StoreError> {
     let closed = tried!(store.link.tries(Work::Quick), |connection, _| {
         sqlx::query(concat!(
-            "DELETE FROM cutover.questions WHERE run = $1 AND id = $3
-             AND EXISTS (SELECT 1 FROM cutover.runs WHERE id = $1 AND epoch = $2)
+            "DELETE FROM contraflow.questions WHERE run = $1 AND id = $3
+             AND EXISTS (SELECT 1 FROM contraflow.runs WHERE id = $1 AND epoch = $2)
              RETURNING ",
             durably!()
         ))

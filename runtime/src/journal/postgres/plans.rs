@@ -30,11 +30,11 @@ pub(super) async fn create(
         // Whoever is second waits for the first and then inserts nothing, so neither the scripts nor the run.
         let done = row.bind(sqlx::query(concat!(
             "WITH used AS (
-                 INSERT INTO cutover.plans (plan, run, until_ms, binding) VALUES ($15, $1, $16, $17)
+                 INSERT INTO contraflow.plans (plan, run, until_ms, binding) VALUES ($15, $1, $16, $17)
                  ON CONFLICT (plan) DO NOTHING RETURNING run),
              scripts AS (
-                 INSERT INTO cutover.bundles (hash, files) SELECT $6, $14 FROM used ON CONFLICT DO NOTHING)
-             INSERT INTO cutover.runs (id, runbook, version, environment, params, bundle, status, epoch, started_by, started_ms,
+                 INSERT INTO contraflow.bundles (hash, files) SELECT $6, $14 FROM used ON CONFLICT DO NOTHING)
+             INSERT INTO contraflow.runs (id, runbook, version, environment, params, bundle, status, epoch, started_by, started_ms,
                                        ended_ms, holder, mark, beat_ms)
              SELECT run, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, ", now!(), " FROM used
              RETURNING ", durably!()
@@ -49,16 +49,17 @@ pub(super) async fn create(
         }
         if again {
             // It may have been this one that used it, when the answer was lost.
-            let ours: Option<bool> = sqlx::query_scalar("SELECT mark = $2 FROM cutover.runs WHERE id = $1")
-                .bind(&run.id)
-                .bind(row.mark)
-                .fetch_optional(&mut *connection)
-                .await?;
+            let ours: Option<bool> =
+                sqlx::query_scalar("SELECT mark = $2 FROM contraflow.runs WHERE id = $1")
+                    .bind(&run.id)
+                    .bind(row.mark)
+                    .fetch_optional(&mut *connection)
+                    .await?;
             if ours == Some(true) {
                 return Ok(None);
             }
         }
-        sqlx::query_scalar("SELECT run FROM cutover.plans WHERE plan = $1")
+        sqlx::query_scalar("SELECT run FROM contraflow.plans WHERE plan = $1")
             .bind(&used.plan)
             .fetch_one(connection)
             .await
@@ -69,7 +70,7 @@ pub(super) async fn create(
 
 pub(super) async fn used(store: &PostgresStore, plan: &str) -> Result<Option<String>, StoreError> {
     let used = tried!(store.link.tries(Work::Quick), |connection, _| {
-        sqlx::query_scalar("SELECT run FROM cutover.plans WHERE plan = $1")
+        sqlx::query_scalar("SELECT run FROM contraflow.plans WHERE plan = $1")
             .bind(plan)
             .fetch_optional(connection)
             .await
@@ -79,7 +80,7 @@ pub(super) async fn used(store: &PostgresStore, plan: &str) -> Result<Option<Str
 
 pub(super) async fn binding(store: &PostgresStore, run: &str) -> Result<Option<String>, StoreError> {
     let binding = tried!(store.link.tries(Work::Quick), |connection, _| {
-        sqlx::query_scalar("SELECT binding FROM cutover.plans WHERE run = $1")
+        sqlx::query_scalar("SELECT binding FROM contraflow.plans WHERE run = $1")
             .bind(run)
             .fetch_optional(connection)
             .await
@@ -96,7 +97,7 @@ pub(super) async fn approve(
     let (reply, mark) = (json(reply), mark());
     let approved = tried!(store.link.tries(Work::Quick), |connection, again| {
         let done = sqlx::query(concat!(
-            "INSERT INTO cutover.approvals (plan, until_ms, reply, mark) VALUES ($1, $2, $3, $4) RETURNING ",
+            "INSERT INTO contraflow.approvals (plan, until_ms, reply, mark) VALUES ($1, $2, $3, $4) RETURNING ",
             durably!()
         ))
         .bind(plan)
@@ -116,7 +117,7 @@ pub(super) async fn approve(
 pub(super) async fn approvals(store: &PostgresStore, plan: &str) -> Result<Vec<Reply>, StoreError> {
     let approvals = tried!(store.link.tries(Work::Quick), |connection, _| {
         let replies: Vec<String> =
-            sqlx::query_scalar("SELECT reply FROM cutover.approvals WHERE plan = $1 ORDER BY n")
+            sqlx::query_scalar("SELECT reply FROM contraflow.approvals WHERE plan = $1 ORDER BY n")
                 .bind(plan)
                 .fetch_all(connection)
                 .await?;
@@ -127,7 +128,7 @@ pub(super) async fn approvals(store: &PostgresStore, plan: &str) -> Result<Vec<R
 
 pub(super) async fn void_approvals(store: &PostgresStore, plan: &str) -> Result<(), StoreError> {
     let void = tried!(store.link.tries(Work::Quick), |connection, _| {
-        sqlx::query(concat!("DELETE FROM cutover.approvals WHERE plan = $1 RETURNING ", durably!()))
+        sqlx::query(concat!("DELETE FROM contraflow.approvals WHERE plan = $1 RETURNING ", durably!()))
             .bind(plan)
             .execute(connection)
             .await
@@ -141,10 +142,10 @@ pub(super) async fn forget(store: &PostgresStore, before: Timestamp) -> Result<(
     let forgotten = tried!(store.link.tries(Work::Long), |connection, _| {
         sqlx::query(concat!(
             "WITH old AS (
-                 DELETE FROM cutover.plans p WHERE until_ms < $1
-                 AND NOT EXISTS (SELECT 1 FROM cutover.runs WHERE id = p.run) RETURNING plan)
-             DELETE FROM cutover.approvals a WHERE until_ms < $1
-             AND (plan IN (SELECT plan FROM old) OR NOT EXISTS (SELECT 1 FROM cutover.plans WHERE plan = a.plan))
+                 DELETE FROM contraflow.plans p WHERE until_ms < $1
+                 AND NOT EXISTS (SELECT 1 FROM contraflow.runs WHERE id = p.run) RETURNING plan)
+             DELETE FROM contraflow.approvals a WHERE until_ms < $1
+             AND (plan IN (SELECT plan FROM old) OR NOT EXISTS (SELECT 1 FROM contraflow.plans WHERE plan = a.plan))
              RETURNING ",
             durably!()
         ))

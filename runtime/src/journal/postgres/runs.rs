@@ -25,7 +25,7 @@ macro_rules! runs {
         concat!(
             "SELECT *, ",
             now!(),
-            " AS now_ms, (SELECT plan FROM cutover.plans p WHERE p.run = runs.id) AS plan FROM cutover.runs"
+            " AS now_ms, (SELECT plan FROM contraflow.plans p WHERE p.run = runs.id) AS plan FROM contraflow.runs"
         )
     };
 }
@@ -89,8 +89,8 @@ pub(super) async fn create(
     // Durable at once: the crash of a server must not take away the run under a runner that lives on.
     let created = tried!(store.link.tries(Work::Quick), |connection, again| {
         let done = row.bind(sqlx::query(concat!(
-            "WITH scripts AS (INSERT INTO cutover.bundles (hash, files) VALUES ($6, $14) ON CONFLICT DO NOTHING)
-             INSERT INTO cutover.runs (id, runbook, version, environment, params, bundle, status, epoch, started_by, started_ms,
+            "WITH scripts AS (INSERT INTO contraflow.bundles (hash, files) VALUES ($6, $14) ON CONFLICT DO NOTHING)
+             INSERT INTO contraflow.runs (id, runbook, version, environment, params, bundle, status, epoch, started_by, started_ms,
                                        ended_ms, holder, mark, beat_ms)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, ", now!(), ")
              RETURNING ", durably!()
@@ -99,7 +99,7 @@ pub(super) async fn create(
         .await;
         match done {
             Err(error) if again && is_there(&error) => {
-                let ours: bool = sqlx::query_scalar("SELECT mark = $2 FROM cutover.runs WHERE id = $1")
+                let ours: bool = sqlx::query_scalar("SELECT mark = $2 FROM contraflow.runs WHERE id = $1")
                     .bind(&run.id)
                     .bind(row.mark)
                     .fetch_one(connection)
@@ -121,7 +121,7 @@ pub(super) async fn claim(
     let (holder, mark) = (json(holder), mark());
     let claimed = tried!(store.link.tries(Work::Quick), |connection, again| {
         let done: Option<String> = sqlx::query_scalar(concat!(
-            "UPDATE cutover.runs SET epoch = epoch + 1, status = 'running', ended_ms = NULL, request = NULL, holder = $3,
+            "UPDATE contraflow.runs SET epoch = epoch + 1, status = 'running', ended_ms = NULL, request = NULL, holder = $3,
                                      mark = $4, beat_ms = ", now!(), "
              WHERE id = $1 AND epoch = $2 RETURNING ", durably!()
         ))
@@ -135,7 +135,7 @@ pub(super) async fn claim(
             return Ok(done.is_some());
         }
         // It may have been this one that raised the epoch, when the answer was lost.
-        let ours: Option<bool> = sqlx::query_scalar("SELECT mark = $2 FROM cutover.runs WHERE id = $1")
+        let ours: Option<bool> = sqlx::query_scalar("SELECT mark = $2 FROM contraflow.runs WHERE id = $1")
             .bind(run)
             .bind(mark)
             .fetch_optional(connection)
@@ -154,8 +154,8 @@ pub(super) async fn rebind(
     let (hash, files) = (bundle.hash(), bundle.to_json());
     let bound = tried!(store.link.tries(Work::Quick), |connection, _| {
         let done: Option<String> = sqlx::query_scalar(concat!(
-            "WITH scripts AS (INSERT INTO cutover.bundles (hash, files) VALUES ($3, $4) ON CONFLICT DO NOTHING)
-             UPDATE cutover.runs SET bundle = $3 WHERE id = $1 AND epoch = $2
+            "WITH scripts AS (INSERT INTO contraflow.bundles (hash, files) VALUES ($3, $4) ON CONFLICT DO NOTHING)
+             UPDATE contraflow.runs SET bundle = $3 WHERE id = $1 AND epoch = $2
              RETURNING ",
             durably!()
         ))
@@ -173,7 +173,7 @@ pub(super) async fn rebind(
 pub(super) async fn beat(store: &PostgresStore, run: &str, epoch: i64) -> Result<Beat, StoreError> {
     let beat = tried!(store.link.tries(Work::Quick), |connection, _| {
         let request: Option<(Option<String>, String)> = sqlx::query_as(concat!(
-            "UPDATE cutover.runs SET beat_ms = ",
+            "UPDATE contraflow.runs SET beat_ms = ",
             now!(),
             " WHERE id = $1 AND epoch = $2 AND status = 'running'
              RETURNING request, set_config('synchronous_commit', 'off', true)"
@@ -192,7 +192,7 @@ pub(super) async fn request(store: &PostgresStore, run: &str, request: &Request)
     let request = json(request);
     let asked = tried!(store.link.tries(Work::Quick), |connection, _| {
         sqlx::query(concat!(
-            "UPDATE cutover.runs SET request = $2 WHERE id = $1 AND status = 'running' RETURNING ",
+            "UPDATE contraflow.runs SET request = $2 WHERE id = $1 AND status = 'running' RETURNING ",
             durably!()
         ))
         .bind(run)
@@ -218,10 +218,10 @@ pub(super) async fn end(
         // Answers go with their questions.
         let (ended, _): (i64, String) = sqlx::query_as(concat!(
             "WITH ended AS (
-                 UPDATE cutover.runs SET status = $3, ended_ms = $4, holder = NULL, request = NULL
+                 UPDATE contraflow.runs SET status = $3, ended_ms = $4, holder = NULL, request = NULL
                  WHERE id = $1 AND epoch = $2 RETURNING id),
-             freed AS (DELETE FROM cutover.locks WHERE $5 AND run IN (SELECT id FROM ended)),
-             closed AS (DELETE FROM cutover.questions WHERE $5 AND run IN (SELECT id FROM ended))
+             freed AS (DELETE FROM contraflow.locks WHERE $5 AND run IN (SELECT id FROM ended)),
+             closed AS (DELETE FROM contraflow.questions WHERE $5 AND run IN (SELECT id FROM ended))
              SELECT (SELECT count(*) FROM ended), ",
             durably!()
         ))
@@ -273,12 +273,12 @@ pub(super) async fn prune(store: &PostgresStore, before: Timestamp) -> Result<u6
             // A run that is claimed meanwhile is looked at again, and stays. Locks and questions go with their run.
             let (gone, _): (i64, String) = sqlx::query_as(concat!(
                 "WITH old AS (
-                     DELETE FROM cutover.runs WHERE id IN (
-                         SELECT id FROM cutover.runs
+                     DELETE FROM contraflow.runs WHERE id IN (
+                         SELECT id FROM contraflow.runs
                          WHERE ended_ms < $1 AND status NOT IN ('running', 'paused', 'rollback_incomplete')
                          ORDER BY started_ms LIMIT $2)
                      AND ended_ms < $1 AND status NOT IN ('running', 'paused', 'rollback_incomplete') RETURNING id),
-                 gone AS (DELETE FROM cutover.records WHERE run IN (SELECT id FROM old))
+                 gone AS (DELETE FROM contraflow.records WHERE run IN (SELECT id FROM old))
                  SELECT (SELECT count(*) FROM old), ", durably!()
             ))
             .bind(before.as_millisecond())
@@ -294,7 +294,7 @@ pub(super) async fn prune(store: &PostgresStore, before: Timestamp) -> Result<u6
     }
     let scripts = tried!(store.link.tries(Work::Long), |connection, _| {
         sqlx::query(concat!(
-            "DELETE FROM cutover.bundles b WHERE NOT EXISTS (SELECT 1 FROM cutover.runs WHERE bundle = b.hash)
+            "DELETE FROM contraflow.bundles b WHERE NOT EXISTS (SELECT 1 FROM contraflow.runs WHERE bundle = b.hash)
              RETURNING ", durably!()
         ))
         .execute(connection)

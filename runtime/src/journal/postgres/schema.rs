@@ -8,17 +8,17 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 /// on the way, from the attempt of somebody else. Ids are compared byte by byte, whatever the database's language.
 const STEPS: [&str; 2] = [
     r#"
-CREATE TABLE cutover.bundles (
+CREATE TABLE contraflow.bundles (
     hash  TEXT COLLATE "C" PRIMARY KEY,
     files TEXT NOT NULL
 );
-CREATE TABLE cutover.runs (
+CREATE TABLE contraflow.runs (
     id          TEXT COLLATE "C" PRIMARY KEY,
     runbook     TEXT NOT NULL,
     version     TEXT NOT NULL,
     environment TEXT NOT NULL,
     params      TEXT NOT NULL,
-    bundle      TEXT COLLATE "C" NOT NULL REFERENCES cutover.bundles (hash),
+    bundle      TEXT COLLATE "C" NOT NULL REFERENCES contraflow.bundles (hash),
     status      TEXT NOT NULL,
     epoch       BIGINT NOT NULL,
     started_by  TEXT NOT NULL,
@@ -29,34 +29,34 @@ CREATE TABLE cutover.runs (
     request     TEXT,
     mark        BIGINT NOT NULL
 ) WITH (fillfactor = 50);
-CREATE INDEX runs_by_start ON cutover.runs (started_ms);
-CREATE INDEX runs_by_bundle ON cutover.runs (bundle);
-CREATE TABLE cutover.locks (
+CREATE INDEX runs_by_start ON contraflow.runs (started_ms);
+CREATE INDEX runs_by_bundle ON contraflow.runs (bundle);
+CREATE TABLE contraflow.locks (
     environment TEXT COLLATE "C" NOT NULL,
     target      TEXT COLLATE "C" NOT NULL,
-    run         TEXT COLLATE "C" NOT NULL REFERENCES cutover.runs (id) ON DELETE CASCADE,
+    run         TEXT COLLATE "C" NOT NULL REFERENCES contraflow.runs (id) ON DELETE CASCADE,
     since_ms    BIGINT NOT NULL,
     PRIMARY KEY (environment, target)
 );
-CREATE INDEX locks_by_run ON cutover.locks (run);
-CREATE TABLE cutover.questions (
-    run      TEXT COLLATE "C" NOT NULL REFERENCES cutover.runs (id) ON DELETE CASCADE,
+CREATE INDEX locks_by_run ON contraflow.locks (run);
+CREATE TABLE contraflow.questions (
+    run      TEXT COLLATE "C" NOT NULL REFERENCES contraflow.runs (id) ON DELETE CASCADE,
     id       TEXT COLLATE "C" NOT NULL,
     question TEXT NOT NULL,
     at_ms    BIGINT NOT NULL,
     until_ms BIGINT,
     PRIMARY KEY (run, id)
 );
-CREATE TABLE cutover.answers (
+CREATE TABLE contraflow.answers (
     run   TEXT COLLATE "C" NOT NULL,
     id    TEXT COLLATE "C" NOT NULL,
     n     BIGINT GENERATED ALWAYS AS IDENTITY,
     reply TEXT NOT NULL,
     mark  BIGINT NOT NULL UNIQUE,
     PRIMARY KEY (run, id, n),
-    FOREIGN KEY (run, id) REFERENCES cutover.questions (run, id) ON DELETE CASCADE
+    FOREIGN KEY (run, id) REFERENCES contraflow.questions (run, id) ON DELETE CASCADE
 );
-CREATE TABLE cutover.records (
+CREATE TABLE contraflow.records (
     run   TEXT COLLATE "C" NOT NULL,
     seq   BIGINT NOT NULL,
     at_ms BIGINT NOT NULL,
@@ -67,13 +67,13 @@ CREATE TABLE cutover.records (
 );
 "#,
     r#"
-CREATE TABLE cutover.plans (
+CREATE TABLE contraflow.plans (
     plan     TEXT COLLATE "C" PRIMARY KEY,
     run      TEXT COLLATE "C" NOT NULL UNIQUE,
     until_ms BIGINT NOT NULL,
     binding  TEXT NOT NULL
 );
-CREATE TABLE cutover.approvals (
+CREATE TABLE contraflow.approvals (
     plan     TEXT COLLATE "C" NOT NULL,
     n        BIGINT GENERATED ALWAYS AS IDENTITY,
     until_ms BIGINT NOT NULL,
@@ -87,7 +87,7 @@ CREATE TABLE cutover.approvals (
 /// The version of the tables that this program writes.
 pub(super) const VERSION: i64 = STEPS.len() as i64;
 
-/// Whoever creates or migrates holds this lock of the database: "cutover" in ASCII.
+/// Whoever creates or migrates holds this lock of the database: "contraflow" in ASCII.
 const LOCK: i64 = 0x0063_7574_6f76_6572;
 
 /// The version of the tables that are there. 0: none yet.
@@ -95,14 +95,14 @@ pub(super) async fn version(connection: &mut PgConnection) -> Result<i64, sqlx::
     // Only the catalogue is asked before the table is: a table that is missing would be an error.
     let there: bool = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                        WHERE n.nspname = 'cutover' AND c.relname = 'schema_version')",
+                        WHERE n.nspname = 'contraflow' AND c.relname = 'schema_version')",
     )
     .fetch_one(&mut *connection)
     .await?;
     if !there {
         return Ok(0);
     }
-    sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM cutover.schema_version")
+    sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM contraflow.schema_version")
         .fetch_one(connection)
         .await
 }
@@ -130,22 +130,22 @@ pub(super) async fn migrate(connection: &mut PgConnection) -> Result<i64, sqlx::
         }
         // `IF NOT EXISTS` would want the right to create schemas also where somebody who has it has made this one.
         let there: bool = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = 'cutover')",
+            "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = 'contraflow')",
         )
         .fetch_one(&mut *transaction)
         .await?;
         if !there {
-            sqlx::raw_sql("CREATE SCHEMA cutover").execute(&mut *transaction).await?;
+            sqlx::raw_sql("CREATE SCHEMA contraflow").execute(&mut *transaction).await?;
         }
         sqlx::raw_sql(
-            "CREATE TABLE cutover.schema_version (version BIGINT PRIMARY KEY, applied_at TIMESTAMPTZ NOT NULL DEFAULT now())",
+            "CREATE TABLE contraflow.schema_version (version BIGINT PRIMARY KEY, applied_at TIMESTAMPTZ NOT NULL DEFAULT now())",
         )
         .execute(&mut *transaction)
         .await?;
     }
     for (step, version) in STEPS.iter().zip(1_i64..).filter(|(_, version)| *version > before) {
         sqlx::raw_sql(*step).execute(&mut *transaction).await?;
-        let note = format!("INSERT INTO cutover.schema_version (version) VALUES ({version})");
+        let note = format!("INSERT INTO contraflow.schema_version (version) VALUES ({version})");
         sqlx::raw_sql(AssertSqlSafe(note)).execute(&mut *transaction).await?;
     }
     // Also where commits need not be durable by default: what is written next must find these tables.

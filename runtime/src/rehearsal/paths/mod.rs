@@ -88,7 +88,7 @@ pub struct Decision {
 pub struct Branch {
     /// The answers that lead there: `fails`, `no-data`, `times-out`, `denied`, `no-answer`, `breach`.
     pub answers: Vec<String>,
-    /// Each of them as a scenario that `cutover rehearse --only` plays.
+    /// Each of them as a scenario that `contraflow rehearse --only` plays.
     pub scenarios: Vec<Scenario>,
     /// How the run ends.
     pub end: End,

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{Question, QuestionKind, Reply},
     event::RunOutcome,
     journal::{Asked, Beat, Holder, Request, RequestKind, RunStatus, Store, StoreError, Used},
@@ -67,7 +67,7 @@ fn lost<T: std::fmt::Debug>(what: &str, result: Result<T, StoreError>) {
     assert!(error.lost, "{what}: {error}");
 }
 
-async fn found(store: &dyn Store, id: &str) -> cutover_runtime::journal::Run {
+async fn found(store: &dyn Store, id: &str) -> contraflow_runtime::journal::Run {
     let mut found = store.find(id).await.unwrap();
     assert_eq!(found.len(), 1, "{id}: {found:?}");
     found.remove(0)
@@ -88,7 +88,7 @@ pub(super) async fn a_run_is_found_as_it_was_begun_by_its_id_or_an_end_of_it(pla
         let kept = found(&**store, "blue-green-k3fq7a").await;
         assert!(kept.is_alive());
         assert_eq!(kept.held.as_ref().unwrap().by, holder);
-        assert_eq!(cutover_runtime::journal::Run { held: None, ..kept }, run);
+        assert_eq!(contraflow_runtime::journal::Run { held: None, ..kept }, run);
         assert_eq!(found(&**store, "zzzzzz").await.id, "rollback-zzzzzz");
         assert_eq!(found(&**store, "rollback").await.id, "rollback-zzzzzz");
         assert_eq!(store.find("blue-").await.unwrap().len(), 2);
@@ -284,7 +284,7 @@ pub(super) async fn a_holder_is_alive_as_long_as_it_beats(place: &Place) {
 pub(super) async fn other_scripts_take_the_place_of_the_first_for_whoever_holds_the_run(place: &Place) {
     let store = place.open().await;
     let first = begin(&*store, "r").await;
-    let other = cutover_runtime::Bundle::single("other.rhai", "note(\"other\");");
+    let other = contraflow_runtime::Bundle::single("other.rhai", "note(\"other\");");
     store.rebind("r", 1, &other).await.unwrap();
     store.rebind("r", 1, &other).await.unwrap();
     assert_eq!(found(&*store, "r").await.bundle, other.hash());
@@ -357,7 +357,7 @@ pub(super) async fn a_target_is_locked_for_one_run_and_freed_with_its_end(place:
     // Another target, and the same in another environment.
     assert_eq!(two.lock("b", 1, "production", "traffic/api").await, Ok(None));
     assert_eq!(two.lock("b", 1, "staging", "traffic/web").await, Ok(None));
-    let all = |locks: Vec<cutover_runtime::journal::Lock>| -> BTreeSet<String> {
+    let all = |locks: Vec<contraflow_runtime::journal::Lock>| -> BTreeSet<String> {
         locks.into_iter().map(|l| format!("{} {} {}", l.environment, l.target, l.run)).collect()
     };
     assert_eq!(

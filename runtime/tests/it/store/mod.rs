@@ -1,7 +1,7 @@
 //! What every store must do, whatever keeps it, and what only one of them does.
 //!
-//! SQLite is always tried. PostgreSQL is where `CUTOVER_TEST_POSTGRES` is the URL of a database of a superuser; each test makes a
-//! database of its own there and drops it. Without it, those tests are skipped, unless `CUTOVER_TEST_SERVERS=1` says that servers
+//! SQLite is always tried. PostgreSQL is where `CONTRAFLOW_TEST_POSTGRES` is the URL of a database of a superuser; each test makes a
+//! database of its own there and drops it. Without it, those tests are skipped, unless `CONTRAFLOW_TEST_SERVERS=1` says that servers
 //! must be there.
 
 mod contract;
@@ -14,7 +14,7 @@ mod server;
 
 use std::sync::Arc;
 
-use cutover_runtime::{
+use contraflow_runtime::{
     Bundle,
     journal::{
         Holder, Run, RunStatus, Sealed, Store,

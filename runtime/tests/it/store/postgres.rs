@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cutover_runtime::{
+use contraflow_runtime::{
     event::RunOutcome,
     journal::{Beat, Holder, PostgresStore, RunStatus, Store, StoreError},
 };
@@ -43,7 +43,8 @@ impl Scratch {
     async fn create_with(options: &str) -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let server = shared()?;
-        let name = format!("cutover_store_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name =
+            format!("contraflow_store_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         sql(&server, &format!("CREATE DATABASE {name} {options}")).await;
         Some(Self { server, name })
     }
@@ -121,15 +122,15 @@ async fn many_start_on_an_empty_database_at_the_same_time() {
         });
     }
     tasks.join_all().await;
-    assert_eq!(number(&scratch.url(), "SELECT count(*) FROM cutover.runs").await, 20);
-    assert_eq!(number(&scratch.url(), "SELECT count(*) FROM cutover.schema_version").await, 2);
+    assert_eq!(number(&scratch.url(), "SELECT count(*) FROM contraflow.runs").await, 20);
+    assert_eq!(number(&scratch.url(), "SELECT count(*) FROM contraflow.schema_version").await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_was_only_looked_at_is_not_made() {
     let Some(scratch) = Scratch::create().await else { return };
     assert!(PostgresStore::look(&scratch.url()).await.unwrap().is_none());
-    let schemas = "SELECT count(*) FROM pg_namespace WHERE nspname = 'cutover'";
+    let schemas = "SELECT count(*) FROM pg_namespace WHERE nspname = 'contraflow'";
     assert_eq!(number(&scratch.url(), schemas).await, 0);
     begin(&PostgresStore::connect(&scratch.url()).await.unwrap(), "r").await;
     let looked = PostgresStore::look(&scratch.url()).await.unwrap().unwrap();
@@ -141,9 +142,9 @@ async fn a_store_of_the_first_version_is_brought_up_to_date_with_its_runs() {
     let Some(scratch) = Scratch::create().await else { return };
     begin(&PostgresStore::connect(&scratch.url()).await.unwrap(), "r").await;
     for statement in [
-        "DROP TABLE cutover.plans",
-        "DROP TABLE cutover.approvals",
-        "DELETE FROM cutover.schema_version WHERE version > 1",
+        "DROP TABLE contraflow.plans",
+        "DROP TABLE contraflow.approvals",
+        "DELETE FROM contraflow.schema_version WHERE version > 1",
     ] {
         sql(&scratch.url(), statement).await;
     }
@@ -157,13 +158,13 @@ async fn a_store_of_the_first_version_is_brought_up_to_date_with_its_runs() {
 async fn a_store_of_a_newer_version_is_refused_and_left_alone() {
     let Some(scratch) = Scratch::create().await else { return };
     PostgresStore::connect(&scratch.url()).await.unwrap();
-    sql(&scratch.url(), "INSERT INTO cutover.schema_version VALUES (99)").await;
+    sql(&scratch.url(), "INSERT INTO contraflow.schema_version VALUES (99)").await;
     for error in [refused(&scratch.url()).await, PostgresStore::look(&scratch.url()).await.unwrap_err()] {
         assert!(error.message.starts_with("postgres://127.0.0.1:"), "{error}");
-        assert!(error.message.ends_with(" was written by a newer version of Cutover"), "{error}");
+        assert!(error.message.ends_with(" was written by a newer version of Contraflow"), "{error}");
         assert_eq!(error.hints, ["use that version, or another store"]);
     }
-    assert_eq!(number(&scratch.url(), "SELECT max(version) FROM cutover.schema_version").await, 99);
+    assert_eq!(number(&scratch.url(), "SELECT max(version) FROM contraflow.schema_version").await, 99);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,15 +187,15 @@ async fn a_user_with_the_rights_that_the_guide_lists_can_run_and_one_without_is_
         (&*error.message, error.hints.len()),
         (&*format!("{}: permission denied for database {name}", shown(&scratch)), 1)
     );
-    assert!(error.hints[0].contains("cutover store migrate"), "{error:?}");
+    assert!(error.hints[0].contains("contraflow store migrate"), "{error:?}");
     PostgresStore::connect(&scratch.url()).await.unwrap();
     let error = refused(&scratch.url_as(&runner)).await;
     assert!(error.message.contains("permission denied") && error.hints.len() == 1, "{error:?}");
     // … and needs no more than this to run.
     let blocks = GUIDE.split("\n```sql\n").skip(1).filter_map(|rest| rest.split_once("\n```\n"));
     let grants: String = blocks.map(|(block, _)| block).filter(|block| block.starts_with("GRANT")).collect();
-    assert!(grants.contains("cutover_runner") && grants.contains("cutover_viewer"));
-    let grants = grants.replace("cutover_runner", &runner).replace("cutover_viewer", &viewer);
+    assert!(grants.contains("contraflow_runner") && grants.contains("contraflow_viewer"));
+    let grants = grants.replace("contraflow_runner", &runner).replace("contraflow_viewer", &viewer);
     sql(&scratch.url(), &grants).await;
     let store = PostgresStore::connect(&scratch.url_as(&runner)).await.unwrap();
     begin(&store, "r").await;
@@ -234,9 +235,9 @@ async fn a_server_that_is_not_there_is_told_at_once_and_without_the_password() {
     let error = refused(&format!("postgres://ann@127.0.0.1:{port}/shop?connect_timeout=1")).await;
     assert_eq!(error.message, format!("postgres://127.0.0.1:{port}/shop: no connection was made in time"));
     let Some(scratch) = Scratch::create().await else { return };
-    let error = refused(&scratch.url().replace("/cutover_store", "/no_such_cutover_store")).await;
+    let error = refused(&scratch.url().replace("/contraflow_store", "/no_such_contraflow_store")).await;
     assert!(error.message.contains("does not exist"), "{error}");
-    assert!(error.hints[0].starts_with("create it first: `createdb no_such_cutover_store_"), "{error:?}");
+    assert!(error.hints[0].starts_with("create it first: `createdb no_such_contraflow_store_"), "{error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -247,22 +248,22 @@ async fn tables_that_were_altered_are_complained_of() {
     store.append("r", 1, &chain(1, 5), true).await.unwrap();
     sql(
         &scratch.url(),
-        "INSERT INTO cutover.records SELECT 'ghost', seq, at_ms, id, body, hash FROM cutover.records",
+        "INSERT INTO contraflow.records SELECT 'ghost', seq, at_ms, id, body, hash FROM contraflow.records",
     )
     .await;
     assert_eq!(
         store.check().await,
         Ok(vec!["records of 1 runs that are not in the list of runs".to_owned()])
     );
-    sql(&scratch.url(), "DELETE FROM cutover.records WHERE seq = 5").await;
+    sql(&scratch.url(), "DELETE FROM contraflow.records WHERE seq = 5").await;
     let error = store.append("r", 1, &chain(6, 6), true).await.unwrap_err();
     assert!(error.message.ends_with("record 5 of r is not there any more"), "{error}");
-    sql(&scratch.url(), "UPDATE cutover.runs SET holder = 'nobody'").await;
+    sql(&scratch.url(), "UPDATE contraflow.runs SET holder = 'nobody'").await;
     let error = store.runs(1).await.unwrap_err();
     assert!(error.message.contains("holder: ") && error.hints.len() == 1, "{error:?}");
-    sql(&scratch.url(), "DROP TABLE cutover.records").await;
+    sql(&scratch.url(), "DROP TABLE contraflow.records").await;
     let error = store.records("r").await.unwrap_err();
-    assert!(error.message.contains("\"cutover.records\" does not exist"), "{error}");
+    assert!(error.message.contains("\"contraflow.records\" does not exist"), "{error}");
     assert_eq!(error.hints, ["its tables were altered: compare them with a backup"]);
 }
 
@@ -286,7 +287,7 @@ async fn what_the_crash_of_a_server_loses_is_written_again() {
         assert_eq!(store.beat(&id, 1).await, Ok(Beat::Held(None)));
         server.kill();
         server.run().await;
-        let there = number(&server.url(), "SELECT max(seq) FROM cutover.records").await;
+        let there = number(&server.url(), "SELECT max(seq) FROM contraflow.records").await;
         lost += 40 - there;
         match round {
             0 => store.append(&id, 1, &chain(41, 45), false).await.unwrap(),
@@ -299,7 +300,7 @@ async fn what_the_crash_of_a_server_loses_is_written_again() {
             }
         }
         holds(&store, &id, if round < 2 { 45 } else { 40 }).await;
-        sql(&server.url(), "DELETE FROM cutover.records").await;
+        sql(&server.url(), "DELETE FROM contraflow.records").await;
     }
     assert!(lost > 0, "no crash lost anything");
 }
@@ -401,7 +402,7 @@ async fn connections_that_the_server_ended_are_replaced_unnoticed() {
     begin(&store, "r").await;
     for n in 1..=5 {
         let others = format!(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}' AND application_name = 'cutover'",
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}' AND application_name = 'contraflow'",
             scratch.name
         );
         sql(&scratch.server, &others).await;
@@ -487,11 +488,11 @@ async fn an_answer_that_was_lost_on_the_way_is_found_out_and_nothing_is_done_twi
     break_next(1);
     assert_eq!(store.lock("r", 3, "production", "traffic/web").await, Ok(None));
     broke("lock");
-    let asked = cutover_runtime::journal::Asked {
+    let asked = contraflow_runtime::journal::Asked {
         run: "r".to_owned(),
         id: "w".to_owned(),
-        question: cutover_runtime::effect::Question::new(
-            cutover_runtime::effect::QuestionKind::Confirm,
+        question: contraflow_runtime::effect::Question::new(
+            contraflow_runtime::effect::QuestionKind::Confirm,
             "go on?".to_owned(),
         ),
         at: Timestamp::now(),
@@ -500,7 +501,7 @@ async fn an_answer_that_was_lost_on_the_way_is_found_out_and_nothing_is_done_twi
     break_next(1);
     store.ask(3, &asked).await.unwrap();
     broke("question");
-    let reply = cutover_runtime::effect::Reply::new(true, "bob");
+    let reply = contraflow_runtime::effect::Reply::new(true, "bob");
     break_next(1);
     assert_eq!(store.answer("r", "w", &reply).await, Ok(true));
     broke("answer");

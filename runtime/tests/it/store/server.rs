@@ -14,13 +14,13 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 /// The URL of the server that tests share. `None`: there is none, and need not be.
 pub(super) fn shared() -> Option<String> {
-    match std::env::var("CUTOVER_TEST_POSTGRES") {
+    match std::env::var("CONTRAFLOW_TEST_POSTGRES") {
         Ok(url) => Some(url),
-        Err(_) if std::env::var("CUTOVER_TEST_SERVERS").is_ok_and(|set| set == "1") => {
-            panic!("CUTOVER_TEST_POSTGRES is not set: want the URL of a PostgreSQL superuser's database")
+        Err(_) if std::env::var("CONTRAFLOW_TEST_SERVERS").is_ok_and(|set| set == "1") => {
+            panic!("CONTRAFLOW_TEST_POSTGRES is not set: want the URL of a PostgreSQL superuser's database")
         }
         Err(_) => {
-            eprintln!("skipped: CUTOVER_TEST_POSTGRES is not set (tests/servers/with)");
+            eprintln!("skipped: CONTRAFLOW_TEST_POSTGRES is not set (tests/servers/with)");
             None
         }
     }

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use cutover_runtime::journal::{Holder, SqliteStore, Store};
+use contraflow_runtime::journal::{Holder, SqliteStore, Store};
 use sqlx::Connection as _;
 
 use super::{Place, begin, chain, chain_of, contract::contracts, holds};
@@ -33,7 +33,7 @@ async fn folded() -> (tempfile::TempDir, PathBuf) {
     begin(&store, "r").await;
     store.append("r", 1, &chain(1, 300), true).await.unwrap();
     drop(store);
-    let file = folder.path().join("cutover.db");
+    let file = folder.path().join("contraflow.db");
     let mut connection =
         sqlx::SqliteConnection::connect(&format!("sqlite:{}", file.display())).await.unwrap();
     sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await.unwrap();
@@ -100,13 +100,13 @@ async fn a_file_that_cannot_be_written_says_so_and_what_to_do() {
         Some(small) => small.remount("ro"),
         None if nix::unistd::geteuid().is_root() => return,
         None => {
-            fs::set_permissions(path.join("cutover.db"), fs::Permissions::from_mode(0o400)).unwrap();
+            fs::set_permissions(path.join("contraflow.db"), fs::Permissions::from_mode(0o400)).unwrap();
             fs::set_permissions(path, fs::Permissions::from_mode(0o500)).unwrap();
         }
     }
     let error = SqliteStore::open(path).await.unwrap_err();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
-    assert!(error.message.starts_with(&*path.join("cutover.db").display().to_string()), "{error}");
+    assert!(error.message.starts_with(&*path.join("contraflow.db").display().to_string()), "{error}");
     assert_eq!(error.hints, ["make it writable for this user, or choose another place with --state-dir"]);
 }
 
@@ -118,7 +118,7 @@ async fn a_store_of_a_newer_version_is_refused_and_left_alone() {
     sqlx::raw_sql("PRAGMA user_version = 99").execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
     let error = SqliteStore::open(folder.path()).await.unwrap_err();
-    assert_eq!(error.message, format!("{} was written by a newer version of Cutover", file.display()));
+    assert_eq!(error.message, format!("{} was written by a newer version of Contraflow", file.display()));
     assert_eq!(error.hints, ["use that version, or another state directory"]);
 }
 
@@ -223,7 +223,7 @@ PRAGMA user_version = 1;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_of_the_first_version_is_brought_up_to_date_with_its_runs() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("cutover.db");
+    let path = folder.path().join("contraflow.db");
     let url = format!("sqlite:{}?mode=rwc", path.display());
     let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
     sqlx::raw_sql(FIRST).execute(&mut connection).await.unwrap();

@@ -61,7 +61,7 @@ fn exercise(text: &str, vars: &[(&str, &str)]) -> bool {
             }
         }
     };
-    match Config::parse("conf/cutover.toml", text, vars.iter().copied()) {
+    match Config::parse("conf/contraflow.toml", text, vars.iter().copied()) {
         Ok(config) => {
             for environment in config.environments() {
                 if let Err(errors) = config.providers(&environment.name) {
@@ -101,7 +101,7 @@ fn changed_variables_give_errors_and_never_panic() {
     let (mut good, mut bad) = (0, 0);
     for _ in 0..4_000 {
         let name = bytes.mutated("ENV__PRODUCTION__TRAFFIC__WEB__POOLS__GREEN");
-        let name = format!("CUTOVER__{}", String::from_utf8_lossy(&name).to_uppercase());
+        let name = format!("CONTRAFLOW__{}", String::from_utf8_lossy(&name).to_uppercase());
         let value = bytes.mutated("[1, { a = \"x\" }]");
         if exercise(FULL, &[(&name, &String::from_utf8_lossy(&value))]) { good += 1 } else { bad += 1 }
     }
@@ -111,7 +111,7 @@ fn changed_variables_give_errors_and_never_panic() {
 #[test]
 fn random_bytes_in_a_file_never_panic() {
     let (_dir, top) = folder();
-    let path = top.join("cutover.toml");
+    let path = top.join("contraflow.toml");
     let mut random = fastrand::Rng::with_seed(3);
     for round in 0..500 {
         let bytes: Vec<u8> = (0..random.usize(..200))

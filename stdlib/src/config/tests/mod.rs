@@ -54,7 +54,7 @@ ops = { provider = "console" }
 "#;
 
 fn parse(text: &str) -> Config {
-    Config::parse("conf/cutover.toml", text, NO_VARS).unwrap_or_else(|errors| panic!("{errors}"))
+    Config::parse("conf/contraflow.toml", text, NO_VARS).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
 /// Where a configuration keeps runs.
@@ -68,7 +68,7 @@ fn shown(error: &ConfigError) -> String {
     assert!(error.is(codes::CONFIG), "{error:?}");
     match error.frames.first() {
         Some(at) if at.line > 0 => {
-            assert_eq!(at.source, "conf/cutover.toml");
+            assert_eq!(at.source, "conf/contraflow.toml");
             format!("{}:{} {}: {error}{hints}", at.line, at.column, at.what)
         }
         Some(at) => format!("{} {}: {error}{hints}", at.source, at.what),
@@ -81,7 +81,7 @@ fn all(errors: &ConfigErrors) -> Vec<String> {
 }
 
 fn errors(text: &str, vars: &[(&str, &str)]) -> Vec<String> {
-    match Config::parse("conf/cutover.toml", text, vars.iter().copied()) {
+    match Config::parse("conf/contraflow.toml", text, vars.iter().copied()) {
         Ok(config) => panic!("nothing is wrong with {config:?}"),
         Err(errors) => {
             assert_eq!(errors.text().map(|text| &**text), Some(text));

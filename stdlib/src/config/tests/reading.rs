@@ -44,8 +44,8 @@ fn two_environments_are_read_with_all_they_hold() {
     assert_eq!(config.limits().max_operations, Some(5_000_000));
     assert_eq!(config.limits().max_memory, Some(Size(256 << 20)));
     assert_eq!(config.limits().max_wall_time, Some(Span::secs(7200)));
-    assert_eq!(config.source("conf/cutover.toml").as_deref(), Some(FULL));
-    assert_eq!(config.source("cutover.toml"), None);
+    assert_eq!(config.source("conf/contraflow.toml").as_deref(), Some(FULL));
+    assert_eq!(config.source("contraflow.toml"), None);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn relative_paths_start_at_the_folder_of_the_file() {
     assert_eq!(web.path("x.sock"), Path::new("conf/x.sock"));
     assert_eq!(web.path("/run/x.sock"), Path::new("/run/x.sock"));
 
-    for url in ["postgres://db.example.com/cutover", "sqlite:runs.db", "/var/lib/runs.db"] {
+    for url in ["postgres://db.example.com/contraflow", "sqlite:runs.db", "/var/lib/runs.db"] {
         assert_eq!(store(&parse(&format!("store = '{url}'"))), url);
     }
 }
@@ -88,7 +88,7 @@ fn the_sandbox_is_always_there_and_may_have_parameters() {
     assert_eq!(config.environments().len(), 1);
     assert_eq!(config.environment("sandbox").expect("sandbox").params["hold"], "1s");
     assert_eq!(config.default_env(), None);
-    assert_eq!(config.path(), Some(Path::new("conf/cutover.toml")));
+    assert_eq!(config.path(), Some(Path::new("conf/contraflow.toml")));
 }
 
 #[test]
@@ -114,11 +114,11 @@ fn the_file_is_found_in_the_nearest_folder_above() {
     let (_dir, top) = folder();
     let deep = top.join("a/b/c");
     std::fs::create_dir_all(&deep).expect("folders");
-    std::fs::write(top.join("cutover.toml"), "").expect("write");
-    assert_eq!(Config::find(&deep), Some(top.join("cutover.toml")));
-    std::fs::write(top.join("a/cutover.toml"), "").expect("write");
-    assert_eq!(Config::find(&deep), Some(top.join("a/cutover.toml")));
-    assert_eq!(Config::find(&top), Some(top.join("cutover.toml")));
+    std::fs::write(top.join("contraflow.toml"), "").expect("write");
+    assert_eq!(Config::find(&deep), Some(top.join("contraflow.toml")));
+    std::fs::write(top.join("a/contraflow.toml"), "").expect("write");
+    assert_eq!(Config::find(&deep), Some(top.join("a/contraflow.toml")));
+    assert_eq!(Config::find(&top), Some(top.join("contraflow.toml")));
     // A relative start is taken from the working directory; what is found above it depends on the machine.
     assert_eq!(Config::find("."), Config::find(std::env::current_dir().expect("here")));
 }
@@ -131,13 +131,14 @@ fn a_file_with_crlf_and_a_byte_order_mark_is_read() {
 
 #[test]
 fn a_key_can_be_asked_for_its_place() {
-    let config = Config::parse("conf/cutover.toml", FULL, [("CUTOVER__ENV__PRODUCTION__PARAMS__HOLD", "1m")])
-        .expect("ok");
+    let config =
+        Config::parse("conf/contraflow.toml", FULL, [("CONTRAFLOW__ENV__PRODUCTION__PARAMS__HOLD", "1m")])
+            .expect("ok");
     let place = |keys: &[&str]| config.place(keys).map(|at| (at.source, at.line, at.column));
-    let file = "conf/cutover.toml".to_owned();
+    let file = "conf/contraflow.toml".to_owned();
     assert_eq!(place(&["env", "production", "params", "replicas"]), Some((file.clone(), 23, 1)));
     assert_eq!(place(&["env", "staging", "params", "weights"]), Some((file, 11, 26)));
-    let variable = "environment variable CUTOVER__ENV__PRODUCTION__PARAMS__HOLD".to_owned();
+    let variable = "environment variable CONTRAFLOW__ENV__PRODUCTION__PARAMS__HOLD".to_owned();
     assert_eq!(place(&["env", "production", "params", "hold"]), Some((variable, 0, 0)));
     assert_eq!(place(&["env", "production", "params", "nope"]), None);
 }

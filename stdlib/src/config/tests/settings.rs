@@ -37,7 +37,7 @@ struct Database {
 
 fn entry(settings: &str, vars: &[(&str, &str)]) -> Entry {
     let text = format!("[env.a.traffic.web]\nprovider = \"haproxy\"\n{settings}");
-    let config = Config::parse("conf/cutover.toml", &text, vars.iter().copied());
+    let config = Config::parse("conf/contraflow.toml", &text, vars.iter().copied());
     config.unwrap_or_else(|e| panic!("{e}")).environments()[0].targets()[0].clone()
 }
 
@@ -204,7 +204,7 @@ fn a_setting_can_stand_in_the_file_or_in_a_variable() {
 #[test]
 fn a_setting_can_stand_in_a_file_of_its_own() {
     let (_dir, top) = folder();
-    let config = top.join("cutover.toml");
+    let config = top.join("contraflow.toml");
     std::fs::write(&config, "[env.a.db.main]\nprovider = \"x\"\nurl.file = \"url\"").expect("write");
     let config = Config::load(&config, NO_VARS).expect("config");
     let entry = &config.environments()[0].targets()[0];
@@ -270,11 +270,11 @@ fn a_setting_has_one_source() {
 #[test]
 fn the_store_may_be_named_by_a_variable_or_a_file_and_is_fetched_when_it_is_needed() {
     let (_dir, folder) = folder();
-    let path = folder.join("cutover.toml");
+    let path = folder.join("contraflow.toml");
     let at = |text: &str, vars: &[(&str, &str)]| {
         Config::parse(&path, text, vars.iter().copied()).unwrap_or_else(|e| panic!("{text}: {e}"))
     };
-    let url = "postgres://ann:s3cret@db/cutover";
+    let url = "postgres://ann:s3cret@db/contraflow";
     assert_eq!(store(&at("store = { env = 'STORE_URL' }", &[("STORE_URL", url)])), url);
     let config = at("store = { file = 'secret/url' }", &[]);
     let error = config.store().expect_err("no such file");
@@ -288,7 +288,7 @@ fn the_store_may_be_named_by_a_variable_or_a_file_and_is_fetched_when_it_is_need
     assert_eq!(error.hints, ["set STORE_URL, or give `store` another source"]);
     assert_eq!((error.frames[0].line, error.frames[0].column), (2, 1));
     // A variable over the file is the whole of it.
-    assert_eq!(store(&at("store = { env = 'STORE_URL' }", &[("CUTOVER_STORE", "runs")])), "runs");
+    assert_eq!(store(&at("store = { env = 'STORE_URL' }", &[("CONTRAFLOW_STORE", "runs")])), "runs");
     assert!(!format!("{:?}", at(&format!("store = '{url}'"), &[])).contains("s3cret"));
 }
 

@@ -164,7 +164,7 @@ fn the_sandbox_takes_no_targets() {
 fn the_default_environment_must_exist() {
     check(
         "default_env = \"prodution\"\n[env.production]",
-        "1:15 default_env: no environment \"prodution\" in conf/cutover.toml \
+        "1:15 default_env: no environment \"prodution\" in conf/contraflow.toml \
          (did you mean \"production\"?; environments: production, sandbox)",
     );
     assert_eq!(parse("default_env = \"sandbox\"").default_env(), Some("sandbox"));
@@ -214,12 +214,12 @@ fn an_unknown_environment_is_answered_with_the_closest() {
     let error = |config: &Config, name: &str| shown(&config.providers(name).expect_err("unknown")[0]);
     assert_eq!(
         error(&parse(FULL), "prod"),
-        "nowhere: no environment \"prod\" in conf/cutover.toml \
+        "nowhere: no environment \"prod\" in conf/contraflow.toml \
          (did you mean \"production\"?; environments: staging, production, sandbox)"
     );
     assert_eq!(
         error(&Config::sandbox(), "staging"),
-        "nowhere: no environment \"staging\": no cutover.toml was found here or in a folder above \
+        "nowhere: no environment \"staging\": no contraflow.toml was found here or in a folder above \
          (environments: sandbox)"
     );
 }

@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use cutover_runtime::{effect::On, error::codes as runtime_codes, provider::ProviderError, quantity::Span};
+use contraflow_runtime::{
+    effect::On, error::codes as runtime_codes, provider::ProviderError, quantity::Span,
+};
 use sqlx::PgConnection;
 
 use super::{Postgres, connect};

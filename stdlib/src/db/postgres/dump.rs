@@ -7,7 +7,7 @@ use std::{
     process::Output,
 };
 
-use cutover_runtime::{effect::On, provider::ProviderError};
+use contraflow_runtime::{effect::On, provider::ProviderError};
 use sqlx::{AssertSqlSafe, PgConnection, postgres::PgSslMode};
 
 use super::{Address, Postgres, said, scratch::Scratch, shown};
@@ -87,7 +87,7 @@ impl<'a> Tools<'a> {
             ("PGUSER", options.get_username().to_owned()),
             ("PGDATABASE", options.get_database().unwrap_or_else(|| options.get_username()).to_owned()),
             ("PGSSLMODE", mode.to_owned()),
-            ("PGAPPNAME", "cutover backup".to_owned()),
+            ("PGAPPNAME", "contraflow backup".to_owned()),
             ("PGCONNECT_TIMEOUT", "10".to_owned()),
             ("LC_ALL", "C".to_owned()),
         ]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::On,
     error::codes as runtime_codes,
     provider::{Provider, ProviderError},
@@ -173,7 +173,7 @@ fn parse(url: &str) -> Result<PgConnectOptions, String> {
         _ => wanted.to_owned(),
     })?;
     let named = options.get_application_name().is_some();
-    let options = if named { options } else { options.application_name("cutover") };
+    let options = if named { options } else { options.application_name("contraflow") };
     Ok(options.disable_statement_logging())
 }
 
@@ -356,11 +356,12 @@ mod tests {
 
     #[test]
     fn a_variable_that_is_not_set_is_named() {
-        let settings = Settings { url_env: Some("CUTOVER_NO_SUCH_VARIABLE".into()), ..Settings::default() };
+        let settings =
+            Settings { url_env: Some("CONTRAFLOW_NO_SUCH_VARIABLE".into()), ..Settings::default() };
         let database = made(settings).expect("made");
-        assert_eq!(database.describe(), "the URL in $CUTOVER_NO_SUCH_VARIABLE");
+        assert_eq!(database.describe(), "the URL in $CONTRAFLOW_NO_SUCH_VARIABLE");
         let message = database.address().map(|_| ()).expect_err("not set").message;
-        assert_eq!(message, "the environment variable CUTOVER_NO_SUCH_VARIABLE is not set");
+        assert_eq!(message, "the environment variable CONTRAFLOW_NO_SUCH_VARIABLE is not set");
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cutover_runtime::provider::ProviderError;
+use contraflow_runtime::provider::ProviderError;
 use futures_util::StreamExt as _;
 use serde_json::Value;
 use sqlx::{

@@ -1,6 +1,6 @@
 //! A database that is made for a moment and dropped again.
 
-use cutover_runtime::provider::ProviderError;
+use contraflow_runtime::provider::ProviderError;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, postgres::PgConnectOptions};
 
 use super::{Address, Connected, connect, failed, state};
@@ -22,7 +22,7 @@ impl Scratch {
         key: &str,
     ) -> Result<Self, ProviderError> {
         let server = address.options.clone();
-        let name = format!("cutover_scratch_{key}");
+        let name = format!("contraflow_scratch_{key}");
         let fail = |e: sqlx::Error| failed(&address.options, &e);
         remove(&mut admin.connection, &name).await.map_err(fail)?;
         let sql = "SELECT pg_encoding_to_char(encoding)::text, datcollate::text, datctype::text \

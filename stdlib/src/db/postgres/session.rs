@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cutover_runtime::{effect::On, error::codes as runtime_codes, provider::ProviderError, quantity::Span};
+use contraflow_runtime::{
+    effect::On, error::codes as runtime_codes, provider::ProviderError, quantity::Span,
+};
 use futures_util::StreamExt as _;
 use sha2::{Digest, Sha256};
 use sqlx::{
@@ -107,7 +109,7 @@ impl<'a> Migration<'a> {
             }
         };
         // Locks of this kind belong to one database.
-        let sum = Sha256::digest(format!("cutover migrations {table}"));
+        let sum = Sha256::digest(format!("contraflow migrations {table}"));
         let key = sum.iter().take(8).fold(0_i64, |key, byte| (key << 8) | i64::from(*byte));
         let this = Self {
             database,
@@ -241,7 +243,7 @@ impl<'a> Migration<'a> {
         let again = |error: ProviderError| {
             // What a file outside a transaction had done by then is still there.
             if outside {
-                ProviderError { retry: cutover_runtime::provider::Retry::Never, ..error }
+                ProviderError { retry: contraflow_runtime::provider::Retry::Never, ..error }
                     .hint("the file runs outside a transaction: what it did before this line is still there (an index that was not finished is left invalid)")
             } else {
                 error
@@ -256,7 +258,7 @@ impl<'a> Migration<'a> {
             }
             // Serialization failure and deadlock: PostgreSQL asks to try again.
             "40001" | "40P01" => again(ProviderError::retryable(crate::codes::MIGRATION, message)),
-            "25001" => refused(message).hint("begin the file with `-- cutover: no-transaction`"),
+            "25001" => refused(message).hint("begin the file with `-- contraflow: no-transaction`"),
             _ if is_lost(error) => again(ProviderError::unreachable(message)),
             _ if outside => again(refused(message)),
             _ => refused(message),
@@ -342,8 +344,7 @@ impl Session for Migration<'_> {
             self.body(on, step).await?;
             // This transaction never reaches the end, where deferred constraints are checked. Rolled back, so that they are
             // deferred again for the next file.
-            let check =
-                "SAVEPOINT cutover; SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK TO cutover; RELEASE cutover";
+            let check = "SAVEPOINT contraflow; SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK TO contraflow; RELEASE contraflow";
             let checked = send(&mut self.connected.connection, check).await;
             return checked.map_err(|(_, e)| self.broken(step, None, &e));
         }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use cutover_runtime::provider::ProviderError;
+use contraflow_runtime::provider::ProviderError;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _, SqliteConnection};
 
 use super::{Mode, PATIENCE, Sqlite, Stop, said};

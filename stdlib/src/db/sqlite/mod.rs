@@ -10,7 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::On,
     error::codes as runtime_codes,
     provider::{Provider, ProviderError},

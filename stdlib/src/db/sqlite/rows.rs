@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cutover_runtime::provider::ProviderError;
+use contraflow_runtime::provider::ProviderError;
 use serde_json::{Number, Value};
 use sqlx::{
     Arguments as _, AssertSqlSafe, Column as _, Row as _, Sqlite as Driver, TypeInfo as _, ValueRef as _,

@@ -1,7 +1,9 @@
 //! Migrating an SQLite database.
 
 use async_trait::async_trait;
-use cutover_runtime::{effect::On, error::codes as runtime_codes, provider::ProviderError, quantity::Span};
+use contraflow_runtime::{
+    effect::On, error::codes as runtime_codes, provider::ProviderError, quantity::Span,
+};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
 
 use super::{Ended, Mode, Sqlite, Stop, primary_code, run_within, said, table_name};
@@ -122,7 +124,7 @@ impl<'a> Migration<'a> {
                 if matches!(primary_code(&e), Some(5 | 6)) && !step.is_without_transaction() {
                     ProviderError::retryable(runtime_codes::TIMEOUT, message)
                 } else if message.contains("within a transaction") || message.contains("from within a") {
-                    refused(message).hint("begin the file with `-- cutover: no-transaction`")
+                    refused(message).hint("begin the file with `-- contraflow: no-transaction`")
                 } else {
                     refused(message)
                 }

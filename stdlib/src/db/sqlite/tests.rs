@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::{Change as _, Read as _},
     provider::Provider as _,
 };

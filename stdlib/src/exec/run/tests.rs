@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cutover_runtime::{
+use contraflow_runtime::{
     Bundle, Report, Runtime,
     error::codes as core,
     event::{Envelope, Event, RunOutcome, Sink},

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::Progress,
     provider::{Provider, Providers},
     secret::{SecretText, Text},

@@ -25,7 +25,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use cutover_runtime::{
+use contraflow_runtime::{
     effect::Progress,
     error::{codes as runtime_codes, did_you_mean},
     provider::{Provider, ProviderError},
@@ -371,7 +371,7 @@ impl Traffic for HaProxy {
         url.cloned().ok_or_else(|| {
             let what = pool.map_or_else(|| self.route.clone(), |pool| format!("{pool} of {}", self.route));
             ProviderError::terminal(codes::CONFIG, format!("no address is configured for {what}"))
-                .hint(format!("add `{key}` to the traffic target {} in cutover.toml", self.route))
+                .hint(format!("add `{key}` to the traffic target {} in contraflow.toml", self.route))
         })
     }
 }

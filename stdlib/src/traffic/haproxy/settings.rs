@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cutover_runtime::{error::did_you_mean, quantity::Span};
+use contraflow_runtime::{error::did_you_mean, quantity::Span};
 use serde::Deserialize;
 
 /// Settings of a route through HAProxy.

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, fmt, io, path::PathBuf, str::FromStr, time::Duration};
 
-use cutover_runtime::{
+use contraflow_runtime::{
     error::{codes as runtime_codes, did_you_mean},
     provider::ProviderError,
 };

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use cutover_runtime::{
+use contraflow_runtime::{
     Bundle, Runtime,
     rehearsal::{Bounds, Paths},
 };

@@ -1,6 +1,6 @@
 //! How decisions and where they lead are put in words.
 
-use cutover_runtime::{
+use contraflow_runtime::{
     event::{EffectResult, Event, Kind},
     rehearsal::{Asks, Branch, Decision, Done, End},
 };

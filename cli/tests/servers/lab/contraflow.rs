@@ -46,7 +46,7 @@ pub(crate) fn exchanged(mut text: String, pairs: &[(&str, &str)]) -> String {
 
 /// The binary, with a configuration and variables.
 #[derive(Clone)]
-pub(crate) struct Cutover {
+pub(crate) struct Contraflow {
     pub(crate) folder: PathBuf,
     variables: BTreeMap<String, String>,
 }
@@ -60,10 +60,10 @@ pub(crate) struct Done {
     pub(crate) err: String,
 }
 
-impl Cutover {
-    /// With the guide's `cutover.toml` in `folder`, as it is.
+impl Contraflow {
+    /// With the guide's `contraflow.toml` in `folder`, as it is.
     pub(crate) fn new(folder: &Path) -> Self {
-        std::fs::write(folder.join("cutover.toml"), from_guide("toml")).expect("written");
+        std::fs::write(folder.join("contraflow.toml"), from_guide("toml")).expect("written");
         std::fs::create_dir_all(folder.join("migrations")).expect("a folder");
         Self { folder: folder.to_owned(), variables: BTreeMap::new() }
     }
@@ -81,7 +81,7 @@ impl Cutover {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cutover"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_contraflow"));
         command
             .args(arguments)
             .current_dir(&self.folder)
@@ -89,7 +89,7 @@ impl Cutover {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", &self.folder)
             .env("USER", "ann")
-            .env("CUTOVER_STATE_DIR", self.folder.join("state"))
+            .env("CONTRAFLOW_STATE_DIR", self.folder.join("state"))
             .envs(&self.variables)
             .stdin(Stdio::null());
         command
@@ -105,7 +105,7 @@ impl Cutover {
         let log = tempfile::NamedTempFile::new_in(&self.folder).expect("a file");
         let (file, path) = log.keep().expect("a file");
         let mut child =
-            self.command(arguments).stdout(Stdio::piped()).stderr(file).spawn().expect("cutover starts");
+            self.command(arguments).stdout(Stdio::piped()).stderr(file).spawn().expect("contraflow starts");
         let lines: Arc<Mutex<Vec<String>>> = Arc::default();
         let kept = Arc::clone(&lines);
         let output = BufReader::new(child.stdout.take().expect("its output"));
