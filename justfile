@@ -25,7 +25,7 @@ with +command:
 
 # Measures; the program as it ships is built first, for those that run it next to its peers.
 bench *arguments:
-    cargo build --release -p contraflow --locked
+    cargo build --release -p contraflow --features full --locked
     cargo bench --workspace --locked {{ arguments }}
 
 # Builds the book and the API documentation.

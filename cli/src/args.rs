@@ -10,11 +10,13 @@ use std::{
 };
 
 use clap::{
-    Arg, ArgAction, Args, CommandFactory, FromArgMatches as _, Parser, Subcommand, ValueEnum, ValueHint,
-    builder::Resettable, error::ErrorKind,
+    Arg, ArgAction, Args, FromArgMatches as _, Parser, Subcommand, ValueEnum, ValueHint, builder::Resettable,
+    error::ErrorKind,
 };
 use clap_complete::Shell;
 use contraflow_runtime::{event::RunOutcome, quantity::Span};
+
+use crate::program::Program;
 
 /// What the process ends with. Scripts and CI rely on these numbers: they never change their meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +97,7 @@ impl From<Exit> for std::process::ExitCode {
     after_help = "Begin with `contraflow new hello`, then `contraflow plan hello.rhai` and `contraflow run hello.rhai`.",
     after_long_help = exit_codes(),
 )]
-pub(crate) struct Cli {
+pub(crate) struct CommandLine {
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -104,17 +106,21 @@ pub(crate) struct Cli {
     pub(crate) global: Global,
 }
 
-impl Cli {
+impl CommandLine {
     /// Reads a command line.
     ///
     /// # Errors
     /// It is wrong, or asks for help: what to print, where, and the exit code.
-    pub(crate) fn read(line: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Self, clap::Error> {
-        Self::read_with(line, |name| std::env::var_os(name).is_some_and(|value| value.is_empty()))
+    pub(crate) fn read(
+        program: &Program,
+        line: impl IntoIterator<Item = impl Into<OsString>>,
+    ) -> Result<Self, clap::Error> {
+        Self::read_with(program, line, |name| std::env::var_os(name).is_some_and(|value| value.is_empty()))
     }
 
     /// The same. `is_empty` says of a variable whether it is set to nothing, which is as good as not set.
     fn read_with(
+        program: &Program,
         line: impl IntoIterator<Item = impl Into<OsString>>,
         is_empty: impl Fn(&OsStr) -> bool + Copy,
     ) -> Result<Self, clap::Error> {
@@ -122,16 +128,16 @@ impl Cli {
         let unset = move |arg: Arg| {
             if arg.get_env().is_some_and(is_empty) { arg.env(Resettable::Reset) } else { arg }
         };
-        let command = Self::command().mut_args(unset).mut_subcommands(|command| command.mut_args(unset));
+        let command = program.command().mut_args(unset).mut_subcommands(|command| command.mut_args(unset));
         let read = command.try_get_matches_from(&line).and_then(|matches| {
-            Self::from_arg_matches(&matches).map_err(|error| error.format(&mut Self::command()))
+            Self::from_arg_matches(&matches).map_err(|error| error.format(&mut program.command()))
         });
         read.map_err(|error| {
             if error.kind() != ErrorKind::MissingSubcommand {
                 return error;
             }
             // An option that comes from the environment counts as given; the help is wanted nevertheless.
-            let bare = Self::command().mut_args(|arg| arg.env(Resettable::Reset));
+            let bare = program.command().mut_args(|arg| arg.env(Resettable::Reset));
             bare.try_get_matches_from(&line).err().unwrap_or(error)
         })
     }

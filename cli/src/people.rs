@@ -13,12 +13,7 @@ use contraflow_runtime::{
     world::{Elsewhere, NoPeople, People, YesToAll},
 };
 
-use crate::{
-    args::{Global, Output},
-    keyboard,
-    report::format::clean,
-    session::who,
-};
+use crate::{args::Output, context::Context, keyboard, report::format::clean, session::who};
 
 /// The person at the terminal.
 #[derive(Debug)]
@@ -65,13 +60,13 @@ impl People for Terminal {
 }
 
 /// Who answers the questions of a run that is started here.
-pub(crate) fn who_answers(yes: bool, wait: bool, global: &Global) -> Arc<dyn People> {
+pub(crate) fn who_answers(yes: bool, wait: bool, context: &Context) -> Arc<dyn People> {
     if yes {
         Arc::new(YesToAll { by: who() })
     } else if wait {
         Arc::new(Elsewhere)
     } else if Terminal::is_there() {
-        Arc::new(Terminal::new(who(), global.output == Output::Human))
+        Arc::new(Terminal::new(who(), context.global.output == Output::Human))
     } else {
         Arc::new(NoPeople)
     }

@@ -9,10 +9,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::CommandFactory as _;
-use contraflow_runtime::{Runtime, lint, script::FunctionDoc};
+use contraflow_runtime::{lint, script::FunctionDoc};
 
-use crate::args::{Cli, Exit};
+use crate::{args::Exit, program::Program};
 
 /// The functions that need no module are on a page of this name.
 const WORDS: &str = "control-words";
@@ -129,8 +128,7 @@ fn module_page(module: &str, functions: &[FunctionDoc]) -> String {
 }
 
 fn function_pages(pages: &mut BTreeMap<PathBuf, String>) {
-    let runtime =
-        Runtime::builder().modules(contraflow_stdlib::modules()).global(contraflow_stdlib::words()).build();
+    let runtime = Program::default().runtime().build();
     let mut modules: BTreeMap<String, Vec<FunctionDoc>> = BTreeMap::new();
     for function in runtime.library().functions() {
         let module = if function.module.is_empty() { WORDS } else { &function.module };
@@ -211,7 +209,7 @@ fn option(arg: &clap::Arg) -> String {
 }
 
 fn commands_page() -> String {
-    let mut cli = Cli::command();
+    let mut cli = Program::default().command();
     cli.build();
     let about = |command: &clap::Command| {
         command.get_long_about().or_else(|| command.get_about()).map(ToString::to_string).unwrap_or_default()

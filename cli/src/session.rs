@@ -10,7 +10,7 @@ use std::{
 #[cfg(feature = "postgres")]
 use contraflow_runtime::journal::PostgresStore;
 use contraflow_runtime::{
-    Approvals, Builder, Bundle, Given, Runtime, SavedPlan,
+    Approvals, Builder, Bundle, Given, SavedPlan,
     error::{RunError, codes},
     journal::{Run, SqliteStore, Store, StoreError},
     plan::MAX_PLAN,
@@ -25,18 +25,14 @@ use contraflow_stdlib::{
 #[cfg(feature = "postgres")]
 use zeroize::Zeroizing;
 
-use crate::{
-    args::{Global, Inputs},
-    command::Refused,
-    render::Sources,
-};
+use crate::{args::Inputs, command::Refused, context::Context, render::Sources};
 
 /// One environment, ready for use.
 pub(crate) struct Session {
     config: Config,
     environment: String,
     providers: std::cell::Cell<Option<Providers>>,
-    global: Global,
+    context: Context,
 }
 
 fn refuse_config(errors: ConfigErrors, path: Option<&Path>) -> Refused {
@@ -48,8 +44,8 @@ fn refuse_config(errors: ConfigErrors, path: Option<&Path>) -> Refused {
 }
 
 /// The configuration that applies here.
-fn config(global: &Global) -> Result<Config, Refused> {
-    let path = match &global.config {
+fn config(context: &Context) -> Result<Config, Refused> {
+    let path = match &context.global.config {
         Some(path) => Some(path.clone()),
         None => std::env::current_dir().ok().and_then(Config::find),
     };
@@ -65,11 +61,11 @@ fn config(global: &Global) -> Result<Config, Refused> {
 impl Session {
     /// Reads the configuration and binds the targets of an environment.
     pub(crate) fn open(
-        global: &Global,
+        context: &Context,
         environment: Option<&str>,
         faults: &[String],
     ) -> Result<Self, Refused> {
-        let config = config(global)?;
+        let config = config(context)?;
         let environment = environment.or(config.default_env()).unwrap_or(SANDBOX).to_owned();
         config.environment(&environment).map_err(|e| Refused::input(vec![e], Sources::new()))?;
         let mut providers =
@@ -81,7 +77,7 @@ impl Session {
                 .hint("leave out --env, or --fault");
             return Err(Refused::input(vec![error], Sources::new()));
         }
-        Ok(Self { global: global.clone(), config, environment, providers: Some(providers).into() })
+        Ok(Self { context: context.clone(), config, environment, providers: Some(providers).into() })
     }
 
     /// Name of the environment.
@@ -95,19 +91,18 @@ impl Session {
         let defaults = ScriptLimits::default();
         let params =
             self.config.environment(&self.environment).map(|env| env.params.clone()).unwrap_or_default();
-        Runtime::builder()
-            .modules(contraflow_stdlib::modules())
-            .global(contraflow_stdlib::words())
+        self.context
+            .program
+            .runtime()
             .providers(self.providers.take().unwrap_or_default())
             .params(params)
             .roles(self.config.roles().clone())
             .approvals(self.approvals())
-            .invariants(contraflow_stdlib::invariants())
             .limits(ScriptLimits {
                 max_operations: limits.max_operations.unwrap_or(defaults.max_operations),
                 max_memory: limits.max_memory.map_or(defaults.max_memory, |size| size.0),
                 max_wall_time: limits.max_wall_time.map_or(defaults.max_wall_time, |span| span.0),
-                memory: Some(crate::memory),
+                memory: Some(crate::cli::memory),
                 ..defaults
             })
     }
@@ -169,7 +164,7 @@ impl Session {
 
     /// Where runs are kept.
     pub(crate) fn place(&self) -> Result<Place, Refused> {
-        Place::of(&self.config, &self.global)
+        Place::of(&self.config, &self.context)
     }
 }
 
@@ -184,14 +179,14 @@ pub(crate) enum Place {
 
 impl Place {
     /// For commands that need no environment.
-    pub(crate) fn find(global: &Global) -> Result<Self, Refused> {
-        Self::of(&config(global)?, global)
+    pub(crate) fn find(context: &Context) -> Result<Self, Refused> {
+        Self::of(&config(context)?, context)
     }
 
     /// The first of these counts: the store of the command line, of the configuration, the folder of the command line, of the
     /// configuration, the usual one.
-    fn of(config: &Config, global: &Global) -> Result<Self, Refused> {
-        if let Some(store) = &global.store {
+    fn of(config: &Config, context: &Context) -> Result<Self, Refused> {
+        if let Some(store) = &context.global.store {
             return Self::named(store);
         }
         let store = config.store().map_err(|error| {
@@ -203,7 +198,7 @@ impl Place {
         if let Some(store) = store {
             return Self::named(store.as_str());
         }
-        if let Some(folder) = global.state_dir.as_deref().or(config.state_dir()) {
+        if let Some(folder) = context.global.state_dir.as_deref().or(config.state_dir()) {
             return Ok(Self::Folder(folder.to_owned()));
         }
         let absolute =

@@ -26,6 +26,7 @@ pub mod target;
 pub mod world;
 
 pub use plan::SavedPlan;
+pub use rhai;
 pub use runtime::{
     Approvals, Beginning, Builder, LoadErrors, Planned, Rehearsal, Report, Runtime, SANDBOX, Takeover,
 };

@@ -4,13 +4,13 @@ use insta::assert_snapshot;
 
 use super::*;
 
-fn read(line: &str) -> Result<Cli, clap::Error> {
-    Cli::read(line.split(' '))
+fn read(line: &str) -> Result<CommandLine, clap::Error> {
+    CommandLine::read(&Program::default(), line.split(' '))
 }
 
 /// The help as it is on a terminal of 100 columns, without the values of environment variables.
 fn help(command: &str) -> String {
-    let mut cli = Cli::command().hide_env_values_for_tests();
+    let mut cli = Program::default().command().hide_env_values_for_tests();
     cli.build();
     let found = if command.is_empty() { Some(&mut cli) } else { cli.find_subcommand_mut(command) };
     found.expect("command").render_long_help().to_string()
@@ -30,7 +30,7 @@ impl HideValues for clap::Command {
 
 #[test]
 fn the_definition_is_sound() {
-    Cli::command().debug_assert();
+    Program::default().command().debug_assert();
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn global_options_stand_before_or_behind_the_command() {
 fn a_variable_that_is_set_to_nothing_is_not_looked_at() {
     use std::cell::RefCell;
     let asked = RefCell::new(Vec::new());
-    let cli = Cli::read_with(["contraflow", "run", "x.rhai"], |name: &OsStr| {
+    let cli = CommandLine::read_with(&Program::default(), ["contraflow", "run", "x.rhai"], |name: &OsStr| {
         asked.borrow_mut().push(name.to_string_lossy().into_owned());
         true
     })
@@ -139,7 +139,7 @@ fn old_runs_are_removed_only_with_an_age_of_a_second_or_more() {
 #[test]
 fn the_help_shows_no_value_of_the_store() {
     // It may be a URL with a password.
-    let command = Cli::command();
+    let command = Program::default().command();
     let store = command.get_arguments().find(|arg| arg.get_id() == "store").expect("an option");
     assert!(store.is_hide_env_values_set());
 }
@@ -209,7 +209,7 @@ fn every_outcome_has_an_exit_code_of_its_own_in_the_table() {
 #[test]
 fn every_command_shows_examples_that_parse() {
     let mut lines = 0;
-    let all = Cli::command();
+    let all = Program::default().command();
     let within = all.get_subcommands().flat_map(|outer| {
         let inner = outer
             .get_subcommands()

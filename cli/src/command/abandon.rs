@@ -4,18 +4,19 @@ use contraflow_runtime::journal;
 use jiff::Timestamp;
 
 use crate::{
-    args::{Exit, Global, Output, later::Abandon},
+    args::{Exit, Output, later::Abandon},
     command::{Refused, print},
+    context::Context,
     session::{Place, find_run, who},
 };
 
-pub(super) async fn execute(args: &Abandon, global: &Global) -> Result<Exit, Refused> {
-    let (store, run) = find_run(&Place::find(global)?, &args.run).await?;
+pub(super) async fn execute(args: &Abandon, context: &Context) -> Result<Exit, Refused> {
+    let (store, run) = find_run(&Place::find(context)?, &args.run).await?;
     let locks = store.locks().await.map_err(|e| Refused::failed(e.into()))?;
     let freed: Vec<String> =
         locks.into_iter().filter(|lock| lock.run == run.id).map(|lock| lock.target).collect();
     journal::abandon(&*store, &run, &who(), Timestamp::now()).await.map_err(Refused::failed)?;
-    match global.output {
+    match context.global.output {
         Output::Json => {
             print(&format!("{}\n", serde_json::json!({ "run": run.id, "state": "aborted", "freed": freed })));
         }

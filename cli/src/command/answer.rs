@@ -11,18 +11,19 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    args::{Exit, Global, Output, later::Answer},
+    args::{Exit, Output, later::Answer},
     command::{Refused, print},
+    context::Context,
     render::Sources,
     report::format::{clean, short},
     session::{Place, Session, failed, find_run, read_plan, who},
 };
 
-pub(super) async fn execute(args: &Answer, yes: bool, global: &Global) -> Result<Exit, Refused> {
+pub(super) async fn execute(args: &Answer, yes: bool, context: &Context) -> Result<Exit, Refused> {
     if let Some(file) = &args.plan {
-        return of_plan(args, file, yes, global).await;
+        return of_plan(args, file, yes, context).await;
     }
-    let (store, run) = find_run(&Place::find(global)?, args.run.as_deref().unwrap_or_default()).await?;
+    let (store, run) = find_run(&Place::find(context)?, args.run.as_deref().unwrap_or_default()).await?;
     let open = store.asked(Some(&run.id)).await.map_err(failed)?;
     let asked = which(&run, open, args.step.as_deref())?;
     let reply = reply(args, yes)?;
@@ -47,7 +48,7 @@ pub(super) async fn execute(args: &Answer, yes: bool, global: &Global) -> Result
         let error = RunError::new(codes::NO_ANSWER, format!("it can no longer be answered{when}"));
         return Err(Refused::failed(error.hint(format!("see how it stands: contraflow show {}", run.id))));
     }
-    match global.output {
+    match context.global.output {
         Output::Json => print(&format!(
             "{}\n",
             serde_json::json!({ "run": run.id, "id": asked.id, "reply": reply, "alive": run.is_alive() })
@@ -79,9 +80,9 @@ fn reply(args: &Answer, yes: bool) -> Result<Reply, Refused> {
 }
 
 /// What is said to a saved plan is kept under its hash: it holds for nothing else.
-async fn of_plan(args: &Answer, file: &Path, yes: bool, global: &Global) -> Result<Exit, Refused> {
+async fn of_plan(args: &Answer, file: &Path, yes: bool, context: &Context) -> Result<Exit, Refused> {
     let plan = read_plan(file)?;
-    let session = Session::open(global, Some(&plan.environment), &[])?;
+    let session = Session::open(context, Some(&plan.environment), &[])?;
     plan.usable(session.environment(), Timestamp::now()).map_err(Refused::failed)?;
     let store = session.place()?.open().await?;
     if let Some(run) = store.plan_used(&plan.id).await.map_err(failed)? {
@@ -94,7 +95,7 @@ async fn of_plan(args: &Answer, file: &Path, yes: bool, global: &Global) -> Resu
     let question = session.runtime().build().question("");
     question.admits(&reply, &before).map_err(|why| Refused::failed(RunError::new(codes::DENIED, why)))?;
     store.approve(&plan.id, plan.expires_at, &reply).await.map_err(failed)?;
-    match global.output {
+    match context.global.output {
         Output::Json => print(&format!("{}\n", serde_json::json!({ "plan": plan.id, "reply": reply }))),
         Output::Human => {
             let word = if yes { "yes" } else { "no" };

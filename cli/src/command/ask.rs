@@ -9,29 +9,30 @@ use contraflow_runtime::{
 };
 
 use crate::{
-    args::{Exit, Global, Output, later::Ask},
+    args::{Exit, Output, later::Ask},
     command::{Refused, print},
+    context::Context,
     session::{Place, failed, find_run, who},
 };
 
 /// How often to look whether it has stopped.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
-pub(super) async fn pause(args: &Ask, global: &Global) -> Result<Exit, Refused> {
-    execute(args, RequestKind::Pause, RunOutcome::Paused, global).await
+pub(super) async fn pause(args: &Ask, context: &Context) -> Result<Exit, Refused> {
+    execute(args, RequestKind::Pause, RunOutcome::Paused, context).await
 }
 
-pub(super) async fn abort(args: &Ask, global: &Global) -> Result<Exit, Refused> {
-    execute(args, RequestKind::Abort, RunOutcome::Aborted, global).await
+pub(super) async fn abort(args: &Ask, context: &Context) -> Result<Exit, Refused> {
+    execute(args, RequestKind::Abort, RunOutcome::Aborted, context).await
 }
 
 async fn execute(
     args: &Ask,
     kind: RequestKind,
     wanted: RunOutcome,
-    global: &Global,
+    context: &Context,
 ) -> Result<Exit, Refused> {
-    let (store, run) = find_run(&Place::find(global)?, &args.run).await?;
+    let (store, run) = find_run(&Place::find(context)?, &args.run).await?;
     if !run.is_alive() {
         let (id, stands) = (&run.id, run.status.as_str().replace('_', " "));
         let error = match run.status {
@@ -51,7 +52,7 @@ async fn execute(
         return Err(Refused::failed(error));
     }
     let run = ask(&*store, run, kind, !args.no_wait).await?;
-    tell(&run, global);
+    tell(&run, context);
     let met = run.is_alive() || run.status == RunStatus::Ended(wanted);
     Ok(if met { Exit::Success } else { Exit::Failed })
 }
@@ -73,9 +74,9 @@ pub(super) async fn ask(
 }
 
 /// Prints how a run stands that was asked something.
-pub(super) fn tell(run: &Run, global: &Global) {
+pub(super) fn tell(run: &Run, context: &Context) {
     let stands = run.status.as_str();
-    match global.output {
+    match context.global.output {
         Output::Json => print(&format!("{}\n", serde_json::json!({ "run": run.id, "state": stands }))),
         Output::Human if run.is_alive() => {
             print(&format!("asked: run {} stops at its next safe point\n", run.id));

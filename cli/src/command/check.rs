@@ -8,31 +8,28 @@ use std::{
 use contraflow_runtime::{Bundle, Header, Runtime, error::RunError, lint::Warning};
 
 use crate::{
-    args::{Check, Exit, Global, Output},
+    args::{Check, Exit, Output},
     command::{complain, print},
+    context::Context,
     render::{self, Layout, Sources},
 };
 
-pub(super) fn execute(args: &Check, global: &Global) -> Exit {
-    let runtime = Runtime::builder()
-        .modules(contraflow_stdlib::modules())
-        .global(contraflow_stdlib::words())
-        .lints(contraflow_stdlib::lints())
-        .build();
+pub(super) fn execute(args: &Check, context: &Context) -> Exit {
+    let runtime = context.program.runtime().build();
     let mut exit = Exit::Success;
     for file in &args.files {
         let Found { sources, errors, warnings, header } = look(&runtime, file);
         if !errors.is_empty() {
-            exit = complain(&errors, &sources, global, Exit::Usage);
+            exit = complain(&errors, &sources, context, Exit::Usage);
         }
         if args.strict && !warnings.is_empty() {
             exit = Exit::Usage;
         }
         if let Some(header) = header.filter(|_| !args.strict || warnings.is_empty()) {
-            tell(file, &header, warnings.len(), global);
+            tell(file, &header, warnings.len(), context);
         }
-        let mut text = render::warnings(&warnings, &sources, Layout::of(global.output, &stderr()));
-        if !errors.is_empty() && !text.is_empty() && global.output == Output::Human {
+        let mut text = render::warnings(&warnings, &sources, Layout::of(context.global.output, &stderr()));
+        if !errors.is_empty() && !text.is_empty() && context.global.output == Output::Human {
             text.insert(0, '\n');
         }
         // Nobody is left to complain to if this fails.
@@ -74,9 +71,9 @@ fn look(runtime: &Runtime, file: &Path) -> Found {
 }
 
 /// Says that nothing is wrong with a file.
-fn tell(file: &Path, header: &Header, warnings: usize, global: &Global) {
+fn tell(file: &Path, header: &Header, warnings: usize, context: &Context) {
     let shown = file.display();
-    match global.output {
+    match context.global.output {
         Output::Human => {
             let but = match warnings {
                 0 => String::new(),

@@ -1,15 +1,14 @@
 //! `contraflow completions`: a script for a shell.
 
-use clap::CommandFactory as _;
-
 use crate::{
-    args::{Cli, Completions, Exit},
+    args::{Completions, Exit},
     command::{Refused, print},
+    context::Context,
 };
 
-pub(super) fn execute(args: &Completions) -> Result<Exit, Refused> {
+pub(super) fn execute(args: &Completions, context: &Context) -> Result<Exit, Refused> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "contraflow", &mut script);
+    clap_complete::generate(args.shell, &mut context.program.command(), context.program.name, &mut script);
     print(&String::from_utf8_lossy(&script));
     Ok(Exit::Success)
 }

@@ -23,7 +23,8 @@ use std::io::{Write as _, stderr, stdout};
 use contraflow_runtime::error::{RunError, codes};
 
 use crate::{
-    args::{Cli, Command, Exit, Global},
+    args::{Command, Exit},
+    context::Context,
     render::{self, Layout, Sources},
 };
 
@@ -52,35 +53,34 @@ impl Refused {
     }
 }
 
-pub(crate) async fn execute(cli: Cli) -> Exit {
-    let Cli { command, global } = cli;
+pub(crate) async fn execute(command: Command, context: &Context) -> Exit {
     let done = match command {
-        Command::Run(args) => run::execute(&args, &global).await,
-        Command::Plan(args) => plan::execute(&args, &global).await,
-        Command::Rehearse(args) => rehearse::execute(&args, &global).await,
-        Command::Snapshot(args) => snapshot::execute(&args, &global).await,
-        Command::Check(args) => Ok(check::execute(&args, &global)),
-        Command::Resume(args) => resume::execute(&args, &global).await,
-        Command::Rollback(args) => resume::roll_back(&args, &global).await,
-        Command::Approve(args) => answer::execute(&args, true, &global).await,
-        Command::Deny(args) => answer::execute(&args, false, &global).await,
-        Command::Pause(args) => ask::pause(&args, &global).await,
-        Command::Abort(args) => ask::abort(&args, &global).await,
-        Command::Abandon(args) => abandon::execute(&args, &global).await,
-        Command::Runs(args) => runs::execute(&args, &global).await,
-        Command::Show(args) => show::execute(&args, &global).await,
-        Command::Verify(args) => verify::execute(&args, &global).await,
-        Command::Targets(args) => targets::execute(&args, &global).await,
-        Command::Store(args) => store::execute(&args, &global).await,
-        Command::New(args) => new::execute(&args, &global),
-        Command::Completions(args) => completions::execute(&args),
+        Command::Run(args) => run::execute(&args, context).await,
+        Command::Plan(args) => plan::execute(&args, context).await,
+        Command::Rehearse(args) => rehearse::execute(&args, context).await,
+        Command::Snapshot(args) => snapshot::execute(&args, context).await,
+        Command::Check(args) => Ok(check::execute(&args, context)),
+        Command::Resume(args) => resume::execute(&args, context).await,
+        Command::Rollback(args) => resume::roll_back(&args, context).await,
+        Command::Approve(args) => answer::execute(&args, true, context).await,
+        Command::Deny(args) => answer::execute(&args, false, context).await,
+        Command::Pause(args) => ask::pause(&args, context).await,
+        Command::Abort(args) => ask::abort(&args, context).await,
+        Command::Abandon(args) => abandon::execute(&args, context).await,
+        Command::Runs(args) => runs::execute(&args, context).await,
+        Command::Show(args) => show::execute(&args, context).await,
+        Command::Verify(args) => verify::execute(&args, context).await,
+        Command::Targets(args) => targets::execute(&args, context).await,
+        Command::Store(args) => store::execute(&args, context).await,
+        Command::New(args) => new::execute(&args, context),
+        Command::Completions(args) => completions::execute(&args, context),
     };
-    done.unwrap_or_else(|Refused { errors, sources, exit }| complain(&errors, &sources, &global, exit))
+    done.unwrap_or_else(|Refused { errors, sources, exit }| complain(&errors, &sources, context, exit))
 }
 
 /// Prints errors to standard error; answers `exit`.
-pub(crate) fn complain(errors: &[RunError], sources: &Sources, global: &Global, exit: Exit) -> Exit {
-    let text = render::errors(errors, sources, Layout::of(global.output, &stderr()));
+pub(crate) fn complain(errors: &[RunError], sources: &Sources, context: &Context, exit: Exit) -> Exit {
+    let text = render::errors(errors, sources, Layout::of(context.global.output, &stderr()));
     // Nobody is left to complain to if this fails.
     let _ = stderr().write_all(text.as_bytes());
     exit

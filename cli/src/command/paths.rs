@@ -13,11 +13,12 @@ use contraflow_runtime::{
 };
 
 use crate::{
-    args::{Exit, Global, Output, Plan},
+    args::{Exit, Output, Plan},
     command::{
         Refused, complain, print,
         rehearse::{interrupted, show, tell},
     },
+    context::Context,
     report::{
         Out,
         plan::{PlanReport, paths},
@@ -27,8 +28,8 @@ use crate::{
     session::{Session, read_params, who},
 };
 
-pub(super) async fn execute(args: &Plan, global: &Global) -> Result<Exit, Refused> {
-    let session = Session::open(global, args.with.env.as_deref(), &args.with.faults)?;
+pub(super) async fn execute(args: &Plan, context: &Context) -> Result<Exit, Refused> {
+    let session = Session::open(context, args.with.env.as_deref(), &args.with.faults)?;
     let file = args.file.as_deref().unwrap_or(Path::new(""));
     let bundle = Session::bundle(file)?;
     let params = read_params(&args.with)?;
@@ -41,15 +42,15 @@ pub(super) async fn execute(args: &Plan, global: &Global) -> Result<Exit, Refuse
     let refuse = |errors: LoadErrors| session.refuse(errors.0, &bundle);
     let planned = runtime.foresee(&bundle, &params, &stop).await.map_err(refuse)?;
     if let Some(error) = &planned.report.error {
-        if global.output == Output::Human {
+        if context.global.output == Output::Human {
             let plan = PlanReport::new(Out::stdout(), Theme::of(&stdout()));
             heard.take().iter().for_each(|event| plan.event(event));
         }
         let error = error.clone().hint("its paths are shown once the plan comes to its end");
-        return Ok(complain(&[error], &bundle.files, global, Exit::from(planned.report.outcome)));
+        return Ok(complain(&[error], &bundle.files, context, Exit::from(planned.report.outcome)));
     }
     let most = usize::try_from(args.paths).unwrap_or(usize::MAX);
-    let shows = global.output == Output::Human && Theme::of(&stderr()).live;
+    let shows = context.global.output == Output::Human && Theme::of(&stderr()).live;
     let shown = shows.then(|| tokio::spawn(show(Arc::clone(&progress), "exploring", "ways")));
     let bounds = Bounds { paths: most, progress };
     let found = runtime.paths(&bundle, &params, bounds).await;
@@ -59,7 +60,7 @@ pub(super) async fn execute(args: &Plan, global: &Global) -> Result<Exit, Refuse
     }
     let found: Paths = found.map_err(refuse)?;
     interrupt.abort();
-    match global.output {
+    match context.global.output {
         Output::Human => print(&paths::show(&found, Theme::of(&stdout()))),
         Output::Json => print(&paths::json(&found)),
     }

@@ -15,8 +15,9 @@ use contraflow_runtime::{
 };
 
 use crate::{
-    args::{Exit, Global, Output, Plan},
+    args::{Exit, Output, Plan},
     command::{Refused, complain, paths, print},
+    context::Context,
     files, interrupt,
     needs::Need,
     render::Sources,
@@ -29,23 +30,23 @@ use crate::{
     session::{Place, Session, failed, read_params, read_plan, who},
 };
 
-pub(super) async fn execute(args: &Plan, global: &Global) -> Result<Exit, Refused> {
+pub(super) async fn execute(args: &Plan, context: &Context) -> Result<Exit, Refused> {
     let exit = match &args.show {
-        Some(file) => show(file, global).await,
-        None if args.all_paths => paths::execute(args, global).await,
-        None => plan(args, global).await,
+        Some(file) => show(file, context).await,
+        None if args.all_paths => paths::execute(args, context).await,
+        None => plan(args, context).await,
     };
     // With --detailed-exitcode, 2 means changes, so that everything that went wrong is 1.
     match exit {
         Err(refused) if args.detailed_exitcode => {
-            Ok(complain(&refused.errors, &refused.sources, global, Exit::Failed))
+            Ok(complain(&refused.errors, &refused.sources, context, Exit::Failed))
         }
         other => other,
     }
 }
 
-async fn plan(args: &Plan, global: &Global) -> Result<Exit, Refused> {
-    let sink: Arc<dyn Sink> = match global.output {
+async fn plan(args: &Plan, context: &Context) -> Result<Exit, Refused> {
+    let sink: Arc<dyn Sink> = match context.global.output {
         Output::Human => Arc::new(PlanReport::new(Out::stdout(), Theme::of(&stdout()))),
         Output::Json => Arc::new(JsonLines::new(Out::stdout())),
     };
@@ -53,7 +54,7 @@ async fn plan(args: &Plan, global: &Global) -> Result<Exit, Refused> {
     if let Some(save) = args.save.as_deref().filter(|save| !args.force && save.symlink_metadata().is_ok()) {
         return Err(refused(files::exists(save)));
     }
-    let session = Session::open(global, args.with.env.as_deref(), &args.with.faults)?;
+    let session = Session::open(context, args.with.env.as_deref(), &args.with.faults)?;
     let bundle = Session::bundle(args.file.as_deref().unwrap_or(Path::new("")))?;
     let params = read_params(&args.with)?;
     let mut builder = session.runtime().sink(sink).started_by(who());
@@ -70,7 +71,7 @@ async fn plan(args: &Plan, global: &Global) -> Result<Exit, Refused> {
         if args.save.is_some() {
             error.hints.push("nothing was saved: only a complete plan can be".to_owned());
         }
-        let exit = complain(&[error], &bundle.files, global, Exit::from(report.outcome));
+        let exit = complain(&[error], &bundle.files, context, Exit::from(report.outcome));
         return Ok(if args.detailed_exitcode { Exit::Failed } else { exit });
     }
     debug_assert_eq!(report.outcome, RunOutcome::Succeeded);
@@ -88,7 +89,7 @@ async fn plan(args: &Plan, global: &Global) -> Result<Exit, Refused> {
         approvals: &session.approvals(),
         saved: kept.as_ref().map(|(file, plan)| (&**file, plan)),
     };
-    match global.output {
+    match context.global.output {
         Output::Human => print(&foot.show(Theme::of(&stdout()))),
         Output::Json => print(&foot.json()),
     }
@@ -105,14 +106,14 @@ async fn earlier(session: &Session) -> Option<Arc<dyn Store>> {
 }
 
 /// A saved plan again.
-async fn show(file: &Path, global: &Global) -> Result<Exit, Refused> {
+async fn show(file: &Path, context: &Context) -> Result<Exit, Refused> {
     let plan = read_plan(file)?;
-    if global.output == Output::Json {
+    if context.global.output == Output::Json {
         print(&format!("{}\n", serde_json::to_string(&plan).unwrap_or_default()));
         return Ok(Exit::Success);
     }
     let (mut used, mut said) = (None, Vec::new());
-    if let Some(store) = Place::find(global)?.look().await? {
+    if let Some(store) = Place::find(context)?.look().await? {
         used = store.plan_used(&plan.id).await.map_err(failed)?;
         said = store.approvals(&plan.id).await.map_err(failed)?;
     }

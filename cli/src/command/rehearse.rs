@@ -14,8 +14,9 @@ use contraflow_runtime::{
 };
 
 use crate::{
-    args::{Exit, Global, Output, rehearsal::Rehearse},
+    args::{Exit, Output, rehearsal::Rehearse},
     command::{Refused, print},
+    context::Context,
     files,
     render::Sources,
     report::{
@@ -26,8 +27,8 @@ use crate::{
     session::{Session, read_params},
 };
 
-pub(super) async fn execute(args: &Rehearse, global: &Global) -> Result<Exit, Refused> {
-    let session = Session::open(global, args.script.with.env.as_deref(), &args.script.with.faults)?;
+pub(super) async fn execute(args: &Rehearse, context: &Context) -> Result<Exit, Refused> {
+    let session = Session::open(context, args.script.with.env.as_deref(), &args.script.with.faults)?;
     let bundle = Session::bundle(&args.script.file)?;
     let params = read_params(&args.script.with)?;
     let file = scenario::Scenario::find(args)?;
@@ -46,16 +47,16 @@ pub(super) async fn execute(args: &Rehearse, global: &Global) -> Result<Exit, Re
         command: command(args),
     };
     if let Some(scenario) = only {
-        return one(args, global, &rehearsal, &rehearsed, scenario).await;
+        return one(args, context, &rehearsal, &rehearsed, scenario).await;
     }
-    let (findings, groups) = explore(&rehearsal, args.explore(), global).await.map_err(refuse)?;
+    let (findings, groups) = explore(&rehearsal, args.explore(), context).await.map_err(refuse)?;
     if let Some(path) = &args.junit {
         files::replace(path, &junit(&rehearsed, &findings)).map_err(Refused::failed)?;
     }
     if let Some(path) = &args.html {
         files::replace(path, &html(&rehearsed, &findings, &groups)).map_err(Refused::failed)?;
     }
-    match global.output {
+    match context.global.output {
         Output::Json => print(&json(&rehearsed, &findings, &groups)),
         Output::Human => {
             print(&human::report(&rehearsed, &findings, &groups, args.all, Theme::of(&stdout())))
@@ -69,11 +70,11 @@ pub(super) async fn execute(args: &Rehearse, global: &Global) -> Result<Exit, Re
 async fn explore(
     rehearsal: &Rehearsal,
     explore: Explore,
-    global: &Global,
+    context: &Context,
 ) -> Result<(Findings, Vec<Group>), LoadErrors> {
     let progress = Arc::clone(&explore.progress);
     let interrupt = tokio::spawn(interrupted(Arc::clone(&progress)));
-    let shows = global.output == Output::Human && Theme::of(&stderr()).live;
+    let shows = context.global.output == Output::Human && Theme::of(&stderr()).live;
     let watch = shows.then(|| tokio::spawn(show(progress, "rehearsing", "scenarios")));
     let begun = Instant::now();
     let found = rehearsal.explore(explore).await;
@@ -121,7 +122,7 @@ pub(super) fn tell(text: &str) {
 /// Plays one scenario.
 async fn one(
     args: &Rehearse,
-    global: &Global,
+    context: &Context,
     rehearsal: &Rehearsal,
     rehearsed: &Rehearsed,
     scenario: Scenario,
@@ -139,7 +140,7 @@ async fn one(
     }
     let events = recorder.take();
     let events = args.trace.then_some(&*events);
-    match global.output {
+    match context.global.output {
         Output::Json => print(&one_json(rehearsed, &tried, events)),
         Output::Human => print(&human::one(rehearsed, &tried, events, Theme::of(&stdout()))),
     }

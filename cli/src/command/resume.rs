@@ -11,24 +11,25 @@ use contraflow_runtime::{
 
 use crate::{
     args::{
-        Exit, Global, Output,
+        Exit, Output,
         later::{Resume, Rollback, TakeUp},
     },
     command::{Refused, ask, complain},
+    context::Context,
     interrupt,
     people::who_answers,
     report::{Out, human::Human, json::JsonLines, theme::Theme},
     session::{Place, Session, find_run, who},
 };
 
-pub(super) async fn execute(args: &Resume, global: &Global) -> Result<Exit, Refused> {
-    let (store, run) = find_run(&Place::find(global)?, &args.take_up.run).await?;
+pub(super) async fn execute(args: &Resume, context: &Context) -> Result<Exit, Refused> {
+    let (store, run) = find_run(&Place::find(context)?, &args.take_up.run).await?;
     let new_script = args.from_new_script.as_deref().map(Session::bundle).transpose()?;
-    take_up(store, run, &args.take_up, new_script, false, global).await
+    take_up(store, run, &args.take_up, new_script, false, context).await
 }
 
-pub(super) async fn roll_back(args: &Rollback, global: &Global) -> Result<Exit, Refused> {
-    let (store, mut run) = find_run(&Place::find(global)?, &args.take_up.run).await?;
+pub(super) async fn roll_back(args: &Rollback, context: &Context) -> Result<Exit, Refused> {
+    let (store, mut run) = find_run(&Place::find(context)?, &args.take_up.run).await?;
     if run.is_alive() && !args.take_up.take_over {
         run = ask::ask(&*store, run, RequestKind::Rollback, !args.no_wait).await?;
         let exit = match run.status {
@@ -42,11 +43,11 @@ pub(super) async fn roll_back(args: &Rollback, global: &Global) -> Result<Exit, 
             RunStatus::Running | RunStatus::Ended(_) => None,
         };
         if let Some(exit) = exit {
-            ask::tell(&run, global);
+            ask::tell(&run, context);
             return Ok(exit);
         }
     }
-    take_up(store, run, &args.take_up, None, true, global).await
+    take_up(store, run, &args.take_up, None, true, context).await
 }
 
 async fn take_up(
@@ -55,20 +56,20 @@ async fn take_up(
     args: &TakeUp,
     new_script: Option<contraflow_runtime::Bundle>,
     rollback: bool,
-    global: &Global,
+    context: &Context,
 ) -> Result<Exit, Refused> {
-    let session = Session::open(global, Some(&run.environment), &[])?;
+    let session = Session::open(context, Some(&run.environment), &[])?;
     // A run that was begun here may go on here, whatever the environment has become meanwhile; its state is what counts.
     let known = store.bundle(&run.bundle).await.map_err(|e| Refused::failed(e.into()))?;
     let bundle = new_script.clone().or(known);
-    let sink: Arc<dyn Sink> = match global.output {
+    let sink: Arc<dyn Sink> = match context.global.output {
         Output::Human => Arc::new(Human::new(Out::stdout(), Theme::of(&stdout()))),
         Output::Json => Arc::new(JsonLines::new(Out::stdout())),
     };
     let runtime = session
         .runtime()
         .sink(sink)
-        .people(who_answers(args.yes, args.wait, global))
+        .people(who_answers(args.yes, args.wait, context))
         .store(Arc::clone(&store))
         .started_by(who())
         .build();
@@ -93,5 +94,5 @@ async fn take_up(
     let Some(error) = report.error.filter(|_| !done) else { return Ok(exit) };
     let exit = if error.is(codes::INTERNAL) && exit == Exit::Failed { Exit::Internal } else { exit };
     let files = bundle.map(|bundle| bundle.files).unwrap_or_default();
-    Ok(complain(&[error], &files, global, exit))
+    Ok(complain(&[error], &files, context, exit))
 }

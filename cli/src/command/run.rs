@@ -9,8 +9,9 @@ use contraflow_runtime::{
 };
 
 use crate::{
-    args::{Exit, Global, Output, Run},
+    args::{Exit, Output, Run},
     command::{Refused, complain, plan},
+    context::Context,
     interrupt,
     people::who_answers,
     render::Sources,
@@ -18,14 +19,14 @@ use crate::{
     session::{Session, read_params, read_plan, who},
 };
 
-pub(super) async fn execute(args: &Run, global: &Global) -> Result<Exit, Refused> {
-    let sink: Arc<dyn Sink> = match global.output {
+pub(super) async fn execute(args: &Run, context: &Context) -> Result<Exit, Refused> {
+    let sink: Arc<dyn Sink> = match context.global.output {
         Output::Human => Arc::new(Human::new(Out::stdout(), Theme::of(&stdout()))),
         Output::Json => Arc::new(JsonLines::new(Out::stdout())),
     };
     let plan = args.plan.as_deref().map(|file| planned(file, args)).transpose()?;
     let environment = plan.as_ref().map(|plan| &*plan.environment).or(args.with.env.as_deref());
-    let session = Session::open(global, environment, &args.with.faults)?;
+    let session = Session::open(context, environment, &args.with.faults)?;
     let file = args.file.as_deref().unwrap_or(Path::new(""));
     let bundle = match &plan {
         Some(plan) => plan.bundle.clone(),
@@ -36,7 +37,7 @@ pub(super) async fn execute(args: &Run, global: &Global) -> Result<Exit, Refused
         session.allow_run(file)?;
     }
     let store = session.place()?.open().await?;
-    let people = who_answers(args.yes, args.wait, global);
+    let people = who_answers(args.yes, args.wait, context);
     let runtime = session.runtime().sink(sink).people(people).store(store).started_by(who()).build();
     let stop = Stop::default();
     interrupt::watch(&stop);
@@ -47,7 +48,7 @@ pub(super) async fn execute(args: &Run, global: &Global) -> Result<Exit, Refused
     let exit = Exit::from(report.outcome);
     let Some(error) = report.error else { return Ok(exit) };
     let exit = if error.is(codes::INTERNAL) && exit == Exit::Failed { Exit::Internal } else { exit };
-    Ok(complain(&[error], &bundle.files, global, exit))
+    Ok(complain(&[error], &bundle.files, context, exit))
 }
 
 /// The plan in a file, for the environment that may be named besides.

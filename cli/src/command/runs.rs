@@ -9,8 +9,9 @@ use contraflow_runtime::{
 use jiff::Timestamp;
 
 use crate::{
-    args::{Exit, Global, Output, Runs},
+    args::{Exit, Output, Runs},
     command::{Refused, print},
+    context::Context,
     report::{
         table::{self, RunRow},
         theme::Theme,
@@ -18,14 +19,14 @@ use crate::{
     session::{Place, failed},
 };
 
-pub(super) async fn execute(args: &Runs, global: &Global) -> Result<Exit, Refused> {
+pub(super) async fn execute(args: &Runs, context: &Context) -> Result<Exit, Refused> {
     let limit = if args.all { u32::MAX } else { args.limit };
-    let (runs, asked) = match Place::find(global)?.look().await? {
+    let (runs, asked) = match Place::find(context)?.look().await? {
         Some(store) => (store.runs(limit).await.map_err(failed)?, asked(&*store, None).await?),
         None => (Vec::new(), Vec::new()),
     };
     let rows: Vec<RunRow> = runs.into_iter().map(|run| RunRow::new(run, &asked)).collect();
-    match global.output {
+    match context.global.output {
         Output::Json => print(&table::json(&rows)),
         Output::Human if rows.is_empty() => print("no runs yet: begin with `contraflow run FILE`\n"),
         Output::Human => print(&table::columns(&rows, Timestamp::now(), Theme::of(&stdout()))),

@@ -9,8 +9,9 @@ use contraflow_runtime::{
 };
 
 use crate::{
-    args::{Exit, Global, Output, Show},
+    args::{Exit, Output, Show},
     command::{Refused, print, runs},
+    context::Context,
     report::{
         Out,
         format::clean,
@@ -21,8 +22,8 @@ use crate::{
     session::{Place, failed, find_run},
 };
 
-pub(super) async fn execute(args: &Show, global: &Global) -> Result<Exit, Refused> {
-    let (store, run) = find_run(&Place::find(global)?, &args.run).await?;
+pub(super) async fn execute(args: &Show, context: &Context) -> Result<Exit, Refused> {
+    let (store, run) = find_run(&Place::find(context)?, &args.run).await?;
     let sealed = store.records(&run.id).await.map_err(failed)?;
     let records: Vec<Record> = sealed
         .iter()
@@ -36,7 +37,7 @@ pub(super) async fn execute(args: &Show, global: &Global) -> Result<Exit, Refuse
     if args.records {
         for (record, sealed) in records.iter().zip(&sealed) {
             let hash: String = sealed.hash[..6].iter().map(|byte| format!("{byte:02x}")).collect();
-            let line = match global.output {
+            let line = match context.global.output {
                 Output::Json => serde_json::to_string(record).unwrap_or_default(),
                 Output::Human => {
                     format!("{:>5}  {}  {hash}  {}  {}", record.seq, record.at, record.id, sealed.body)
@@ -47,7 +48,7 @@ pub(super) async fn execute(args: &Show, global: &Global) -> Result<Exit, Refuse
         return Ok(Exit::Success);
     }
     let events = history(&run, &records);
-    let for_programs = args.events || global.output == Output::Json;
+    let for_programs = args.events || context.global.output == Output::Json;
     let sink: Box<dyn Sink> = if for_programs {
         Box::new(JsonLines::new(Out::stdout()))
     } else {

@@ -9,16 +9,17 @@ use contraflow_runtime::{
 };
 
 use crate::{
-    args::{Exit, Global, Output, rehearsal::Snapshot},
+    args::{Exit, Output, rehearsal::Snapshot},
     command::{Refused, print, rehearse::refuse},
+    context::Context,
     files,
     report::format::clean,
     scenario::Scenario,
     session::{Session, read_params},
 };
 
-pub(super) async fn execute(args: &Snapshot, global: &Global) -> Result<Exit, Refused> {
-    let session = Session::open(global, args.script.with.env.as_deref(), &args.script.with.faults)?;
+pub(super) async fn execute(args: &Snapshot, context: &Context) -> Result<Exit, Refused> {
+    let session = Session::open(context, args.script.with.env.as_deref(), &args.script.with.faults)?;
     let bundle = Session::bundle(&args.script.file)?;
     let params = read_params(&args.script.with)?;
     if let Some(out) = args.out.as_ref().filter(|out| !args.force && out.symlink_metadata().is_ok()) {
@@ -45,7 +46,7 @@ pub(super) async fn execute(args: &Snapshot, global: &Global) -> Result<Exit, Re
     let done = if args.force { files::replace(out, &text) } else { files::create(out, &text) };
     done.map_err(Refused::failed)?;
     let shown = out.display();
-    match global.output {
+    match context.global.output {
         Output::Json => print(&format!("{}\n", serde_json::json!({ "written": [shown.to_string()] }))),
         Output::Human => print(&format!(
             "wrote {shown}\n\nNext:\n  contraflow rehearse {} --scenario {shown} --no-look\n",

@@ -10,8 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use crate::{
-    args::{Exit, Global, Output, Prune, Store},
+    args::{Exit, Output, Prune, Store},
     command::{Refused, print},
+    context::Context,
     report::{
         table::{self, RunRow},
         theme::Theme,
@@ -19,19 +20,19 @@ use crate::{
     session::{Place, failed},
 };
 
-pub(super) async fn execute(args: &Store, global: &Global) -> Result<Exit, Refused> {
-    let place = Place::find(global)?;
+pub(super) async fn execute(args: &Store, context: &Context) -> Result<Exit, Refused> {
+    let place = Place::find(context)?;
     match args {
-        Store::Migrate => migrate(&place, global).await,
-        Store::Check => check(&place, global).await,
-        Store::Prune(args) => prune(&place, args, global).await,
+        Store::Migrate => migrate(&place, context).await,
+        Store::Check => check(&place, context).await,
+        Store::Prune(args) => prune(&place, args, context).await,
     }
 }
 
-async fn migrate(place: &Place, global: &Global) -> Result<Exit, Refused> {
+async fn migrate(place: &Place, context: &Context) -> Result<Exit, Refused> {
     let created = place.look().await?.is_none();
     let store = place.open().await?.describe();
-    match global.output {
+    match context.global.output {
         Output::Json => print(&format!("{}\n", json!({ "store": store, "created": created }))),
         Output::Human if created => print(&format!("ok: created {store}\n")),
         Output::Human => print(&format!("ok: {store} is of this version\n")),
@@ -39,7 +40,7 @@ async fn migrate(place: &Place, global: &Global) -> Result<Exit, Refused> {
     Ok(Exit::Success)
 }
 
-async fn check(place: &Place, global: &Global) -> Result<Exit, Refused> {
+async fn check(place: &Place, context: &Context) -> Result<Exit, Refused> {
     let (mut found, mut runs, mut records) = (Vec::new(), 0_u64, 0_u64);
     if let Some(store) = place.look().await? {
         found = store.check().await.map_err(failed)?;
@@ -62,7 +63,7 @@ async fn check(place: &Place, global: &Global) -> Result<Exit, Refused> {
         }
     }
     let (ok, shown) = (found.is_empty(), place.describe());
-    match global.output {
+    match context.global.output {
         Output::Json => print(&format!(
             "{}\n",
             json!({ "store": shown, "ok": ok, "runs": runs, "records": records, "found": found })
@@ -95,7 +96,7 @@ async fn verified(store: &dyn Runs, run: &str) -> Result<Result<u64, Broken>, St
     }
 }
 
-async fn prune(place: &Place, args: &Prune, global: &Global) -> Result<Exit, Refused> {
+async fn prune(place: &Place, args: &Prune, context: &Context) -> Result<Exit, Refused> {
     let age = SignedDuration::try_from(args.older_than.0.0).unwrap_or(SignedDuration::MAX);
     let before = Timestamp::now().checked_sub(age).unwrap_or(Timestamp::MIN);
     let store = place.look().await?;
@@ -104,7 +105,7 @@ async fn prune(place: &Place, args: &Prune, global: &Global) -> Result<Exit, Ref
             Some(store) => old(&store, before).await?,
             None => Vec::new(),
         };
-        match global.output {
+        match context.global.output {
             Output::Json => print(&table::json(&rows)),
             Output::Human if rows.is_empty() => print("nothing would be removed\n"),
             Output::Human => {
@@ -118,7 +119,7 @@ async fn prune(place: &Place, args: &Prune, global: &Global) -> Result<Exit, Ref
         Some(store) => store.prune(before).await.map_err(failed)?,
         None => 0,
     };
-    match global.output {
+    match context.global.output {
         Output::Json => print(&format!("{}\n", json!({ "store": place.describe(), "removed": removed }))),
         Output::Human => {
             print(&format!("ok: {} removed from {}\n", counted(removed, "run"), place.describe()))

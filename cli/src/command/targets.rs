@@ -5,8 +5,9 @@ use std::{io::stdout, time::Duration};
 use jiff::Timestamp;
 
 use crate::{
-    args::{Exit, Global, Output, Targets},
+    args::{Exit, Output, Targets},
     command::{Refused, print},
+    context::Context,
     report::{
         table::{self, Check, TargetRow},
         theme::Theme,
@@ -17,8 +18,8 @@ use crate::{
 /// Longest wait for one target's answer.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-pub(super) async fn execute(args: &Targets, global: &Global) -> Result<Exit, Refused> {
-    let session = Session::open(global, args.env.as_deref(), &[])?;
+pub(super) async fn execute(args: &Targets, context: &Context) -> Result<Exit, Refused> {
+    let session = Session::open(context, args.env.as_deref(), &[])?;
     let runtime = session.runtime().build();
     // All at the same time: one that does not answer must not hold up the others.
     let asked: Vec<_> = runtime
@@ -50,7 +51,7 @@ pub(super) async fn execute(args: &Targets, global: &Global) -> Result<Exit, Ref
         });
     }
     let failed = rows.iter().any(|row| row.check.as_ref().is_some_and(|check| !check.ok));
-    match global.output {
+    match context.global.output {
         Output::Json => print(&table::json(&rows)),
         Output::Human if rows.is_empty() => {
             print(&format!("no targets are bound in environment \"{}\"\n", session.environment()));

@@ -6,13 +6,14 @@ use contraflow_runtime::{
 };
 
 use crate::{
-    args::{Exit, Global, Output, Verify},
+    args::{Exit, Output, Verify},
     command::{Refused, print},
+    context::Context,
     session::{Place, failed, find_run},
 };
 
-pub(super) async fn execute(args: &Verify, global: &Global) -> Result<Exit, Refused> {
-    let (store, run) = find_run(&Place::find(global)?, &args.run).await?;
+pub(super) async fn execute(args: &Verify, context: &Context) -> Result<Exit, Refused> {
+    let (store, run) = find_run(&Place::find(context)?, &args.run).await?;
     let fail = |message: String| {
         Refused::failed(
             RunError::new(codes::JOURNAL, message)
@@ -29,7 +30,7 @@ pub(super) async fn execute(args: &Verify, global: &Global) -> Result<Exit, Refu
         None => return Err(fail(format!("{}: its scripts are missing", run.id))),
     }
     let head: String = head.iter().map(|byte| format!("{byte:02x}")).collect();
-    match global.output {
+    match context.global.output {
         Output::Json => print(&format!(
             "{}\n",
             serde_json::json!({ "run": run.id, "ok": true, "records": records.len(), "head": head, "bundle": run.bundle })

@@ -208,7 +208,7 @@ fn histogram(counts: &[AtomicU64]) -> String {
         sum += count.load(Ordering::Relaxed);
         text.push_str(&format!("{name}_bucket{{le=\"{bound}\"}} {sum}\n"));
     }
-    text + &format!("{name}_sum 0\n{name}_count {sum}\n")
+    text + format!("{name}_sum 0\n{name}_count {sum}\n").as_str()
 }
 
 /// A receiver of messages that knows a repeated one by its `Idempotency-Key`.
