@@ -7,120 +7,15 @@
 //!
 //! **Invariant:** an effect never asks in which mode it runs, and what it computes without `on` is pure.
 
-use std::{fmt::Display, future::Future, ops::Deref, sync::Arc, time::Duration};
+use std::{fmt::Display, future::Future, time::Duration};
 
+pub use contraflow_provider::on::{On, Progress, Surroundings};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio_util::sync::CancellationToken;
 
 pub use crate::question::{
     Choice, Evidence, Heard, Question, QuestionKind, Reply, Role, Rule, SOMEBODY_ELSE,
 };
-use crate::{
-    clock::Clock,
-    event::{Emitter, Event, Stream},
-    provider::{ProviderError, Providers},
-    secret::Vault,
-    target::Target,
-};
-
-/// What an effect has at hand while it works: the targets, time, secrets, and a way to say how it goes.
-///
-/// Derefs to [`Providers`], so `on.get::<dyn Traffic>("web")` finds a target.
-#[derive(Clone)]
-pub struct On {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) id: Arc<str>,
-    pub(crate) key: Arc<str>,
-    pub(crate) cancel: CancellationToken,
-}
-
-/// What all effects of a run have in common.
-pub(crate) struct Shared {
-    pub(crate) providers: Arc<Providers>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) vault: Arc<Vault>,
-    pub(crate) emitter: Emitter,
-}
-
-impl Deref for On {
-    type Target = Providers;
-
-    fn deref(&self) -> &Providers {
-        &self.shared.providers
-    }
-}
-
-impl On {
-    /// What an effect has at hand outside any run, for tests of providers and effects: real time, no secrets, no listener.
-    pub fn detached(providers: Arc<Providers>) -> Self {
-        let clock: Arc<dyn Clock> = Arc::new(crate::clock::SystemClock::default());
-        let vault = Arc::<Vault>::default();
-        let emitter = Emitter::new("detached", [], Arc::clone(&clock), Arc::clone(&vault));
-        let shared = Arc::new(Shared { providers, clock, vault, emitter });
-        Self { shared, id: "detached".into(), key: "detached".into(), cancel: CancellationToken::new() }
-    }
-
-    /// What looks for a rehearsal have at hand.
-    pub(crate) fn looking(providers: Arc<Providers>, clock: Arc<dyn Clock>, vault: Arc<Vault>) -> Self {
-        let emitter = Emitter::new("rehearsal", [], Arc::clone(&clock), Arc::clone(&vault));
-        let shared = Arc::new(Shared { providers, clock, vault, emitter });
-        Self { shared, id: "rehearsal".into(), key: "rehearsal".into(), cancel: CancellationToken::new() }
-    }
-
-    /// The same, with somebody who listens to its events.
-    #[must_use]
-    pub fn heard_by(mut self, sink: Arc<dyn crate::event::Sink>) -> Self {
-        let Shared { providers, clock, vault, .. } = &*self.shared;
-        self.shared = Arc::new(Shared {
-            providers: Arc::clone(providers),
-            clock: Arc::clone(clock),
-            vault: Arc::clone(vault),
-            emitter: Emitter::new("detached", [sink], Arc::clone(clock), Arc::clone(vault)),
-        });
-        self
-    }
-
-    /// The run's time. The only clock and the only sleep that an effect may use.
-    pub fn clock(&self) -> &dyn Clock {
-        &*self.shared.clock
-    }
-
-    /// The bytes of secrets.
-    pub fn vault(&self) -> &Vault {
-        &self.shared.vault
-    }
-
-    /// Id of the effect in its run, such as `preflight/1:probe.http`.
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// A key that is the same when this effect is sent again after a crash and differs from every other effect's, for receivers
-    /// that take one (`Idempotency-Key`, `dedup_key`).
-    pub fn idempotency_key(&self) -> &str {
-        &self.key
-    }
-
-    /// Fires when the effect should stop: its deadline passed or the run is being stopped. An effect's future is also dropped
-    /// then; what needs more than that to end (a process group) watches this.
-    pub fn cancelled(&self) -> &CancellationToken {
-        &self.cancel
-    }
-
-    pub(crate) fn emit(&self, event: Event) {
-        self.shared.emitter.emit(event);
-    }
-
-    /// Says how far it is. `total` 0 means not known.
-    pub fn progress(&self, done: u64, total: u64, message: impl Into<String>) {
-        self.emit(Event::Progress { id: self.id.to_string(), done, total, message: message.into() });
-    }
-
-    /// Passes on a line that something else printed, such as a child process. Secrets are scrubbed.
-    pub fn output(&self, stream: Stream, line: &str) {
-        self.emit(Event::Output { id: self.id.to_string(), stream, line: line.to_owned() });
-    }
-}
+use crate::{provider::ProviderError, target::Target};
 
 /// How long an effect may take and how often it may be tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,22 +45,6 @@ impl Default for Limits {
             settle_every: Duration::from_millis(500),
         }
     }
-}
-
-/// How far a change has come into effect.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Progress {
-    /// It is in effect.
-    Settled,
-    /// Not yet. `total` 0 means not known.
-    Waiting {
-        /// How much is done.
-        done: u64,
-        /// Of how much.
-        total: u64,
-        /// What is being waited for, such as `3 connections still on blue`.
-        message: String,
-    },
 }
 
 /// Whether a change can be undone by applying the state that was there before.

@@ -4,6 +4,8 @@
 
 use std::{fmt, sync::Arc};
 
+pub use contraflow_provider::on::Stream;
+use contraflow_provider::on::{On, Reporter, Surroundings};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -75,16 +77,6 @@ pub enum Grade {
     Stale,
     /// Only a real run can tell.
     Unknown,
-}
-
-/// Where a line came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stream {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
 }
 
 /// How a run ended.
@@ -486,6 +478,29 @@ impl Emitter {
             replayed: false,
         })
     }
+}
+
+impl Reporter for Emitter {
+    fn progress(&self, id: &str, done: u64, total: u64, message: String) {
+        self.emit(Event::Progress { id: id.to_owned(), done, total, message });
+    }
+
+    fn output(&self, id: &str, stream: Stream, line: &str) {
+        self.emit(Event::Output { id: id.to_owned(), stream, line: line.to_owned() });
+    }
+
+    fn note(&self, id: &str, text: String) {
+        self.emit(Event::Note { id: id.to_owned(), level: NoteLevel::Note, text, replayed: false });
+    }
+}
+
+/// What an effect has at hand outside any run, with somebody who listens to its events.
+#[must_use]
+pub fn heard_by(sink: Arc<dyn Sink>, on: &On) -> On {
+    let surroundings = on.surroundings().clone();
+    let emitter =
+        Emitter::new("detached", [sink], Arc::clone(&surroundings.clock), Arc::clone(&surroundings.vault));
+    On::outside(Surroundings { reporter: Arc::new(emitter), ..surroundings })
 }
 
 /// Scrubs the texts of an event or a journal entry. Its own fields keep their names, and those that hold one of a few words keep

@@ -3,28 +3,23 @@
 //! A script calls primitives, a primitive hands an [`effect`] to the [`kernel`], the kernel journals it and lets a
 //! world carry it out. The runtime knows no vendor and prints nothing.
 
-pub mod clock;
 mod control;
 mod crash;
 pub mod effect;
-pub mod error;
 pub mod event;
 pub mod journal;
 pub mod kernel;
 pub mod lint;
 mod pace;
 pub mod plan;
-pub mod provider;
-pub mod quantity;
 mod question;
 pub mod rehearsal;
 mod runtime;
 pub mod script;
-pub mod secret;
 mod stop;
-pub mod target;
 pub mod world;
 
+pub use contraflow_provider::{clock, error, provider, quantity, secret, target};
 pub use plan::SavedPlan;
 pub use rhai;
 pub use runtime::{

@@ -290,7 +290,7 @@ impl Kernel {
         })
         .map_err(|e| refused(e, false))?;
         self.intend(call, Some(&target), Some((from, to)), &text).await.map_err(|e| refused(e, false))?;
-        if !self.shared.emitter.is_silent() {
+        if !self.emitter.is_silent() {
             let (from_text, to_text) = (from_text.clone(), to_text.clone());
             self.emit(Event::Applying { id: call.id.clone(), from_text, to_text });
         }

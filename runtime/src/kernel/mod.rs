@@ -52,9 +52,9 @@ pub(crate) use self::{
     run::{Ended, defect},
 };
 use crate::{
-    effect::{Action, Change, On, Read, Role, Shared, Wait},
+    effect::{Action, Change, On, Read, Role, Surroundings, Wait},
     error::{Frame, RunError, codes},
-    event::{Event, Kind, NoteLevel, scrub},
+    event::{Emitter, Event, Kind, NoteLevel, scrub},
     journal::{Entry, Journal, Outcome, Replay, replay::Mark},
     pace::Pace,
     plan::Draft,
@@ -74,7 +74,8 @@ pub struct Kernel {
     pub(crate) environment: String,
     pub(crate) bundle: Arc<Bundle>,
     pub(crate) places: Arc<Places>,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<Surroundings>,
+    pub(crate) emitter: Emitter,
     pub(crate) world: Arc<dyn World>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) replay: Replay,
@@ -140,7 +141,7 @@ struct Call {
     /// Fingerprint of the input.
     print: String,
     key: Arc<str>,
-    shared: Arc<Shared>,
+    shared: Arc<Surroundings>,
     cancel: CancellationToken,
     /// Made when the effect first needs it: one that is answered from the journal never does.
     on: OnceLock<On>,
@@ -158,11 +159,9 @@ impl Call {
 
     /// What the effect has at hand.
     fn on(&self) -> &On {
-        self.on.get_or_init(|| On {
-            shared: Arc::clone(&self.shared),
-            id: Arc::from(&*self.id),
-            key: format!("{}/{}", self.key, self.id).into(),
-            cancel: self.cancel.clone(),
+        self.on.get_or_init(|| {
+            let key = format!("{}/{}", self.key, self.id);
+            On::new(Arc::clone(&self.shared), &*self.id, key, self.cancel.clone())
         })
     }
 }
@@ -463,7 +462,7 @@ impl Kernel {
     }
 
     fn emit(&self, event: Event) {
-        self.shared.emitter.emit(event);
+        self.emitter.emit(event);
     }
 
     /// Whether the script must stop before its next effect.

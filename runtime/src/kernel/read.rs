@@ -27,7 +27,7 @@ impl Kernel {
             };
         }
         self.sketch_needs(|| read.depends_on());
-        if !self.shared.emitter.is_silent() {
+        if !self.emitter.is_silent() {
             self.started(call, None, read.describe());
         }
         let limits = read.limits();

@@ -136,7 +136,7 @@ impl Kernel {
     }
 
     pub(super) fn started(&self, call: &Call, target: Option<&Target>, text: String) {
-        if !self.shared.emitter.is_silent() {
+        if !self.emitter.is_silent() {
             self.emit(Event::EffectStarted {
                 id: call.id.clone(),
                 kind: call.kind,
@@ -188,7 +188,7 @@ impl Kernel {
         let Ending { outcome, attempts, grade, target, about, intended, at_least, foresight } = ending;
         let elapsed = if at_least.is_zero() { self.now().saturating_sub(call.started) } else { at_least };
         let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-        let told = (!self.shared.emitter.is_silent()).then(|| tell(&outcome, foresight));
+        let told = (!self.emitter.is_silent()).then(|| tell(&outcome, foresight));
         let mut seq = u64::MAX;
         if !self.replay_only && !leaves_open(call.kind, &outcome) {
             let input = (!intended).then(|| call.input.clone());
@@ -230,7 +230,7 @@ impl Kernel {
         about: impl FnOnce() -> String,
         Ended { outcome, attempts, elapsed_ms, .. }: &Ended,
     ) {
-        if self.shared.emitter.is_silent() {
+        if self.emitter.is_silent() {
             return;
         }
         self.emit(Event::EffectEnded {

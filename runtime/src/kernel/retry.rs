@@ -104,7 +104,7 @@ impl Kernel {
     /// The error of work that broke itself off: it tells that it was stopped, and not whether the run is paused, undone, or goes on
     /// without this part of the script.
     fn broken_off_by(&self, call: &Call, error: ProviderError) -> ProviderError {
-        if error.code.as_str() != codes::CANCELLED || !call.on().cancel.is_cancelled() {
+        if error.code.as_str() != codes::CANCELLED || !call.on().cancelled().is_cancelled() {
             return error;
         }
         let why = self.why_stopped();
@@ -124,7 +124,7 @@ impl Kernel {
             .catch_unwind()
             .map(|done| done.unwrap_or_else(|panic| Err(defect(&*panic).into())));
         let stopped = async {
-            call.on().cancel.cancelled().await;
+            call.on().cancelled().cancelled().await;
             if stop == Stop::WhenDone {
                 self.shared.clock.sleep(GRACE).await;
             }

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     effect::{Question, Reply, Until},
     error::RunError,
+    event::Event,
     journal::{
         Asked, Entry, Outcome,
         replay::{Intent, Looked},
@@ -209,6 +210,10 @@ pub(super) struct Front<'k> {
 
 #[async_trait]
 impl Desk for Front<'_> {
+    fn emit(&self, event: Event) {
+        self.kernel.emit(event);
+    }
+
     async fn looked(&self, waited: Duration, memory: Value) {
         let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
         if self.kernel.journal.is_kept() {

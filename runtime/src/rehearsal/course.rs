@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     clock::Clock as _,
-    effect::Shared,
+    effect::Surroundings,
     error::{RunError, codes},
     event::{Emitter, Event, LeftOver, Mode, RunOutcome, Sink},
     journal::{Entry, Journal, Keeper, Replay, Tape, record::GENESIS},
@@ -198,12 +198,13 @@ impl Stage {
             bundle: Arc::clone(bundle),
             places: Arc::clone(&loaded.places),
             budget: Budget::new(self.inner.limits, header.deadline.map(|span| span.0), Arc::clone(&time)),
-            shared: Arc::new(Shared {
+            shared: Arc::new(Surroundings {
                 providers: Arc::clone(&self.inner.providers),
                 clock: time,
                 vault: Arc::clone(&self.vault),
-                emitter,
+                reporter: Arc::new(emitter.clone()),
             }),
+            emitter,
             world: Arc::clone(world) as _,
             journal: Arc::new(journal),
             replay,

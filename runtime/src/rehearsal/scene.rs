@@ -16,7 +16,6 @@ use tokio::runtime::Handle;
 
 use super::outside::States;
 use crate::{
-    clock::SystemClock,
     effect::{On, Polled},
     error::{Code, codes},
     kernel::{AnyChange, AnyRead, AnyWait},
@@ -210,8 +209,7 @@ impl Scene {
         }
         let states = file.states.iter().map(|(key, state)| (key.clone(), Ok(state.clone()))).collect();
         let (answers, polls, after) = (Mutex::new(answers), Mutex::new(polls), Mutex::new(after));
-        let nowhere =
-            On::looking(Arc::new(Providers::new("")), Arc::new(SystemClock::default()), Arc::default());
+        let nowhere = On::detached(Arc::new(Providers::new("")));
         let given = file.states.clone();
         let states = Mutex::new(states);
         let plans = false;

@@ -134,12 +134,7 @@ impl RehearsedWorld {
         drop(sites);
         let planned = planned?;
         planned.struck.store(true, Ordering::Relaxed);
-        on.emit(Event::Note {
-            id: on.id().to_owned(),
-            level: crate::event::NoteLevel::Note,
-            text: format!("rehearsed here: {}", planned.fault.describe()),
-            replayed: false,
-        });
+        on.note(format!("rehearsed here: {}", planned.fault.describe()));
         Some(&planned.fault)
     }
 
@@ -443,7 +438,7 @@ impl World for RehearsedWorld {
             }
             (Until::Answered(question), Some(Fault::Denied)) => {
                 let replies = vec![Reply::new(false, "person-1")];
-                on.emit(Event::Asked { id: on.id().to_owned(), question: question.clone() });
+                waiting.desk.emit(Event::Asked { id: on.id().to_owned(), question: question.clone() });
                 waiting.desk.replied(&replies[0]).await;
                 return wait.answer(&replies).map(|answer| known(Known::Value(answer)));
             }
@@ -502,7 +497,7 @@ impl World for RehearsedWorld {
         question: &Question,
         waiting: Waiting<'_>,
     ) -> Result<Vec<Reply>, ProviderError> {
-        on.emit(Event::Asked { id: on.id().to_owned(), question: question.clone() });
+        waiting.desk.emit(Event::Asked { id: on.id().to_owned(), question: question.clone() });
         let mut replies = Self::yes(question);
         if question.kind == QuestionKind::Doubt {
             // Whoever is asked has found out what is true.
@@ -520,7 +515,7 @@ impl World for RehearsedWorld {
         }
         for reply in &replies {
             waiting.desk.replied(reply).await;
-            on.emit(Event::Replied { id: on.id().to_owned(), reply: reply.clone() });
+            waiting.desk.emit(Event::Replied { id: on.id().to_owned(), reply: reply.clone() });
         }
         Ok(replies)
     }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Inner, Report, Runtime};
 use crate::{
-    effect::Shared,
+    effect::Surroundings,
     error::{RunError, codes},
     event::{Emitter, Event, Mode, RunOutcome},
     journal::{
@@ -190,7 +190,13 @@ impl Runtime {
             environment,
             bundle: Arc::clone(&prepared.bundle),
             places: Arc::clone(&prepared.loaded.places),
-            shared: Arc::new(Shared { providers: Arc::clone(&self.inner.providers), clock, vault, emitter }),
+            shared: Arc::new(Surroundings {
+                providers: Arc::clone(&self.inner.providers),
+                clock,
+                vault,
+                reporter: Arc::new(emitter.clone()),
+            }),
+            emitter,
             world,
             journal,
             replay,

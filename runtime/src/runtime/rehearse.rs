@@ -7,8 +7,7 @@ use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{LoadErrors, Runtime, STACK};
 use crate::{
-    clock::SystemClock,
-    effect::On,
+    effect::{On, Surroundings},
     error::{RunError, codes},
     event::Sink,
     rehearsal::{
@@ -136,11 +135,10 @@ impl Runtime {
         let vault = Arc::<Vault>::default();
         let look = |handle| Looker {
             handle,
-            on: On::looking(
-                Arc::clone(&self.inner.providers),
-                Arc::new(SystemClock::default()),
-                Arc::clone(&vault),
-            ),
+            on: On::outside(Surroundings {
+                vault: Arc::clone(&vault),
+                ..Surroundings::detached(Arc::clone(&self.inner.providers))
+            }),
         };
         let looker = beginning.look.then(Handle::try_current).transpose().map_err(|_| {
             RunError::new(

@@ -11,7 +11,7 @@ use crate::{
     crash,
     effect::{On, Polled, Progress, Question, QuestionKind, Reply, Until},
     error::codes,
-    event::{Event, Grade, Mode, NoteLevel},
+    event::{Event, Grade, Mode},
     kernel::{AnyAction, AnyChange, AnyRead, AnyWait, defect},
     provider::ProviderError,
     quantity::Span,
@@ -115,7 +115,7 @@ impl LiveWorld {
         // Once the person here has answered, it is for others to add what is still missing.
         let mut here = true;
         if question.verdict(replies).is_none() {
-            on.emit(Event::Asked { id: on.id().to_owned(), question: question.clone() });
+            desk.emit(Event::Asked { id: on.id().to_owned(), question: question.clone() });
         }
         while question.verdict(replies).is_none() {
             let elsewhere = async {
@@ -169,16 +169,11 @@ impl LiveWorld {
     ) -> Option<String> {
         reply.at.get_or_insert_with(|| on.clock().now());
         if let Err(why) = question.admits(&reply, replies) {
-            on.emit(Event::Note {
-                id: on.id().to_owned(),
-                level: NoteLevel::Note,
-                text: format!("an answer by {} does not count: {why}", reply.by),
-                replayed: false,
-            });
+            on.note(format!("an answer by {} does not count: {why}", reply.by));
             return Some(why);
         }
         desk.replied(&reply).await;
-        on.emit(Event::Replied { id: on.id().to_owned(), reply: reply.clone() });
+        desk.emit(Event::Replied { id: on.id().to_owned(), reply: reply.clone() });
         replies.push(reply);
         None
     }

@@ -16,7 +16,7 @@ pub use self::{
 };
 use crate::{
     effect::{On, Progress, Question, Reply},
-    event::{Grade, Mode},
+    event::{Event, Grade, Mode},
     kernel::{AnyAction, AnyChange, AnyRead, AnyWait},
     plan::Estimate,
     provider::ProviderError,
@@ -72,6 +72,9 @@ impl std::fmt::Debug for Waiting<'_> {
 /// The kernel's side of a wait.
 #[async_trait]
 pub trait Desk: Send + Sync {
+    /// Tells listeners.
+    fn emit(&self, event: Event);
+
     /// Keeps how far it is.
     async fn looked(&self, waited: Duration, memory: Value);
 

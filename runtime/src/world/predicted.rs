@@ -180,8 +180,13 @@ impl World for PredictedWorld {
         std::future::pending().await
     }
 
-    async fn ask(&self, on: &On, question: &Question, _: Waiting<'_>) -> Result<Vec<Reply>, ProviderError> {
-        on.emit(Event::Asked { id: on.id().to_owned(), question: question.clone() });
+    async fn ask(
+        &self,
+        on: &On,
+        question: &Question,
+        waiting: Waiting<'_>,
+    ) -> Result<Vec<Reply>, ProviderError> {
+        waiting.desk.emit(Event::Asked { id: on.id().to_owned(), question: question.clone() });
         Ok(vec![Reply::new(true, "assumed")])
     }
 }

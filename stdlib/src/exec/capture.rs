@@ -251,7 +251,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use contraflow_runtime::{
-        event::{Envelope, Event, Sink},
+        event::{Envelope, Event, Sink, heard_by},
         provider::Providers,
     };
     use zeroize::Zeroizing;
@@ -272,7 +272,7 @@ mod tests {
     /// What is passed on and what is kept when `chunks` are printed and `keep` bytes kept.
     fn captured<'c>(keep: u64, chunks: impl IntoIterator<Item = &'c [u8]>) -> (Vec<String>, Kept) {
         let lines = Arc::new(Lines::default());
-        let on = On::detached(Arc::new(Providers::new("test"))).heard_by(lines.clone());
+        let on = heard_by(lines.clone(), &On::detached(Arc::new(Providers::new("test"))));
         on.vault().keep("token", Zeroizing::new("hunter2-hunter2".to_owned()));
         let mut capture = Capture::new(&on, Stream::Stdout, Size(keep));
         for chunk in chunks {

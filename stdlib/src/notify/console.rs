@@ -62,7 +62,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use contraflow_runtime::{
-        event::{Envelope, Event},
+        event::{Envelope, Event, heard_by},
         provider::Providers,
     };
 
@@ -72,12 +72,12 @@ mod tests {
     async fn each_line_is_shown_as_loud_as_the_message() {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&lines);
-        let on =
-            On::detached(Arc::new(Providers::new("test"))).heard_by(Arc::new(move |event: &Envelope| {
-                if let Event::Output { line, stream: Stream::Stdout, .. } = &event.event {
-                    heard.lock().expect("lock").push(line.clone());
-                }
-            }));
+        let sink = move |event: &Envelope| {
+            if let Event::Output { line, stream: Stream::Stdout, .. } = &event.event {
+                heard.lock().expect("lock").push(line.clone());
+            }
+        };
+        let on = heard_by(Arc::new(sink), &On::detached(Arc::new(Providers::new("test"))));
         let console = Console::new(Settings {});
         for (text, severity) in [("done", Severity::Info), ("a\nb", Severity::Critical)] {
             console.send(&on, &Message { text: text.to_owned(), severity }).await.expect("shown");

@@ -8,7 +8,7 @@ use std::{
 use contraflow_runtime::{
     Bundle, Report, Runtime,
     error::codes as core,
-    event::{Envelope, Event, RunOutcome, Sink},
+    event::{Envelope, Event, RunOutcome, Sink, heard_by},
     provider::Providers,
     secret::SecretText,
 };
@@ -181,7 +181,7 @@ async fn input_is_written_while_output_is_read_and_need_not_be_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_sees_its_secrets_and_nobody_else_does() {
     let lines = Arc::new(Lines::default());
-    let on = shell().heard_by(lines.clone());
+    let on = heard_by(lines.clone(), &shell());
     let effect = command(
         json!([
             "sh",
@@ -301,7 +301,7 @@ fn memory() -> u64 {
 /// Runs a command that prints much; answers lines passed on, the result and how much more memory was in use at the most.
 async fn flood(text: &str) -> (Vec<String>, Output, u64) {
     let lines = Arc::new(Lines::default());
-    let on = shell().heard_by(lines.clone());
+    let on = heard_by(lines.clone(), &shell());
     let before = memory();
     let mut most = before;
     let effect = script(text, json!({ "timeout": "2m" }));
@@ -352,7 +352,7 @@ async fn a_hundred_million_lines_take_neither_memory_nor_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_that_was_held_back_is_shown_when_nothing_follows() {
     let lines = Arc::new(Lines::default());
-    let on = shell().heard_by(lines.clone());
+    let on = heard_by(lines.clone(), &shell());
     let effect = script("seq 1 1000; sleep 300", json!({ "timeout": "30s", "grace": "0ms" }));
     let mut result = std::pin::pin!(effect.perform(&on));
     tokio::select! {

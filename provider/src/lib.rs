@@ -1,0 +1,13 @@
+//! What a provider of Contraflow is written against.
+//!
+//! A provider stands behind a target of the configuration and does what effects ask of it. This crate holds what it needs for
+//! that and no more: it knows neither the script engine nor the store nor the kernel, so that families of providers compile
+//! beside the standard library and not after it.
+
+pub mod clock;
+pub mod error;
+pub mod on;
+pub mod provider;
+pub mod quantity;
+pub mod secret;
+pub mod target;
