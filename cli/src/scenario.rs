@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use contraflow_runtime::{
     error::{RunError, codes},
-    rehearsal::SceneFile,
+    rehearsal::InitialStateFile,
     script::convert::reword_text,
 };
 
@@ -14,7 +14,7 @@ use crate::{args::rehearsal::Rehearse, command::Refused, render::Sources};
 #[derive(Debug, Default)]
 pub(crate) struct Scenario {
     /// What it says.
-    pub(crate) scene: SceneFile,
+    pub(crate) initial_state: InitialStateFile,
     /// Its path as it is shown.
     pub(crate) path: Option<String>,
     text: String,
@@ -41,7 +41,7 @@ impl Scenario {
             Refused::input(vec![error], Sources::new())
         })?;
         match parse(&shown, &text) {
-            Ok(scene) => Ok(Self { scene, path: Some(shown), text }),
+            Ok(initial_state) => Ok(Self { initial_state, path: Some(shown), text }),
             Err(error) => Err(Refused::input(vec![error], Sources::from([(shown, text)]))),
         }
     }
@@ -62,7 +62,7 @@ impl Scenario {
 ///
 /// # Errors
 /// What is wrong with it, where, and what was probably meant.
-fn parse(shown: &str, text: &str) -> Result<SceneFile, RunError> {
+fn parse(shown: &str, text: &str) -> Result<InitialStateFile, RunError> {
     toml::from_str(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
         let before = text.get(..at).unwrap_or_default();

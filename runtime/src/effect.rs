@@ -129,9 +129,9 @@ pub trait Change: Serialize + Send + Sync + 'static {
         async { None }
     }
 
-    /// Which part of its target it changes, where changes of one noun to different parts do not meet, such as the history table
-    /// of migrations. A plan carries states forward for each part.
-    fn part(&self) -> String {
+    /// Which subresource of its target it changes, where changes of one noun to different subresources do not meet, such as the history
+    /// table of migrations. A plan carries states forward for each subresource.
+    fn subresource(&self) -> String {
         String::new()
     }
 
@@ -262,8 +262,8 @@ pub trait Read: Serialize + Send + Sync + 'static {
     /// Looks.
     fn read(&self, on: &On) -> impl Future<Output = Result<Self::Value, ProviderError>> + Send;
 
-    /// Which part of its target it looks at, as in [`Change::part`].
-    fn part(&self) -> String {
+    /// Which subresource of its target it looks at, as in [`Change::subresource`].
+    fn subresource(&self) -> String {
         String::new()
     }
 

@@ -355,8 +355,8 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         replayed: bool,
     },
-    /// A part of the script was stopped: by a guard, a deadline or a branch that failed.
-    PartStopped {
+    /// A cancellation scope was stopped: by a guard, a deadline or a branch that failed.
+    ScopeStopped {
         /// Id of the guard, step or `parallel`.
         id: String,
         /// Why.

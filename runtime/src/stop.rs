@@ -20,7 +20,7 @@ struct Inner {
     why: Mutex<Option<RunError>>,
     /// A pause counts also behind something else: undoing is paused as well.
     pause: Mutex<Option<RunError>>,
-    held: watch::Sender<bool>,
+    on_hold: watch::Sender<bool>,
 }
 
 impl Default for Stop {
@@ -30,7 +30,7 @@ impl Default for Stop {
             abort: CancellationToken::new(),
             why: Mutex::default(),
             pause: Mutex::default(),
-            held: watch::Sender::new(false),
+            on_hold: watch::Sender::new(false),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -83,7 +83,7 @@ impl Stop {
 
     /// Lets the script wait at its next safe point, or go on. What is under way goes on meanwhile.
     pub fn hold(&self, hold: bool) {
-        self.inner.held.send_replace(hold);
+        self.inner.on_hold.send_replace(hold);
     }
 
     /// Whether it was told to stop.
@@ -102,15 +102,15 @@ impl Stop {
     }
 
     pub(crate) fn is_held(&self) -> bool {
-        *self.inner.held.borrow()
+        *self.inner.on_hold.borrow()
     }
 
     /// Completes when the script may go on, or is to stop.
-    pub(crate) async fn let_go(&self) {
-        let mut held = self.inner.held.subscribe();
+    pub(crate) async fn released(&self) {
+        let mut on_hold = self.inner.on_hold.subscribe();
         tokio::select! {
             () = self.inner.cancel.cancelled() => {}
-            _ = held.wait_for(|held| !held) => {}
+            _ = on_hold.wait_for(|on_hold| !on_hold) => {}
         }
     }
 

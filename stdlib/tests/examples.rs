@@ -17,7 +17,7 @@ mod tests {
         error::codes,
         event::{Envelope, Event, Kind as EffectKind, RunOutcome, Sink},
         provider::Providers,
-        script::{Deed, FunctionDoc, Library},
+        script::{EffectClass, FunctionDoc, Library},
         world::YesToAll,
     };
     use contraflow_stdlib::{
@@ -286,25 +286,25 @@ mod tests {
     async fn a_function_does_what_its_result_type_says() {
         let mut wrong = Vec::new();
         for function in functions().iter().filter(|function| !function.module.is_empty()) {
-            let Some(deed) = function.deed else {
+            let Some(class) = function.class else {
                 wrong.push(format!("{} does not say what it does", shown(function)));
                 continue;
             };
             for example in examples(&shown(function), &function.doc).iter().filter(|e| e.kind == Kind::Run) {
                 let done = performs(function, example).await;
-                let holds = match deed {
-                    Deed::Change => done.contains("changes") && !done.contains("acts"),
+                let holds = match class {
+                    EffectClass::Change => done.contains("changes") && !done.contains("acts"),
                     // With `read_only` an action only looks.
-                    Deed::Action | Deed::Message => {
+                    EffectClass::Action | EffectClass::Message => {
                         done.contains("acts") && !done.contains("changes")
                             || example.text.contains("read_only: true") && !done.is_empty()
                     }
-                    Deed::Read | Deed::Check => done == BTreeSet::from(["looks"]),
-                    Deed::Nothing => !done.contains("changes") && !done.contains("acts"),
+                    EffectClass::Read | EffectClass::Check => done == BTreeSet::from(["looks"]),
+                    EffectClass::Nothing => !done.contains("changes") && !done.contains("acts"),
                 };
                 if !holds {
                     wrong.push(format!(
-                        "{} says {deed:?} and does {done:?}: {}",
+                        "{} says {class:?} and does {done:?}: {}",
                         shown(function),
                         example.text
                     ));

@@ -11,7 +11,7 @@ mod tests {
     use contraflow_runtime::{
         Beginning, Bundle, Given, Runtime,
         provider::Providers,
-        rehearsal::{End, Explore, Findings, SceneFile},
+        rehearsal::{End, Explore, Findings, InitialStateFile},
     };
     use contraflow_stdlib::sandbox::{Sandbox, SandboxOptions};
 
@@ -36,7 +36,8 @@ mod tests {
             params.iter().map(|(name, text)| ((*name).to_owned(), Given::Text((*text).to_owned()))).collect();
         // As the command does: a scenario next to the runbook is what it starts from.
         let scenario = fs::read_to_string(file.with_extension("scenario.toml"));
-        let scenario = scenario.map(|text| toml_edit::de::from_str::<SceneFile>(&text).expect("a scenario"));
+        let scenario =
+            scenario.map(|text| toml_edit::de::from_str::<InitialStateFile>(&text).expect("a scenario"));
         let beginning = Beginning { file: scenario.unwrap_or_default(), look: true };
         let rehearsal = runtime
             .rehearsal(&bundle, &params, &beginning)

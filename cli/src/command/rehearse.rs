@@ -34,7 +34,7 @@ pub(super) async fn execute(args: &Rehearse, context: &Context) -> Result<Exit, 
     let file = scenario::Scenario::find(args)?;
     let only = args.only.as_deref().map(named).transpose()?;
     let runtime = session.runtime().build();
-    let beginning = Beginning { file: file.scene.clone(), look: !args.no_look };
+    let beginning = Beginning { file: file.initial_state.clone(), look: !args.no_look };
     let refuse = |errors: LoadErrors| refuse(errors, &bundle, &file);
     let rehearsal = runtime.rehearsal(&bundle, &params, &beginning).map_err(refuse)?;
     let header = rehearsal.header();

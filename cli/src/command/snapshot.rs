@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use contraflow_runtime::{
     Beginning,
     error::{RunError, codes},
-    rehearsal::{Explore, SceneFile},
+    rehearsal::{Explore, InitialStateFile},
 };
 
 use crate::{
@@ -33,12 +33,12 @@ pub(super) async fn execute(args: &Snapshot, context: &Context) -> Result<Exit, 
     rehearsal.explore(Explore::default()).await.map_err(refuse)?;
     let header = rehearsal.header();
     let given = rehearsal.params().iter().filter(|(name, _)| params.contains_key(*name));
-    let scene = SceneFile {
+    let initial_state = InitialStateFile {
         params: given.map(|(name, value)| (name.clone(), value.clone())).collect(),
         ..rehearsal.snapshot()
     };
     let title = format!("{} {} in {}", header.name, header.version, session.environment());
-    let text = written(&title, &scene, &rehearsal.unseen()).map_err(Refused::failed)?;
+    let text = written(&title, &initial_state, &rehearsal.unseen()).map_err(Refused::failed)?;
     let Some(out) = &args.out else {
         print(&text);
         return Ok(Exit::Success);
@@ -57,8 +57,12 @@ pub(super) async fn execute(args: &Snapshot, context: &Context) -> Result<Exit, 
 }
 
 /// The text of the file.
-fn written(title: &str, scene: &SceneFile, unseen: &BTreeMap<String, String>) -> Result<String, RunError> {
-    let body = toml::to_string_pretty(scene).map_err(|e| {
+fn written(
+    title: &str,
+    initial_state: &InitialStateFile,
+    unseen: &BTreeMap<String, String>,
+) -> Result<String, RunError> {
+    let body = toml::to_string_pretty(initial_state).map_err(|e| {
         RunError::new(codes::ARGUMENT, format!("what was found cannot be written as TOML: {e}"))
     })?;
     let title = clean(title).replace('\n', " ");

@@ -190,7 +190,7 @@ impl Narrator {
                 let line = Line::new(Tone::Warn, symbol::WARN).and(Tone::Plain, format!("in doubt: {text}"));
                 vec![line.paint(self.theme, &self.margin(id))]
             }
-            Event::PartStopped { id, error } => {
+            Event::ScopeStopped { id, error } => {
                 let line = Line::new(Tone::Bad, symbol::FAIL)
                     .and(Tone::Strong, "stopped")
                     .and(Tone::Plain, format!(": {}", error.message));

@@ -189,7 +189,7 @@ impl Draft {
             | Event::Replied { .. }
             | Event::Resumed { .. }
             | Event::Settled { .. }
-            | Event::PartStopped { .. }
+            | Event::ScopeStopped { .. }
             | Event::RollbackStarted { .. }
             | Event::RollbackEnded { .. } => {}
         }

@@ -29,7 +29,7 @@ pub(super) mod script {
             deprecated,
             reason = "the only way to keep a call's context for later; volatile, not deprecated"
         )]
-        kernel.claim(&id, text, holds, || Box::new(cx.store_data()));
+        kernel.keep_invariant(&id, text, holds, || Box::new(cx.store_data()));
         Ok(())
     }
 }

@@ -114,10 +114,10 @@ fn run(cx: &NativeCallContext<'_>, branches: Array, options: Options) -> ScriptR
         })
         .collect::<Result<Vec<_>, _>>()?;
     let id = cursor::next("par");
-    let whole = kernel.within(cx, &id, |part| {
+    let whole = kernel.within(cx, &id, |scope| {
         let failed = |error: &EvalAltResult| {
             if options.on_failure == OnFailure::Cancel && weight(error) == 1 {
-                kernel.stop_and_tell(part, kernel.explain(error));
+                kernel.stop_and_tell(scope, kernel.explain(error));
             }
         };
         all(cx, &kernel, &id, bodies, &failed).map(Dynamic::from_array)
@@ -157,7 +157,7 @@ fn all(
             branch(i);
         }
     };
-    if let Some(in_turn) = kernel.pace.in_turn() {
+    if let Some(in_turn) = kernel.executor.in_turn() {
         in_turn.run(bodies.len(), branch);
     } else {
         on_threads(kernel, bodies.len(), &work);

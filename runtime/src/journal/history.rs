@@ -112,7 +112,7 @@ fn event(record: &Record, changes: usize, worked: Duration) -> Option<Event> {
         Entry::Doubt { found, text } => Event::Settled { id, found, text },
         Entry::NoReturn { why } => Event::NoReturn { id, why, replayed: false },
         Entry::GuardStarted { watching } => Event::GuardStarted { id, watching, replayed: false },
-        Entry::Stopped { error } => Event::PartStopped { id, error },
+        Entry::Stopped { error } => Event::ScopeStopped { id, error },
         Entry::Registered { .. } | Entry::Passed {} | Entry::Looked { .. } => return None,
     })
 }

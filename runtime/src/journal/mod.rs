@@ -6,27 +6,29 @@
 
 mod columns;
 mod history;
+mod memory;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod record;
 pub mod replay;
 pub mod sqlite;
 pub mod store;
-mod tape;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
+pub(crate) use self::memory::MemoryJournal;
 #[cfg(feature = "postgres")]
 pub use self::postgres::PostgresStore;
-pub(crate) use self::tape::Tape;
 pub use self::{
     history::history,
     record::{Doubt, Entry, Outcome, Record, Sealed},
     replay::Replay,
     sqlite::SqliteStore,
-    store::{Asked, Beat, Held, Holder, Lock, Request, RequestKind, Run, RunStatus, Store, StoreError, Used},
+    store::{
+        Asked, Heartbeat, Held, Holder, Lock, Request, RequestKind, Run, RunStatus, Store, StoreError, Used,
+    },
 };
 use crate::{
     crash,
@@ -46,7 +48,7 @@ pub(crate) enum Keeper {
     Nobody,
     Store(Arc<dyn Store>),
     /// Memory, as long as a rehearsal lasts.
-    Tape(Arc<Tape>),
+    Memory(Arc<MemoryJournal>),
 }
 
 /// Writes the journal of one run.
@@ -118,8 +120,8 @@ impl Journal {
         if !matches!(self.keeper, Keeper::Store(_)) {
             let mut tail = self.tail();
             tail.seq += 1;
-            if let Keeper::Tape(tape) = &self.keeper {
-                tape.add(tail.seq, at, id, entry);
+            if let Keeper::Memory(memory) = &self.keeper {
+                memory.add(tail.seq, at, id, entry);
             }
             return Added { seq: tail.seq, full: false };
         }
@@ -193,14 +195,14 @@ impl Journal {
             Keeper::Store(store) => {
                 store.end(&self.run, self.epoch, status, at).await.map_err(RunError::from)
             }
-            Keeper::Nobody | Keeper::Tape(_) => Ok(()),
+            Keeper::Nobody | Keeper::Memory(_) => Ok(()),
         }
     }
 
     /// Whether the process that writes it still lives: in a rehearsal it dies where the scenario says so.
     pub(crate) fn alive(&self) -> Result<(), RunError> {
         match &self.keeper {
-            Keeper::Tape(tape) if tape.is_cut() => Err(StoreError::lost(&self.run).into()),
+            Keeper::Memory(memory) if memory.is_cut() => Err(StoreError::lost(&self.run).into()),
             _ => Ok(()),
         }
     }
@@ -209,23 +211,23 @@ impl Journal {
     pub(crate) async fn rebind(&self, bundle: &Bundle) -> Result<(), RunError> {
         match &self.keeper {
             Keeper::Store(store) => store.rebind(&self.run, self.epoch, bundle).await.map_err(RunError::from),
-            Keeper::Nobody | Keeper::Tape(_) => Ok(()),
+            Keeper::Nobody | Keeper::Memory(_) => Ok(()),
         }
     }
 
     /// Gives a sign of life; answers what was asked of the run meanwhile.
-    pub(crate) async fn beat(&self) -> Result<Beat, RunError> {
+    pub(crate) async fn heartbeat(&self) -> Result<Heartbeat, RunError> {
         match &self.keeper {
-            Keeper::Store(store) => store.beat(&self.run, self.epoch).await.map_err(RunError::from),
-            Keeper::Nobody | Keeper::Tape(_) => self.alive().map(|()| Beat::Held(None)),
+            Keeper::Store(store) => store.heartbeat(&self.run, self.epoch).await.map_err(RunError::from),
+            Keeper::Nobody | Keeper::Memory(_) => self.alive().map(|()| Heartbeat::Held(None)),
         }
     }
 
     /// Makes sure that the run is still this runner's.
     pub(crate) async fn hold(&self) -> Result<(), RunError> {
-        match self.beat().await? {
-            Beat::Held(_) => Ok(()),
-            Beat::Lost => Err(StoreError::lost(&self.run).into()),
+        match self.heartbeat().await? {
+            Heartbeat::Held(_) => Ok(()),
+            Heartbeat::Lost => Err(StoreError::lost(&self.run).into()),
         }
     }
 
@@ -235,7 +237,7 @@ impl Journal {
             Keeper::Store(store) => {
                 store.lock(&self.run, self.epoch, environment, target).await.map_err(RunError::from)
             }
-            Keeper::Nobody | Keeper::Tape(_) => Ok(None),
+            Keeper::Nobody | Keeper::Memory(_) => Ok(None),
         }
     }
 
@@ -243,7 +245,7 @@ impl Journal {
     pub(crate) async fn ask(&self, asked: &Asked) -> Result<(), RunError> {
         match &self.keeper {
             Keeper::Store(store) => store.ask(self.epoch, asked).await.map_err(RunError::from),
-            Keeper::Nobody | Keeper::Tape(_) => Ok(()),
+            Keeper::Nobody | Keeper::Memory(_) => Ok(()),
         }
     }
 
@@ -251,7 +253,7 @@ impl Journal {
     pub(crate) async fn answers(&self, id: &str) -> Result<Vec<Reply>, RunError> {
         match &self.keeper {
             Keeper::Store(store) => store.answers(&self.run, id).await.map_err(RunError::from),
-            Keeper::Nobody | Keeper::Tape(_) => Ok(Vec::new()),
+            Keeper::Nobody | Keeper::Memory(_) => Ok(Vec::new()),
         }
     }
 
@@ -278,7 +280,7 @@ pub async fn abandon(store: &dyn Store, run: &Run, by: &str, at: Timestamp) -> R
     if !run.status.can_go_on() {
         return Err(refuse(&format!("has ended: {}", run.status.as_str().replace('_', " "))));
     }
-    if !store.claim(&run.id, run.epoch, &Holder::this(by)).await? {
+    if !store.acquire(&run.id, run.epoch, &Holder::this(by)).await? {
         return Err(refuse("was taken over by another runner just now"));
     }
     let epoch = run.epoch + 1;

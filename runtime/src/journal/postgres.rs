@@ -19,7 +19,7 @@ use self::{
 use super::{
     columns::{columns, lock_of, sealed_of},
     record::Sealed,
-    store::{Asked, Beat, Holder, Lock, Request, Run, RunStatus, Store, StoreError, Used},
+    store::{Asked, Heartbeat, Holder, Lock, Request, Run, RunStatus, Store, StoreError, Used},
 };
 use crate::{effect::Reply, script::Bundle};
 
@@ -177,7 +177,7 @@ impl PostgresStore {
         let bodies: Vec<&str> = records.iter().map(|record| &*record.body).collect();
         let hashes: Vec<&[u8]> = records.iter().map(|record| &record.hash[..]).collect();
         let written = tried!(self.link.tries(Work::Quick), |connection, again| {
-            // `FOR SHARE` makes a claim wait for this, and this for a claim, after which the epoch is looked at once more.
+            // `FOR SHARE` makes an acquire wait for this, and this for an acquire, after which the epoch is looked at once more.
             let done: Result<(i64, i64, String), _> = sqlx::query_as(concat!(
                 "WITH mine AS (SELECT id FROM contraflow.runs WHERE id = $1 AND epoch = $2 FOR SHARE), written AS (
                      INSERT INTO contraflow.records (run, seq, at_ms, id, body, hash)
@@ -396,16 +396,16 @@ impl Store for PostgresStore {
         plans::void_approvals(self, plan).await
     }
 
-    async fn claim(&self, run: &str, epoch: i64, holder: &Holder) -> Result<bool, StoreError> {
-        runs::claim(self, run, epoch, holder).await
+    async fn acquire(&self, run: &str, epoch: i64, holder: &Holder) -> Result<bool, StoreError> {
+        runs::acquire(self, run, epoch, holder).await
     }
 
     async fn rebind(&self, run: &str, epoch: i64, bundle: &Bundle) -> Result<(), StoreError> {
         runs::rebind(self, run, epoch, bundle).await
     }
 
-    async fn beat(&self, run: &str, epoch: i64) -> Result<Beat, StoreError> {
-        runs::beat(self, run, epoch).await
+    async fn heartbeat(&self, run: &str, epoch: i64) -> Result<Heartbeat, StoreError> {
+        runs::heartbeat(self, run, epoch).await
     }
 
     async fn request(&self, run: &str, request: &Request) -> Result<(), StoreError> {

@@ -19,9 +19,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
+    memory::MemoryRecord,
     record::{Chain, Entry, Moved, Outcome, Sealed},
     store::Store,
-    tape::Taped,
 };
 use crate::{
     effect::Reply,
@@ -231,10 +231,10 @@ impl Replay {
     }
 
     /// Records that are all there.
-    pub(crate) fn of(records: impl IntoIterator<Item = Taped>) -> Self {
+    pub(crate) fn of(records: impl IntoIterator<Item = MemoryRecord>) -> Self {
         let replay = Self::default();
         let mut known = replay.shared.known();
-        for Taped { seq, at, id, entry } in records {
+        for MemoryRecord { seq, at, id, entry } in records {
             let content = match entry {
                 Entry::Intent { .. } => Content::Intent(Written::Entry(Box::new(entry))),
                 Entry::Outcome { .. } => Content::Outcome(Written::Entry(Box::new(entry))),

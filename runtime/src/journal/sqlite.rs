@@ -18,7 +18,7 @@ use self::schema::SCHEMA;
 use super::{
     columns::{columns, lock_of},
     record::Sealed,
-    store::{Asked, Beat, Holder, Lock, Request, Run, RunStatus, Store, StoreError, Used},
+    store::{Asked, Heartbeat, Holder, Lock, Request, Run, RunStatus, Store, StoreError, Used},
 };
 use crate::{effect::Reply, script::Bundle};
 
@@ -257,16 +257,16 @@ impl Store for SqliteStore {
         plans::void_approvals(self, plan).await
     }
 
-    async fn claim(&self, run: &str, epoch: i64, holder: &Holder) -> Result<bool, StoreError> {
-        runs::claim(self, run, epoch, holder).await
+    async fn acquire(&self, run: &str, epoch: i64, holder: &Holder) -> Result<bool, StoreError> {
+        runs::acquire(self, run, epoch, holder).await
     }
 
     async fn rebind(&self, run: &str, epoch: i64, bundle: &Bundle) -> Result<(), StoreError> {
         runs::rebind(self, run, epoch, bundle).await
     }
 
-    async fn beat(&self, run: &str, epoch: i64) -> Result<Beat, StoreError> {
-        runs::beat(self, run, epoch).await
+    async fn heartbeat(&self, run: &str, epoch: i64) -> Result<Heartbeat, StoreError> {
+        runs::heartbeat(self, run, epoch).await
     }
 
     async fn request(&self, run: &str, request: &Request) -> Result<(), StoreError> {

@@ -135,7 +135,7 @@ pub struct Holder {
 pub const LEASE: Duration = Duration::from_secs(15);
 
 /// How often a holder gives a sign of life.
-pub const BEAT: Duration = Duration::from_secs(1);
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A holder, and when it last gave a sign of life.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -213,7 +213,7 @@ impl RequestKind {
 
 /// The answer to a sign of life.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Beat {
+pub enum Heartbeat {
     /// The run is still held; what was asked of it meanwhile.
     Held(Option<Request>),
     /// Another runner has taken it over, or a person has abandoned it.
@@ -294,13 +294,13 @@ pub trait Store: Send + Sync {
 
     /// Takes a run over if its epoch still is `epoch`: raises it by one, marks the run as running and forgets what was asked of
     /// it. Of many that try at the same moment, one gets `true`.
-    async fn claim(&self, run: &str, epoch: i64, holder: &Holder) -> Result<bool, StoreError>;
+    async fn acquire(&self, run: &str, epoch: i64, holder: &Holder) -> Result<bool, StoreError>;
 
     /// Exchanges the scripts of a run.
     async fn rebind(&self, run: &str, epoch: i64, bundle: &Bundle) -> Result<(), StoreError>;
 
     /// Gives a sign of life.
-    async fn beat(&self, run: &str, epoch: i64) -> Result<Beat, StoreError>;
+    async fn heartbeat(&self, run: &str, epoch: i64) -> Result<Heartbeat, StoreError>;
 
     /// Asks something of a run that goes on. Its holder learns it with its next sign of life.
     async fn request(&self, run: &str, request: &Request) -> Result<(), StoreError>;

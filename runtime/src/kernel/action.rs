@@ -8,7 +8,7 @@ use super::{
     AnyAction, Call, Kernel, Request, UndoEntry, Undoing,
     change::unfit,
     record::{Ending, Past},
-    retry::{GaveUp, Stop},
+    retry::{GaveUp, Interruption},
 };
 use crate::{
     error::{RunError, codes},
@@ -71,7 +71,9 @@ impl Kernel {
         self.emit(Event::Applying { id: call.id.clone(), from_text: String::new(), to_text: text.clone() });
         let limits = action.limits();
         match self
-            .attempt(call, &limits, Stop::WhenDone, async || self.world.perform(call.on(), &*action).await)
+            .attempt(call, &limits, Interruption::WhenDone, async || {
+                self.world.perform(call.on(), &*action).await
+            })
             .await
         {
             Ok(((known, grade), attempts)) => {

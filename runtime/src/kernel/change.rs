@@ -5,11 +5,11 @@ use std::sync::{Arc, atomic::Ordering};
 use serde_json::Value;
 
 use super::{
-    AnyChange, Call, Kernel, Request, UndoEntry, Undoing,
-    bound::Agreed,
-    cursor, lock,
+    AnyChange, Call, Kernel, Request, UndoEntry, Undoing, cursor,
+    enforcement::Agreed,
+    lock,
     record::{Ending, Past},
-    retry::{GaveUp, Stop},
+    retry::{GaveUp, Interruption},
 };
 use crate::{
     effect::{Limits, Progress, Undo},
@@ -65,7 +65,9 @@ impl Kernel {
         let mut agreed = None;
         let (planned, grade) = loop {
             let looked = self
-                .attempt(call, &limits, Stop::AtOnce, async || self.world.observe(call.on(), &*change).await)
+                .attempt(call, &limits, Interruption::AtOnce, async || {
+                    self.world.observe(call.on(), &*change).await
+                })
                 .await;
             let found = looked.and_then(|((from, grade), attempts)| match change.desired(&from) {
                 Ok(to) => Ok((from, to, grade, attempts)),
@@ -98,7 +100,7 @@ impl Kernel {
             }
         };
         let foresight = match self
-            .attempt(call, &Limits { attempts: 1, ..limits }, Stop::AtOnce, async || {
+            .attempt(call, &Limits { attempts: 1, ..limits }, Interruption::AtOnce, async || {
                 self.world.foresee(call.on(), &*change, grade, &planned.from, &planned.to).await
             })
             .await
@@ -256,7 +258,7 @@ impl Kernel {
         }
         let limits = change.limits();
         let moved = self
-            .attempt(call, &limits, Stop::WhenDone, async || {
+            .attempt(call, &limits, Interruption::WhenDone, async || {
                 self.world.bring_back(call.on(), change, to).await
             })
             .await;
@@ -296,7 +298,7 @@ impl Kernel {
         }
         let limits = change.limits();
         let applied = self
-            .attempt(call, &limits, Stop::WhenDone, async || {
+            .attempt(call, &limits, Interruption::WhenDone, async || {
                 self.world.apply(call.on(), change, from, to).await
             })
             .await;
@@ -333,7 +335,9 @@ impl Kernel {
         limits: &Limits,
     ) -> Option<Value> {
         let looked = self
-            .attempt(call, limits, Stop::WhenDone, async || self.world.observe(call.on(), change).await)
+            .attempt(call, limits, Interruption::WhenDone, async || {
+                self.world.observe(call.on(), change).await
+            })
             .await;
         looked.ok().map(|((state, _), _)| state)
     }
@@ -350,7 +354,9 @@ impl Kernel {
         let start = clock.monotonic();
         loop {
             let (progress, attempts) = self
-                .attempt(call, limits, Stop::AtOnce, async || self.world.settled(call.on(), change, to).await)
+                .attempt(call, limits, Interruption::AtOnce, async || {
+                    self.world.settled(call.on(), change, to).await
+                })
                 .await?;
             let Progress::Waiting { done, total, message } = progress else { return Ok(()) };
             if clock.monotonic().saturating_sub(start) >= limits.settle {

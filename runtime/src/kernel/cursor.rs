@@ -7,7 +7,7 @@ use std::{cell::RefCell, collections::HashMap, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use super::part::Part;
+use super::cancel_scope::CancelScope;
 use crate::error::Frame;
 
 struct Scope {
@@ -21,8 +21,8 @@ pub(crate) struct Cursor {
     scopes: Vec<Scope>,
     frames: Vec<Frame>,
     cancel: CancellationToken,
-    /// The parts of the script around this place that can be stopped on their own, outermost first.
-    parts: Vec<Arc<Part>>,
+    /// The cancellation scopes around this place, outermost first.
+    cancel_scopes: Vec<Arc<CancelScope>>,
     /// Time that the effects so far would take; only plans add to it.
     planned: Planned,
 }
@@ -56,7 +56,7 @@ impl Cursor {
     /// A place at the beginning of `path`, within `frames`.
     pub(crate) fn new(path: &str, frames: Vec<Frame>, cancel: CancellationToken) -> Self {
         let scope = Scope { path: path.to_owned(), counter: 0, names: HashMap::new() };
-        Self { scopes: vec![scope], frames, cancel, parts: Vec::new(), planned: Planned::default() }
+        Self { scopes: vec![scope], frames, cancel, cancel_scopes: Vec::new(), planned: Planned::default() }
     }
 }
 
@@ -150,30 +150,30 @@ pub(crate) fn frames() -> Vec<Frame> {
 /// A place for branch `index` of the `parallel` with that id.
 pub(crate) fn branch(id: &str, index: usize) -> Cursor {
     with(|cursor| Cursor {
-        parts: cursor.parts.clone(),
+        cancel_scopes: cursor.cancel_scopes.clone(),
         ..Cursor::new(&format!("{id}[{index}]"), cursor.frames.clone(), cursor.cancel.child_token())
     })
 }
 
-/// Enters a part that can be stopped on its own.
-pub(crate) fn enter_part(part: &Arc<Part>) {
+/// Enters a cancellation scope.
+pub(crate) fn enter_scope(scope: &Arc<CancelScope>) {
     with(|cursor| {
-        cursor.cancel = part.cancel.clone();
-        cursor.parts.push(Arc::clone(part));
+        cursor.cancel = scope.cancel.clone();
+        cursor.cancel_scopes.push(Arc::clone(scope));
     });
 }
 
-/// Leaves the part that was entered last; what stops this thread's work is then `cancel` again.
-pub(crate) fn leave_part(cancel: CancellationToken) {
+/// Leaves the scope that was entered last; what stops this thread's work is then `cancel` again.
+pub(crate) fn leave_scope(cancel: CancellationToken) {
     with(|cursor| {
-        cursor.parts.pop();
+        cursor.cancel_scopes.pop();
         cursor.cancel = cancel;
     });
 }
 
-/// The parts around this place, outermost first.
-pub(crate) fn parts() -> Vec<Arc<Part>> {
-    with(|cursor| cursor.parts.clone())
+/// The cancellation scopes around this place, outermost first.
+pub(crate) fn cancel_scopes() -> Vec<Arc<CancelScope>> {
+    with(|cursor| cursor.cancel_scopes.clone())
 }
 
 /// What stops the work of this thread.

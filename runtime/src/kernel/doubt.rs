@@ -9,7 +9,7 @@ use super::{
     AnyAction, AnyChange, Call, Kernel,
     change::{Move, NotMoved},
     record::Ending,
-    retry::{GaveUp, Stop},
+    retry::{GaveUp, Interruption},
 };
 use crate::{
     effect::{Choice, InDoubt, Question, QuestionKind},
@@ -49,7 +49,7 @@ impl Kernel {
         let limits = change.limits();
         let look = async || self.world.observe(call.on(), &*change).await;
         let looked = match self.take_target(call, &target).await {
-            Ok(()) => self.attempt(call, &limits, Stop::WhenDone, look).await,
+            Ok(()) => self.attempt(call, &limits, Interruption::WhenDone, look).await,
             Err(error) => Err(GaveUp { error, attempts: 1 }),
         };
         let left_open = |e| Ending { target: Some(target.clone()), intended: true, ..e };

@@ -31,8 +31,8 @@ pub trait AnyChange: Send + Sync {
     fn effect(&self) -> &'static str;
     /// [`Change::target`].
     fn target(&self) -> Target;
-    /// [`Change::part`].
-    fn part(&self) -> String;
+    /// [`Change::subresource`].
+    fn subresource(&self) -> String;
     /// [`Change::limits`].
     fn limits(&self) -> Limits;
     /// [`Change::touches`].
@@ -75,8 +75,8 @@ impl<E: Change> AnyChange for E {
     fn target(&self) -> Target {
         Change::target(self)
     }
-    fn part(&self) -> String {
-        Change::part(self)
+    fn subresource(&self) -> String {
+        Change::subresource(self)
     }
     fn limits(&self) -> Limits {
         Change::limits(self)
@@ -213,8 +213,8 @@ pub trait AnyRead: Send + Sync {
     fn limits(&self) -> Limits;
     /// [`Read::read`].
     fn read<'a>(&'a self, on: &'a On) -> BoxFuture<'a, Result<Value, ProviderError>>;
-    /// [`Read::part`].
-    fn part(&self) -> String;
+    /// [`Read::subresource`].
+    fn subresource(&self) -> String;
     /// [`Read::read_after`].
     fn read_after<'a>(
         &'a self,
@@ -253,8 +253,8 @@ impl<E: Read> AnyRead for E {
     fn read<'a>(&'a self, on: &'a On) -> BoxFuture<'a, Result<Value, ProviderError>> {
         Box::pin(async move { encode(&Read::read(self, on).await?) })
     }
-    fn part(&self) -> String {
-        Read::part(self)
+    fn subresource(&self) -> String {
+        Read::subresource(self)
     }
     fn read_after<'a>(
         &'a self,

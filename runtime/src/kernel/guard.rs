@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use rhai::NativeCallContext;
 use tokio_util::sync::CancellationToken;
 
-use super::{AnyWait, Call, Kernel, cursor, part::Part};
+use super::{AnyWait, Call, Kernel, cancel_scope::CancelScope, cursor};
 use crate::{
     error::{RunError, codes},
     event::{Event, Kind},
@@ -30,7 +30,7 @@ impl Kernel {
         let entry = Entry::GuardStarted { watching: watching.clone() };
         let replayed = self.keep_once(&id, Mark::GuardStarted, &entry).replayed;
         self.emit(Event::GuardStarted { id: id.clone(), watching, replayed });
-        self.within(cx, &id, |part| {
+        self.within(cx, &id, |scope| {
             let over = CancellationToken::new();
             let _over = over.clone().drop_guard();
             for (n, watch) in watches.into_iter().enumerate() {
@@ -41,12 +41,12 @@ impl Kernel {
                 if self.is_plan() {
                     self.block_on(self.foresee(&call, &*watch)).map_err(|error| self.throw(cx, error))?;
                 } else if !self.replay_only {
-                    let (kernel, part, over) = (Arc::clone(self), Arc::clone(part), over.clone());
-                    self.pace.spawn(async move {
+                    let (kernel, scope, over) = (Arc::clone(self), Arc::clone(scope), over.clone());
+                    self.executor.spawn(async move {
                         tokio::select! {
                             () = over.cancelled() => {}
                             error = kernel.watch(&call, &*watch) => {
-                                kernel.stop_and_tell(&part, error);
+                                kernel.stop_and_tell(&scope, error);
                             }
                         }
                     });
@@ -76,13 +76,13 @@ impl Kernel {
             let text = format!("{what} takes at least {}, and may take {}", Span(least), Span(span));
             return Err(self.throw(cx, RunError::new(codes::TIMEOUT, text)));
         }
-        self.within(cx, id, |part| {
+        self.within(cx, id, |scope| {
             let over = CancellationToken::new();
             let _over = over.clone().drop_guard();
             if !self.replay_only {
-                let (kernel, part, over) = (Arc::clone(self), Arc::clone(part), over.clone());
+                let (kernel, scope, over) = (Arc::clone(self), Arc::clone(scope), over.clone());
                 let late = RunError::new(codes::TIMEOUT, format!("{what} did not end within {}", Span(span)));
-                self.pace.spawn(async move {
+                self.executor.spawn(async move {
                     let work = async {
                         kernel.goes_live().await;
                         let passed = begun
@@ -92,7 +92,7 @@ impl Kernel {
                     };
                     tokio::select! {
                         () = over.cancelled() => {}
-                        () = work => kernel.stop_and_tell(&part, late),
+                        () = work => kernel.stop_and_tell(&scope, late),
                     }
                 });
             }
@@ -100,12 +100,12 @@ impl Kernel {
         })
     }
 
-    /// Stops a part, unless it has ended, and tells so.
-    pub(crate) fn stop_and_tell(self: &Arc<Self>, part: &Arc<Part>, mut error: RunError) {
+    /// Stops a scope, unless it has ended, and tells so.
+    pub(crate) fn stop_and_tell(self: &Arc<Self>, scope: &Arc<CancelScope>, mut error: RunError) {
         self.scrub(&mut error);
-        if !self.stop_part(part, error) && !self.replay_only && part.stopped().is_none() {
-            let (kernel, part) = (Arc::clone(self), Arc::clone(part));
-            self.pace.spawn(async move { kernel.stop_when_due(&part).await });
+        if !self.stop_scope(scope, error) && !self.replay_only && scope.stopped().is_none() {
+            let (kernel, scope) = (Arc::clone(self), Arc::clone(scope));
+            self.executor.spawn(async move { kernel.stop_when_due(&scope).await });
         }
     }
 

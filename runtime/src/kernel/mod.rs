@@ -4,14 +4,14 @@
 //! journal.
 
 mod action;
-pub(crate) mod bound;
+pub(crate) mod cancel_scope;
 mod change;
-mod claim;
 pub(crate) mod cursor;
 mod doubt;
+pub(crate) mod enforcement;
 mod erased;
 mod guard;
-pub(crate) mod part;
+mod invariant;
 mod place;
 mod policy;
 mod read;
@@ -40,7 +40,7 @@ use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    bound::Bound,
+    enforcement::Enforcement,
     record::{Ending, Kept},
 };
 pub use self::{
@@ -55,10 +55,10 @@ use crate::{
     effect::{Action, Change, On, Read, Role, Surroundings, Wait},
     error::{Frame, RunError, codes},
     event::{Emitter, Event, Kind, NoteLevel, scrub},
+    executor::Executor,
     journal::{Entry, Journal, Outcome, Replay, replay::Mark},
-    pace::Pace,
     plan::Draft,
-    rehearsal::Claim,
+    rehearsal::ScriptInvariant,
     script::{
         Budget, Bundle, Places, ScriptError, ScriptResult, convert, convert::Unknown, innermost, is_exit,
         terminated, thrown,
@@ -85,7 +85,7 @@ pub struct Kernel {
     pub(crate) only_undo: Option<RunError>,
     /// Other scripts than those that made the journal: they must do all that is in it before they go on.
     pub(crate) new_script: Mutex<Option<Bundle>>,
-    pub(crate) pace: Pace,
+    pub(crate) executor: Executor,
     pub(crate) policies: Vec<Arc<dyn Policy>>,
     pub(crate) budget: Budget,
     /// Asks the script to stop at the next safe point.
@@ -106,7 +106,7 @@ pub struct Kernel {
 pub(crate) struct State {
     undo: Mutex<Vec<UndoEntry>>,
     /// The plan that the run must keep to.
-    bound: Option<Bound>,
+    enforcement: Option<Enforcement>,
     /// Where a plan collects what it foresees.
     pub(crate) draft: Option<Arc<Draft>>,
     /// Targets that this run has for itself.
@@ -118,9 +118,9 @@ pub(crate) struct State {
     rolling_back: AtomicBool,
     changes: AtomicUsize,
     /// What the runbook says must hold, in a rehearsal.
-    claims: Mutex<Vec<Claim>>,
-    /// Claims are being judged: no effect may be performed.
-    judging: AtomicBool,
+    script_invariants: Mutex<Vec<ScriptInvariant>>,
+    /// Invariants of the script are being checked: no effect may be performed.
+    checking_invariants: AtomicBool,
     /// Threads on which the script is running besides the first, each branch of a `parallel` one; not those that wait for others.
     branches: AtomicUsize,
     /// How many of them are where the journal ends, with another script than the one that made it.
@@ -285,9 +285,9 @@ impl Kernel {
     }
 
     /// Forgets the closures that the script has left here, once nobody needs them: each holds this kernel, and would keep it for ever.
-    pub(crate) fn let_go(&self) {
+    pub(crate) fn release(&self) {
         lock(&self.state.undo).clear();
-        lock(&self.state.claims).clear();
+        lock(&self.state.script_invariants).clear();
     }
 
     /// Puts something on the undo stack, unless undoing has begun.
@@ -320,7 +320,7 @@ impl Kernel {
             Err(error) => return Err(self.throw(cx, error)),
         };
         if let (Undoing::NoReturn(_), Some(world)) = (&doing, self.world.rehearsed()) {
-            world.outside.held().no_return.push(id.clone());
+            world.simulation.state().no_return.push(id.clone());
         }
         if let (Undoing::NoReturn(why), Some(draft)) = (&doing, &self.state.draft) {
             draft.no_return(&id, why);
@@ -445,7 +445,7 @@ impl Kernel {
     }
 
     fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
-        self.pace.block_on(&self.stop, work)
+        self.executor.block_on(&self.stop, work)
     }
 
     fn now(&self) -> Duration {
@@ -475,7 +475,7 @@ impl Kernel {
             return Err(error);
         }
         if self.stop.is_held() && !self.is_rolling_back() {
-            self.block_on(self.stop.let_go());
+            self.block_on(self.stop.released());
         }
         if self.is_stopped() {
             return Err(self.why_stopped());
@@ -485,7 +485,7 @@ impl Kernel {
 
     fn begin<E: Serialize>(&self, kind: Kind, effect: &'static str, input: &E) -> Result<Call, RunError> {
         self.stopped()?;
-        if self.state.judging.load(Ordering::Relaxed) {
+        if self.state.checking_invariants.load(Ordering::Relaxed) {
             return Err(RunError::new(
                 codes::ARGUMENT,
                 format!("an invariant only looks at its world: {effect} is an effect"),

@@ -60,15 +60,16 @@ impl Kernel {
 fn word_at(text: &str, line: usize, column: usize) -> (Option<String>, usize) {
     let Some(line) = line.checked_sub(1).and_then(|n| text.lines().nth(n)) else { return (None, column) };
     let chars: Vec<char> = line.chars().collect();
-    let part = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
-    let Some(mut start) = column.checked_sub(1).filter(|c| chars.get(*c).copied().is_some_and(part)) else {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    let Some(mut start) = column.checked_sub(1).filter(|c| chars.get(*c).copied().is_some_and(is_part))
+    else {
         return (None, column);
     };
     let mut end = start;
-    while start > 0 && part(chars[start - 1]) {
+    while start > 0 && is_part(chars[start - 1]) {
         start -= 1;
     }
-    while end < chars.len() && part(chars[end]) {
+    while end < chars.len() && is_part(chars[end]) {
         end += 1;
     }
     let word: String = chars[start..end].iter().collect();

@@ -4,7 +4,7 @@ use super::{
     AnyRead, Call, Kernel,
     change::unfit,
     record::{Ending, Past},
-    retry::{GaveUp, Stop},
+    retry::{GaveUp, Interruption},
 };
 use crate::{error::RunError, journal::Outcome, world::Known};
 
@@ -17,7 +17,7 @@ impl Kernel {
                     if read.again_on_resume() && !self.replay_only {
                         let limits = read.limits();
                         let again = async || self.world.read(call.on(), read).await;
-                        let read_again = self.attempt(call, &limits, Stop::WhenDone, again).await;
+                        let read_again = self.attempt(call, &limits, Interruption::WhenDone, again).await;
                         read_again.map_err(|e| self.not_resumable(call, &read.describe(), e.error))?;
                     }
                     Ok(Known::Value(value))
@@ -31,7 +31,9 @@ impl Kernel {
             self.started(call, None, read.describe());
         }
         let limits = read.limits();
-        match self.attempt(call, &limits, Stop::AtOnce, async || self.world.read(call.on(), read).await).await
+        match self
+            .attempt(call, &limits, Interruption::AtOnce, async || self.world.read(call.on(), read).await)
+            .await
         {
             Ok(((known, grade), attempts)) => {
                 let known = self.clean(known);

@@ -19,7 +19,7 @@ use crate::{
 
 /// When work may be broken off.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(super) enum Interruption {
     /// As soon as the run is told to stop: it only looks or waits.
     AtOnce,
     /// When it is done, or told to end itself: breaking it off would leave something half done.
@@ -41,12 +41,12 @@ impl Kernel {
         &self,
         call: &Call,
         limits: &Limits,
-        stop: Stop,
+        interruption: Interruption,
         mut work: impl AsyncFnMut() -> Result<T, ProviderError>,
     ) -> Result<(T, u32), GaveUp> {
         let mut attempt = 1;
         loop {
-            let error = match self.once(call, limits.timeout, stop, work()).await {
+            let error = match self.once(call, limits.timeout, interruption, work()).await {
                 Ok(value) => return Ok((value, attempt)),
                 Err(error) => error,
             };
@@ -75,7 +75,7 @@ impl Kernel {
                 () = self.shared.clock.sleep(wait) => {}
             }
             // Somebody else may have taken the run over meanwhile.
-            if stop == Stop::WhenDone
+            if interruption == Interruption::WhenDone
                 && let Err(error) = self.journal.hold().await
                 && error.is(codes::LOST)
             {
@@ -116,7 +116,7 @@ impl Kernel {
         &self,
         call: &Call,
         timeout: Duration,
-        stop: Stop,
+        interruption: Interruption,
         work: impl Future<Output = Result<T, ProviderError>>,
     ) -> Result<T, ProviderError> {
         // Should a provider panic, its change may have been made all the same: that is for the caller to find out.
@@ -125,7 +125,7 @@ impl Kernel {
             .map(|done| done.unwrap_or_else(|panic| Err(defect(&*panic).into())));
         let stopped = async {
             call.on().cancelled().cancelled().await;
-            if stop == Stop::WhenDone {
+            if interruption == Interruption::WhenDone {
                 self.shared.clock.sleep(GRACE).await;
             }
         };

@@ -14,7 +14,7 @@ use super::{
     change::{Move, NotMoved, unfit},
     cursor, lock,
     record::{Ending, Past},
-    retry::{GaveUp, Stop},
+    retry::{GaveUp, Interruption},
     run::defect,
 };
 use crate::{
@@ -238,7 +238,9 @@ impl Kernel {
         }
         let limits = change.limits();
         let moved = match self
-            .attempt(call, &limits, Stop::WhenDone, async || self.world.observe(call.on(), &**change).await)
+            .attempt(call, &limits, Interruption::WhenDone, async || {
+                self.world.observe(call.on(), &**change).await
+            })
             .await
         {
             Err(gave_up) => Err(NotMoved { gave_up, happened: true, intended: false }),
@@ -323,7 +325,7 @@ impl Kernel {
             Err(error) => (false, Err(GaveUp { error, attempts: 1 })),
             Ok(()) => {
                 let work = async || self.world.take_back(call.on(), &**action, output).await;
-                (true, self.attempt(call, &limits, Stop::WhenDone, work).await)
+                (true, self.attempt(call, &limits, Interruption::WhenDone, work).await)
             }
         };
         let (outcome, attempts, result) = match done {

@@ -22,7 +22,7 @@ use crate::{
         Asked, Entry, Outcome,
         replay::{Intent, Looked},
     },
-    world::{Desk, Known, Waited, Waiting},
+    world::{Known, WaitChannel, Waited, Waiting},
 };
 
 impl Kernel {
@@ -124,7 +124,7 @@ impl Kernel {
             result = work => result,
         };
         let settled = result.as_ref().map_or_else(|error| !self.is_over(error), |_| true);
-        if waiting.desk.asked && settled && !self.is_plan() {
+        if waiting.channel.asked && settled && !self.is_plan() {
             // What cannot be closed now is forgotten with the run.
             let _ = self.journal.close(&call.id).await;
         }
@@ -176,7 +176,7 @@ impl Kernel {
     ) -> Before<'k> {
         // Answers that were heard before are heard again, and do not count twice.
         let seen = AtomicUsize::new(0);
-        Before { waited, memory, replies, desk: Front { kernel: self, call, asked, seen } }
+        Before { waited, memory, replies, channel: KernelChannel { kernel: self, call, asked, seen } }
     }
 }
 
@@ -185,7 +185,7 @@ pub(super) struct Before<'k> {
     waited: Duration,
     memory: Option<Value>,
     replies: Vec<Reply>,
-    desk: Front<'k>,
+    channel: KernelChannel<'k>,
 }
 
 impl Before<'_> {
@@ -194,13 +194,13 @@ impl Before<'_> {
             waited: self.waited,
             memory: self.memory.clone(),
             replies: self.replies.clone(),
-            desk: &self.desk,
+            channel: &self.channel,
         }
     }
 }
 
 /// Where a wait tells how it goes, and gets answers from elsewhere.
-pub(super) struct Front<'k> {
+pub(super) struct KernelChannel<'k> {
     kernel: &'k Kernel,
     call: &'k Call,
     asked: bool,
@@ -209,28 +209,28 @@ pub(super) struct Front<'k> {
 }
 
 #[async_trait]
-impl Desk for Front<'_> {
+impl WaitChannel for KernelChannel<'_> {
     fn emit(&self, event: Event) {
         self.kernel.emit(event);
     }
 
-    async fn looked(&self, waited: Duration, memory: Value) {
+    async fn checkpoint(&self, waited: Duration, memory: Value) {
         let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
         if self.kernel.journal.is_kept() {
             self.kernel.keep_for_later(&self.call.id, &Entry::Looked { waited_ms, memory });
         }
     }
 
-    async fn replied(&self, reply: &Reply) {
+    async fn record_reply(&self, reply: &Reply) {
         self.kernel.keep_for_later(&self.call.id, &Entry::Replied { reply: reply.clone() });
     }
 
-    fn is_open(&self) -> bool {
+    fn takes_answers(&self) -> bool {
         self.asked && self.kernel.journal.is_kept() && !self.kernel.is_plan()
     }
 
-    async fn heard(&self) -> Option<Reply> {
-        if !self.is_open() {
+    async fn next_answer(&self) -> Option<Reply> {
+        if !self.takes_answers() {
             return None;
         }
         // A store that cannot be read now is asked again: it may be restarting.

@@ -83,7 +83,7 @@ impl<W: Walk> Flow<'_, W> {
         for node in nodes {
             match node {
                 Node::Call(call) => {
-                    if call.deed.is_some() || call.asks() || !call.noun().is_empty() {
+                    if call.class.is_some() || call.asks() || !call.noun().is_empty() {
                         self.may_throw(&state, outs);
                     }
                     self.walk.call(call, &mut state, around);

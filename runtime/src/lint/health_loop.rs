@@ -2,7 +2,7 @@
 
 use super::{Lint, Warning};
 use crate::script::{
-    Deed,
+    EffectClass,
     outline::{Call, Ends, Leave, Loop, Node, Outline, Part, PartKind, Value},
 };
 
@@ -74,7 +74,8 @@ fn judge(part: &Part, about: Loop, behind: &[&[Node]], bounded: bool) -> Option<
         None => (polled(body)?, false),
     };
     let waits = any(body, &|node| matches!(node, Node::Call(call) if call.name == "sleep"));
-    let writes = any(body, &|node| matches!(node, Node::Call(call) if call.deed.is_some_and(Deed::writes)));
+    let writes =
+        any(body, &|node| matches!(node, Node::Call(call) if call.class.is_some_and(EffectClass::writes)));
     let leaves = count(body, &|node| matches!(node, Node::Leave(Leave::Break { .. } | Leave::Return { .. })));
     let name = &check.name;
     if about.ends == Ends::Never {
@@ -151,7 +152,7 @@ fn count(nodes: &[Node], such: &dyn Fn(&Node) -> bool) -> usize {
 
 /// A primitive that does not say what it does may do anything.
 fn is_undeclared(call: &Call) -> bool {
-    call.deed.is_none() && !call.noun().is_empty()
+    call.class.is_none() && !call.noun().is_empty()
 }
 
 /// Whether a `catch` does nothing about what it has caught: it notes it, tells people, waits, looks.
@@ -162,7 +163,7 @@ fn swallows(part: &Part) -> bool {
         Node::Call(call) => {
             call.asks()
                 || is_undeclared(call)
-                || call.deed.is_some_and(|deed| deed.writes() || deed == Deed::Check)
+                || call.class.is_some_and(|class| class.writes() || class == EffectClass::Check)
         }
         Node::Part(part) => matches!(part.kind, PartKind::Closure | PartKind::OnRollback),
     };
@@ -173,7 +174,7 @@ fn swallows(part: &Part) -> bool {
 fn may_fail(nodes: &[Node]) -> bool {
     nodes.iter().any(|node| match node {
         Node::Leave(leave) => matches!(leave, Leave::Throw | Leave::Exit),
-        Node::Call(call) => call.deed == Some(Deed::Check),
+        Node::Call(call) => call.class == Some(EffectClass::Check),
         Node::Part(part) if swallows(part) => part.bodies.get(1).is_some_and(|caught| may_fail(caught)),
         Node::Part(part) => part.bodies.iter().any(|body| may_fail(body)),
         Node::Unknown => true,
@@ -185,8 +186,9 @@ fn swallowed(nodes: &[Node]) -> Option<&Call> {
     nodes.iter().find_map(|node| match node {
         Node::Part(part) if swallows(part) => {
             let tried = part.bodies.first()?;
-            first(tried, &|call| call.deed == Some(Deed::Check))
-                .or_else(|| leaves(tried).then(|| first(tried, &|call| call.deed == Some(Deed::Read)))?)
+            first(tried, &|call| call.class == Some(EffectClass::Check)).or_else(|| {
+                leaves(tried).then(|| first(tried, &|call| call.class == Some(EffectClass::Read)))?
+            })
         }
         Node::Part(part) if matches!(part.kind, PartKind::Loop(_)) => None,
         Node::Part(part) => part.bodies.iter().find_map(|body| swallowed(body)),
@@ -200,7 +202,7 @@ fn polled(nodes: &[Node]) -> Option<&Call> {
         matches!(node, Node::Part(part) if part.kind == PartKind::Choice && part.bodies.iter().any(|body| leaves(body)))
     });
     nodes.iter().filter(|_| leaving).find_map(|node| match node {
-        Node::Call(call) if call.deed == Some(Deed::Read) && !call.only_told => Some(call),
+        Node::Call(call) if call.class == Some(EffectClass::Read) && !call.only_told => Some(call),
         _ => None,
     })
 }
@@ -250,11 +252,11 @@ fn heeds(nodes: &[Node], check: &Call) -> Option<Next> {
         }
         Node::Leave(_) => None,
         Node::Call(call) if call.asks() || is_undeclared(call) => Some(Next::Heeds),
-        Node::Call(call) => match call.deed? {
-            Deed::Check => Some(Next::Heeds),
-            Deed::Read => same_subject(call, check).then_some(Next::Heeds),
-            Deed::Change | Deed::Action => Some(Next::Goes),
-            Deed::Message | Deed::Nothing => None,
+        Node::Call(call) => match call.class? {
+            EffectClass::Check => Some(Next::Heeds),
+            EffectClass::Read => same_subject(call, check).then_some(Next::Heeds),
+            EffectClass::Change | EffectClass::Action => Some(Next::Goes),
+            EffectClass::Message | EffectClass::Nothing => None,
         },
         Node::Part(part) => match part.kind {
             PartKind::Closure => Some(Next::Heeds),

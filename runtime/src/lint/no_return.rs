@@ -2,7 +2,7 @@
 
 use super::{Around, Lint, Walk, Warning, flow};
 use crate::script::{
-    Deed,
+    EffectClass,
     outline::{Call, Outline, Place},
 };
 
@@ -40,7 +40,9 @@ impl Walk for Search {
             *passed = Some(call.place.clone());
             return;
         }
-        let Some(point) = passed.as_ref().filter(|_| call.deed.is_some_and(Deed::writes)) else { return };
+        let Some(point) = passed.as_ref().filter(|_| call.class.is_some_and(EffectClass::writes)) else {
+            return;
+        };
         // What repairs must not be stopped by a guard, and what a closure does may happen inside one.
         if around.guarded || around.undoing || around.catching || around.loose {
             return;

@@ -17,7 +17,7 @@ pub(crate) struct Binding {
     /// Hash of the plan.
     pub(crate) plan: String,
     changes: BTreeMap<String, Move>,
-    actions: BTreeMap<String, Deed>,
+    actions: BTreeMap<String, BoundAction>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ struct Move {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Deed {
+struct BoundAction {
     effect: String,
     binds: String,
 }
@@ -42,10 +42,10 @@ impl Binding {
             let PlannedChange { id, effect, target, from, to, binds, .. } = change.clone();
             (id, Move { effect, target, from, to, binds })
         });
-        let deeds = actions.iter().map(|action| {
-            (action.id.clone(), Deed { effect: action.effect.clone(), binds: action.binds.clone() })
+        let bound_actions = actions.iter().map(|action| {
+            (action.id.clone(), BoundAction { effect: action.effect.clone(), binds: action.binds.clone() })
         });
-        Self { plan: plan.id.clone(), changes: moves.collect(), actions: deeds.collect() }
+        Self { plan: plan.id.clone(), changes: moves.collect(), actions: bound_actions.collect() }
     }
 
     /// Whether the plan has that move.

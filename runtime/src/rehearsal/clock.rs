@@ -1,7 +1,7 @@
 //! Time that passes only where something waits for it.
 //!
 //! **Invariant:** everything of a rehearsed run happens on one thread. Time moves on when nothing else can, to the next moment
-//! that something waits for, so that the same scenario takes the same course each time.
+//! that something waits for, so that the same scenario takes the same path each time.
 
 use std::{
     collections::BTreeSet,

@@ -1,4 +1,4 @@
-//! Tries every effect with every way in which it can go wrong, and judges how the run ends each time.
+//! Tries every effect with every way in which it can go wrong, and checks how the run ends each time.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -13,12 +13,12 @@ use rhai::Engine;
 use serde::Serialize;
 
 use super::{
-    course::{Course, Stage, Wanted},
-    faults::Site,
+    faults::FaultPoint,
     invariant::Violation,
-    judge,
-    players::Players,
+    oracle,
     scenario::{Fault, Scenario},
+    trial::{Trial, TrialOptions, TrialSetup},
+    worker_pool::WorkerPool,
 };
 use crate::{event::Kind, script};
 
@@ -167,17 +167,17 @@ pub(super) const DEEPEST: usize = 2;
 /// Scenarios that are played before it is seen what follows from them: until then the effects that they came to are in memory.
 const CHUNK: usize = 1024;
 
-/// What is kept of a course once it was judged.
+/// What is kept of a trial once it was checked.
 struct Played {
     tried: Tried,
     /// The effects that it came to, if more may follow from them.
-    sites: Vec<Site>,
+    fault_points: Vec<FaultPoint>,
 }
 
 impl Played {
-    fn of(scenario: &Scenario, course: Course, happy: &Course, alive: Option<&Course>) -> Self {
-        let tried = judge::tried(scenario.clone(), &course, happy, alive);
-        Self { tried, sites: if leads_on(scenario) { course.sites } else { Vec::new() } }
+    fn of(scenario: &Scenario, trial: Trial, happy: &Trial, alive: Option<&Trial>) -> Self {
+        let tried = oracle::tried(scenario.clone(), &trial, happy, alive);
+        Self { tried, fault_points: if leads_on(scenario) { trial.fault_points } else { Vec::new() } }
     }
 }
 
@@ -186,12 +186,12 @@ fn leads_on(scenario: &Scenario) -> bool {
     scenario.faults.len() < DEEPEST && scenario.crash.is_none()
 }
 
-/// A course of which the number of records is wanted.
-const RECORDED: Wanted = Wanted { sinks: Vec::new(), records: true };
+/// A trial of which the number of records is wanted.
+const RECORDED: TrialOptions = TrialOptions { sinks: Vec::new(), records: true };
 
 /// Explores.
 pub(crate) struct Explorer<'s> {
-    stage: &'s Stage,
+    setup: &'s TrialSetup,
     explore: Explore,
     begun: Instant,
     /// Effects that are known, with the faults that were planned for them.
@@ -202,15 +202,15 @@ pub(crate) struct Explorer<'s> {
     way_back: Option<(usize, Scenario)>,
     /// Two faults at once, still to be tried.
     pairs: Vec<Scenario>,
-    players: Players<'s>,
+    worker_pool: WorkerPool<'s>,
 }
 
 impl<'s> Explorer<'s> {
-    pub(crate) fn new(stage: &'s Stage, explore: Explore) -> Self {
+    pub(crate) fn new(setup: &'s TrialSetup, explore: Explore) -> Self {
         let findings =
             Findings { effects: Vec::new(), tried: Vec::new(), not_tried: 0, records: 0, planned_ms: 0 };
         Self {
-            stage,
+            setup,
             explore,
             begun: Instant::now(),
             planned: HashSet::new(),
@@ -218,20 +218,20 @@ impl<'s> Explorer<'s> {
             findings,
             way_back: None,
             pairs: Vec::new(),
-            players: Players::new(stage),
+            worker_pool: WorkerPool::new(setup),
         }
     }
 
     /// Tries everything there is to try.
     pub(crate) fn explore(mut self) -> Findings {
-        let happy = self.stage.play(&Scenario::default(), &RECORDED, &mut self.stage.engine());
+        let happy = self.setup.play(&Scenario::default(), &RECORDED, &mut self.setup.engine());
         self.findings.records = happy.records.0;
         self.findings.planned_ms = millis(happy.elapsed);
         let as_planned = Scenario::default();
-        self.findings.tried.push(judge::tried(as_planned.clone(), &happy, &happy, None));
-        let mut next = self.follow(&as_planned, &happy.sites);
+        self.findings.tried.push(oracle::tried(as_planned.clone(), &happy, &happy, None));
+        let mut next = self.follow(&as_planned, &happy.fault_points);
         next.extend((1..happy.records.0).map(Scenario::crash));
-        if happy.sites.iter().any(|site| site.id.contains(":par[")) {
+        if happy.fault_points.iter().any(|point| point.id.contains(":par[")) {
             next.push(Scenario { backwards: true, ..Scenario::default() });
         }
         while !next.is_empty() {
@@ -248,16 +248,16 @@ impl<'s> Explorer<'s> {
         self.findings
     }
 
-    /// Tries scenarios. Answers those that follow from what was found. `alive`: the course of all of them if nobody died.
-    fn round(&mut self, scenarios: &[Scenario], happy: &Course, alive: Option<&Course>) -> Vec<Scenario> {
+    /// Tries scenarios. Answers those that follow from what was found. `alive`: the trial of all of them if nobody died.
+    fn round(&mut self, scenarios: &[Scenario], happy: &Trial, alive: Option<&Trial>) -> Vec<Scenario> {
         let mut next = Vec::new();
         for some in scenarios.chunks(CHUNK) {
             let played = self.play_all(some, happy, alive);
             for (scenario, played) in some.iter().zip(played) {
-                let Some(Played { tried, sites }) = played else { continue };
+                let Some(Played { tried, fault_points }) = played else { continue };
                 if leads_on(scenario) {
-                    next.extend(self.follow(scenario, &sites));
-                    self.remember(scenario, &sites);
+                    next.extend(self.follow(scenario, &fault_points));
+                    self.remember(scenario, &fault_points);
                 }
                 self.findings.tried.push(tried);
             }
@@ -266,11 +266,11 @@ impl<'s> Explorer<'s> {
     }
 
     /// Remembers what else may follow from a scenario of one fault: the longest way back, and second faults.
-    fn remember(&mut self, scenario: &Scenario, sites: &[Site]) {
+    fn remember(&mut self, scenario: &Scenario, fault_points: &[FaultPoint]) {
         if self.explore.pairs {
-            self.pairs.extend(pairs_of(scenario, sites));
+            self.pairs.extend(pairs_of(scenario, fault_points));
         }
-        let undone = sites.iter().filter(|site| site.id.starts_with("rollback/")).count();
+        let undone = fault_points.iter().filter(|point| point.id.starts_with("rollback/")).count();
         let longest = self.way_back.as_ref().map_or(0, |(most, _)| *most);
         if undone > longest && !scenario.dies() {
             self.way_back = Some((undone, scenario.clone()));
@@ -278,9 +278,9 @@ impl<'s> Explorer<'s> {
     }
 
     /// The longest way back, with the process dying at each of its records.
-    fn deaths_on_the_way_back(&mut self) -> Option<(Vec<Scenario>, Course)> {
+    fn deaths_on_the_way_back(&mut self) -> Option<(Vec<Scenario>, Trial)> {
         let (_, scenario) = self.way_back.take()?;
-        let alive = self.stage.play(&scenario, &RECORDED, &mut self.stage.engine());
+        let alive = self.setup.play(&scenario, &RECORDED, &mut self.setup.engine());
         let (records, since) = alive.records;
         let deaths = since.unwrap_or(records)..records;
         Some((deaths.map(|n| Scenario { crash: Some(n), ..scenario.clone() }).collect(), alive))
@@ -293,26 +293,27 @@ impl<'s> Explorer<'s> {
         pairs
     }
 
-    /// What can go wrong with the effects of a course that have not been seen before, in the same circumstances.
-    fn follow(&mut self, scenario: &Scenario, sites: &[Site]) -> Vec<Scenario> {
+    /// What can go wrong with the effects of a trial that have not been seen before, in the same circumstances.
+    fn follow(&mut self, scenario: &Scenario, fault_points: &[FaultPoint]) -> Vec<Scenario> {
         let mut next = Vec::new();
-        for site in sites {
-            self.row(site);
-            for fault in &site.faults {
-                let new = !self.planned.contains(&(site.id.clone(), fault.clone()));
-                if new && !scenario.faults.iter().any(|(id, _)| *id == site.id) {
-                    self.planned.insert((site.id.clone(), fault.clone()));
-                    next.push(scenario.and(site.id.clone(), fault.clone()));
+        for point in fault_points {
+            self.row(point);
+            for fault in &point.faults {
+                let new = !self.planned.contains(&(point.id.clone(), fault.clone()));
+                if new && !scenario.faults.iter().any(|(id, _)| *id == point.id) {
+                    self.planned.insert((point.id.clone(), fault.clone()));
+                    next.push(scenario.and(point.id.clone(), fault.clone()));
                 }
             }
         }
         next
     }
 
-    fn row(&mut self, site: &Site) {
-        let names = |site: &Site| site.faults.iter().map(|fault| fault.name().to_owned()).collect::<Vec<_>>();
-        let at = *self.rows.entry(site.id.clone()).or_insert_with(|| {
-            let Site { id, kind, effect, what, .. } = site;
+    fn row(&mut self, point: &FaultPoint) {
+        let names =
+            |point: &FaultPoint| point.faults.iter().map(|fault| fault.name().to_owned()).collect::<Vec<_>>();
+        let at = *self.rows.entry(point.id.clone()).or_insert_with(|| {
+            let FaultPoint { id, kind, effect, what, .. } = point;
             let row = Row {
                 id: id.clone(),
                 kind: *kind,
@@ -324,7 +325,7 @@ impl<'s> Explorer<'s> {
             self.findings.effects.len() - 1
         });
         let row = &mut self.findings.effects[at];
-        for name in names(site) {
+        for name in names(point) {
             if !row.faults.contains(&name) {
                 row.faults.push(name);
             }
@@ -338,21 +339,21 @@ impl<'s> Explorer<'s> {
             && !self.explore.progress.is_stopped()
     }
 
-    /// Plays and judges scenarios on all cores. The answers come in the order of the scenarios. `None`: the budget did not allow
+    /// Plays and checks scenarios on all cores. The answers come in the order of the scenarios. `None`: the budget did not allow
     /// for it.
     fn play_all(
         &mut self,
         scenarios: &[Scenario],
-        happy: &Course,
-        alive: Option<&Course>,
+        happy: &Trial,
+        alive: Option<&Trial>,
     ) -> Vec<Option<Played>> {
-        let all = self.players.all(
+        let all = self.worker_pool.all(
             scenarios,
             &self.explore.progress,
             |n| self.may_try(n),
             |scenario, engine| {
-                let course = self.stage.play(scenario, &Wanted::default(), engine);
-                Played::of(scenario, course, happy, alive)
+                let trial = self.setup.play(scenario, &TrialOptions::default(), engine);
+                Played::of(scenario, trial, happy, alive)
             },
         );
         self.findings.not_tried += all.iter().filter(|played| played.is_none()).count();
@@ -361,11 +362,11 @@ impl<'s> Explorer<'s> {
 }
 
 /// The same fault, and one more at each effect that comes later.
-fn pairs_of(scenario: &Scenario, sites: &[Site]) -> Vec<Scenario> {
+fn pairs_of(scenario: &Scenario, fault_points: &[FaultPoint]) -> Vec<Scenario> {
     let Some((id, _)) = scenario.faults.first() else { return Vec::new() };
-    let later = sites.iter().skip_while(|site| site.id != *id).skip(1);
+    let later = fault_points.iter().skip_while(|point| point.id != *id).skip(1);
     later
-        .flat_map(|site| site.faults.iter().map(|fault| scenario.and(site.id.clone(), fault.clone())))
+        .flat_map(|point| point.faults.iter().map(|fault| scenario.and(point.id.clone(), fault.clone())))
         .collect()
 }
 
@@ -373,8 +374,8 @@ pub(super) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-impl Stage {
-    /// An interpreter, which can be used for one course after the other.
+impl TrialSetup {
+    /// An interpreter, which can be used for one trial after the other.
     pub(crate) fn engine(&self) -> Engine {
         script::build(
             &self.inner.library,

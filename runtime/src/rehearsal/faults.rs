@@ -12,7 +12,7 @@ use crate::{
 
 /// An effect that a rehearsed run came to, and how it can go wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Site {
+pub(crate) struct FaultPoint {
     pub(crate) id: String,
     pub(crate) kind: Kind,
     pub(crate) effect: &'static str,

@@ -2,7 +2,7 @@
 
 use rhai::{Dynamic, Engine, EvalAltResult, FnPtr};
 
-use super::outside::States;
+use super::simulation::States;
 use crate::script::{innermost, thrown};
 
 /// Something that must hold whatever goes wrong, such as that no traffic goes to a pool without capacity.
@@ -19,7 +19,7 @@ pub trait Invariant: Send + Sync {
 }
 
 /// Something that a runbook says must hold.
-pub(crate) struct Claim {
+pub(crate) struct ScriptInvariant {
     pub(crate) text: String,
     pub(crate) body: FnPtr,
     #[expect(
@@ -31,7 +31,7 @@ pub(crate) struct Claim {
     pub(crate) since: usize,
 }
 
-/// Whether a claim holds.
+/// Whether an invariant holds.
 pub(crate) enum Holds {
     Yes,
     /// No, and what is the case instead.
@@ -40,10 +40,10 @@ pub(crate) enum Holds {
     Unknown(String),
 }
 
-impl Claim {
+impl ScriptInvariant {
     /// Whether it holds for states as scripts see them.
     pub(crate) fn holds(&self, engine: &Engine, world: Dynamic) -> Holds {
-        #[expect(deprecated, reason = "see `Claim::context`")]
+        #[expect(deprecated, reason = "see `ScriptInvariant::context`")]
         let cx = self.context.create_context(engine);
         match self.body.call_within_context::<Dynamic>(&cx, (world,)) {
             Ok(value) => match value.as_bool() {

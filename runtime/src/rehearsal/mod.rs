@@ -1,34 +1,34 @@
 //! Rehearsals: a runbook runs in a simulated world, once as planned and once for every way in which something can go wrong.
 //!
-//! **Invariant:** a rehearsal changes nothing outside and depends on nothing but the bundle, its parameters, the scene and the
-//! scenario: the same of these is the same course, to the byte.
+//! **Invariant:** a rehearsal changes nothing outside and depends on nothing but the bundle, its parameters, the initial state and the
+//! scenario: the same of these is the same trial, to the byte.
 
 pub(crate) mod clock;
-pub(crate) mod course;
 pub(crate) mod explorer;
 mod faults;
+pub(crate) mod initial_state;
 mod invariant;
-pub(crate) mod judge;
-mod outside;
+pub(crate) mod oracle;
 pub(crate) mod paths;
-mod players;
 mod scenario;
-pub(crate) mod scene;
+mod simulation;
+pub(crate) mod trial;
+mod worker_pool;
 mod world;
 
 pub(crate) use self::{
-    course::Stage,
     explorer::Explorer,
-    invariant::{Claim, Holds},
-    outside::Held,
-    scene::view,
+    initial_state::view,
+    invariant::{Holds, ScriptInvariant},
+    simulation::Simulated,
+    trial::TrialSetup,
 };
 pub use self::{
     explorer::{End, Explore, Findings, Progress, Row, Tried},
+    initial_state::{Answer, InitialStateFile},
     invariant::{Invariant, Violation},
-    outside::States,
-    paths::{Asks, Bounds, Branch, Decision, Done, Paths},
+    paths::{Asks, Bounds, Branch, Decision, PathEffect, Paths},
     scenario::{Fault, Scenario},
-    scene::{Answer, SceneFile},
+    simulation::States,
     world::RehearsedWorld,
 };

@@ -12,16 +12,16 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    faults::{Planned, Site, bad_end, is_guard, lost, refused, unreachable},
-    outside::Outside,
+    faults::{FaultPoint, Planned, bad_end, is_guard, lost, refused, unreachable},
+    initial_state::{self, InitialState, Told},
     scenario::{Fault, Scenario},
-    scene::{self, Scene, Told},
+    simulation::Simulation,
 };
 use crate::{
     effect::{On, Progress, Question, QuestionKind, Reply, Until},
     error::codes,
     event::{Event, Grade, Kind, Mode},
-    journal::Tape,
+    journal::MemoryJournal,
     kernel::{AnyAction, AnyChange, AnyRead, AnyWait, cursor},
     provider::ProviderError,
     world::{Foresight, Known, Waited, Waiting, World},
@@ -29,14 +29,14 @@ use crate::{
 
 /// The world of one process of a rehearsed run.
 pub struct RehearsedWorld {
-    pub(crate) outside: Arc<Outside>,
-    pub(crate) scene: Arc<Scene>,
-    pub(crate) tape: Arc<Tape>,
+    pub(crate) simulation: Arc<Simulation>,
+    pub(crate) initial_state: Arc<InitialState>,
+    pub(crate) journal: Arc<MemoryJournal>,
     faults: Vec<Planned>,
     /// Where each guard waits to be breached.
     guards: Mutex<BTreeMap<String, CancellationToken>>,
     /// The effects that the run came to, in order.
-    sites: Mutex<Vec<Site>>,
+    fault_points: Mutex<Vec<FaultPoint>>,
     /// Ids of changes that never come into effect.
     unsettled: Mutex<BTreeSet<String>>,
     /// Checks that do not pass from here on, by effect and what they look at: one that is only repeated does not pass either.
@@ -50,46 +50,46 @@ impl RehearsedWorld {
     /// A world in which that goes wrong.
     pub(crate) fn new(
         scenario: &Scenario,
-        scene: Arc<Scene>,
-        outside: Arc<Outside>,
-        tape: Arc<Tape>,
+        initial_state: Arc<InitialState>,
+        simulation: Arc<Simulation>,
+        journal: Arc<MemoryJournal>,
     ) -> Self {
         Self {
-            outside,
-            scene,
-            tape,
+            simulation,
+            initial_state,
+            journal,
             faults: scenario.faults.iter().map(Planned::new).collect(),
             guards: Mutex::default(),
-            sites: Mutex::default(),
+            fault_points: Mutex::default(),
             unsettled: Mutex::default(),
             bad: Mutex::default(),
         }
     }
 
     /// The same world for the process that goes on after this one died: what has struck does not strike again.
-    pub(crate) fn after_death(&self, tape: Arc<Tape>) -> Self {
+    pub(crate) fn after_death(&self, journal: Arc<MemoryJournal>) -> Self {
         Self {
-            outside: Arc::clone(&self.outside),
-            scene: Arc::clone(&self.scene),
-            tape,
+            simulation: Arc::clone(&self.simulation),
+            initial_state: Arc::clone(&self.initial_state),
+            journal,
             faults: self.faults.iter().map(Planned::left).collect(),
             guards: Mutex::default(),
-            sites: Mutex::new(lock(&self.sites).clone()),
+            fault_points: Mutex::new(lock(&self.fault_points).clone()),
             unsettled: Mutex::new(lock(&self.unsettled).clone()),
             bad: Mutex::new(lock(&self.bad).clone()),
         }
     }
 
-    /// How many moves there had been when a claim was first made.
-    pub(crate) fn claimed(&self, id: &str) -> usize {
-        let mut held = self.outside.held();
-        let moves = held.moments.len();
-        *held.claimed.entry(id.to_owned()).or_insert(moves)
+    /// How many moves there had been when an invariant was first made.
+    pub(crate) fn invariant_since(&self, id: &str) -> usize {
+        let mut simulated = self.simulation.state();
+        let moves = simulated.history.len();
+        *simulated.invariant_since.entry(id.to_owned()).or_insert(moves)
     }
 
     /// The effects that the run came to, which are given away.
-    pub(crate) fn take_sites(&self) -> Vec<Site> {
-        std::mem::take(&mut lock(&self.sites))
+    pub(crate) fn take_fault_points(&self) -> Vec<FaultPoint> {
+        std::mem::take(&mut lock(&self.fault_points))
     }
 
     /// Whether all that was to go wrong did.
@@ -112,16 +112,16 @@ impl RehearsedWorld {
             .faults
             .iter()
             .find(|planned| planned.id == on.id() && !planned.is_over() && possible.contains(&planned.fault));
-        let mut sites = lock(&self.sites);
-        match sites.iter_mut().rev().find(|site| site.id == on.id()) {
-            Some(site) => {
-                site.open |= open;
-                site.faults.extend(
-                    possible.into_iter().filter(|fault| !site.faults.contains(fault)).collect::<Vec<_>>(),
+        let mut fault_points = lock(&self.fault_points);
+        match fault_points.iter_mut().rev().find(|point| point.id == on.id()) {
+            Some(point) => {
+                point.open |= open;
+                point.faults.extend(
+                    possible.into_iter().filter(|fault| !point.faults.contains(fault)).collect::<Vec<_>>(),
                 );
             }
             None => {
-                sites.push(Site {
+                fault_points.push(FaultPoint {
                     id: on.id().to_owned(),
                     kind,
                     effect,
@@ -131,7 +131,7 @@ impl RehearsedWorld {
                 });
             }
         }
-        drop(sites);
+        drop(fault_points);
         let planned = planned?;
         planned.struck.store(true, Ordering::Relaxed);
         on.note(format!("rehearsed here: {}", planned.fault.describe()));
@@ -152,7 +152,7 @@ impl RehearsedWorld {
         if self.is_touched(&wait.depends_on()) {
             return Ok(None);
         }
-        let found = self.scene.polled(wait)?;
+        let found = self.initial_state.polled(wait)?;
         Ok(found.filter(|_| at_least.is_zero()))
     }
 
@@ -160,8 +160,8 @@ impl RehearsedWorld {
     fn breaches(on: &On) -> impl Iterator<Item = Fault> {
         // What is undone is not guarded.
         let undoing = on.id().starts_with("rollback/");
-        let parts = if undoing { Vec::new() } else { cursor::parts() };
-        parts.into_iter().filter(|part| is_guard(&part.id)).map(|part| Fault::Breach(part.id.clone()))
+        let parts = if undoing { Vec::new() } else { cursor::cancel_scopes() };
+        parts.into_iter().filter(|scope| is_guard(&scope.id)).map(|scope| Fault::Breach(scope.id.clone()))
     }
 
     fn token(&self, guard: &str) -> CancellationToken {
@@ -176,7 +176,7 @@ impl RehearsedWorld {
 
     /// The process dies.
     fn die(&self) -> ProviderError {
-        self.tape.cut();
+        self.journal.cut();
         ProviderError::terminal(codes::LOST, "the process dies here")
     }
 
@@ -195,26 +195,26 @@ impl RehearsedWorld {
     }
 
     fn set(&self, on: &On, change: &dyn AnyChange, to: &Value) {
-        let mut held = self.outside.held();
-        let key = scene::key(change);
+        let mut simulated = self.simulation.state();
+        let key = initial_state::key(change);
         if !on.id().starts_with("rollback/")
-            && let Some(from) = held.states.get(&key)
+            && let Some(from) = simulated.states.get(&key)
             && change.undo(from, to) != crate::effect::Undo::Possible
         {
-            held.one_way.push(on.id().to_owned());
+            simulated.one_way.push(on.id().to_owned());
         }
-        held.set(on.id(), &key, to);
-        held.touched.insert(change.target());
-        held.touched.extend(change.touches());
+        simulated.set(on.id(), &key, to);
+        simulated.touched.insert(change.target());
+        simulated.touched.extend(change.touches());
     }
 
     fn view(&self) -> Dynamic {
-        scene::view(&self.outside.held().states)
+        initial_state::view(&self.simulation.state().states)
     }
 
     fn is_touched(&self, targets: &[crate::target::Target]) -> bool {
-        let held = self.outside.held();
-        targets.iter().any(|target| held.touched.contains(target))
+        let simulated = self.simulation.state();
+        targets.iter().any(|target| simulated.touched.contains(target))
     }
 
     /// The answers of as many people as must say yes.
@@ -239,12 +239,12 @@ impl World for RehearsedWorld {
         if self.at(on, Kind::Change, false, change.effect(), what, || vec![Fault::Unreachable]).is_some() {
             return Err(unreachable(on));
         }
-        let key = scene::key(change);
-        if let Some(state) = self.outside.held().states.get(&key) {
+        let key = initial_state::key(change);
+        if let Some(state) = self.simulation.state().states.get(&key) {
             return Ok((state.clone(), Grade::Observed));
         }
-        let state = self.scene.state(change, &key)?;
-        self.outside.held().found(&key, &state);
+        let state = self.initial_state.state(change, &key)?;
+        self.simulation.state().found(&key, &state);
         Ok((state, Grade::Observed))
     }
 
@@ -301,18 +301,23 @@ impl World for RehearsedWorld {
             always.into_iter().chain(Self::breaches(on)).collect()
         };
         let done = || {
-            let mut held = self.outside.held();
-            held.performed.insert(on.id().to_owned());
-            held.touched.extend(action.touches());
+            let mut simulated = self.simulation.state();
+            simulated.performed.insert(on.id().to_owned());
+            simulated.touched.extend(action.touches());
         };
         let fault = self.at(on, Kind::Action, false, action.effect(), || action.describe(), faults);
         if let Some(Fault::Breach(guard)) = fault {
             self.breach(on, guard).await;
         }
         self.act(on, fault, done).await?;
-        let told = self.scene.told(action.effect(), &action.describe(), || action.input(), || self.view())?;
+        let told = self.initial_state.told(
+            action.effect(),
+            &action.describe(),
+            || action.input(),
+            || self.view(),
+        )?;
         let told = match told {
-            None => self.scene.written(action.effect(), action.input())?.map(Told::Value),
+            None => self.initial_state.written(action.effect(), action.input())?.map(Told::Value),
             told => told,
         };
         Ok(match told {
@@ -329,7 +334,7 @@ impl World for RehearsedWorld {
         let faults = || vec![Fault::Refused, Fault::LostAnswer, Fault::TimesOut, Fault::Killed];
         let fault = self.at(on, Kind::Action, false, action.effect(), || action.describe(), faults);
         self.act(on, fault, || {
-            self.outside.held().taken_back.insert(on.id().to_owned());
+            self.simulation.state().taken_back.insert(on.id().to_owned());
         })
         .await
     }
@@ -361,11 +366,11 @@ impl World for RehearsedWorld {
             let message = format!("{}: {why}", read.describe());
             ProviderError { message, ..bad_end(on, read.verdicts(), None) }
         };
-        let well = || match read.assumed().filter(|_| !self.scene.plans) {
+        let well = || match read.assumed().filter(|_| !self.initial_state.plans) {
             Some(value) => (Known::Value(value), Grade::Assumed),
             None => (Known::Unknown, Grade::Assumed),
         };
-        match self.scene.told(read.effect(), &read.describe(), || read.input(), || self.view())? {
+        match self.initial_state.told(read.effect(), &read.describe(), || read.input(), || self.view())? {
             Some(Told::Value(value)) => return Ok((Known::Value(value), Grade::Observed)),
             Some(Told::Passes) => return Ok(well()),
             Some(Told::Fails(why)) => return Err(fails(why)),
@@ -375,16 +380,17 @@ impl World for RehearsedWorld {
             return Ok(well());
         }
         if let Some(target) = read.depends_on().into_iter().next() {
-            let key = scene::read_key(&target, read);
-            let state = self.outside.held().states.get(&key).cloned();
+            let key = initial_state::read_key(&target, read);
+            let state = self.simulation.state().states.get(&key).cloned();
             if let Some(state) = state
-                && let Some(value) = self.scene.answer_after(read, &state)
+                && let Some(value) = self.initial_state.answer_after(read, &state)
             {
-                let grade = if touched && self.scene.plans { Grade::Assumed } else { Grade::Observed };
+                let grade =
+                    if touched && self.initial_state.plans { Grade::Assumed } else { Grade::Observed };
                 return Ok((Known::Value(value), grade));
             }
         }
-        Ok(match self.scene.answer(read)? {
+        Ok(match self.initial_state.answer(read)? {
             Some(value) => (Known::Value(value), if touched { Grade::Stale } else { Grade::Observed }),
             None => well(),
         })
@@ -406,11 +412,11 @@ impl World for RehearsedWorld {
             own.into_iter().chain(Self::breaches(on)).collect()
         };
         let clock = on.clock();
-        let grade = if self.scene.plans { Grade::Assumed } else { Grade::Observed };
+        let grade = if self.initial_state.plans { Grade::Assumed } else { Grade::Observed };
         let known = |answer| Waited { answer, grade, at_least: Duration::ZERO };
         let left = |span: Duration| span.saturating_sub(waiting.waited);
         let seen = match &until {
-            Until::Polled { at_least, .. } if self.scene.plans => self.foreseen(wait, *at_least)?,
+            Until::Polled { at_least, .. } if self.initial_state.plans => self.foreseen(wait, *at_least)?,
             _ => None,
         };
         let open = seen.is_none() && !matches!(until, Until::Elapsed(_));
@@ -438,8 +444,8 @@ impl World for RehearsedWorld {
             }
             (Until::Answered(question), Some(Fault::Denied)) => {
                 let replies = vec![Reply::new(false, "person-1")];
-                waiting.desk.emit(Event::Asked { id: on.id().to_owned(), question: question.clone() });
-                waiting.desk.replied(&replies[0]).await;
+                waiting.channel.emit(Event::Asked { id: on.id().to_owned(), question: question.clone() });
+                waiting.channel.record_reply(&replies[0]).await;
                 return wait.answer(&replies).map(|answer| known(Known::Value(answer)));
             }
             _ => {}
@@ -457,20 +463,24 @@ impl World for RehearsedWorld {
                 let answer = seen.map_or(Known::Unknown, Known::Value);
                 Ok(Waited { grade: Grade::Observed, ..known(answer) })
             }
-            Until::Polled { at_least, .. } if self.scene.plans => {
+            Until::Polled { at_least, .. } if self.initial_state.plans => {
                 clock.sleep(left(at_least)).await;
                 Ok(known(Known::Unknown))
             }
             Until::Polled { at_least, .. } => {
-                if let Err(error) = self.scene.polled(wait) {
+                if let Err(error) = self.initial_state.polled(wait) {
                     // What it finds once something was changed is not what is found now; that it cannot be asked at all stays.
                     let own = verdicts.iter().any(|verdict| verdict.error.code == error.code);
                     if !own || !self.is_touched(&wait.depends_on()) {
                         return Err(error);
                     }
                 }
-                let told =
-                    self.scene.told(wait.effect(), &wait.describe(), || wait.input(), || self.view())?;
+                let told = self.initial_state.told(
+                    wait.effect(),
+                    &wait.describe(),
+                    || wait.input(),
+                    || self.view(),
+                )?;
                 clock.sleep(left(at_least)).await;
                 Ok(match told {
                     Some(Told::Value(value)) => known(Known::Value(value)),
@@ -497,25 +507,25 @@ impl World for RehearsedWorld {
         question: &Question,
         waiting: Waiting<'_>,
     ) -> Result<Vec<Reply>, ProviderError> {
-        waiting.desk.emit(Event::Asked { id: on.id().to_owned(), question: question.clone() });
+        waiting.channel.emit(Event::Asked { id: on.id().to_owned(), question: question.clone() });
         let mut replies = Self::yes(question);
         if question.kind == QuestionKind::Doubt {
             // Whoever is asked has found out what is true.
-            let held = self.outside.held();
+            let simulated = self.simulation.state();
             let can_repeat = question.choices.iter().any(|choice| choice.name == "again");
             let happened = match on.id().strip_prefix("rollback/") {
                 // Whether it was taken back, or whether there is something to take back.
-                Some(_) if can_repeat => held.taken_back.contains(on.id()),
-                Some(id) => held.performed.contains(id),
-                None => held.performed.contains(on.id()),
+                Some(_) if can_repeat => simulated.taken_back.contains(on.id()),
+                Some(id) => simulated.performed.contains(id),
+                None => simulated.performed.contains(on.id()),
             };
-            drop(held);
+            drop(simulated);
             let not = if can_repeat { "again" } else { "fail" };
             replies[0].choice = Some(if happened { "done" } else { not }.to_owned());
         }
         for reply in &replies {
-            waiting.desk.replied(reply).await;
-            waiting.desk.emit(Event::Replied { id: on.id().to_owned(), reply: reply.clone() });
+            waiting.channel.record_reply(reply).await;
+            waiting.channel.emit(Event::Replied { id: on.id().to_owned(), reply: reply.clone() });
         }
         Ok(replies)
     }

@@ -16,12 +16,12 @@ use crate::{
     effect::Surroundings,
     error::{RunError, codes},
     event::{Emitter, Event, Mode, RunOutcome},
+    executor::Executor,
     journal::{
-        Beat, Entry, Journal, Keeper, Replay, Request, RequestKind, RunStatus, Store, StoreError,
+        Entry, Heartbeat, Journal, Keeper, Replay, Request, RequestKind, RunStatus, Store, StoreError,
         record::GENESIS, store,
     },
-    kernel::{Ended, Kernel, State, bound::Bound},
-    pace::Pace,
+    kernel::{Ended, Kernel, State, enforcement::Enforcement},
     plan::Draft,
     script::{self, Budget, Bundle, Header, Loaded},
     secret::Vault,
@@ -57,7 +57,7 @@ pub(super) struct Execution {
     /// Who began the run, if that is not whoever runs it now.
     pub(super) started_by: Option<String>,
     /// The plan that it must keep to.
-    pub(super) bound: Option<Bound>,
+    pub(super) enforcement: Option<Enforcement>,
     /// Where a plan collects what it foresees.
     pub(super) draft: Option<Arc<Draft>>,
     /// Nobody hears its events.
@@ -76,7 +76,7 @@ impl Execution {
             only_undo: None,
             new_script: None,
             started_by: None,
-            bound: None,
+            enforcement: None,
             draft: None,
             silent: false,
         }
@@ -98,7 +98,7 @@ impl Runtime {
         let helpers: Vec<_> = if journal.is_kept() {
             vec![
                 tokio::spawn(flush(Arc::clone(&journal), over.clone())),
-                tokio::spawn(beat(Arc::clone(&journal), Arc::clone(&kernel), over.clone())),
+                tokio::spawn(heartbeat(Arc::clone(&journal), Arc::clone(&kernel), over.clone())),
             ]
         } else {
             Vec::new()
@@ -127,7 +127,7 @@ impl Runtime {
             ended.error = Some(error);
         }
         kernel.tell_end(&ended);
-        kernel.let_go();
+        kernel.release();
         if let Some(draft) = &kernel.state.draft {
             draft.scrub(&kernel.shared.vault);
         }
@@ -153,7 +153,7 @@ impl Runtime {
             only_undo,
             new_script,
             started_by,
-            bound,
+            enforcement,
             draft,
             silent,
         } = execution;
@@ -168,7 +168,7 @@ impl Runtime {
             environment: environment.clone(),
             mode: if replay_only { Mode::Replay } else { world.mode() },
             params: serde_json::to_value(&prepared.params).unwrap_or_default(),
-            plan: bound.as_ref().map(|bound| bound.binding.plan.clone()),
+            plan: enforcement.as_ref().map(|enforcement| enforcement.binding.plan.clone()),
         });
         let journal = Arc::new(Journal::new(
             store.map_or(Keeper::Nobody, Keeper::Store),
@@ -203,7 +203,7 @@ impl Runtime {
             replay_only,
             only_undo,
             new_script: Mutex::new(new_script),
-            pace: Pace::Real(Handle::current()),
+            executor: Executor::Real(Handle::current()),
             policies: self.inner.policies.clone(),
             budget,
             // Its own, so that an error can stop all branches.
@@ -212,7 +212,7 @@ impl Runtime {
             live: CancellationToken::new(),
             roles: Arc::clone(&self.inner.roles),
             started_by: started_by.unwrap_or_else(|| self.inner.started_by.clone()),
-            state: State::new(bound, draft),
+            state: State::new(enforcement, draft),
         }
     }
 }
@@ -244,24 +244,24 @@ async fn flush(journal: Arc<Journal>, over: CancellationToken) {
 }
 
 /// Gives signs of life, and does what others ask of the run. In real time: the store compares the signs with a clock of its own.
-async fn beat(journal: Arc<Journal>, kernel: Arc<Kernel>, over: CancellationToken) {
+async fn heartbeat(journal: Arc<Journal>, kernel: Arc<Kernel>, over: CancellationToken) {
     loop {
         tokio::select! {
             () = over.cancelled() => return,
-            () = tokio::time::sleep(store::BEAT) => {}
+            () = tokio::time::sleep(store::HEARTBEAT_INTERVAL) => {}
         }
-        match journal.beat().await {
-            Ok(Beat::Held(Some(Request { kind, by }))) => match kind {
+        match journal.heartbeat().await {
+            Ok(Heartbeat::Held(Some(Request { kind, by }))) => match kind {
                 RequestKind::Pause => kernel.stop.pause(&by),
                 RequestKind::Abort => kernel.stop.end(&by),
                 RequestKind::Rollback => kernel.stop.cancel_by(&by),
             },
-            Ok(Beat::Lost) => {
+            Ok(Heartbeat::Lost) => {
                 kernel.end_with(StoreError::lost(&kernel.run).into());
                 return;
             }
             // A store out of reach shows itself where it is needed.
-            Ok(Beat::Held(None)) | Err(_) => {}
+            Ok(Heartbeat::Held(None)) | Err(_) => {}
         }
     }
 }

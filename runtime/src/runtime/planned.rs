@@ -10,7 +10,7 @@ use crate::{
     effect::{Heard, Question, QuestionKind, Reply, Rule},
     error::{RunError, codes},
     journal::{Holder, Used},
-    kernel::bound::Bound,
+    kernel::enforcement::Enforcement,
     plan::{Binding, Draft, Earlier, Foreseen, PLAN_VERSION, SavedPlan, compare},
     script::{Bundle, Given},
     stop::Stop,
@@ -150,7 +150,7 @@ impl Runtime {
         other.map_or(Ok(()), |run| Err(used_before(&run)))?;
         let execution = Execution {
             store: Some(store),
-            bound: Some(self.bound(binding, &self.inner.started_by)),
+            enforcement: Some(self.enforcement(binding, &self.inner.started_by)),
             ..Execution::new(run)
         };
         let world = Arc::new(LiveWorld::new(Arc::clone(&self.inner.people)));
@@ -193,12 +193,12 @@ impl Runtime {
     }
 
     /// Who decides about what is outside the plan, and what is in it.
-    pub(super) fn bound(&self, binding: Binding, starter: &str) -> Bound {
+    pub(super) fn enforcement(&self, binding: Binding, starter: &str) -> Enforcement {
         let rule = match self.inner.approvals.at_least {
             0 => Rule::default(),
             _ => self.question(starter).rule,
         };
-        Bound { binding, rule }
+        Enforcement { binding, rule }
     }
 }
 

@@ -11,12 +11,12 @@ use crate::{
     error::{RunError, codes},
     event::Sink,
     rehearsal::{
-        Bounds, Explore, Explorer, Findings, Paths, Scenario, SceneFile, Stage,
-        course::Wanted,
+        Bounds, Explore, Explorer, Findings, InitialStateFile, Paths, Scenario, TrialSetup,
         explorer::Tried,
-        judge,
+        initial_state::{InitialState, Observer, Unusable},
+        oracle,
         paths::Pathfinder,
-        scene::{Looker, Scene, Unusable},
+        trial::TrialOptions,
     },
     script::{self, Bundle, Given, Header},
     secret::Vault,
@@ -26,20 +26,20 @@ use crate::{
 #[derive(Debug, Clone, Default)]
 pub struct Beginning {
     /// States, answers and parameters that are written down.
-    pub file: SceneFile,
+    pub file: InitialStateFile,
     /// What the file does not say is looked at for real, once. Nothing is changed.
     pub look: bool,
 }
 
 /// One bundle in a simulated world: what it starts from is looked at once, whatever is played.
 pub struct Rehearsal {
-    stage: Arc<Stage>,
+    setup: Arc<TrialSetup>,
 }
 
 impl Rehearsal {
     /// The header of the runbook.
     pub fn header(&self) -> &Header {
-        &self.stage.prepared.header
+        &self.setup.prepared.header
     }
 
     /// Tries every effect with every way in which it can go wrong.
@@ -47,8 +47,8 @@ impl Rehearsal {
     /// # Errors
     /// The thread for it cannot be had.
     pub async fn explore(&self, explore: Explore) -> Result<Findings, LoadErrors> {
-        let stage = Arc::clone(&self.stage);
-        on_a_thread(move || Explorer::new(&stage, explore).explore()).await
+        let setup = Arc::clone(&self.setup);
+        on_a_thread(move || Explorer::new(&setup, explore).explore()).await
     }
 
     /// Plays one scenario; `sinks` hear how it goes.
@@ -56,31 +56,31 @@ impl Rehearsal {
     /// # Errors
     /// The thread for it cannot be had.
     pub async fn play(&self, scenario: Scenario, sinks: Vec<Arc<dyn Sink>>) -> Result<Tried, LoadErrors> {
-        let stage = Arc::clone(&self.stage);
+        let setup = Arc::clone(&self.setup);
         on_a_thread(move || {
-            let mut engine = stage.engine();
-            let happy = stage.play(&Scenario::default(), &Wanted::default(), &mut engine);
+            let mut engine = setup.engine();
+            let happy = setup.play(&Scenario::default(), &TrialOptions::default(), &mut engine);
             let alive = (scenario.crash.is_some() && !scenario.faults.is_empty())
-                .then(|| stage.play(&scenario.without_crash(), &Wanted::default(), &mut engine));
-            let course = stage.play(&scenario, &Wanted { sinks, records: false }, &mut engine);
-            judge::tried(scenario, &course, &happy, alive.as_ref())
+                .then(|| setup.play(&scenario.without_crash(), &TrialOptions::default(), &mut engine));
+            let trial = setup.play(&scenario, &TrialOptions { sinks, records: false }, &mut engine);
+            oracle::tried(scenario, &trial, &happy, alive.as_ref())
         })
         .await
     }
 
     /// The parameters, with defaults filled in.
     pub fn params(&self) -> &BTreeMap<String, Value> {
-        &self.stage.prepared.params
+        &self.setup.prepared.params
     }
 
     /// What was looked at so far, as a scenario from which the same rehearsal can be repeated.
-    pub fn snapshot(&self) -> SceneFile {
-        self.stage.scene.snapshot()
+    pub fn snapshot(&self) -> InitialStateFile {
+        self.setup.initial_state.snapshot()
     }
 
     /// The states that could not be looked at, by key, and why.
     pub fn unseen(&self) -> BTreeMap<String, String> {
-        self.stage.scene.unseen()
+        self.setup.initial_state.unseen()
     }
 }
 
@@ -96,7 +96,7 @@ impl Runtime {
         params: &BTreeMap<String, Given>,
         beginning: &Beginning,
     ) -> Result<Rehearsal, LoadErrors> {
-        Ok(Rehearsal { stage: Arc::new(self.stage(bundle, params, beginning, false)?) })
+        Ok(Rehearsal { setup: Arc::new(self.setup(bundle, params, beginning, false)?) })
     }
 
     /// Where a run can lead: what it does where an answer that a plan cannot know is not the one that is assumed. What is there now
@@ -111,19 +111,19 @@ impl Runtime {
         bounds: Bounds,
     ) -> Result<Paths, LoadErrors> {
         let beginning = Beginning { look: true, ..Beginning::default() };
-        let mut stage = self.stage(bundle, params, &beginning, true)?;
+        let mut setup = self.setup(bundle, params, &beginning, true)?;
         // What must hold is for rehearsals.
-        stage.invariants = Vec::new();
-        on_a_thread(move || Pathfinder::new(&stage, bounds).find()).await
+        setup.invariants = Vec::new();
+        on_a_thread(move || Pathfinder::new(&setup, bounds).find()).await
     }
 
-    fn stage(
+    fn setup(
         &self,
         bundle: &Bundle,
         params: &BTreeMap<String, Given>,
         beginning: &Beginning,
         plans: bool,
-    ) -> Result<Stage, LoadErrors> {
+    ) -> Result<TrialSetup, LoadErrors> {
         let mut given: BTreeMap<String, Given> = beginning
             .file
             .params
@@ -133,32 +133,32 @@ impl Runtime {
         given.extend(params.iter().map(|(name, value)| (name.clone(), value.clone())));
         let prepared = self.prepare(bundle, &given)?;
         let vault = Arc::<Vault>::default();
-        let look = |handle| Looker {
+        let look = |handle| Observer {
             handle,
             on: On::outside(Surroundings {
                 vault: Arc::clone(&vault),
                 ..Surroundings::detached(Arc::clone(&self.inner.providers))
             }),
         };
-        let looker = beginning.look.then(Handle::try_current).transpose().map_err(|_| {
+        let observer = beginning.look.then(Handle::try_current).transpose().map_err(|_| {
             RunError::new(
                 codes::ARGUMENT,
                 "a rehearsal that looks at targets is prepared on a runtime of tokio",
             )
         })?;
-        let looker = looker.map(look);
+        let observer = observer.map(look);
         let unusable = |Unusable { answer, why }| RunError {
             detail: Some(serde_json::json!({ "answer": answer })),
             ..RunError::new(codes::ARGUMENT, format!("the scenario cannot be used: {why}"))
         };
-        let mut scene = Scene::new(&beginning.file, looker).map_err(unusable)?;
-        scene.plans = plans;
+        let mut initial_state = InitialState::new(&beginning.file, observer).map_err(unusable)?;
+        initial_state.plans = plans;
         let params = script::to_script(&prepared.params);
-        Ok(Stage {
+        Ok(TrialSetup {
             inner: Arc::clone(&self.inner),
             prepared,
             params,
-            scene: Arc::new(scene),
+            initial_state: Arc::new(initial_state),
             vault,
             invariants: self.inner.invariants.clone(),
         })

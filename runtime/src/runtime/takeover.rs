@@ -93,8 +93,8 @@ impl Runtime {
                 RunError::new(codes::JOURNAL, format!("the plan of {} cannot be read: {e}", run.id))
             })?;
         let holder = Holder::this(&self.inner.started_by);
-        let claimed = store.claim(&run.id, run.epoch, &holder).await.map_err(RunError::from)?;
-        if !claimed {
+        let acquired = store.acquire(&run.id, run.epoch, &holder).await.map_err(RunError::from)?;
+        if !acquired {
             return Err(not_resumable(run, "was taken over by another runner just now")
                 .hint(format!("see how it stands: contraflow show {}", run.id))
                 .into());
@@ -111,7 +111,7 @@ impl Runtime {
             only_undo,
             new_script: how.new_script.filter(|new| new.hash() != run.bundle),
             started_by: Some(run.started_by.clone()),
-            bound: binding.map(|binding| self.bound(binding, &run.started_by)),
+            enforcement: binding.map(|binding| self.enforcement(binding, &run.started_by)),
             ..Execution::new(run.id.clone())
         };
         let world = Arc::new(LiveWorld::new(Arc::clone(&self.inner.people)));

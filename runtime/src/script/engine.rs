@@ -12,7 +12,7 @@ use rhai::{
 };
 
 use super::{
-    Deed, Places, ScriptContext as _, ScriptLimits, answers,
+    EffectClass, Places, ScriptContext as _, ScriptLimits, answers,
     convert::{self, Unknown},
     error, syntax,
 };
@@ -51,15 +51,15 @@ pub(crate) struct Natives {
     arities: BTreeMap<(String, String), Vec<usize>>,
     modules: HashSet<String>,
     /// What functions do outside, by module, name and number of arguments, and whether the last argument is a map of options.
-    deeds: HashMap<(String, String, usize), (Deed, bool)>,
+    classes: HashMap<(String, String, usize), (EffectClass, bool)>,
     /// The control words of the runtime.
     words: HashSet<String>,
 }
 
 impl Natives {
     /// What a function says that it does outside, and whether its last argument is a map of options.
-    pub(crate) fn deed(&self, module: &str, name: &str, arguments: usize) -> Option<(Deed, bool)> {
-        self.deeds.get(&(module.to_owned(), name.to_owned(), arguments)).copied()
+    pub(crate) fn class(&self, module: &str, name: &str, arguments: usize) -> Option<(EffectClass, bool)> {
+        self.classes.get(&(module.to_owned(), name.to_owned(), arguments)).copied()
     }
 
     pub(crate) fn is_word(&self, name: &str) -> bool {
@@ -113,7 +113,7 @@ pub struct FunctionDoc {
     /// The type of its result, in Rust's terms. May be empty.
     pub returns: String,
     /// What it does outside. `None`: nothing, or it does not say.
-    pub deed: Option<Deed>,
+    pub class: Option<EffectClass>,
     /// Its description in Markdown. Empty: it has none.
     pub doc: String,
 }
@@ -134,7 +134,7 @@ impl FunctionDoc {
             arity: function.num_params,
             params: function.params_info.iter().map(ToString::to_string).collect(),
             returns: function.return_type.to_string(),
-            deed: Deed::of(&function.return_type),
+            class: EffectClass::of(&function.return_type),
             doc: doc.join("\n").trim().to_owned(),
         }
     }
@@ -212,9 +212,11 @@ impl Library {
             natives.modules.extend(self.modules.iter().map(|(name, _)| (*name).to_owned()));
             for function in all {
                 add(&mut natives, &function.module, &function.name, function.arity);
-                if let Some(deed) = function.deed {
+                if let Some(class) = function.class {
                     let options = function.params.last().is_some_and(|param| param.starts_with("options"));
-                    natives.deeds.insert((function.module, function.name, function.arity), (deed, options));
+                    natives
+                        .classes
+                        .insert((function.module, function.name, function.arity), (class, options));
                 }
             }
             natives

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use serde_json::Value;
 
-use super::{Desk, Foresight, Known, Waited, Waiting, World};
+use super::{Foresight, Known, WaitChannel, Waited, Waiting, World};
 use crate::{
     crash,
     effect::{On, Polled, Progress, Question, QuestionKind, Reply, Until},
@@ -109,24 +109,24 @@ impl LiveWorld {
         &self,
         on: &On,
         question: &Question,
-        desk: &dyn Desk,
+        channel: &dyn WaitChannel,
         replies: &mut Vec<Reply>,
     ) -> Result<(), ProviderError> {
         // Once the person here has answered, it is for others to add what is still missing.
         let mut here = true;
         if question.verdict(replies).is_none() {
-            desk.emit(Event::Asked { id: on.id().to_owned(), question: question.clone() });
+            channel.emit(Event::Asked { id: on.id().to_owned(), question: question.clone() });
         }
         while question.verdict(replies).is_none() {
             let elsewhere = async {
                 loop {
                     on.clock().sleep(LOOK_EVERY).await;
-                    if let Some(reply) = desk.heard().await {
+                    if let Some(reply) = channel.next_answer().await {
                         return reply;
                     }
                 }
             };
-            let answered = match desk.heard().await {
+            let answered = match channel.next_answer().await {
                 Some(reply) => Ok(reply),
                 None => tokio::select! {
                     biased;
@@ -134,19 +134,19 @@ impl LiveWorld {
                         here = false;
                         reply
                     }
-                    reply = elsewhere, if desk.is_open() || !here => Ok(reply),
+                    reply = elsewhere, if channel.takes_answers() || !here => Ok(reply),
                 },
             };
             let reply = match answered {
                 Ok(reply) => reply,
                 // An approval is waited for: it is others who give it.
-                Err(_) if question.kind == QuestionKind::Approve && desk.is_open() => continue,
+                Err(_) if question.kind == QuestionKind::Approve && channel.takes_answers() => continue,
                 Err(error) => return Err(error),
             };
-            let refused = self.count(on, question, desk, replies, reply).await;
+            let refused = self.count(on, question, channel, replies, reply).await;
             if !here
                 && question.verdict(replies).is_none()
-                && (!desk.is_open() || self.people.speaks_for_all())
+                && (!channel.takes_answers() || self.people.speaks_for_all())
             {
                 let why = refused.unwrap_or_else(|| {
                     format!("{} different people have to say yes", question.rule.at_least)
@@ -163,7 +163,7 @@ impl LiveWorld {
         &self,
         on: &On,
         question: &Question,
-        desk: &dyn Desk,
+        channel: &dyn WaitChannel,
         replies: &mut Vec<Reply>,
         mut reply: Reply,
     ) -> Option<String> {
@@ -172,8 +172,8 @@ impl LiveWorld {
             on.note(format!("an answer by {} does not count: {why}", reply.by));
             return Some(why);
         }
-        desk.replied(&reply).await;
-        desk.emit(Event::Replied { id: on.id().to_owned(), reply: reply.clone() });
+        channel.record_reply(&reply).await;
+        channel.emit(Event::Replied { id: on.id().to_owned(), reply: reply.clone() });
         replies.push(reply);
         None
     }
@@ -198,11 +198,11 @@ impl LiveWorld {
                 wait.answer(&[]).map(known)
             }
             Until::Answered(question) => {
-                self.hear_out(on, &question, waiting.desk, replies).await?;
+                self.hear_out(on, &question, waiting.channel, replies).await?;
                 wait.answer(replies).map(known)
             }
             Until::Polled { every, .. } => {
-                let Waiting { waited, memory, desk, .. } = waiting;
+                let Waiting { waited, memory, channel, .. } = waiting;
                 let mut memory = wait.memory(memory.as_ref());
                 loop {
                     let so_far = *waited + clock.monotonic().saturating_sub(start);
@@ -210,7 +210,7 @@ impl LiveWorld {
                         Polled::Over(answer) => return Ok(known(answer)),
                         Polled::Waiting(what) => on.progress(0, 0, what),
                     }
-                    desk.looked(so_far, wait.keep(&memory)).await;
+                    channel.checkpoint(so_far, wait.keep(&memory)).await;
                     clock.sleep(every).await;
                 }
             }
@@ -294,8 +294,8 @@ impl World for LiveWorld {
         let mut answer = None;
         if let Until::Answered(question) = wait.until() {
             // What was answered in time counts, even if nobody was there to hear it.
-            while let Some(reply) = waiting.desk.heard().await {
-                self.count(on, &question, waiting.desk, &mut replies, reply).await;
+            while let Some(reply) = waiting.channel.next_answer().await {
+                self.count(on, &question, waiting.channel, &mut replies, reply).await;
             }
             answer = question.verdict(&replies).map(|_| wait.answer(&replies));
         }
@@ -339,8 +339,8 @@ impl World for LiveWorld {
         question: &Question,
         waiting: Waiting<'_>,
     ) -> Result<Vec<Reply>, ProviderError> {
-        let Waiting { mut replies, desk, .. } = waiting;
-        self.hear_out(on, question, desk, &mut replies).await?;
+        let Waiting { mut replies, channel, .. } = waiting;
+        self.hear_out(on, question, channel, &mut replies).await?;
         Ok(replies)
     }
 }

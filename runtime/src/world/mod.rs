@@ -60,7 +60,7 @@ pub struct Waiting<'w> {
     /// What people had answered by then.
     pub replies: Vec<Reply>,
     /// Where it tells.
-    pub desk: &'w dyn Desk,
+    pub channel: &'w dyn WaitChannel,
 }
 
 impl std::fmt::Debug for Waiting<'_> {
@@ -71,21 +71,21 @@ impl std::fmt::Debug for Waiting<'_> {
 
 /// The kernel's side of a wait.
 #[async_trait]
-pub trait Desk: Send + Sync {
+pub trait WaitChannel: Send + Sync {
     /// Tells listeners.
     fn emit(&self, event: Event);
 
     /// Keeps how far it is.
-    async fn looked(&self, waited: Duration, memory: Value);
+    async fn checkpoint(&self, waited: Duration, memory: Value);
 
     /// Keeps an answer.
-    async fn replied(&self, reply: &Reply);
+    async fn record_reply(&self, reply: &Reply);
 
     /// Whether answers can come from elsewhere.
-    fn is_open(&self) -> bool;
+    fn takes_answers(&self) -> bool;
 
     /// The next answer from elsewhere, if one is there.
-    async fn heard(&self) -> Option<Reply>;
+    async fn next_answer(&self) -> Option<Reply>;
 }
 
 /// Carries effects out, each in its own way.

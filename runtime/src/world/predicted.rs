@@ -27,7 +27,7 @@ pub struct PredictedWorld {
     earlier: Earlier,
 }
 
-/// What a state is carried forward for: a target, for the changes of one noun, in one of its parts.
+/// What a state is carried forward for: a target, for the changes of one noun, in one of its subresources.
 type Carried = (Target, &'static str, String);
 
 #[derive(Debug, Default)]
@@ -68,7 +68,7 @@ impl PredictedWorld {
 }
 
 fn carried_for(change: &dyn AnyChange) -> Carried {
-    (change.target(), family(change.effect()), change.part())
+    (change.target(), family(change.effect()), change.subresource())
 }
 
 /// Changes of one noun share the states of its targets.
@@ -140,7 +140,8 @@ impl World for PredictedWorld {
             return Ok((Known::Unknown, Grade::Assumed));
         }
         if let Some(target) = read.depends_on().into_iter().next().filter(|_| touched) {
-            let carried = self.overlay().states.get(&(target, family(read.effect()), read.part())).cloned();
+            let carried =
+                self.overlay().states.get(&(target, family(read.effect()), read.subresource())).cloned();
             if let Some(state) = carried
                 && let Some(value) = read.read_after(on, &state).await?
             {
@@ -186,7 +187,7 @@ impl World for PredictedWorld {
         question: &Question,
         waiting: Waiting<'_>,
     ) -> Result<Vec<Reply>, ProviderError> {
-        waiting.desk.emit(Event::Asked { id: on.id().to_owned(), question: question.clone() });
+        waiting.channel.emit(Event::Asked { id: on.id().to_owned(), question: question.clone() });
         Ok(vec![Reply::new(true, "assumed")])
     }
 }

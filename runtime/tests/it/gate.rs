@@ -7,7 +7,7 @@ use contraflow_runtime::{
     Bundle,
     effect::Reply,
     journal::{
-        Asked, Beat, Holder, Lock, Request, Run, RunStatus, Sealed, SqliteStore, Store, StoreError, Used,
+        Asked, Heartbeat, Holder, Lock, Request, Run, RunStatus, Sealed, SqliteStore, Store, StoreError, Used,
     },
 };
 
@@ -63,16 +63,16 @@ impl<G: Gate> Store for Gated<G> {
     async fn void_approvals(&self, plan: &str) -> Result<(), StoreError> {
         self.inner.void_approvals(plan).await
     }
-    async fn claim(&self, run: &str, epoch: i64, holder: &Holder) -> Result<bool, StoreError> {
-        self.inner.claim(run, epoch, holder).await
+    async fn acquire(&self, run: &str, epoch: i64, holder: &Holder) -> Result<bool, StoreError> {
+        self.inner.acquire(run, epoch, holder).await
     }
     async fn rebind(&self, run: &str, epoch: i64, bundle: &Bundle) -> Result<(), StoreError> {
         self.gate.open()?;
         self.inner.rebind(run, epoch, bundle).await
     }
-    async fn beat(&self, run: &str, epoch: i64) -> Result<Beat, StoreError> {
+    async fn heartbeat(&self, run: &str, epoch: i64) -> Result<Heartbeat, StoreError> {
         self.gate.open()?;
-        self.inner.beat(run, epoch).await
+        self.inner.heartbeat(run, epoch).await
     }
     async fn request(&self, run: &str, request: &Request) -> Result<(), StoreError> {
         self.inner.request(run, request).await

@@ -20,11 +20,11 @@ fn write(nodes: &[Node], depth: usize, into: &mut String) {
     let indent = "  ".repeat(depth);
     for node in nodes {
         match node {
-            Node::Call(Call { name, deed, args, place, only_told, .. }) => {
-                let deed = deed.map_or_else(String::new, |deed| format!(" {deed:?}"));
+            Node::Call(Call { name, class, args, place, only_told, .. }) => {
+                let class = class.map_or_else(String::new, |class| format!(" {class:?}"));
                 let told = if *only_told { " (only told)" } else { "" };
                 into.push_str(&format!(
-                    "{indent}{}:{}{deed} {name} {args:?}{told}\n",
+                    "{indent}{}:{}{class} {name} {args:?}{told}\n",
                     place.line, place.column
                 ));
             }

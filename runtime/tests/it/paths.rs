@@ -38,8 +38,8 @@ fn tree(paths: &Paths) -> String {
         }
     }
     fn one(branch: &Branch, margin: &str, text: &mut String) {
-        let list = |name: &str, deeds: &[contraflow_runtime::rehearsal::Done]| {
-            let ids: Vec<&str> = deeds.iter().map(|deed| &*deed.id).collect();
+        let list = |name: &str, effects: &[contraflow_runtime::rehearsal::PathEffect]| {
+            let ids: Vec<&str> = effects.iter().map(|done| &*done.id).collect();
             if ids.is_empty() { String::new() } else { format!(", {name} {}", ids.join(" ")) }
         };
         let why = branch.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
@@ -79,7 +79,7 @@ fn what_was_looked_at_before_anything_was_changed_is_known_and_what_follows_a_ch
     4:lab.look
       fails: RolledBack, undone rollback/2:lab.set
     ");
-    let trunk: Vec<&str> = found.trunk.iter().map(|deed| &*deed.id).collect();
+    let trunk: Vec<&str> = found.trunk.iter().map(|done| &*done.id).collect();
     assert_eq!(trunk, ["1:lab.look", "2:lab.set", "3:lab.look", "4:lab.look", "5:lab.set"]);
     assert_eq!(found.decisions[0].asks, Asks::Check);
     assert_eq!(found.decisions[0].branches[0].scenarios[0].to_string(), "4:lab.look=fails");
@@ -277,7 +277,7 @@ fn a_value_that_is_only_taken_for_granted_has_no_other_way_and_is_marked() {
         if after > 10 { lab::set("b", 1); }
         "#,
     );
-    let marked: Vec<(&str, bool)> = found.trunk.iter().map(|deed| (&*deed.id, deed.value_assumed)).collect();
+    let marked: Vec<(&str, bool)> = found.trunk.iter().map(|done| (&*done.id, done.value_assumed)).collect();
     assert_eq!(marked, [("1:lab.look", false), ("2:lab.set", false), ("3:lab.look", true)]);
     assert!(found.decisions.is_empty());
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use contraflow_runtime::{
     Beginning,
     event::{Envelope, Event, Mode},
-    rehearsal::{Answer, End, Explore, Findings, Scenario, SceneFile},
+    rehearsal::{Answer, End, Explore, Findings, InitialStateFile, Scenario},
 };
 
 use crate::lab::Lab;
@@ -109,21 +109,21 @@ fn what_only_a_real_run_can_tell_is_said_and_not_guessed() {
     assert_eq!(findings.tried[0].end, End::Unknown);
     let why = findings.tried[0].why.clone().unwrap();
     assert!(why.contains("lab.ring"), "{why}");
-    let told = SceneFile {
+    let told = InitialStateFile {
         answers: vec![Answer {
             effect: "lab.ring".into(),
             of: "how many".into(),
             value: Some(5.into()),
             ..Answer::default()
         }],
-        ..SceneFile::default()
+        ..InitialStateFile::default()
     };
     let by_input = Answer {
         of: String::new(),
         input: Some(r#"{"text":"how many?","undoable":false}"#.into()),
         ..told.answers[0].clone()
     };
-    let by_input = SceneFile { answers: vec![by_input], ..SceneFile::default() };
+    let by_input = InitialStateFile { answers: vec![by_input], ..InitialStateFile::default() };
     for file in [told, by_input] {
         let findings = rehearse_from(
             r#"let n = lab::ring("how many?"); if n > 3 { lab::set("a", 1); }"#,
@@ -137,7 +137,7 @@ fn what_only_a_real_run_can_tell_is_said_and_not_guessed() {
 
 #[test]
 fn a_scenario_says_how_things_stand_and_what_is_answered_while_they_do() {
-    let file: SceneFile = serde_json::from_value(serde_json::json!({
+    let file: InitialStateFile = serde_json::from_value(serde_json::json!({
         "states": { "lab/a": 7, "lab/b": 1 },
         "answers": [{ "effect": "lab.look", "of": "b", "passes_while": "world.lab.a == 7" }],
     }))

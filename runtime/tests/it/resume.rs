@@ -231,7 +231,7 @@ fn a_runner_that_lost_its_run_can_neither_write_nor_apply() {
         }
         let run = lab.tokio.block_on(lab.store.runs(1)).unwrap().remove(0);
         let holder = contraflow_runtime::journal::Holder::this("thief");
-        assert!(lab.tokio.block_on(lab.store.claim(&run.id, run.epoch, &holder)).unwrap());
+        assert!(lab.tokio.block_on(lab.store.acquire(&run.id, run.epoch, &holder)).unwrap());
         lab.lamps.board().lamps.insert("b".into(), 1);
         runner.join().unwrap()
     });

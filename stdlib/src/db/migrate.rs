@@ -126,7 +126,7 @@ impl Change for Migrate {
         Target::new("db", &self.database)
     }
 
-    fn part(&self) -> String {
+    fn subresource(&self) -> String {
         self.table.to_string()
     }
 

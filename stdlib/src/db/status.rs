@@ -106,7 +106,7 @@ impl Read for Status {
         Ok(Standing::of(files, history))
     }
 
-    fn part(&self) -> String {
+    fn subresource(&self) -> String {
         self.table.to_string()
     }
 

@@ -8,7 +8,7 @@
 use contraflow_runtime::{
     lint::{Around, Lint, Walk, Warning, flow},
     script::{
-        Deed,
+        EffectClass,
         outline::{Call, Outline, Value},
     },
 };
@@ -115,13 +115,13 @@ fn asks_for_traffic(call: &Call) -> bool {
 
 /// Whether a call may show that no traffic is left.
 fn shows(call: &Call) -> bool {
-    match (call.noun(), call.deed) {
-        ("traffic", Some(Deed::Read)) => !call.only_told,
+    match (call.noun(), call.class) {
+        ("traffic", Some(EffectClass::Read)) => !call.only_told,
         ("metrics", _) => asks_for_traffic(call),
         ("exec" | "http", _) => true,
         ("", _) => matches!(&*call.name, "manual" | "checklist"),
         // What does not say what it does may do this.
-        (_, deed) => deed.is_none(),
+        (_, class) => class.is_none(),
     }
 }
 

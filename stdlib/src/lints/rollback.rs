@@ -3,7 +3,7 @@
 use contraflow_runtime::{
     lint::{Around, Lint, Walk, Warning, flow},
     script::{
-        Deed,
+        EffectClass,
         outline::{Call, Outline, Value},
     },
 };
@@ -59,12 +59,12 @@ impl Search {
     /// Whether a call gives the pool replicas again, looks whether it has some, or may do so.
     fn may_restore(&self, call: &Call) -> bool {
         let about = |value: &Value| value.may_mention(&self.pool.name());
-        match (call.noun(), call.deed) {
+        match (call.noun(), call.class) {
             ("deploy", _) => about(call.arg(0)),
-            (_, Some(Deed::Check | Deed::Read)) => call.args.iter().any(about),
+            (_, Some(EffectClass::Check | EffectClass::Read)) => call.args.iter().any(about),
             ("exec" | "http", _) => true,
             ("", _) => matches!(&*call.name, "manual" | "checklist"),
-            (_, deed) => deed.is_none(),
+            (_, class) => class.is_none(),
         }
     }
 }

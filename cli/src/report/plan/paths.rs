@@ -8,7 +8,7 @@ mod tests;
 
 use contraflow_runtime::{
     event::{Envelope, Event},
-    rehearsal::{Asks, Branch, Decision, Done, End, Paths},
+    rehearsal::{Asks, Branch, Decision, End, PathEffect, Paths},
 };
 use serde::Serialize;
 
@@ -56,8 +56,8 @@ fn head(events: &[Envelope]) -> (&str, &str, &str) {
 pub(crate) fn show(paths: &Paths, theme: Theme) -> String {
     let mut draft = Draft::default();
     paths.events.iter().for_each(|envelope| draft.take(envelope));
-    for deed in paths.trunk.iter().filter(|deed| deed.value_assumed) {
-        draft.hang(&deed.id, vec![("  ".to_owned(), assumed())]);
+    for done in paths.trunk.iter().filter(|done| done.value_assumed) {
+        draft.hang(&done.id, vec![("  ".to_owned(), assumed())]);
     }
     for decision in &paths.decisions {
         let mut tree = Tree::default();
@@ -106,9 +106,9 @@ fn assumed() -> Line {
         .and(Tone::Dim, "its value is only assumed: what follows from another is not explored")
 }
 
-/// Whether two deeds read the same: a loop that tries again and again.
-fn is_repeated(deed: &Done, other: &Done) -> bool {
-    (&deed.effect, &deed.what, &deed.text, deed.failed)
+/// Whether two effects read the same: a loop that tries again and again.
+fn is_repeated(done: &PathEffect, other: &PathEffect) -> bool {
+    (&done.effect, &done.what, &done.text, done.failed)
         == (&other.effect, &other.what, &other.text, other.failed)
 }
 
@@ -143,19 +143,19 @@ impl Tree {
             .and(if is_in_vain(branch) { Tone::Warn } else { Tone::Plain }, format!(" {}", outcome(branch)));
         self.lines.push((margin.to_owned(), line));
         let inside = format!("{margin}{bar}  ");
-        for (n, deed) in branch.does.iter().enumerate() {
-            let same = |other: &&Done| !branch.decides_at(other) && is_repeated(deed, other);
-            let alone = branch.decides_at(deed);
+        for (n, done) in branch.does.iter().enumerate() {
+            let same = |other: &&PathEffect| !branch.decides_at(other) && is_repeated(done, other);
+            let alone = branch.decides_at(done);
             if !alone && branch.does[..n].iter().any(|before| same(&before)) {
                 continue;
             }
             let times = if alone { 1 } else { branch.does[n..].iter().filter(same).count() };
-            self.deed(deed, times, &inside);
-            for decision in branch.decisions.iter().filter(|decision| decision.id == deed.id) {
+            self.done(done, times, &inside);
+            for decision in branch.decisions.iter().filter(|decision| decision.id == done.id) {
                 self.branches(decision, &format!("{inside}  "));
             }
         }
-        let told = |decision: &&Decision| branch.does.iter().any(|deed| deed.id == decision.id);
+        let told = |decision: &&Decision| branch.does.iter().any(|done| done.id == decision.id);
         for decision in branch.decisions.iter().filter(|decision| !told(decision)) {
             let what = match decision.asks {
                 Asks::Guard => format!("guard {}", decision.what),
@@ -173,15 +173,15 @@ impl Tree {
     }
 
     /// What a run does on a branch only, and how often.
-    fn deed(&mut self, deed: &Done, times: usize, margin: &str) {
-        let back = deed.id.starts_with("rollback/").then(|| "on the way back".to_owned());
+    fn done(&mut self, done: &PathEffect, times: usize, margin: &str) {
+        let back = done.id.starts_with("rollback/").then(|| "on the way back".to_owned());
         let often = (times > 1).then(|| format!("{times} times"));
         let remarks: Vec<String> = back.into_iter().chain(often).collect();
-        let lines = effect::ended(&deed.event.event, None, None, true).into_iter().enumerate();
+        let lines = effect::ended(&done.event.event, None, None, true).into_iter().enumerate();
         self.lines.extend(
             lines.map(|(n, line)| (margin.to_owned(), if n == 0 { line.remarks(&remarks) } else { line })),
         );
-        if deed.value_assumed {
+        if done.value_assumed {
             self.lines.push((format!("{margin}  "), assumed()));
         }
     }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     journal::{
         columns::{json, parsed, run_of},
-        store::{Beat, Holder, Request, Run, RunStatus, StoreError},
+        store::{Heartbeat, Holder, Request, Run, RunStatus, StoreError},
     },
     script::Bundle,
 };
@@ -112,14 +112,14 @@ pub(super) async fn create(
     created.await
 }
 
-pub(super) async fn claim(
+pub(super) async fn acquire(
     store: &PostgresStore,
     run: &str,
     epoch: i64,
     holder: &Holder,
 ) -> Result<bool, StoreError> {
     let (holder, mark) = (json(holder), mark());
-    let claimed = tried!(store.link.tries(Work::Quick), |connection, again| {
+    let acquired = tried!(store.link.tries(Work::Quick), |connection, again| {
         let done: Option<String> = sqlx::query_scalar(concat!(
             "UPDATE contraflow.runs SET epoch = epoch + 1, status = 'running', ended_ms = NULL, request = NULL, holder = $3,
                                      mark = $4, beat_ms = ", now!(), "
@@ -142,7 +142,7 @@ pub(super) async fn claim(
             .await?;
         Ok(ours == Some(true))
     });
-    claimed.await
+    acquired.await
 }
 
 pub(super) async fn rebind(
@@ -170,8 +170,8 @@ pub(super) async fn rebind(
     if bound.await? { Ok(()) } else { Err(store.refused(run).await) }
 }
 
-pub(super) async fn beat(store: &PostgresStore, run: &str, epoch: i64) -> Result<Beat, StoreError> {
-    let beat = tried!(store.link.tries(Work::Quick), |connection, _| {
+pub(super) async fn heartbeat(store: &PostgresStore, run: &str, epoch: i64) -> Result<Heartbeat, StoreError> {
+    let heartbeat = tried!(store.link.tries(Work::Quick), |connection, _| {
         let request: Option<(Option<String>, String)> = sqlx::query_as(concat!(
             "UPDATE contraflow.runs SET beat_ms = ",
             now!(),
@@ -182,10 +182,10 @@ pub(super) async fn beat(store: &PostgresStore, run: &str, epoch: i64) -> Result
         .bind(epoch)
         .fetch_optional(connection)
         .await?;
-        let Some((request, _)) = request else { return Ok(Beat::Lost) };
-        Ok(Beat::Held(request.map(|request| parsed("request", &request)).transpose()?))
+        let Some((request, _)) = request else { return Ok(Heartbeat::Lost) };
+        Ok(Heartbeat::Held(request.map(|request| parsed("request", &request)).transpose()?))
     });
-    beat.await
+    heartbeat.await
 }
 
 pub(super) async fn request(store: &PostgresStore, run: &str, request: &Request) -> Result<(), StoreError> {
@@ -270,7 +270,7 @@ pub(super) async fn prune(store: &PostgresStore, before: Timestamp) -> Result<u6
     let mut all = 0;
     loop {
         let gone = tried!(store.link.tries(Work::Long), |connection, _| {
-            // A run that is claimed meanwhile is looked at again, and stays. Locks and questions go with their run.
+            // A run that is acquired meanwhile is looked at again, and stays. Locks and questions go with their run.
             let (gone, _): (i64, String) = sqlx::query_as(concat!(
                 "WITH old AS (
                      DELETE FROM contraflow.runs WHERE id IN (

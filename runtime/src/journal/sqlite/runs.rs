@@ -7,7 +7,7 @@ use super::{SqliteStore, now};
 use crate::{
     journal::{
         columns::{json, parsed, run_of},
-        store::{Beat, Holder, Request, Run, RunStatus, StoreError, Used},
+        store::{Heartbeat, Holder, Request, Run, RunStatus, StoreError, Used},
     },
     script::Bundle,
 };
@@ -88,14 +88,14 @@ pub(super) async fn begin(
     .await
 }
 
-pub(super) async fn claim(
+pub(super) async fn acquire(
     store: &SqliteStore,
     run: &str,
     epoch: i64,
     holder: &Holder,
 ) -> Result<bool, StoreError> {
     store.with(true, async |connection| {
-        let claimed = sqlx::query(
+        let acquired = sqlx::query(
             "UPDATE runs SET epoch = epoch + 1, status = 'running', ended_ms = NULL, request = NULL, holder = $3, beat_ms = $4
              WHERE id = $1 AND epoch = $2",
         )
@@ -105,7 +105,7 @@ pub(super) async fn claim(
         .bind(now())
         .execute(connection)
         .await?;
-        Ok(claimed.rows_affected() == 1)
+        Ok(acquired.rows_affected() == 1)
     })
     .await
 }
@@ -139,7 +139,7 @@ pub(super) async fn rebind(
     if bound { Ok(()) } else { Err(StoreError::lost(run)) }
 }
 
-pub(super) async fn beat(store: &SqliteStore, run: &str, epoch: i64) -> Result<Beat, StoreError> {
+pub(super) async fn heartbeat(store: &SqliteStore, run: &str, epoch: i64) -> Result<Heartbeat, StoreError> {
     store.with(false, async |connection| {
         let request: Option<Option<String>> = sqlx::query_scalar(
             "UPDATE runs SET beat_ms = $3 WHERE id = $1 AND epoch = $2 AND status = 'running' RETURNING request",
@@ -149,8 +149,8 @@ pub(super) async fn beat(store: &SqliteStore, run: &str, epoch: i64) -> Result<B
         .bind(now())
         .fetch_optional(connection)
         .await?;
-        let Some(request) = request else { return Ok(Beat::Lost) };
-        Ok(Beat::Held(request.map(|request| parsed("request", &request)).transpose()?))
+        let Some(request) = request else { return Ok(Heartbeat::Lost) };
+        Ok(Heartbeat::Held(request.map(|request| parsed("request", &request)).transpose()?))
     })
     .await
 }

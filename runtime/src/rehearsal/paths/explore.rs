@@ -4,13 +4,15 @@ use super::{
     Asks, Bounds, Branch, Decision, Paths,
     way::{Point, Turn, Way},
 };
-use crate::rehearsal::{course::Stage, explorer::DEEPEST, judge, players::Players, scenario::Scenario};
+use crate::rehearsal::{
+    explorer::DEEPEST, oracle, scenario::Scenario, trial::TrialSetup, worker_pool::WorkerPool,
+};
 
 /// Finds the paths of a runbook.
 pub(crate) struct Pathfinder<'s> {
-    stage: &'s Stage,
+    setup: &'s TrialSetup,
     bounds: Bounds,
-    players: Players<'s>,
+    worker_pool: WorkerPool<'s>,
     played: usize,
     not_played: usize,
     too_deep: usize,
@@ -23,8 +25,8 @@ struct Base {
 }
 
 impl<'s> Pathfinder<'s> {
-    pub(crate) fn new(stage: &'s Stage, bounds: Bounds) -> Self {
-        Self { stage, bounds, players: Players::new(stage), played: 0, not_played: 0, too_deep: 0 }
+    pub(crate) fn new(setup: &'s TrialSetup, bounds: Bounds) -> Self {
+        Self { setup, bounds, worker_pool: WorkerPool::new(setup), played: 0, not_played: 0, too_deep: 0 }
     }
 
     /// Explores.
@@ -32,11 +34,11 @@ impl<'s> Pathfinder<'s> {
         let trunk = self.base(Scenario::default());
         let points = trunk.way.points();
         let decisions = self.decide(points, Some(&trunk), 1);
-        let Way { course, events, deeds, .. } = trunk.way;
+        let Way { trial, events, effects, .. } = trunk.way;
         Paths {
-            end: judge::end(&course),
-            why: course.error.map(|error| error.message),
-            trunk: deeds,
+            end: oracle::end(&trial),
+            why: trial.error.map(|error| error.message),
+            trunk: effects,
             decisions,
             played: self.played,
             not_played: self.not_played,
@@ -46,7 +48,7 @@ impl<'s> Pathfinder<'s> {
     }
 
     fn base(&self, scenario: Scenario) -> Base {
-        Base { way: Way::play(self.stage, &scenario, &mut self.stage.engine()), scenario }
+        Base { way: Way::play(self.setup, &scenario, &mut self.setup.engine()), scenario }
     }
 
     /// Whether another way may be played.
@@ -97,17 +99,17 @@ impl<'s> Pathfinder<'s> {
     }
 
     fn turns(&mut self, scenarios: &[Scenario], from: &Way) -> Vec<Option<Turn>> {
-        let turns = self.players.all(
+        let turns = self.worker_pool.all(
             scenarios,
             &self.bounds.progress,
             |n| self.may(n),
-            |scenario, engine| Way::play(self.stage, scenario, engine).turn(from, scenario),
+            |scenario, engine| Way::play(self.setup, scenario, engine).turn(from, scenario),
         );
         self.played += turns.iter().flatten().count();
         turns
     }
 
-    /// The course that several answers lead to. What is decided there is followed for the one on which most is undone, which stands
+    /// The trial that several answers lead to. What is decided there is followed for the one on which most is undone, which stands
     /// for all.
     fn branch(&mut self, group: Vec<Turn>, depth: usize) -> Option<Branch> {
         let mut answers: Vec<String> = Vec::new();

@@ -1,6 +1,6 @@
 //! Every path of a plan: what the run does where an answer that nobody knows beforehand is not the one that is assumed.
 //!
-//! The courses are those of a rehearsal. What differs is what is tried: not what can break, but what can be answered.
+//! The trials are those of a rehearsal. What differs is what is tried: not what can break, but what can be answered.
 //!
 //! **Invariant:** as in a plan, what was looked at for real before anything was changed is known and has no other way, and no branch
 //! is taken on a value that nobody knows.
@@ -32,7 +32,7 @@ pub struct Bounds {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Paths {
     /// What it does if all is as assumed.
-    pub trunk: Vec<Done>,
+    pub trunk: Vec<PathEffect>,
     /// How it ends then.
     pub end: End,
     /// Why, unless it succeeds.
@@ -76,14 +76,14 @@ pub struct Decision {
     pub effect: String,
     /// What it is about.
     pub what: String,
-    /// Where the other answers lead. Those that lead to the same course are one.
+    /// Where the other answers lead. Those that lead to the same trial are one.
     pub branches: Vec<Branch>,
     /// Other answers that were not played.
     #[serde(skip_serializing_if = "is_zero")]
     pub not_played: usize,
 }
 
-/// One course that the run takes if a decision goes another way, and everything else is as assumed.
+/// One trial that the run takes if a decision goes another way, and everything else is as assumed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Branch {
     /// The answers that lead there: `fails`, `no-data`, `times-out`, `denied`, `no-answer`, `breach`.
@@ -97,13 +97,13 @@ pub struct Branch {
     pub why: Option<String>,
     /// What it does that it would not have done otherwise, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub does: Vec<Done>,
+    pub does: Vec<PathEffect>,
     /// If it succeeds: what it does not do that it would have done otherwise.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub skips: Vec<Done>,
+    pub skips: Vec<PathEffect>,
     /// What is undone, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub undone: Vec<Done>,
+    pub undone: Vec<PathEffect>,
     /// The fewest that are undone, where that depends on when a guard is breached; `undone` is the most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undone_fewest: Option<usize>,
@@ -122,7 +122,7 @@ pub struct Branch {
 
 /// An effect and what it comes to.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Done {
+pub struct PathEffect {
     /// Its id.
     pub id: String,
     /// Its kind.
@@ -161,8 +161,8 @@ impl Paths {
 
 impl Branch {
     /// Whether an effect on it decides how it goes on.
-    pub fn decides_at(&self, deed: &Done) -> bool {
-        self.decisions.iter().any(|decision| decision.id == deed.id)
+    pub fn decides_at(&self, effect: &PathEffect) -> bool {
+        self.decisions.iter().any(|decision| decision.id == effect.id)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is told of one course, and how it differs from another.
+//! What is told of one trial, and how it differs from another.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -7,26 +7,26 @@ use std::{
 
 use rhai::Engine;
 
-use super::{Asks, Done};
+use super::{Asks, PathEffect};
 use crate::{
     error::codes,
     event::{EffectResult, Envelope, Event, Grade, Kind, LeftOver, Sink},
     rehearsal::{
-        course::{Course, Stage, Wanted},
         explorer::{End, millis},
-        faults::Site,
-        judge,
+        faults::FaultPoint,
+        oracle,
         scenario::{Fault, Scenario},
+        trial::{Trial, TrialOptions, TrialSetup},
     },
 };
 
 const ROLLBACK: &str = "rollback/";
 
-/// A course with all that happened on it.
+/// A trial with all that happened on it.
 pub(super) struct Way {
-    pub(super) course: Course,
+    pub(super) trial: Trial,
     pub(super) events: Vec<Envelope>,
-    pub(super) deeds: Vec<Done>,
+    pub(super) effects: Vec<PathEffect>,
     guards: Vec<Guard>,
 }
 
@@ -53,33 +53,34 @@ pub(super) struct Turn {
     pub(super) answer: String,
     pub(super) end: End,
     pub(super) why: Option<String>,
-    pub(super) does: Vec<Done>,
-    pub(super) skips: Vec<Done>,
-    pub(super) undone: Vec<Done>,
+    pub(super) does: Vec<PathEffect>,
+    pub(super) skips: Vec<PathEffect>,
+    pub(super) undone: Vec<PathEffect>,
     pub(super) left: Vec<LeftOver>,
     /// What is decided there and nowhere before.
     pub(super) points: Vec<Point>,
     pub(super) elapsed_ms: u64,
-    /// What ended it, as far as it tells courses apart.
+    /// What ended it, as far as it tells trials apart.
     ended_by: Option<String>,
 }
 
 impl Way {
     /// Plays a scenario and notes how it goes.
-    pub(super) fn play(stage: &Stage, scenario: &Scenario, engine: &mut Engine) -> Self {
+    pub(super) fn play(setup: &TrialSetup, scenario: &Scenario, engine: &mut Engine) -> Self {
         let heard: Arc<Mutex<Vec<Envelope>>> = Arc::default();
         let to = Arc::clone(&heard);
         let sink = move |event: &Envelope| {
             to.lock().unwrap_or_else(PoisonError::into_inner).push(event.clone());
         };
-        let wanted = Wanted { sinks: vec![Arc::new(sink) as Arc<dyn Sink>], records: false };
-        let course = stage.play(scenario, &wanted, engine);
+        let wanted = TrialOptions { sinks: vec![Arc::new(sink) as Arc<dyn Sink>], records: false };
+        let trial = setup.play(scenario, &wanted, engine);
         let mut events = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
         events.iter_mut().for_each(unanswered);
-        let sites: HashMap<&str, &Site> = course.sites.iter().map(|site| (&*site.id, site)).collect();
-        let deeds = events.iter().filter_map(|event| deed(event, &sites)).collect();
+        let fault_points: HashMap<&str, &FaultPoint> =
+            trial.fault_points.iter().map(|point| (&*point.id, point)).collect();
+        let effects = events.iter().filter_map(|event| effect(event, &fault_points)).collect();
         let guards = events.iter().filter_map(guard).collect();
-        Self { course, events, deeds, guards }
+        Self { trial, events, effects, guards }
     }
 
     /// All that is decided on it.
@@ -102,18 +103,18 @@ impl Way {
             .collect();
         let mut points: Vec<Point> = Vec::new();
         let mut guards: HashMap<&str, usize> = HashMap::new();
-        for site in &self.course.sites {
-            for fault in &site.faults {
+        for point in &self.trial.fault_points {
+            for fault in &point.faults {
                 let Fault::Breach(id) = fault else { continue };
                 let Some(guard) = new.get(&**id) else { continue };
                 let at = *guards.entry(&guard.id).or_insert_with(|| {
                     points.push(guard.point());
                     points.len() - 1
                 });
-                points[at].ways.push((site.id.clone(), fault.clone()));
+                points[at].ways.push((point.id.clone(), fault.clone()));
             }
-            if site.open && !common.contains(&*site.id) {
-                points.extend(point(site));
+            if point.open && !common.contains(&*point.id) {
+                points.extend(decision_point(point));
             }
         }
         points
@@ -128,19 +129,23 @@ impl Way {
     /// How this way differs from the one that it comes from, where the last of its faults struck.
     pub(super) fn turn(self, from: &Self, scenario: &Scenario) -> Turn {
         let (at, fault) = scenario.faults.last().cloned().unwrap_or((String::new(), Fault::Killed));
-        let does: Vec<&Done> = besides(&self.deeds, &from.deeds, &at);
-        let new: HashSet<&str> = does.iter().map(|deed| &*deed.id).collect();
-        let common = self.deeds.iter().map(|deed| &*deed.id).filter(|id| !new.contains(id)).collect();
+        let does: Vec<&PathEffect> = besides(&self.effects, &from.effects, &at);
+        let new: HashSet<&str> = does.iter().map(|effect| &*effect.id).collect();
+        let common = self.effects.iter().map(|effect| &*effect.id).filter(|id| !new.contains(id)).collect();
         let points = self.points_besides(&common, &from.guards_by_what());
         let forward: HashSet<&str> =
-            self.deeds.iter().map(|deed| &*deed.id).filter(|id| !id.starts_with(ROLLBACK)).collect();
-        let undoes = |deed: &Done| deed.id.strip_prefix(ROLLBACK).is_some_and(|id| forward.contains(id));
-        let undone = |deed: &&Done| {
-            undoes(deed)
-                && matches!(result(deed), Some(EffectResult::Changed { .. } | EffectResult::Performed { .. }))
+            self.effects.iter().map(|effect| &*effect.id).filter(|id| !id.starts_with(ROLLBACK)).collect();
+        let undoes =
+            |effect: &PathEffect| effect.id.strip_prefix(ROLLBACK).is_some_and(|id| forward.contains(id));
+        let undone = |effect: &&PathEffect| {
+            undoes(effect)
+                && matches!(
+                    result(effect),
+                    Some(EffectResult::Changed { .. } | EffectResult::Performed { .. })
+                )
         };
-        let end = judge::end(&self.course);
-        let error = self.course.error.as_ref();
+        let end = oracle::end(&self.trial);
+        let error = self.trial.error.as_ref();
         // What was decided says why, unless the script found words of its own.
         let own = error.filter(|error| {
             let decided = scenario.faults.iter().any(|(id, _)| error.effect.as_ref() == Some(id));
@@ -148,7 +153,7 @@ impl Way {
             error.is(codes::LIMIT) || !decided && !breached
         });
         let skips = match end {
-            End::Succeeded => besides(&from.deeds, &self.deeds, &at),
+            End::Succeeded => besides(&from.effects, &self.effects, &at),
             _ => Vec::new(),
         };
         Turn {
@@ -160,21 +165,21 @@ impl Way {
             end,
             ended_by: own.map(|error| error.code.as_str().to_owned()),
             why: own.map(|error| error.message.clone()),
-            does: does.into_iter().filter(|deed| !undoes(deed)).cloned().collect(),
+            does: does.into_iter().filter(|effect| !undoes(effect)).cloned().collect(),
             skips: skips.into_iter().cloned().collect(),
-            undone: self.deeds.iter().filter(undone).cloned().collect(),
-            left: self.course.left.clone(),
+            undone: self.effects.iter().filter(undone).cloned().collect(),
+            left: self.trial.left.clone(),
             points,
-            elapsed_ms: millis(self.course.elapsed),
+            elapsed_ms: millis(self.trial.elapsed),
         }
     }
 }
 
 impl Turn {
-    /// Whether it leads to the same course as another answer to the same question. How far the run has come by the time that a
+    /// Whether it leads to the same trial as another answer to the same question. How far the run has come by the time that a
     /// guard is breached makes no difference: all the more is undone.
     pub(super) fn is_like(&self, other: &Self, asks: Asks) -> bool {
-        let same = |a: &[Done], b: &[Done]| a.iter().map(course_key).eq(b.iter().map(course_key));
+        let same = |a: &[PathEffect], b: &[PathEffect]| a.iter().map(trial_key).eq(b.iter().map(trial_key));
         let ids = |turn: &Self| turn.points.iter().map(|point| point.id.clone()).collect::<Vec<_>>();
         let left = |turn: &Self| turn.left.iter().map(|left| left.id.clone()).collect::<Vec<_>>();
         let alike = self.end == other.end
@@ -202,10 +207,10 @@ impl Guard {
 }
 
 /// What is decided at an effect whose answer nobody knows.
-fn point(site: &Site) -> Option<Point> {
+fn decision_point(point: &FaultPoint) -> Option<Point> {
     let decides = |fault: &&Fault| match fault {
         Fault::Verdict(_) | Fault::Denied | Fault::NoAnswer => true,
-        Fault::TimesOut => site.kind == Kind::Wait,
+        Fault::TimesOut => point.kind == Kind::Wait,
         // What breaks is for rehearsals; a guard decides for itself.
         Fault::Unreachable
         | Fault::Refused
@@ -215,17 +220,17 @@ fn point(site: &Site) -> Option<Point> {
         | Fault::Breach(_) => false,
     };
     let ways: Vec<_> =
-        site.faults.iter().filter(decides).map(|fault| (site.id.clone(), fault.clone())).collect();
-    let asks = match site.kind {
-        Kind::Wait if site.faults.contains(&Fault::Denied) => Asks::Question,
+        point.faults.iter().filter(decides).map(|fault| (point.id.clone(), fault.clone())).collect();
+    let asks = match point.kind {
+        Kind::Wait if point.faults.contains(&Fault::Denied) => Asks::Question,
         Kind::Wait => Asks::Gate,
         Kind::Read | Kind::Change | Kind::Action => Asks::Check,
     };
     (!ways.is_empty()).then(|| Point {
-        id: site.id.clone(),
+        id: point.id.clone(),
         asks,
-        effect: site.effect.to_owned(),
-        what: site.what.clone(),
+        effect: point.effect.to_owned(),
+        what: point.what.clone(),
         ways,
     })
 }
@@ -244,7 +249,7 @@ fn guard(envelope: &Envelope) -> Option<Guard> {
     Some(Guard { id: id.clone(), watching: watching.join("; ") })
 }
 
-fn deed(envelope: &Envelope, sites: &HashMap<&str, &Site>) -> Option<Done> {
+fn effect(envelope: &Envelope, fault_points: &HashMap<&str, &FaultPoint>) -> Option<PathEffect> {
     let Event::EffectEnded { id, kind, effect, target, about, grade, result, .. } = &envelope.event else {
         return None;
     };
@@ -260,56 +265,56 @@ fn deed(envelope: &Envelope, sites: &HashMap<&str, &Site>) -> Option<Done> {
         (None, EffectResult::Performed { text }) => text.clone(),
         (None, _) => about.clone(),
     };
-    let judged = |site: &&Site| site.faults.iter().any(|fault| matches!(fault, Fault::Verdict(_)));
+    let checked = |point: &&FaultPoint| point.faults.iter().any(|fault| matches!(fault, Fault::Verdict(_)));
     let failed = matches!(result, EffectResult::Failed { .. });
     let guessed = *kind == Kind::Read && matches!(grade, Grade::Assumed | Grade::Stale) && !failed;
-    Some(Done {
+    Some(PathEffect {
         id: id.clone(),
         kind: *kind,
         effect: effect.clone(),
         what,
         text,
         failed,
-        value_assumed: guessed && !sites.get(&**id).is_some_and(judged),
+        value_assumed: guessed && !fault_points.get(&**id).is_some_and(checked),
         event: envelope.clone(),
     })
 }
 
-fn result(deed: &Done) -> Option<&EffectResult> {
-    match &deed.event.event {
+fn result(effect: &PathEffect) -> Option<&EffectResult> {
+    match &effect.event.event {
         Event::EffectEnded { result, .. } => Some(result),
         _ => None,
     }
 }
 
-/// What a deed is, wherever in its step it stands and wherever its target comes from: an effect more or less before it moves it,
+/// What an effect is, wherever in its step it stands and wherever its target comes from: an effect more or less before it moves it,
 /// and leaves it what it is.
-fn key(deed: &Done) -> (&str, &str, &str, &str) {
-    let scope = deed.id.rsplit_once('/').map_or("", |(scope, _)| scope);
-    let came_to = match result(deed) {
+fn key(effect: &PathEffect) -> (&str, &str, &str, &str) {
+    let scope = effect.id.rsplit_once('/').map_or("", |(scope, _)| scope);
+    let came_to = match result(effect) {
         Some(EffectResult::Changed { to_text: state, .. } | EffectResult::Unchanged { text: state, .. }) => {
             state
         }
-        _ => &deed.text,
+        _ => &effect.text,
     };
-    (scope, &deed.effect, &deed.what, came_to)
+    (scope, &effect.effect, &effect.what, came_to)
 }
 
-/// What a deed is on a course: words in a message may tell the one answer from the other, and change nothing.
-fn course_key(deed: &Done) -> (&str, &str) {
-    (&deed.id, if deed.kind == Kind::Change { &deed.text } else { "" })
+/// What an effect is on a trial: words in a message may tell the one answer from the other, and change nothing.
+fn trial_key(effect: &PathEffect) -> (&str, &str) {
+    (&effect.id, if effect.kind == Kind::Change { &effect.text } else { "" })
 }
 
-/// The deeds that others do not have. The one in which both differ in the first place counts for neither.
-fn besides<'d>(deeds: &'d [Done], others: &[Done], but: &str) -> Vec<&'d Done> {
+/// The effects that others do not have. The one in which both differ in the first place counts for neither.
+fn besides<'d>(effects: &'d [PathEffect], others: &[PathEffect], but: &str) -> Vec<&'d PathEffect> {
     let mut there: HashMap<(&str, &str, &str, &str), usize> = HashMap::new();
-    let others = others.iter().filter(|deed| deed.id != but);
-    others.for_each(|deed| *there.entry(key(deed)).or_default() += 1);
+    let others = others.iter().filter(|effect| effect.id != but);
+    others.for_each(|effect| *there.entry(key(effect)).or_default() += 1);
     let mut new = Vec::new();
-    for deed in deeds.iter().filter(|deed| deed.id != but) {
-        match there.get_mut(&key(deed)) {
+    for effect in effects.iter().filter(|effect| effect.id != but) {
+        match there.get_mut(&key(effect)) {
             Some(times) if *times > 0 => *times -= 1,
-            _ => new.push(deed),
+            _ => new.push(effect),
         }
     }
     new

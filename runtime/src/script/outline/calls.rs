@@ -5,7 +5,7 @@ use std::rc::Rc;
 use rhai::{Dynamic, Expr, FnCallExpr, FnPtr, Position};
 
 use super::{
-    super::Deed,
+    super::EffectClass,
     Call, Leave, Node, PartKind, Value,
     build::{Build, Closure, Known, Scope, part},
 };
@@ -47,10 +47,10 @@ impl<'a> Build<'a> {
         if module.is_empty() && self.word(call, at, scope, nodes) {
             return Known::NOTHING;
         }
-        let declared = self.library.natives().deed(module, &call.name, call.args.len());
-        let deed = declared.map(|declared| declared.0);
+        let declared = self.library.natives().class(module, &call.name, call.args.len());
+        let class = declared.map(|declared| declared.0);
         // What is only put into a message is looked at by people and decides nothing.
-        let tells = deed == Some(Deed::Message) || matches!(&*name, "note" | "log");
+        let tells = class == Some(EffectClass::Message) || matches!(&*name, "note" | "log");
         self.told += usize::from(tells);
         let args: Vec<Value> = call.args.iter().map(|arg| self.escaped(arg, scope, nodes)).collect();
         self.told -= usize::from(tells);
@@ -60,15 +60,15 @@ impl<'a> Build<'a> {
                 ("exit", _) => nodes.push(Node::Leave(Leave::Exit)),
                 ("known", [value]) => return Known::Value(value.clone()),
                 ("call", _) => nodes.push(Node::Unknown),
-                _ if deed.is_some() || self.library.natives().is_word(&name) => {
-                    nodes.push(self.node(name, deed, args, at, scope))
+                _ if class.is_some() || self.library.natives().is_word(&name) => {
+                    nodes.push(self.node(name, class, args, at, scope))
                 }
                 _ => {}
             }
         } else {
-            let deed =
-                declared.and_then(|(deed, options)| with_options(deed, args.last().filter(|_| options)));
-            nodes.push(self.node(name, deed, args, at, scope));
+            let class =
+                declared.and_then(|(class, options)| with_options(class, args.last().filter(|_| options)));
+            nodes.push(self.node(name, class, args, at, scope));
         }
         Known::NOTHING
     }
@@ -76,13 +76,13 @@ impl<'a> Build<'a> {
     fn node(
         &self,
         name: String,
-        deed: Option<Deed>,
+        class: Option<EffectClass>,
         args: Vec<Value>,
         at: Position,
         scope: &Scope<'a>,
     ) -> Node {
         let (place, way) = (scope.place(at), scope.way.clone());
-        Node::Call(Call { name, deed, args, place, way, only_told: self.told > 0 })
+        Node::Call(Call { name, class, args, place, way, only_told: self.told > 0 })
     }
 
     /// `curry(closure, a, b)`: how the parser writes a closure that takes variables along.
@@ -175,17 +175,17 @@ impl<'a> Build<'a> {
 }
 
 /// What a call does, given its options. `None`: that depends on what only a run knows.
-fn with_options(deed: Deed, options: Option<&Value>) -> Option<Deed> {
-    if deed != Deed::Action {
-        return Some(deed);
+fn with_options(class: EffectClass, options: Option<&Value>) -> Option<EffectClass> {
+    if class != EffectClass::Action {
+        return Some(class);
     }
-    let Some(options) = options else { return Some(deed) };
+    let Some(options) = options else { return Some(class) };
     let says = |name: &str, value: &Value| options.is(&|options| options.entry(name) == value);
     let no = |name: &str| says(name, &Value::Unit) || says(name, &Value::Bool(false));
     let yes = |name: &str| says(name, &Value::Bool(true));
     match (yes("read_only"), yes("check")) {
-        (true, true) => Some(Deed::Check),
-        (true, false) => Some(Deed::Read),
-        _ => no("read_only").then_some(Deed::Action),
+        (true, true) => Some(EffectClass::Check),
+        (true, false) => Some(EffectClass::Read),
+        _ => no("read_only").then_some(EffectClass::Action),
     }
 }

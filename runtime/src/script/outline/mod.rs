@@ -13,7 +13,7 @@ mod value;
 use std::sync::Arc;
 
 pub use self::value::Value;
-use super::Deed;
+use super::EffectClass;
 use crate::error::Frame;
 
 /// A place in a script.
@@ -55,7 +55,7 @@ pub struct Call {
     /// Its name: `traffic::shift`, `point_of_no_return`.
     pub name: String,
     /// What it does outside. `None`: nothing, or it does not say.
-    pub deed: Option<Deed>,
+    pub class: Option<EffectClass>,
     /// Its arguments.
     pub args: Vec<Value>,
     /// Where it stands.

@@ -12,7 +12,7 @@ use std::{
 use contraflow_runtime::{
     effect::{Question, QuestionKind, Reply},
     event::RunOutcome,
-    journal::{Asked, Beat, Holder, Request, RequestKind, RunStatus, Store, StoreError, Used},
+    journal::{Asked, Heartbeat, Holder, Request, RequestKind, RunStatus, Store, StoreError, Used},
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -32,7 +32,7 @@ macro_rules! contracts {
             whoever_has_an_old_epoch_can_do_nothing,
             of_a_hundred_that_claim_a_run_at_the_same_time_one_gets_it,
             once_a_run_is_claimed_nothing_of_its_old_holder_arrives,
-            a_holder_is_alive_as_long_as_it_beats,
+            a_holder_is_alive_as_long_as_it_sends_heartbeats,
             other_scripts_take_the_place_of_the_first_for_whoever_holds_the_run,
             a_request_is_told_to_the_holder_and_forgotten_with_a_claim,
             a_run_that_ended_has_no_holder_and_one_that_paused_can_be_claimed,
@@ -188,7 +188,7 @@ pub(super) async fn whoever_has_an_old_epoch_can_do_nothing(place: &Place) {
     store.append("r", 1, &chain(1, 2), true).await.unwrap();
     let asked = question("r", "w", None);
     store.ask(1, &asked).await.unwrap();
-    assert_eq!(store.claim("r", 1, &me).await, Ok(true));
+    assert_eq!(store.acquire("r", 1, &me).await, Ok(true));
     lost("append", store.append("r", 1, &chain(3, 3), false).await);
     lost("durable append", store.append("r", 1, &chain(3, 3), true).await);
     lost("empty append", store.append("r", 1, &[], true).await);
@@ -197,8 +197,8 @@ pub(super) async fn whoever_has_an_old_epoch_can_do_nothing(place: &Place) {
     lost("end", store.end("r", 1, succeeded(), Timestamp::now()).await);
     store.close("r", 1, "w").await.unwrap();
     assert_eq!(store.asked(Some("r")).await.unwrap().len(), 1, "it is still open");
-    assert_eq!(store.beat("r", 1).await, Ok(Beat::Lost));
-    assert_eq!(store.claim("r", 1, &me).await, Ok(false));
+    assert_eq!(store.heartbeat("r", 1).await, Ok(Heartbeat::Lost));
+    assert_eq!(store.acquire("r", 1, &me).await, Ok(false));
     assert_eq!(store.locks().await, Ok(vec![]));
     holds(&*store, "r", 2).await;
     assert_eq!(found(&*store, "r").await.status, run.status);
@@ -210,8 +210,8 @@ pub(super) async fn whoever_has_an_old_epoch_can_do_nothing(place: &Place) {
 
     lost("append to nothing", store.append("none", 1, &chain(1, 1), true).await);
     lost("end of nothing", store.end("none", 1, succeeded(), Timestamp::now()).await);
-    assert_eq!(store.beat("none", 1).await, Ok(Beat::Lost));
-    assert_eq!(store.claim("none", 1, &me).await, Ok(false));
+    assert_eq!(store.heartbeat("none", 1).await, Ok(Heartbeat::Lost));
+    assert_eq!(store.acquire("none", 1, &me).await, Ok(false));
 }
 
 pub(super) async fn of_a_hundred_that_claim_a_run_at_the_same_time_one_gets_it(place: &Place) {
@@ -226,7 +226,7 @@ pub(super) async fn of_a_hundred_that_claim_a_run_at_the_same_time_one_gets_it(p
         for n in 0..100 {
             let store = Arc::clone(&stores[n % stores.len()]);
             let holder = Holder { who: format!("{n}"), ..Holder::this("") };
-            tasks.spawn(async move { (store.claim("r", epoch, &holder).await.unwrap(), n) });
+            tasks.spawn(async move { (store.acquire("r", epoch, &holder).await.unwrap(), n) });
         }
         let won: Vec<usize> =
             tasks.join_all().await.into_iter().filter_map(|(won, n)| won.then_some(n)).collect();
@@ -258,7 +258,7 @@ pub(super) async fn once_a_run_is_claimed_nothing_of_its_old_holder_arrives(plac
         while written.load(Ordering::SeqCst) < 3 * round {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        assert_eq!(new.claim(&id, 1, &Holder::this("bob@desk")).await, Ok(true));
+        assert_eq!(new.acquire(&id, 1, &Holder::this("bob@desk")).await, Ok(true));
         let last = new.last(&id).await.unwrap().map_or(0, |last| last.seq);
         let (error, refused) = writer.await.unwrap();
         assert!(error.lost, "{error}");
@@ -268,14 +268,14 @@ pub(super) async fn once_a_run_is_claimed_nothing_of_its_old_holder_arrives(plac
     }
 }
 
-pub(super) async fn a_holder_is_alive_as_long_as_it_beats(place: &Place) {
+pub(super) async fn a_holder_is_alive_as_long_as_it_sends_heartbeats(place: &Place) {
     let store = place.open().await;
     begin(&*store, "r").await;
     let silent = async || found(&*store, "r").await.held.unwrap().silent_ms;
     tokio::time::sleep(Duration::from_millis(300)).await;
     let before = silent().await;
     assert!((300..10_000).contains(&before), "{before}");
-    assert_eq!(store.beat("r", 1).await, Ok(Beat::Held(None)));
+    assert_eq!(store.heartbeat("r", 1).await, Ok(Heartbeat::Held(None)));
     let after = silent().await;
     assert!((0..300).contains(&after), "{after}");
     assert!(found(&*store, "r").await.is_alive());
@@ -290,29 +290,29 @@ pub(super) async fn other_scripts_take_the_place_of_the_first_for_whoever_holds_
     assert_eq!(found(&*store, "r").await.bundle, other.hash());
     assert_eq!(store.bundle(&other.hash()).await.unwrap().unwrap().files, other.files);
     assert!(store.bundle(&first.bundle).await.unwrap().is_some(), "the first ones are kept");
-    assert_eq!(store.claim("r", 1, &Holder::this("ann@laptop")).await, Ok(true));
+    assert_eq!(store.acquire("r", 1, &Holder::this("ann@laptop")).await, Ok(true));
     lost("scripts", store.rebind("r", 1, &other).await);
 }
 
 pub(super) async fn a_request_is_told_to_the_holder_and_forgotten_with_a_claim(place: &Place) {
     let (store, other) = (place.open().await, place.open().await);
     begin(&*store, "r").await;
-    assert_eq!(store.beat("r", 1).await, Ok(Beat::Held(None)));
+    assert_eq!(store.heartbeat("r", 1).await, Ok(Heartbeat::Held(None)));
     let mut last = None;
     for kind in [RequestKind::Pause, RequestKind::Abort, RequestKind::Rollback] {
         let request = Request { kind, by: "bob \"the builder\"".to_owned() };
         other.request("r", &request).await.unwrap();
         last = Some(request);
-        assert_eq!(store.beat("r", 1).await, Ok(Beat::Held(last.clone())));
+        assert_eq!(store.heartbeat("r", 1).await, Ok(Heartbeat::Held(last.clone())));
     }
-    assert_eq!(store.beat("r", 1).await, Ok(Beat::Held(last)), "until it is heard");
-    assert_eq!(other.claim("r", 1, &Holder::this("bob@desk")).await, Ok(true));
-    assert_eq!(other.beat("r", 2).await, Ok(Beat::Held(None)));
+    assert_eq!(store.heartbeat("r", 1).await, Ok(Heartbeat::Held(last)), "until it is heard");
+    assert_eq!(other.acquire("r", 1, &Holder::this("bob@desk")).await, Ok(true));
+    assert_eq!(other.heartbeat("r", 2).await, Ok(Heartbeat::Held(None)));
     // Nobody is there to be asked.
     other.end("r", 2, RunStatus::Ended(RunOutcome::Paused), Timestamp::now()).await.unwrap();
     other.request("r", &Request { kind: RequestKind::Abort, by: "bob".to_owned() }).await.unwrap();
-    assert_eq!(other.claim("r", 2, &Holder::this("bob@desk")).await, Ok(true));
-    assert_eq!(other.beat("r", 3).await, Ok(Beat::Held(None)));
+    assert_eq!(other.acquire("r", 2, &Holder::this("bob@desk")).await, Ok(true));
+    assert_eq!(other.heartbeat("r", 3).await, Ok(Heartbeat::Held(None)));
 }
 
 pub(super) async fn a_run_that_ended_has_no_holder_and_one_that_paused_can_be_claimed(place: &Place) {
@@ -333,9 +333,9 @@ pub(super) async fn a_run_that_ended_has_no_holder_and_one_that_paused_can_be_cl
         store.end(id, 1, RunStatus::Ended(outcome), at).await.unwrap();
         let run = store.find(id).await.unwrap().remove(0);
         assert_eq!((run.status, run.ended_at, run.held), (RunStatus::Ended(outcome), Some(at), None));
-        assert_eq!(store.beat(id, 1).await, Ok(Beat::Lost), "{id}");
+        assert_eq!(store.heartbeat(id, 1).await, Ok(Heartbeat::Lost), "{id}");
     }
-    assert_eq!(store.claim("paused", 1, &Holder::this("bob@desk")).await, Ok(true));
+    assert_eq!(store.acquire("paused", 1, &Holder::this("bob@desk")).await, Ok(true));
     let run = found(&*store, "paused").await;
     assert_eq!((run.status, run.ended_at, run.epoch), (RunStatus::Running, None, 2));
     assert_eq!(run.held.unwrap().by.who, "bob@desk");
@@ -370,7 +370,7 @@ pub(super) async fn a_target_is_locked_for_one_run_and_freed_with_its_end(place:
         let epoch = found(&*one, "a").await.epoch;
         one.end("a", epoch, RunStatus::Ended(outcome), Timestamp::now()).await.unwrap();
         assert_eq!(two.lock("b", 1, "production", "traffic/web").await.unwrap().unwrap().run, "a");
-        assert_eq!(one.claim("a", epoch, &Holder::this("bob@desk")).await, Ok(true));
+        assert_eq!(one.acquire("a", epoch, &Holder::this("bob@desk")).await, Ok(true));
     }
     one.end("a", 3, RunStatus::Ended(RunOutcome::RolledBack), Timestamp::now()).await.unwrap();
     assert_eq!(two.lock("b", 1, "production", "traffic/web").await, Ok(None));
@@ -553,7 +553,7 @@ pub(super) async fn old_runs_go_with_their_records_and_scripts_unless_they_can_g
     assert_eq!(store.records("old").await, Ok(vec![]));
     assert_eq!(store.bundle(&only_old).await, Ok(None));
     assert!(store.bundle(&shared).await.unwrap().is_some());
-    assert_eq!(store.claim("old-paused", 1, &Holder::this("bob@desk")).await, Ok(true));
+    assert_eq!(store.acquire("old-paused", 1, &Holder::this("bob@desk")).await, Ok(true));
     assert_eq!(store.check().await, Ok(vec![]));
 
     // Beginning a run with a script that is just being removed.
@@ -703,7 +703,7 @@ pub(super) async fn many_runners_write_at_the_same_time(place: &Place) {
             for (part, turn) in chain(1, 600).chunks(7).zip(0..) {
                 store.append(&id, 1, part, turn % 5 == 0).await.unwrap();
                 if turn % 10 == 0 {
-                    assert_eq!(store.beat(&id, 1).await, Ok(Beat::Held(None)));
+                    assert_eq!(store.heartbeat(&id, 1).await, Ok(Heartbeat::Held(None)));
                 }
             }
             store.append(&id, 1, &[], true).await.unwrap();

@@ -13,7 +13,7 @@ use std::{
 
 use contraflow_runtime::{
     event::RunOutcome,
-    journal::{Beat, Holder, PostgresStore, RunStatus, Store, StoreError},
+    journal::{Heartbeat, Holder, PostgresStore, RunStatus, Store, StoreError},
 };
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -201,7 +201,7 @@ async fn a_user_with_the_rights_that_the_guide_lists_can_run_and_one_without_is_
     begin(&store, "r").await;
     store.append("r", 1, &chain(1, 3), false).await.unwrap();
     assert_eq!(store.lock("r", 1, "production", "traffic/web").await, Ok(None));
-    assert_eq!(store.claim("r", 1, &Holder::this("bob@desk")).await, Ok(true));
+    assert_eq!(store.acquire("r", 1, &Holder::this("bob@desk")).await, Ok(true));
     store.end("r", 2, RunStatus::Ended(RunOutcome::Succeeded), Timestamp::now()).await.unwrap();
     assert_eq!(store.check().await, Ok(vec![]));
     assert_eq!(store.prune(Timestamp::now()).await, Ok(1));
@@ -284,7 +284,7 @@ async fn what_the_crash_of_a_server_loses_is_written_again() {
         for n in 4..=40 {
             store.append(&id, 1, &chain(n, n), false).await.unwrap();
         }
-        assert_eq!(store.beat(&id, 1).await, Ok(Beat::Held(None)));
+        assert_eq!(store.heartbeat(&id, 1).await, Ok(Heartbeat::Held(None)));
         server.kill();
         server.run().await;
         let there = number(&server.url(), "SELECT max(seq) FROM contraflow.records").await;
@@ -296,7 +296,7 @@ async fn what_the_crash_of_a_server_loses_is_written_again() {
             _ => {
                 let at = Timestamp::now();
                 store.end(&id, 1, RunStatus::Ended(RunOutcome::Paused), at).await.unwrap();
-                assert_eq!(store.claim(&id, 1, &Holder::this("bob@desk")).await, Ok(true));
+                assert_eq!(store.acquire(&id, 1, &Holder::this("bob@desk")).await, Ok(true));
             }
         }
         holds(&store, &id, if round < 2 { 45 } else { 40 }).await;
@@ -331,9 +331,9 @@ async fn what_is_durable_outlives_the_crash_of_a_server_whatever_its_default_is(
     let store = kill().await;
     holds(&store, "r", 12).await;
     assert_eq!(store.locks().await.unwrap().len(), 1);
-    assert_eq!(store.claim("r", 1, &Holder::this("bob@desk")).await, Ok(true));
+    assert_eq!(store.acquire("r", 1, &Holder::this("bob@desk")).await, Ok(true));
     let store = kill().await;
-    assert_eq!(store.beat("r", 1).await, Ok(Beat::Lost));
+    assert_eq!(store.heartbeat("r", 1).await, Ok(Heartbeat::Lost));
     store.end("r", 2, RunStatus::Ended(RunOutcome::Aborted), Timestamp::now()).await.unwrap();
     let store = kill().await;
     assert_eq!(store.runs(1).await.unwrap()[0].status, RunStatus::Ended(RunOutcome::Aborted));
@@ -355,12 +355,12 @@ async fn a_server_that_is_killed_again_and_again_loses_nothing_and_writes_nothin
                 store.append(id, epoch, part, n % 5 == 0).await.unwrap();
                 written.fetch_add(3, Ordering::SeqCst);
                 if n % 50 == 0 {
-                    assert_eq!(store.beat(id, epoch).await, Ok(Beat::Held(None)));
+                    assert_eq!(store.heartbeat(id, epoch).await, Ok(Heartbeat::Held(None)));
                     let target = format!("traffic/{id}{n}");
                     assert_eq!(store.lock(id, epoch, "production", &target).await, Ok(None));
                 }
                 if n % 200 == 0 {
-                    assert_eq!(store.claim(id, epoch, &Holder::this("ann@laptop")).await, Ok(true));
+                    assert_eq!(store.acquire(id, epoch, &Holder::this("ann@laptop")).await, Ok(true));
                     epoch += 1;
                 }
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -478,13 +478,13 @@ async fn an_answer_that_was_lost_on_the_way_is_found_out_and_nothing_is_done_twi
     }
     holds(&direct, "r", 4).await;
     break_next(1);
-    assert_eq!(store.claim("r", 1, &Holder::this("ann@laptop")).await, Ok(true));
-    broke("claim");
+    assert_eq!(store.acquire("r", 1, &Holder::this("ann@laptop")).await, Ok(true));
+    broke("acquire");
     assert_eq!(direct.find("r").await.unwrap()[0].epoch, 2);
     // Another had it by then.
-    assert_eq!(direct.claim("r", 2, &Holder::this("ann@laptop")).await, Ok(true));
+    assert_eq!(direct.acquire("r", 2, &Holder::this("ann@laptop")).await, Ok(true));
     break_next(1);
-    assert_eq!(store.claim("r", 2, &Holder::this("ann@laptop")).await, Ok(false));
+    assert_eq!(store.acquire("r", 2, &Holder::this("ann@laptop")).await, Ok(false));
     break_next(1);
     assert_eq!(store.lock("r", 3, "production", "traffic/web").await, Ok(None));
     broke("lock");

@@ -232,7 +232,7 @@ async fn a_file_of_the_first_version_is_brought_up_to_date_with_its_runs() {
     let store = SqliteStore::open(folder.path()).await.unwrap();
     let run = store.runs(10).await.unwrap().remove(0);
     assert_eq!((&*run.id, run.held.is_none(), run.is_alive()), ("old", true, false));
-    assert_eq!(store.claim("old", 1, &Holder::this("bo")).await, Ok(true));
+    assert_eq!(store.acquire("old", 1, &Holder::this("bo")).await, Ok(true));
     assert!(store.runs(10).await.unwrap()[0].is_alive());
     assert_eq!(store.lock("old", 2, "production", "traffic/web").await, Ok(None));
     drop(store);

@@ -2,7 +2,7 @@
 
 use contraflow_runtime::{
     event::{EffectResult, Event, Kind},
-    rehearsal::{Asks, Branch, Decision, Done, End},
+    rehearsal::{Asks, Branch, Decision, End, PathEffect},
 };
 
 use crate::report::{effect, format::count};
@@ -73,10 +73,10 @@ pub(super) fn outcome(branch: &Branch) -> String {
 /// Whether an answer that is not as assumed changes nothing, though it may take longer: nobody might have asked.
 pub(super) fn is_in_vain(branch: &Branch) -> bool {
     let looks =
-        |deed: &Done| deed.kind == Kind::Read || deed.kind == Kind::Wait && !effect::asks(&deed.effect);
+        |done: &PathEffect| done.kind == Kind::Read || done.kind == Kind::Wait && !effect::asks(&done.effect);
     branch.end == End::Succeeded
         && branch.does.iter().all(looks)
-        && branch.skips.iter().all(|deed| deed.kind == Kind::Read)
+        && branch.skips.iter().all(|done| done.kind == Kind::Read)
 }
 
 fn succeeds(branch: &Branch) -> String {
@@ -84,7 +84,7 @@ fn succeeds(branch: &Branch) -> String {
         return "succeeds: it makes no difference".to_owned();
     }
     let without: Vec<String> =
-        branch.skips.iter().filter(|deed| deed.kind != Kind::Read).map(label).collect();
+        branch.skips.iter().filter(|done| done.kind != Kind::Read).map(label).collect();
     match without.is_empty() {
         true => "succeeds in another way".to_owned(),
         false => format!("succeeds, without {}", named(times(without), "and")),
@@ -103,9 +103,9 @@ fn undone(branch: &Branch, before: &str) -> String {
 }
 
 /// Name of an effect and what it is about.
-pub(super) fn label(deed: &Done) -> String {
-    let Event::EffectEnded { effect, target, about, result, .. } = &deed.event.event else {
-        return deed.effect.clone();
+pub(super) fn label(done: &PathEffect) -> String {
+    let Event::EffectEnded { effect, target, about, result, .. } = &done.event.event else {
+        return done.effect.clone();
     };
     match result {
         EffectResult::Performed { text } => {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::runtime::Handle;
 
-use super::outside::States;
+use super::simulation::States;
 use crate::{
     effect::{On, Polled},
     error::{Code, codes},
@@ -26,7 +26,7 @@ use crate::{
 /// A scenario file: what is there at the beginning, and what reads answer.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct SceneFile {
+pub struct InitialStateFile {
     /// States by target, such as `"traffic/web" = { blue = 100, green = 0 }`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub states: BTreeMap<String, Value>,
@@ -101,7 +101,7 @@ struct Rule {
 }
 
 /// What is known at the beginning of each scenario.
-pub(crate) struct Scene {
+pub(crate) struct InitialState {
     /// States that the file gives.
     pub(crate) given: States,
     states: Mutex<BTreeMap<String, Result<Value, ProviderError>>>,
@@ -114,34 +114,34 @@ pub(crate) struct Scene {
     nowhere: On,
     rules: Vec<Rule>,
     engine: Engine,
-    looker: Option<Looker>,
+    observer: Option<Observer>,
     /// For a plan: what nobody knows is not known, whatever an effect would assume where all is well.
     pub(crate) plans: bool,
 }
 
 /// Looks at the real targets; changes nothing.
-pub(crate) struct Looker {
+pub(crate) struct Observer {
     pub(crate) handle: Handle,
     pub(crate) on: On,
 }
 
-/// The name under which a state is kept: its target, with the part of it and the noun of the change where they say more.
+/// The name under which a state is kept: its target, with its subresource and the noun of the change where they say more.
 pub(super) fn key(change: &dyn AnyChange) -> String {
-    named(change.target().as_str(), change.effect(), &change.part())
+    named(change.target().as_str(), change.effect(), &change.subresource())
 }
 
 /// The key of the state that a read's first target may be in.
 pub(super) fn read_key(target: &crate::target::Target, read: &dyn AnyRead) -> String {
-    named(target.as_str(), read.effect(), &read.part())
+    named(target.as_str(), read.effect(), &read.subresource())
 }
 
-fn named(target: &str, effect: &str, part: &str) -> String {
+fn named(target: &str, effect: &str, subresource: &str) -> String {
     let family = effect.split_once('.').map_or(effect, |(noun, _)| noun);
     let noun = target.split_once('/').map_or("", |(noun, _)| noun);
     let mut key = target.to_owned();
-    if !part.is_empty() {
+    if !subresource.is_empty() {
         key.push('#');
-        key.push_str(part);
+        key.push_str(subresource);
     }
     if family != noun {
         key.push('@');
@@ -150,12 +150,12 @@ fn named(target: &str, effect: &str, part: &str) -> String {
     key
 }
 
-impl Scene {
-    /// The scene of a file. Without a `looker`, what it does not say is not known.
+impl InitialState {
+    /// The initial state that a file describes. Without an `observer`, what it does not say is not known.
     ///
     /// # Errors
     /// The answer that cannot be used, and why.
-    pub(crate) fn new(file: &SceneFile, looker: Option<Looker>) -> Result<Self, Unusable> {
+    pub(crate) fn new(file: &InitialStateFile, observer: Option<Observer>) -> Result<Self, Unusable> {
         let mut engine = Engine::new_raw();
         engine.register_global_module(StandardPackage::new().as_shared_module());
         engine.set_max_operations(100_000);
@@ -213,7 +213,7 @@ impl Scene {
         let given = file.states.clone();
         let states = Mutex::new(states);
         let plans = false;
-        Ok(Self { given, states, answers, polls, after, nowhere, rules, engine, looker, plans })
+        Ok(Self { given, states, answers, polls, after, nowhere, rules, engine, observer, plans })
     }
 
     /// The state of a target before anything was done.
@@ -221,8 +221,8 @@ impl Scene {
         if let Some(known) = lock(&self.states).get(key) {
             return known.clone();
         }
-        let found = match &self.looker {
-            Some(Looker { handle, on }) => handle.block_on(change.observe(on)).map_err(once),
+        let found = match &self.observer {
+            Some(Observer { handle, on }) => handle.block_on(change.observe(on)).map_err(once),
             None => Err(ProviderError::terminal(
                 codes::UNKNOWN_IN_PLAN,
                 format!("the scenario does not say how {} stands at the beginning", change.target()),
@@ -282,7 +282,7 @@ impl Scene {
 
     /// What a read answers before anything was done. `None`: nobody knows.
     pub(super) fn answer(&self, read: &dyn AnyRead) -> Result<Option<Value>, ProviderError> {
-        let look = |looker: &Looker| looker.handle.block_on(read.read(&looker.on));
+        let look = |observer: &Observer| observer.handle.block_on(read.read(&observer.on));
         self.looked(&self.answers, read.effect(), read.input(), look)
     }
 
@@ -308,17 +308,17 @@ impl Scene {
         if let Some(known) = lock(&self.after).get(&key) {
             return known.clone();
         }
-        let Looker { handle, on } = self.looker.as_ref()?;
+        let Observer { handle, on } = self.observer.as_ref()?;
         let found = handle.block_on(read.read_after(on, state)).ok().flatten();
         lock(&self.after).entry(key).or_insert(found).clone()
     }
 
     /// What a polled wait finds at first: its answer, if it is over by then.
     pub(super) fn polled(&self, wait: &dyn AnyWait) -> Result<Option<Value>, ProviderError> {
-        let look = |looker: &Looker| {
+        let look = |observer: &Observer| {
             let mut memory = wait.memory(None);
-            let poll = wait.poll(&looker.on, &mut memory, std::time::Duration::ZERO);
-            looker.handle.block_on(poll).map(|polled| match polled {
+            let poll = wait.poll(&observer.on, &mut memory, std::time::Duration::ZERO);
+            observer.handle.block_on(poll).map(|polled| match polled {
                 Polled::Over(answer) => Some(answer),
                 Polled::Waiting(_) => None,
             })
@@ -331,14 +331,14 @@ impl Scene {
         known: &Mutex<BTreeMap<(String, String), Result<T, ProviderError>>>,
         effect: &str,
         input: String,
-        look: impl FnOnce(&Looker) -> Result<T, ProviderError>,
+        look: impl FnOnce(&Observer) -> Result<T, ProviderError>,
     ) -> Result<Option<T>, ProviderError> {
         let key = (effect.to_owned(), input);
         if let Some(known) = lock(known).get(&key) {
             return known.clone().map(Some);
         }
-        let Some(looker) = &self.looker else { return Ok(None) };
-        let found = look(looker).map_err(once);
+        let Some(observer) = &self.observer else { return Ok(None) };
+        let found = look(observer).map_err(once);
         lock(known).entry(key).or_insert(found).clone().map(Some)
     }
 
@@ -351,7 +351,7 @@ impl Scene {
     }
 
     /// Everything that was looked at, as a file from which the same rehearsal can be repeated.
-    pub(crate) fn snapshot(&self) -> SceneFile {
+    pub(crate) fn snapshot(&self) -> InitialStateFile {
         let told = |(effect, input): &(String, String)| Answer {
             effect: effect.clone(),
             input: Some(input.clone()),
@@ -379,7 +379,7 @@ impl Scene {
         });
         let mut answers: Vec<Answer> = reads.chain(polls).chain(after).collect();
         answers.dedup();
-        SceneFile { states: self.states(), answers, params: BTreeMap::new() }
+        InitialStateFile { states: self.states(), answers, params: BTreeMap::new() }
     }
 
     /// The states that could not be looked at, by key, and why.

@@ -30,7 +30,7 @@ pub type Gives<T = Dynamic> = ScriptResult<T>;
 /// What a function does outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Deed {
+pub enum EffectClass {
     /// It changes a target.
     Change,
     /// It does something that cannot be read back.
@@ -45,7 +45,7 @@ pub enum Deed {
     Nothing,
 }
 
-impl Deed {
+impl EffectClass {
     /// By the result type of a function, as it was written. `None`: it does not say.
     pub(crate) fn of(returns: &str) -> Option<Self> {
         let name = returns.split('<').next().unwrap_or_default().trim();
@@ -71,15 +71,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deed_is_read_from_the_name_of_the_result_type() {
-        for (returns, deed) in [
-            ("Changes", Some(Deed::Change)),
-            ("Checks < Array >", Some(Deed::Check)),
-            ("contraflow_runtime::script::Acts", Some(Deed::Action)),
+    fn an_effect_class_is_read_from_the_name_of_the_result_type() {
+        for (returns, class) in [
+            ("Changes", Some(EffectClass::Change)),
+            ("Checks < Array >", Some(EffectClass::Check)),
+            ("contraflow_runtime::script::Acts", Some(EffectClass::Action)),
             ("ScriptResult", None),
             ("", None),
         ] {
-            assert_eq!(Deed::of(returns), deed, "{returns}");
+            assert_eq!(EffectClass::of(returns), class, "{returns}");
         }
     }
 }

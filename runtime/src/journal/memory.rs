@@ -11,7 +11,7 @@ use super::Entry;
 
 /// A record that never leaves the memory.
 #[derive(Debug, Clone)]
-pub(crate) struct Taped {
+pub(crate) struct MemoryRecord {
     pub(super) seq: u64,
     pub(super) at: Timestamp,
     pub(super) id: String,
@@ -20,8 +20,8 @@ pub(crate) struct Taped {
 
 /// What a rehearsed run has recorded.
 #[derive(Default)]
-pub(crate) struct Tape {
-    records: Mutex<Vec<Taped>>,
+pub(crate) struct MemoryJournal {
+    records: Mutex<Vec<MemoryRecord>>,
     /// How many records there are when the process dies.
     ends_at: Option<usize>,
     cut: AtomicBool,
@@ -29,7 +29,7 @@ pub(crate) struct Tape {
     forgets: bool,
 }
 
-impl Tape {
+impl MemoryJournal {
     /// For a run that does not die: nobody will ask for its records.
     pub(crate) fn forgetful() -> Self {
         Self { forgets: true, ..Self::default() }
@@ -41,11 +41,11 @@ impl Tape {
     }
 
     /// Goes on after records that were made before.
-    pub(crate) fn after(records: Vec<Taped>) -> Self {
+    pub(crate) fn after(records: Vec<MemoryRecord>) -> Self {
         Self { records: Mutex::new(records), ..Self::default() }
     }
 
-    fn records(&self) -> MutexGuard<'_, Vec<Taped>> {
+    fn records(&self) -> MutexGuard<'_, Vec<MemoryRecord>> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -54,7 +54,7 @@ impl Tape {
             return;
         }
         let mut records = self.records();
-        records.push(Taped { seq, at, id: id.to_owned(), entry: entry.clone() });
+        records.push(MemoryRecord { seq, at, id: id.to_owned(), entry: entry.clone() });
         if self.ends_at == Some(records.len()) {
             self.cut();
         }
@@ -71,7 +71,7 @@ impl Tape {
     }
 
     /// All records, which are given away.
-    pub(crate) fn take(&self) -> Vec<Taped> {
+    pub(crate) fn take(&self) -> Vec<MemoryRecord> {
         std::mem::take(&mut self.records())
     }
 

@@ -10,18 +10,18 @@ use std::{
 
 use rhai::Engine;
 
-use super::{course::Stage, explorer::Progress, scenario::Scenario};
+use super::{explorer::Progress, scenario::Scenario, trial::TrialSetup};
 use crate::runtime::STACK;
 
 /// Threads that play, and interpreters that nobody uses at the moment.
-pub(super) struct Players<'s> {
-    stage: &'s Stage,
+pub(super) struct WorkerPool<'s> {
+    setup: &'s TrialSetup,
     idle: Mutex<Vec<Engine>>,
 }
 
-impl<'s> Players<'s> {
-    pub(super) fn new(stage: &'s Stage) -> Self {
-        Self { stage, idle: Mutex::default() }
+impl<'s> WorkerPool<'s> {
+    pub(super) fn new(setup: &'s TrialSetup) -> Self {
+        Self { setup, idle: Mutex::default() }
     }
 
     /// Plays each scenario. The answers come in the order of the scenarios. `None`: it `may` not be played; that is asked with how
@@ -38,7 +38,7 @@ impl<'s> Players<'s> {
         progress.add_known(scenarios.len());
         let work = || {
             let idle = lock(&self.idle).pop();
-            let mut engine = idle.unwrap_or_else(|| self.stage.engine());
+            let mut engine = idle.unwrap_or_else(|| self.setup.engine());
             loop {
                 let n = turn.fetch_add(1, Ordering::Relaxed);
                 if n >= scenarios.len() || !may(n) {

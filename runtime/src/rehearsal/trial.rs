@@ -1,4 +1,4 @@
-//! The course that one rehearsed run takes.
+//! One rehearsed run, from its start to its end.
 
 use std::{
     sync::{Arc, Mutex},
@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     clock::VirtualClock,
-    faults::Site,
+    faults::FaultPoint,
+    initial_state::InitialState,
     invariant::{Invariant, Violation},
-    outside::{Outside, States},
     scenario::Scenario,
-    scene::Scene,
+    simulation::{Simulation, States},
     world::RehearsedWorld,
 };
 use crate::{
@@ -22,28 +22,28 @@ use crate::{
     effect::Surroundings,
     error::{RunError, codes},
     event::{Emitter, Event, LeftOver, Mode, RunOutcome, Sink},
-    journal::{Entry, Journal, Keeper, Replay, Tape, record::GENESIS},
+    executor::Executor,
+    journal::{Entry, Journal, Keeper, MemoryJournal, Replay, record::GENESIS},
     kernel::{Ended, Kernel, State},
-    pace::Pace,
     runtime::{Inner, Prepared},
     script::Budget,
     secret::Vault,
     stop::Stop,
 };
 
-/// What all courses of a rehearsal have in common.
-pub(crate) struct Stage {
+/// What all trials of a rehearsal have in common.
+pub(crate) struct TrialSetup {
     pub(crate) inner: Arc<Inner>,
     pub(crate) prepared: Prepared,
     pub(crate) params: Dynamic,
-    pub(crate) scene: Arc<Scene>,
+    pub(crate) initial_state: Arc<InitialState>,
     pub(crate) vault: Arc<Vault>,
     pub(crate) invariants: Vec<Arc<dyn Invariant>>,
 }
 
-/// What is wanted of a course besides its end.
+/// What a trial records besides how it ends.
 #[derive(Default)]
-pub(crate) struct Wanted {
+pub(crate) struct TrialOptions {
     /// Whoever listens to its events.
     pub(crate) sinks: Vec<Arc<dyn Sink>>,
     /// How many records it makes.
@@ -51,7 +51,7 @@ pub(crate) struct Wanted {
 }
 
 /// How one rehearsed run went.
-pub(crate) struct Course {
+pub(crate) struct Trial {
     /// `None`: it waits without end.
     pub(crate) outcome: Option<RunOutcome>,
     pub(crate) error: Option<RunError>,
@@ -60,7 +60,7 @@ pub(crate) struct Course {
     /// Simulated time.
     pub(crate) elapsed: Duration,
     /// The effects that it came to.
-    pub(crate) sites: Vec<Site>,
+    pub(crate) fault_points: Vec<FaultPoint>,
     /// Whether all that was to go wrong did.
     pub(crate) struck: bool,
     /// Records in its journal, and how many there were when undoing began; where they were wanted.
@@ -79,55 +79,59 @@ pub(crate) struct Course {
 /// How long it takes until somebody goes on with a run whose process has died.
 const TAKEN_UP_AFTER: Duration = Duration::from_secs(60);
 
-impl Stage {
-    /// Lets a run take its course on this thread.
-    pub(crate) fn play(&self, scenario: &Scenario, wanted: &Wanted, engine: &mut Engine) -> Course {
+impl TrialSetup {
+    /// Runs one trial to its end on this thread.
+    pub(crate) fn play(&self, scenario: &Scenario, options: &TrialOptions, engine: &mut Engine) -> Trial {
         let clock = Arc::new(VirtualClock::default());
-        let outside = Arc::new(Outside::new(&self.scene.given));
-        let tape = Arc::new(match scenario.crash {
-            Some(records) => Tape::ending_at(records),
-            None if scenario.dies() || wanted.records => Tape::default(),
-            None => Tape::forgetful(),
+        let simulation = Arc::new(Simulation::new(&self.initial_state.given));
+        let journal = Arc::new(match scenario.crash {
+            Some(records) => MemoryJournal::ending_at(records),
+            None if scenario.dies() || options.records => MemoryJournal::default(),
+            None => MemoryJournal::forgetful(),
         });
-        let mut world =
-            Arc::new(RehearsedWorld::new(scenario, Arc::clone(&self.scene), Arc::clone(&outside), tape));
+        let mut world = Arc::new(RehearsedWorld::new(
+            scenario,
+            Arc::clone(&self.initial_state),
+            Arc::clone(&simulation),
+            journal,
+        ));
         let (mut replay, mut epoch) = (Replay::default(), 1);
         let (kernel, ended) = loop {
-            let kernel = Arc::new(self.kernel(scenario, wanted, &clock, &world, replay, epoch));
+            let kernel = Arc::new(self.kernel(scenario, options, &clock, &world, replay, epoch));
             let ended = kernel.execute(engine, &self.prepared.loaded, self.params.clone());
-            if !world.tape.is_cut() {
+            if !world.journal.is_cut() {
                 break (kernel, ended);
             }
             clock.die();
-            kernel.let_go();
+            kernel.release();
             clock.set(clock.monotonic() + TAKEN_UP_AFTER);
-            let records = world.tape.take();
+            let records = world.journal.take();
             replay = Replay::of(records.iter().cloned());
-            world = Arc::new(world.after_death(Arc::new(Tape::after(records))));
+            world = Arc::new(world.after_death(Arc::new(MemoryJournal::after(records))));
             epoch += 1;
         };
         kernel.tell_end(&ended);
-        let records = (world.tape.len(), world.tape.undoing_since());
-        let claims = kernel.broken_claims(engine, &world, scenario.is_as_planned());
+        let records = (world.journal.len(), world.journal.undoing_since());
+        let script_invariants = kernel.broken_invariants(engine, &world, scenario.is_as_planned());
         // Guards still watch, for a run that is over.
         clock.die();
-        kernel.let_go();
-        let mut course = self.course(claims, &world, &clock, ended, records);
-        course.struck &= scenario.crash.is_none() || epoch > 1;
-        course
+        kernel.release();
+        let mut trial = self.trial(script_invariants, &world, &clock, ended, records);
+        trial.struck &= scenario.crash.is_none() || epoch > 1;
+        trial
     }
 
-    fn course(
+    fn trial(
         &self,
         mut violations: Vec<Violation>,
         world: &RehearsedWorld,
         clock: &VirtualClock,
         ended: Ended,
         records: (usize, Option<usize>),
-    ) -> Course {
+    ) -> Trial {
         // The world ends with the run.
-        let held = std::mem::take(&mut *world.outside.held());
-        held.review::<()>(|moment, states| {
+        let simulated = std::mem::take(&mut *world.simulation.state());
+        simulated.review::<()>(|moment, states| {
             for invariant in &self.invariants {
                 let name = invariant.name();
                 if let Err(why) = invariant.holds(states)
@@ -142,27 +146,27 @@ impl Stage {
             }
             None
         });
-        Course {
+        Trial {
             outcome: (!clock.was_stuck()).then_some(ended.outcome),
             error: ended.error,
             left: ended.left,
             violations,
             elapsed: clock.monotonic(),
-            sites: world.take_sites(),
+            fault_points: world.take_fault_points(),
             struck: world.all_struck(),
             records,
-            first: held.first,
-            end: held.states,
-            one_way: held.one_way,
-            no_return: held.no_return,
-            moves: held.moments.into_iter().map(|moment| (moment.id, moment.key)).collect(),
+            first: simulated.first,
+            end: simulated.states,
+            one_way: simulated.one_way,
+            no_return: simulated.no_return,
+            moves: simulated.history.into_iter().map(|moment| (moment.id, moment.key)).collect(),
         }
     }
 
     fn kernel(
         &self,
         scenario: &Scenario,
-        wanted: &Wanted,
+        options: &TrialOptions,
         clock: &Arc<VirtualClock>,
         world: &Arc<RehearsedWorld>,
         replay: Replay,
@@ -173,7 +177,7 @@ impl Stage {
         let environment = self.inner.providers.environment().to_owned();
         let stop = Stop::default();
         let time: Arc<dyn crate::clock::Clock> = Arc::clone(clock) as _;
-        let emitter = Emitter::new(RUN, wanted.sinks.clone(), Arc::clone(&time), Arc::clone(&self.vault));
+        let emitter = Emitter::new(RUN, options.sinks.clone(), Arc::clone(&time), Arc::clone(&self.vault));
         if epoch == 1 && !emitter.is_silent() {
             emitter.emit(Event::RunStarted {
                 runbook: header.name.clone(),
@@ -184,8 +188,8 @@ impl Stage {
                 plan: None,
             });
         }
-        let keeper = Keeper::Tape(Arc::clone(&world.tape));
-        let last = u64::try_from(world.tape.len()).unwrap_or(u64::MAX);
+        let keeper = Keeper::Memory(Arc::clone(&world.journal));
+        let last = u64::try_from(world.journal.len()).unwrap_or(u64::MAX);
         let journal = Journal::new(keeper, RUN, epoch, last, GENESIS, Arc::clone(&self.vault));
         if epoch > 1 {
             let (by, rollback) = ("somebody".to_owned(), false);
@@ -211,7 +215,7 @@ impl Stage {
             replay_only: false,
             only_undo: None,
             new_script: Mutex::default(),
-            pace: Pace::Virtual { clock: Arc::clone(clock), backwards: scenario.backwards },
+            executor: Executor::Virtual { clock: Arc::clone(clock), backwards: scenario.backwards },
             // A policy speaks about what happens for real.
             policies: Vec::new(),
             cancel: stop.child(),
@@ -224,7 +228,7 @@ impl Stage {
     }
 }
 
-impl Course {
+impl Trial {
     /// Whether the rehearsal could not go on because the scenario does not say what it would need.
     pub(crate) fn is_unknown(&self) -> bool {
         self.error.as_ref().is_some_and(|error| error.is(codes::UNKNOWN_IN_PLAN))

@@ -1,4 +1,4 @@
-//! What carries a run's async work forward: the machine's own time, or that of a rehearsal.
+//! What drives a run's async work: the machine's own time, or that of a rehearsal.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use crate::{clock::Clock as _, rehearsal::clock::VirtualClock, stop::Stop};
 
 /// Who drives async work.
-pub(crate) enum Pace {
+pub(crate) enum Executor {
     /// A tokio runtime; any number of threads wait for their work at the same time.
     Real(Handle),
     /// A clock that is moved by the one thread that waits.
@@ -18,7 +18,7 @@ pub(crate) enum Pace {
     },
 }
 
-impl Pace {
+impl Executor {
     /// Blocks until `work` is done. In a rehearsal, a run that waits for what never comes is paused by way of `stop`.
     pub(crate) fn block_on<T>(&self, stop: &Stop, work: impl Future<Output = T>) -> T {
         match self {

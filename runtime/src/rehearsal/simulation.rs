@@ -9,12 +9,12 @@ use serde_json::Value;
 
 use crate::target::Target;
 
-/// States by key, see [`super::scene::key`].
+/// States by key, see [`super::initial_state::key`].
 pub type States = BTreeMap<String, Value>;
 
 /// A state that was set.
 #[derive(Debug, Clone)]
-pub(crate) struct Moment {
+pub(crate) struct StateChange {
     /// The effect that set it.
     pub(crate) id: String,
     pub(crate) key: String,
@@ -22,18 +22,18 @@ pub(crate) struct Moment {
 }
 
 /// Everything that the run can change.
-pub(crate) struct Outside {
-    held: Mutex<Held>,
+pub(crate) struct Simulation {
+    state: Mutex<Simulated>,
 }
 
 #[derive(Default)]
-pub(crate) struct Held {
+pub(crate) struct Simulated {
     pub(crate) states: States,
     /// How targets stood before anything was done.
     pub(crate) first: States,
     /// Targets of which it is no longer known what they would answer.
     pub(crate) touched: BTreeSet<Target>,
-    pub(crate) moments: Vec<Moment>,
+    pub(crate) history: Vec<StateChange>,
     /// Ids of actions that were performed.
     pub(crate) performed: BTreeSet<String>,
     /// Actions that were taken back.
@@ -42,23 +42,23 @@ pub(crate) struct Held {
     pub(crate) one_way: Vec<String>,
     /// Ids of the points of no return that the script declares.
     pub(crate) no_return: Vec<String>,
-    /// How many moves there had been when each claim was first made, by id.
-    pub(crate) claimed: BTreeMap<String, usize>,
+    /// How many moves there had been when each invariant was first made, by id.
+    pub(crate) invariant_since: BTreeMap<String, usize>,
 }
 
-impl Outside {
+impl Simulation {
     /// An outside of which that is known.
     pub(crate) fn new(given: &States) -> Self {
-        let held = Held { states: given.clone(), first: given.clone(), ..Held::default() };
-        Self { held: Mutex::new(held) }
+        let simulated = Simulated { states: given.clone(), first: given.clone(), ..Simulated::default() };
+        Self { state: Mutex::new(simulated) }
     }
 
-    pub(crate) fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn state(&self) -> MutexGuard<'_, Simulated> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Held {
+impl Simulated {
     /// A target was looked at for the first time.
     pub(crate) fn found(&mut self, key: &str, state: &Value) {
         self.states.entry(key.to_owned()).or_insert_with(|| state.clone());
@@ -68,16 +68,19 @@ impl Held {
     /// A target was moved.
     pub(crate) fn set(&mut self, id: &str, key: &str, to: &Value) {
         self.states.insert(key.to_owned(), to.clone());
-        self.moments.push(Moment { id: id.to_owned(), key: key.to_owned(), to: to.clone() });
+        self.history.push(StateChange { id: id.to_owned(), key: key.to_owned(), to: to.clone() });
     }
 
     /// Shows `look` the states after each move, beginning with those before the first, each with what led to it, until it has an
     /// answer.
-    pub(crate) fn review<T>(&self, mut look: impl FnMut(Option<&Moment>, &States) -> Option<T>) -> Option<T> {
+    pub(crate) fn review<T>(
+        &self,
+        mut look: impl FnMut(Option<&StateChange>, &States) -> Option<T>,
+    ) -> Option<T> {
         // What was looked at only later stood there all the time.
         let mut states = self.first.clone();
         look(None, &states).or_else(|| {
-            self.moments.iter().find_map(|moment| {
+            self.history.iter().find_map(|moment| {
                 states.insert(moment.key.clone(), moment.to.clone());
                 look(Some(moment), &states)
             })

@@ -16,9 +16,9 @@ use crate::{
     target::Target,
 };
 
-/// The plan that a run is bound to.
+/// The plan that a run must keep to, and who decides about what is not in it.
 #[derive(Debug, Clone)]
-pub(crate) struct Bound {
+pub(crate) struct Enforcement {
     pub(crate) binding: Binding,
     /// Who decides about what is outside the plan.
     pub(crate) rule: Rule,
@@ -26,8 +26,8 @@ pub(crate) struct Bound {
 
 impl State {
     /// The state of a run that is bound to a plan, or that makes one.
-    pub(crate) fn new(bound: Option<Bound>, draft: Option<Arc<Draft>>) -> Self {
-        Self { bound, draft, ..Self::default() }
+    pub(crate) fn new(enforcement: Option<Enforcement>, draft: Option<Arc<Draft>>) -> Self {
+        Self { enforcement, draft, ..Self::default() }
     }
 }
 
@@ -89,9 +89,9 @@ impl Kernel {
         Move { from, to, from_text, to_text }: &Move,
         agreed: &mut Option<(Value, Value)>,
     ) -> Result<Agreed, RunError> {
-        let Some(bound) = self.binding() else { return Ok(Agreed::Planned) };
+        let Some(enforcement) = self.binding() else { return Ok(Agreed::Planned) };
         let states = (&self.scrubbed(from), &self.scrubbed(to));
-        if bound.binding.has_move(&call.id, call.effect, &call.print, target, states) {
+        if enforcement.binding.has_move(&call.id, call.effect, &call.print, target, states) {
             return Ok(Agreed::Planned);
         }
         let now = (from.clone(), to.clone());
@@ -100,7 +100,7 @@ impl Kernel {
         }
         let text = format!("{} {target}: {} -> {}", call.effect, from_text, to_text);
         let exactly = [&*call.print, target.as_str(), &from.to_string(), &to.to_string()];
-        self.decide_outside(call, bound, &text, &exactly).await?;
+        self.decide_outside(call, enforcement, &text, &exactly).await?;
         *agreed = Some(now);
         Ok(Agreed::Just)
     }
@@ -112,11 +112,11 @@ impl Kernel {
         action: &dyn AnyAction,
         text: &str,
     ) -> Result<(), RunError> {
-        let Some(bound) = self.binding() else { return Ok(()) };
-        if bound.binding.has_action(&call.id, call.effect, &self.binds(call, action)) {
+        let Some(enforcement) = self.binding() else { return Ok(()) };
+        if enforcement.binding.has_action(&call.id, call.effect, &self.binds(call, action)) {
             return Ok(());
         }
-        self.decide_outside(call, bound, &format!("{} {text}", call.effect), &[&call.print]).await
+        self.decide_outside(call, enforcement, &format!("{} {text}", call.effect), &[&call.print]).await
     }
 
     /// What of an action may not differ: all of its input, by its fingerprint, unless it says less.
@@ -128,8 +128,8 @@ impl Kernel {
     }
 
     /// The plan that says what may be done now. What undoes is never outside: it was agreed to with what it undoes.
-    fn binding(&self) -> Option<&Bound> {
-        self.state.bound.as_ref().filter(|_| !self.is_rolling_back())
+    fn binding(&self) -> Option<&Enforcement> {
+        self.state.enforcement.as_ref().filter(|_| !self.is_rolling_back())
     }
 
     /// Lets a person decide about something that the plan does not have. The answer holds for exactly this: its id has a
@@ -137,7 +137,7 @@ impl Kernel {
     async fn decide_outside(
         &self,
         call: &Call,
-        bound: &Bound,
+        enforcement: &Enforcement,
         what: &str,
         exactly: &[&str],
     ) -> Result<(), RunError> {
@@ -151,7 +151,7 @@ impl Kernel {
         let what = self.shared.vault.scrub(what).into_owned();
         let text = format!("{what} is not in the plan; do it?");
         let question =
-            Question { rule: bound.rule.clone(), ..Question::new(QuestionKind::OutsidePlan, text) };
+            Question { rule: enforcement.rule.clone(), ..Question::new(QuestionKind::OutsidePlan, text) };
         let placed = |error: RunError| RunError { effect: Some(call.id.clone()), ..error };
         let replies = match self.ask(&asking, question).await {
             Ok(replies) => replies,

@@ -1,6 +1,6 @@
-//! Parts of a script that can be stopped on their own: what a guard watches, a step with a deadline, the branches of a `parallel`.
+//! Cancellation scopes, the parts of a script that can be stopped on their own: what a guard watches, a step with a deadline, the branches of a `parallel`.
 //!
-//! **Invariant:** what stops a part is in the journal under the part's id. On replay the part stops at the first effect that has
+//! **Invariant:** what stops a scope is in the journal under its id. On replay the scope stops at the first effect that has
 //! no outcome there, so it comes to the same end.
 
 use std::{
@@ -25,15 +25,15 @@ use crate::{
 /// How often a branch looks whether the others have come to the end of the journal.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
-/// One part.
-pub(crate) struct Part {
+/// One cancellation scope.
+pub(crate) struct CancelScope {
     pub(crate) id: String,
     pub(crate) cancel: CancellationToken,
-    stand: Mutex<Stand>,
+    state: Mutex<ScopeState>,
 }
 
 #[derive(Default)]
-struct Stand {
+struct ScopeState {
     /// Its body has ended: it can no longer be stopped.
     closed: bool,
     stopped: Option<RunError>,
@@ -41,73 +41,76 @@ struct Stand {
     due: Option<RunError>,
 }
 
-impl Part {
+impl CancelScope {
     /// Why it was stopped, if it was.
     pub(crate) fn stopped(&self) -> Option<RunError> {
-        lock(&self.stand).stopped.clone()
+        lock(&self.state).stopped.clone()
     }
 }
 
 impl Kernel {
-    /// Runs `body` as a part of the script that [`Kernel::stop_part`] can stop. Then its error is thrown here, where the script may
-    /// catch it; within the part it cannot.
+    /// Runs `body` in a cancellation scope, which [`Kernel::stop_scope`] can stop. Then its error is thrown here, where the script may
+    /// catch it; within the scope it cannot.
     pub(crate) fn within(
         &self,
         cx: &NativeCallContext<'_>,
         id: &str,
-        body: impl FnOnce(&Arc<Part>) -> ScriptResult,
+        body: impl FnOnce(&Arc<CancelScope>) -> ScriptResult,
     ) -> ScriptResult {
         let around = cursor::cancel();
-        let part =
-            Arc::new(Part { id: id.to_owned(), cancel: around.child_token(), stand: Mutex::default() });
-        cursor::enter_part(&part);
-        let result = self.guarded(cx, || body(&part));
-        cursor::leave_part(around);
+        let scope = Arc::new(CancelScope {
+            id: id.to_owned(),
+            cancel: around.child_token(),
+            state: Mutex::default(),
+        });
+        cursor::enter_scope(&scope);
+        let result = self.guarded(cx, || body(&scope));
+        cursor::leave_scope(around);
         let stopped = {
-            let mut state = lock(&part.stand);
+            let mut state = lock(&scope.state);
             state.closed = true;
             state.stopped.clone()
         };
         let stopped = match stopped {
             Some(error) => Some(error),
-            None => self.ended_part(&part, &result).map_err(|error| self.throw(cx, error))?,
+            None => self.ended_scope(&scope, &result).map_err(|error| self.throw(cx, error))?,
         };
         match stopped {
-            // What stops more than this part counts more.
+            // What stops more than this scope counts more.
             Some(_) if self.stop_around().is_some() => result,
             Some(error) => Err(self.throw(cx, error)),
             None => result,
         }
     }
 
-    /// Whether the journal says that a part was stopped which has come to its end by itself.
-    fn ended_part(&self, part: &Part, result: &ScriptResult) -> Result<Option<RunError>, RunError> {
+    /// Whether the journal says that a scope was stopped which has come to its end by itself.
+    fn ended_scope(&self, scope: &CancelScope, result: &ScriptResult) -> Result<Option<RunError>, RunError> {
         let ended = match result {
             Ok(_) => true,
             Err(error) => !matches!(innermost(error), EvalAltResult::ErrorTerminated(..)),
         };
         if !self.replay.is_empty() {
-            if self.replay.take_mark(&part.id, Mark::Passed)?.is_some() {
+            if self.replay.take_mark(&scope.id, Mark::Passed)?.is_some() {
                 return Ok(None);
             }
-            if let Some(error) = self.replay.stopped(&part.id)? {
+            if let Some(error) = self.replay.stopped(&scope.id)? {
                 return Ok(Some(error));
             }
         }
-        let due = lock(&part.stand).due.clone();
+        let due = lock(&scope.state).due.clone();
         if let Some(error) = due {
-            self.record_stop(&mut lock(&part.stand), part, error.clone());
+            self.record_stop(&mut lock(&scope.state), scope, error.clone());
             return Ok(Some(error));
         }
         if ended {
-            self.keep(&part.id, &Entry::Passed {});
+            self.keep(&scope.id, &Entry::Passed {});
         }
         Ok(None)
     }
 
-    /// Stops a part. `false`: it has ended or was stopped already.
-    pub(crate) fn stop_part(&self, part: &Part, error: RunError) -> bool {
-        let mut state = lock(&part.stand);
+    /// Stops a scope. `false`: it has ended or was stopped already.
+    pub(crate) fn stop_scope(&self, scope: &CancelScope, error: RunError) -> bool {
+        let mut state = lock(&scope.state);
         if state.closed || state.stopped.is_some() {
             return false;
         }
@@ -116,46 +119,46 @@ impl Kernel {
             state.due.get_or_insert(error);
             return false;
         }
-        self.record_stop(&mut state, part, error);
+        self.record_stop(&mut state, scope, error);
         true
     }
 
-    /// Within the lock, so that the journal has it before the part can end.
-    fn record_stop(&self, state: &mut Stand, part: &Part, error: RunError) {
+    /// Within the lock, so that the journal has it before the scope can end.
+    fn record_stop(&self, state: &mut ScopeState, scope: &CancelScope, error: RunError) {
         if state.stopped.is_none() {
             if !self.replay_only {
                 let entry = Entry::Stopped { error: error.clone() };
-                self.journal.add(self.shared.clock.now(), &part.id, &entry);
+                self.journal.add(self.shared.clock.now(), &scope.id, &entry);
                 // Told before it takes effect, so that what follows from it is told later.
-                self.emit(Event::PartStopped { id: part.id.clone(), error: error.clone() });
+                self.emit(Event::ScopeStopped { id: scope.id.clone(), error: error.clone() });
             }
             state.stopped = Some(error);
         }
-        part.cancel.cancel();
+        scope.cancel.cancel();
     }
 
-    /// Stops a part that is due, once the journal has been answered.
-    pub(super) async fn stop_when_due(&self, part: &Part) {
+    /// Stops a scope that is due, once the journal has been answered.
+    pub(super) async fn stop_when_due(&self, scope: &CancelScope) {
         while !self.replay.is_answered() {
-            if lock(&part.stand).closed {
+            if lock(&scope.state).closed {
                 return;
             }
             self.shared.clock.sleep(Duration::from_millis(5)).await;
         }
-        let mut state = lock(&part.stand);
+        let mut state = lock(&scope.state);
         let due = state.due.clone();
         if let Some(error) = due.filter(|_| !state.closed) {
-            self.record_stop(&mut state, part, error);
+            self.record_stop(&mut state, scope, error);
         }
     }
 
-    /// The error inside the outermost part around this place that was stopped.
+    /// The error inside the outermost scope around this place that was stopped.
     pub(super) fn stop_around(&self) -> Option<RunError> {
-        cursor::parts().iter().find_map(|part| part.stopped()).map(|error| inside(&error))
+        cursor::cancel_scopes().iter().find_map(|scope| scope.stopped()).map(|error| inside(&error))
     }
 
     /// Why nothing new may begin here, as far as the journal says so: undoing had begun, it is what this runner is there for, or
-    /// the part of the script had been stopped.
+    /// the scope had been stopped.
     pub(super) fn may_begin(&self) -> Result<(), RunError> {
         if self.is_rolling_back() {
             return Ok(());
@@ -184,10 +187,10 @@ impl Kernel {
             return Err(told);
         }
         self.accept_new_script()?;
-        for part in cursor::parts() {
+        for scope in cursor::cancel_scopes() {
             // Only this place stops: other branches may still be answered from the journal.
-            let due = lock(&part.stand).due.clone();
-            if let Some(error) = self.replay.stopped(&part.id)?.or(due) {
+            let due = lock(&scope.state).due.clone();
+            if let Some(error) = self.replay.stopped(&scope.id)?.or(due) {
                 return Err(inside(&error));
             }
         }
@@ -258,7 +261,7 @@ impl Branching<'_> {
     }
 }
 
-/// What the effects within a part are told that was stopped with that error.
+/// What the effects within a scope are told that was stopped with that error.
 fn inside(error: &RunError) -> RunError {
     RunError::new(codes::STOPPED, error.message.clone())
 }

@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 
 use super::{
-    course::Course,
     explorer::{End, Tried, millis},
     invariant::Violation,
     scenario::{Fault, Scenario},
+    trial::Trial,
 };
 use crate::{
     error::codes,
     event::{Kind, RunOutcome},
 };
 
-/// How a course ended.
-pub(super) fn end(course: &Course) -> End {
-    match course.outcome {
-        _ if course.is_unknown() => End::Unknown,
+/// How a trial ended.
+pub(super) fn end(trial: &Trial) -> End {
+    match trial.outcome {
+        _ if trial.is_unknown() => End::Unknown,
         None => End::Waits,
         Some(RunOutcome::Succeeded) => End::Succeeded,
         Some(RunOutcome::Failed) => End::Failed,
@@ -28,61 +28,60 @@ pub(super) fn end(course: &Course) -> End {
 }
 
 /// What became of a scenario. `happy`: how it goes if nothing goes wrong; `alive`: how the scenario goes if nobody dies in it.
-pub(crate) fn tried(scenario: Scenario, course: &Course, happy: &Course, alive: Option<&Course>) -> Tried {
+pub(crate) fn tried(scenario: Scenario, trial: &Trial, happy: &Trial, alive: Option<&Trial>) -> Tried {
     Tried {
-        end: end(course),
-        why: course.error.as_ref().map(|error| error.message.clone()),
-        hints: course.error.as_ref().map(|error| error.hints.clone()).unwrap_or_default(),
-        left: course.left.iter().map(|left| left.what.clone()).collect(),
-        elapsed_ms: millis(course.elapsed),
-        struck: course.struck,
-        violations: judge(&scenario, course, happy, alive),
+        end: end(trial),
+        why: trial.error.as_ref().map(|error| error.message.clone()),
+        hints: trial.error.as_ref().map(|error| error.hints.clone()).unwrap_or_default(),
+        left: trial.left.iter().map(|left| left.what.clone()).collect(),
+        elapsed_ms: millis(trial.elapsed),
+        struck: trial.struck,
+        violations: violations(&scenario, trial, happy, alive),
         scenario,
     }
 }
 
 /// Everything that did not hold.
-pub(super) fn judge(
+pub(super) fn violations(
     scenario: &Scenario,
-    course: &Course,
-    happy: &Course,
-    alive: Option<&Course>,
+    trial: &Trial,
+    happy: &Trial,
+    alive: Option<&Trial>,
 ) -> Vec<Violation> {
-    let mut violations = course.violations.clone();
+    let mut violations = trial.violations.clone();
     let mut add = |invariant: &str, after: Option<String>, why: String| {
         violations.push(Violation { invariant: invariant.to_owned(), after, why });
     };
-    let ended = end(course);
-    let why = || course.error.as_ref().map(|error| error.message.clone()).unwrap_or_default();
+    let ended = end(trial);
+    let why = || trial.error.as_ref().map(|error| error.message.clone()).unwrap_or_default();
     if scenario.is_as_planned() {
         if ended != End::Succeeded && ended != End::Unknown {
-            let at = course.error.as_ref().and_then(|error| error.effect.clone());
+            let at = trial.error.as_ref().and_then(|error| error.effect.clone());
             add("succeeds when nothing goes wrong", at, why());
         }
-        for (par, key, branches) in races(course) {
+        for (par, key, branches) in races(trial) {
             let text =
                 format!("branches {branches} of {par} change {key}: what remains depends on which is later");
             add("branches do not change the same thing", None, text);
         }
     }
     if matches!(ended, End::RolledBack | End::Failed) {
-        for (key, first) in &course.first {
-            let now = course.end.get(key);
+        for (key, first) in &trial.first {
+            let now = trial.end.get(key);
             if now != Some(first) {
                 let now = now.map(ToString::to_string).unwrap_or_default();
-                let last =
-                    course.moves.iter().rev().find(|(_, moved)| moved == key).map(|(id, _)| id.clone());
+                let last = trial.moves.iter().rev().find(|(_, moved)| moved == key).map(|(id, _)| id.clone());
                 add("rolled back means as before", last, format!("{key} was {first} and is {now}"));
             }
         }
     }
-    let internal = course.error.as_ref().is_some_and(|error| error.is(codes::INTERNAL));
+    let internal = trial.error.as_ref().is_some_and(|error| error.is(codes::INTERNAL));
     if matches!(ended, End::Paused | End::Aborted) || internal {
-        add("ends, or can go on", course.error.as_ref().and_then(|e| e.effect.clone()), why());
+        add("ends, or can go on", trial.error.as_ref().and_then(|e| e.effect.clone()), why());
     }
     let silent = scenario.faults.iter().any(|(_, fault)| *fault == Fault::NoAnswer);
-    let limit = course.error.as_ref().is_some_and(|error| error.is(codes::LIMIT));
-    if (ended == End::Waits || silent && limit) && !course.moves.is_empty() {
+    let limit = trial.error.as_ref().is_some_and(|error| error.is(codes::LIMIT));
+    if (ended == End::Waits || silent && limit) && !trial.moves.is_empty() {
         let at = scenario.faults.last().map(|(id, _)| id.clone());
         add(
             "ends within a deadline",
@@ -92,9 +91,9 @@ pub(super) fn judge(
     }
     if ended == End::RollbackIncomplete
         && !scenario.disturbs_rollback()
-        && let Some(left) = course.left.first()
+        && let Some(left) = trial.left.first()
     {
-        let (one_way, declared) = (course.one_way.contains(&left.id), course.no_return.contains(&left.id));
+        let (one_way, declared) = (trial.one_way.contains(&left.id), trial.no_return.contains(&left.id));
         let no = scenario.faults.iter().find(|(_, fault)| is_no(fault));
         match no {
             _ if !one_way && !declared => {
@@ -121,10 +120,10 @@ pub(super) fn judge(
         };
         if ended != end(alive) && !ended_unknown(ended, alive) {
             add(name, None, format!("{ended:?} instead of {:?}: {}", end(alive), why()));
-        } else if course.end != alive.end {
-            let key = alive.end.iter().find(|(key, state)| course.end.get(*key) != Some(state));
+        } else if trial.end != alive.end {
+            let key = alive.end.iter().find(|(key, state)| trial.end.get(*key) != Some(state));
             let text = key.map_or_else(String::new, |(key, state)| {
-                let is = course.end.get(key).map(ToString::to_string).unwrap_or_default();
+                let is = trial.end.get(key).map(ToString::to_string).unwrap_or_default();
                 format!("{key} is {is} instead of {state}")
             });
             add(name, None, text);
@@ -132,18 +131,18 @@ pub(super) fn judge(
     }
     if scenario.dies() {
         let mut counts: BTreeMap<&(String, String), usize> = BTreeMap::new();
-        course.moves.iter().for_each(|moved| *counts.entry(moved).or_default() += 1);
+        trial.moves.iter().for_each(|moved| *counts.entry(moved).or_default() += 1);
         if let Some(((id, key), times)) = counts.iter().find(|(_, times)| **times > 1) {
             add("applies a change once", Some(id.clone()), format!("{key} was changed {times} times"));
         }
     }
-    if ended == End::Succeeded && course.struck && !scenario.disturbs_rollback() {
+    if ended == End::Succeeded && trial.struck && !scenario.disturbs_rollback() {
         // All that would have been done is done; there may be more, such as further tries.
-        let unimpressed = goes_the_same_way(happy, course);
+        let unimpressed = goes_the_same_way(happy, trial);
         for (id, fault) in scenario.faults.iter().filter(|_| unimpressed) {
-            let kind = course.sites.iter().find(|site| site.id == *id).map(|site| site.kind);
+            let kind = trial.fault_points.iter().find(|point| point.id == *id).map(|point| point.kind);
             let text = || format!("{}, and the run goes on as if nothing had happened", fault.describe());
-            if is_no(fault) && course.end == happy.end {
+            if is_no(fault) && trial.end == happy.end {
                 add("heeds its checks", Some(id.clone()), text());
             } else if kind == Some(Kind::Change) && !matches!(fault, Fault::Killed | Fault::LostAnswer) {
                 add("heeds what fails", Some(id.clone()), text());
@@ -153,7 +152,7 @@ pub(super) fn judge(
     violations
 }
 
-fn ended_unknown(ended: End, happy: &Course) -> bool {
+fn ended_unknown(ended: End, happy: &Trial) -> bool {
     ended == End::Unknown || end(happy) == End::Unknown
 }
 
@@ -162,16 +161,19 @@ fn is_no(fault: &Fault) -> bool {
     matches!(fault, Fault::Verdict(_) | Fault::Denied | Fault::Breach(_))
 }
 
-/// Whether a course comes to all effects of another, in that order. Their ids may differ: a note in between shifts them.
-fn goes_the_same_way(other: &Course, course: &Course) -> bool {
-    let mut theirs = course.sites.iter().filter(|site| !site.id.starts_with("rollback/"));
-    other.sites.iter().all(|site| theirs.any(|one| one.effect == site.effect && one.what == site.what))
+/// Whether a trial comes to all effects of another, in that order. Their ids may differ: a note in between shifts them.
+fn goes_the_same_way(other: &Trial, trial: &Trial) -> bool {
+    let mut theirs = trial.fault_points.iter().filter(|point| !point.id.starts_with("rollback/"));
+    other
+        .fault_points
+        .iter()
+        .all(|point| theirs.any(|one| one.effect == point.effect && one.what == point.what))
 }
 
 /// Targets that several branches of one `parallel` change.
-fn races(course: &Course) -> Vec<(String, String, String)> {
+fn races(trial: &Trial) -> Vec<(String, String, String)> {
     let mut changed: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
-    for (id, key) in &course.moves {
+    for (id, key) in &trial.moves {
         for (at, _) in id.match_indices(":par[") {
             let par = &id[..at + 4];
             let branch = id[at + 5..].split(']').next().unwrap_or_default();
