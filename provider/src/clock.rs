@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** nothing in the runtime or in a primitive asks the operating system for the time or sleeps on its own; it
 //! asks the run's [`Clock`]. A simulated world can therefore let an hour pass in a microsecond. Only what keeps a journal goes by
-//! real time: stores, signs of life, and when records are handed to a store.
+//! real time: stores, heartbeats, and when records are handed to a store.
 
 use std::{future::Future, pin::Pin, time::Duration};
 

@@ -243,7 +243,7 @@ async fn flush(journal: Arc<Journal>, over: CancellationToken) {
     }
 }
 
-/// Gives signs of life, and does what others ask of the run. In real time: the store compares the signs with a clock of its own.
+/// Sends heartbeats, and does what others ask of the run. In real time: the store compares them with a clock of its own.
 async fn heartbeat(journal: Arc<Journal>, kernel: Arc<Kernel>, over: CancellationToken) {
     loop {
         tokio::select! {
