@@ -2,7 +2,10 @@
 
 use std::{process::ExitCode, sync::Arc};
 
-use contraflow_runtime::error::{RunError, codes};
+use contraflow_runtime::{
+    Library,
+    error::{RunError, codes},
+};
 
 use crate::{
     args::{CommandLine, Exit},
@@ -55,6 +58,12 @@ impl CliBuilder {
     /// What the help says first.
     pub fn about(mut self, about: &'static str) -> Self {
         self.program.about = Some(about);
+        self
+    }
+
+    /// Adds a library: its primitives, what it brings for the configuration, its error codes and lints.
+    pub fn library(mut self, library: Library) -> Self {
+        self.program.more.push(library);
         self
     }
 

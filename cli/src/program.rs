@@ -1,7 +1,7 @@
 //! The program that a command line belongs to: its name, and the libraries it is made of.
 
 use clap::{Command, CommandFactory as _};
-use contraflow_runtime::{Builder, Runtime};
+use contraflow_runtime::{Builder, Library, Runtime, registry::Registry};
 
 use crate::args::CommandLine;
 
@@ -17,23 +17,30 @@ pub(crate) struct Program {
     pub(crate) version: Option<&'static str>,
     /// The first lines of the help, if they are not those of Contraflow.
     pub(crate) about: Option<&'static str>,
+    /// Libraries besides the standard library.
+    pub(crate) more: Vec<Library>,
 }
 
 impl Default for Program {
     fn default() -> Self {
-        Self { name: CONTRAFLOW, version: None, about: None }
+        Self { name: CONTRAFLOW, version: None, about: None, more: Vec::new() }
     }
 }
 
 impl Program {
     /// A runtime with all libraries, without an environment yet.
-    #[expect(clippy::unused_self, reason = "libraries belong to the program")]
     pub(crate) fn runtime(&self) -> Builder {
-        Runtime::builder()
-            .modules(contraflow_stdlib::modules())
-            .global(contraflow_stdlib::words())
-            .invariants(contraflow_stdlib::invariants())
-            .lints(contraflow_stdlib::lints())
+        self.libraries().iter().fold(Runtime::builder(), |builder, library| builder.library(library))
+    }
+
+    /// What the configuration can hold.
+    pub(crate) fn registry(&self) -> Registry {
+        Library::registry_of(&self.libraries())
+    }
+
+    /// The standard library and those that were added. Made when it is needed: not every command needs it.
+    pub(crate) fn libraries(&self) -> Vec<Library> {
+        [contraflow_stdlib::library()].into_iter().chain(self.more.iter().cloned()).collect()
     }
 
     /// Its command line.
@@ -80,7 +87,12 @@ mod tests {
 
     #[test]
     fn the_help_of_a_program_of_another_name_calls_it_by_that_name() {
-        let program = Program { name: "deploy", version: Some("1.4.0"), about: Some("Deploys our services") };
+        let program = Program {
+            name: "deploy",
+            version: Some("1.4.0"),
+            about: Some("Deploys our services"),
+            ..Program::default()
+        };
         let mut command = program.command();
         let help = command.render_long_help().to_string();
         assert!(help.starts_with("Deploys our services\n\nUsage: deploy [OPTIONS] <COMMAND>\n"), "{help}");

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use contraflow_runtime::{lint, script::FunctionDoc};
+use contraflow_runtime::{Library, Page, lint, script::FunctionDoc};
 
 use crate::{args::Exit, program::Program};
 
@@ -274,14 +274,11 @@ fn exit_codes() -> String {
 /// Codes with the first sentence of their pages.
 fn error_codes() -> String {
     let mut text = String::new();
-    for (title, codes) in [
-        ("Of the runtime", contraflow_runtime::error::codes::ALL),
-        ("Of the primitives", contraflow_stdlib::codes::ALL),
-    ] {
+    for (title, library) in
+        [("Of the runtime", Library::of_runtime()), ("Of the primitives", contraflow_stdlib::library())]
+    {
         let _ = write!(text, "## {title}\n\n| code | meaning |\n|---|---|\n");
-        for code in codes {
-            let page =
-                fs::read_to_string(book().join(format!("errors/{code}.md"))).expect("a page for each code");
+        for Page { code, text: page } in library.pages() {
             let first = page.lines().nth(2).expect("a sentence below the title").trim_end_matches('.');
             let mut letters = first.chars();
             let meaning: String =
@@ -296,10 +293,8 @@ fn error_codes() -> String {
 /// Warnings with what they are about. Each has a heading on the page.
 fn warnings() -> String {
     let mut table = "| warning | about |\n|---|---|\n".to_owned();
-    let own = lint::lints();
-    let more = contraflow_stdlib::lints();
-    let all = own.iter().map(|lint| (lint.name(), lint.about()));
-    let all = all.chain(more.iter().map(|lint| (lint.name(), lint.about())));
+    let libraries = [Library::of_runtime(), contraflow_stdlib::library()];
+    let all = libraries.iter().flat_map(Library::lints).map(|lint| (lint.name(), lint.about()));
     for (name, about) in all.chain([(lint::ALLOW, lint::ABOUT_ALLOW)]) {
         let _ = writeln!(table, "| [{name}](#{name}) | {about} |");
     }
@@ -363,7 +358,7 @@ fn every_function_is_described_and_has_an_example_on_its_page() {
     let mut pages = BTreeMap::new();
     function_pages(&mut pages);
     pages.remove(Path::new("reference/index.md")).expect("the list of all");
-    assert_eq!(pages.len(), contraflow_stdlib::modules().len() + 1);
+    assert_eq!(pages.len(), contraflow_stdlib::library().modules().len() + 1);
     for (name, text) in pages {
         let sections: Vec<&str> = text.split("\n## ").skip(1).collect();
         assert!(!sections.is_empty(), "{}", name.display());

@@ -151,8 +151,8 @@ mod tests {
             for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
                 for (at, _) in line.match_indices("::") {
                     let noun = line[..at].rsplit(|c: char| !c.is_ascii_alphanumeric()).next().expect("noun");
-                    let nouns: Vec<&str> =
-                        contraflow_stdlib::modules().iter().map(|(name, _)| *name).collect();
+                    let library = contraflow_stdlib::library();
+                    let nouns: Vec<&str> = library.modules().iter().map(|(name, _)| *name).collect();
                     assert!(nouns.contains(&noun), "{line}");
                 }
             }

@@ -49,11 +49,10 @@ fn config(context: &Context) -> Result<Config, Refused> {
         Some(path) => Some(path.clone()),
         None => std::env::current_dir().ok().and_then(Config::find),
     };
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let registry = context.program.registry();
     match &path {
-        Some(path) => Config::load(path, variables),
-        None => Config::without_file(variables),
+        Some(path) => Config::load(path, std::env::vars_os(), &registry),
+        None => Config::without_file(std::env::vars_os(), &registry),
     }
     .map_err(|errors| refuse_config(errors, path.as_deref()))
 }

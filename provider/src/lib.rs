@@ -5,9 +5,19 @@
 //! beside the standard library and not after it.
 
 pub mod clock;
+pub mod codes;
+pub mod config;
+pub mod deploy;
 pub mod error;
+#[cfg(feature = "http")]
+pub mod http;
+pub mod metrics;
+pub mod notify;
 pub mod on;
 pub mod provider;
 pub mod quantity;
+pub mod registry;
 pub mod secret;
+pub mod secrets;
 pub mod target;
+pub mod traffic;

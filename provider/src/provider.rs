@@ -109,6 +109,9 @@ pub trait Provider: Send + Sync {
 pub trait Capability: Any + Send + Sync {
     /// The noun of the script module and of the configuration table, such as `traffic`.
     const NOUN: &'static str;
+
+    /// The same provider, as what it says about itself. It is always `self`.
+    fn as_provider(self: Arc<Self>) -> Arc<dyn Provider>;
 }
 
 /// One bound target.
@@ -172,15 +175,11 @@ impl Providers {
         &self.environment
     }
 
-    /// Binds `name` to a provider of capability `T`. The same provider is passed twice, as what it can do and as what it is:
-    /// `providers.bind::<dyn Traffic>("web", haproxy.clone(), haproxy)`. A second binding of the same name replaces the first.
-    pub fn bind<T: Capability + ?Sized>(
-        &mut self,
-        name: impl Into<String>,
-        capability: Arc<T>,
-        provider: Arc<dyn Provider>,
-    ) {
+    /// Binds `name` to a provider of capability `T`: `providers.bind::<dyn Traffic>("web", haproxy)`. A second binding of the same
+    /// name replaces the first.
+    pub fn bind<T: Capability + ?Sized>(&mut self, name: impl Into<String>, capability: Arc<T>) {
         let name = name.into();
+        let provider = Arc::clone(&capability).as_provider();
         self.bindings.retain(|b| !(b.noun == T::NOUN && b.name == name));
         self.bindings.push(Binding { noun: T::NOUN, name: name.clone(), provider });
         self.capabilities.insert((T::NOUN, name), (TypeId::of::<T>(), Box::new(capability)));

@@ -10,6 +10,7 @@ pub mod event;
 mod executor;
 pub mod journal;
 pub mod kernel;
+mod library;
 pub mod lint;
 pub mod plan;
 mod question;
@@ -19,7 +20,8 @@ pub mod script;
 mod stop;
 pub mod world;
 
-pub use contraflow_provider::{clock, error, provider, quantity, secret, target};
+pub use contraflow_provider::{clock, config, error, provider, quantity, registry, secret, target};
+pub use library::{Library, Page};
 pub use plan::SavedPlan;
 pub use rhai;
 pub use runtime::{

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::error::did_you_mean;
+pub use contraflow_provider::config::{Role, SOMEBODY_ELSE};
 
 /// What a person is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,20 +50,6 @@ pub struct Rule {
     pub at_least: u32,
 }
 
-/// Those who have a role.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Role {
-    /// Their names, without machine.
-    pub members: Vec<String>,
-    /// Whether the person who started a run may answer in this role.
-    #[serde(default)]
-    pub may_be_starter: bool,
-}
-
-/// What `by` says for everybody but the person who started the run.
-pub const SOMEBODY_ELSE: &str = "somebody-else";
-
 impl Rule {
     /// The rule for answers `by` roles or people.
     pub fn new(by: &[String], at_least: u32, roles: &BTreeMap<String, Role>, started_by: &str) -> Self {
@@ -93,23 +79,6 @@ impl Rule {
 }
 
 impl Rule {
-    /// Whether all that `by` names can be meant: where there are roles, each is a role or somebody who has one. Without roles,
-    /// each is taken for the name of a person.
-    ///
-    /// # Errors
-    /// What cannot be meant, for people.
-    pub fn check(by: &[String], roles: &BTreeMap<String, Role>) -> Result<(), String> {
-        let known = |one: &&String| {
-            *one == SOMEBODY_ELSE
-                || roles.contains_key(*one)
-                || roles.values().any(|role| role.members.contains(one))
-        };
-        let Some(unknown) = by.iter().find(|one| !roles.is_empty() && !known(one)) else { return Ok(()) };
-        let meant = did_you_mean(unknown, roles.keys().map(String::as_str))
-            .map_or_else(String::new, |close| format!(": did you mean \"{close}\"?"));
-        Err(format!("\"{unknown}\" is neither a role nor a member of one{meant}"))
-    }
-
     /// Who was asked for, in words that keep roles and people apart: a role that is not configured reads as the person that it is
     /// taken for. Empty: everybody.
     pub fn told(&self) -> String {

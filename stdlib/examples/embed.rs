@@ -5,14 +5,16 @@ use std::{collections::BTreeMap, error::Error, sync::Arc, sync::atomic::AtomicBo
 
 use contraflow_runtime::provider::{Capability, Provider, ProviderError, Providers};
 use contraflow_runtime::{
-    Bundle, Runtime, effect, event, journal, script::ScriptContext as _, target::Target,
+    Bundle, Library, Runtime, effect, event, journal, script::ScriptContext as _, target::Target,
 };
 
 /// A feature flag: what stands behind a name. Here it is a bit in memory, elsewhere the client of a server.
 struct Flag(AtomicBool);
 
+#[rustfmt::skip]
 impl Capability for Flag {
     const NOUN: &'static str = "flag";
+    fn as_provider(self: Arc<Self>) -> Arc<dyn Provider> { self }
 }
 
 #[rustfmt::skip]
@@ -46,14 +48,20 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (runs, flag) = (tempfile::tempdir()?, Arc::new(Flag(AtomicBool::new(false))));
     let mut targets = Providers::new("sandbox");
     contraflow_stdlib::sandbox::Sandbox::new(Default::default()).bind(&mut targets);
-    targets.bind::<Flag>("checkout", flag.clone(), flag);
+    targets.bind("checkout", flag);
     let mut module = rhai::Module::new();
     let set = |cx: rhai::NativeCallContext<'_>, flag: &str, on: bool| cx.change(SetFlag(flag.into(), on));
     rhai::FuncRegistration::new("set").set_into_module(&mut module, set);
-    let modules = contraflow_stdlib::modules().into_iter().chain([("flag", Arc::new(module))]);
+    let (standard, flags) = (contraflow_stdlib::library(), Library::new("flags").module("flag", module));
     let store = Arc::new(journal::SqliteStore::open(runs.path()).await?);
     let sink = Arc::new(|event: &event::Envelope| println!("{}", serde_json::json!(event)));
-    let runtime = Runtime::builder().modules(modules).providers(targets).store(store).sink(sink).build();
+    let runtime = Runtime::builder()
+        .library(&standard)
+        .library(&flags)
+        .providers(targets)
+        .store(store)
+        .sink(sink)
+        .build();
     let runbook = Bundle::single("embed.rhai", include_str!("embed.rhai"));
     let report = runtime.run(&runbook, &BTreeMap::new()).await?;
     report.error.map_or(Ok(()), |error| Err(error.into()))

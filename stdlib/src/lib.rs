@@ -1,11 +1,11 @@
 //! The primitives of Contraflow and the providers behind them.
 //!
-//! One folder per noun. In it `mod.rs` holds the capability trait, the noun's script module and the binding of its targets
-//! from the configuration; each primitive is one file, each provider is one file.
+//! One folder per noun. In it `mod.rs` holds the noun's script module; each primitive is one file, each provider is one file that
+//! declares itself. [`library`] lists all of them; the capability traits are in `contraflow-provider`.
 
-use std::sync::Arc;
-
-use contraflow_runtime::{lint::Lint, rehearsal::Invariant};
+pub use contraflow_provider::http as net;
+use contraflow_provider::registry::Noun;
+use contraflow_runtime::Library;
 use rhai::Module;
 
 pub mod config;
@@ -17,7 +17,6 @@ pub mod http;
 mod invariants;
 mod lints;
 pub mod metrics;
-pub mod net;
 pub mod notify;
 pub mod probe;
 pub mod sandbox;
@@ -26,78 +25,78 @@ pub mod traffic;
 
 /// Error codes of this library.
 pub mod codes {
-    /// A configuration file that cannot be used.
-    pub const CONFIG: &str = "config";
+    pub use contraflow_provider::codes::*;
+
     /// A probe that did not find what it expected.
     pub const PROBE_FAILED: &str = "probe-failed";
     /// A gate whose condition did not hold.
     pub const GATE_FAILED: &str = "gate-failed";
     /// A gate that had no data or too little to decide.
     pub const GATE_INCONCLUSIVE: &str = "gate-inconclusive";
-    /// A migration that cannot be applied or was changed after it was.
-    pub const MIGRATION: &str = "migration";
-    /// A backup that could not be made or read back.
-    pub const BACKUP: &str = "backup";
-    /// A query that a database refused.
-    pub const QUERY: &str = "query";
     /// A command that is not allowed, could not start or did not succeed.
     pub const EXEC: &str = "exec";
-    /// A message that was not accepted.
-    pub const NOTIFY: &str = "notify";
-    /// A route that cannot take the weights it was given.
-    pub const TRAFFIC: &str = "traffic";
-    /// A pool that cannot be scaled as asked.
-    pub const DEPLOY: &str = "deploy";
-    /// A server that refused a request (HTTP 4xx).
-    pub const HTTP_STATUS: &str = "http-status";
-
-    /// All of them, for documentation.
-    pub const ALL: &[&str] = &[
-        CONFIG,
-        PROBE_FAILED,
-        GATE_FAILED,
-        GATE_INCONCLUSIVE,
-        MIGRATION,
-        BACKUP,
-        QUERY,
-        EXEC,
-        NOTIFY,
-        TRAFFIC,
-        DEPLOY,
-        HTTP_STATUS,
-    ];
 }
 
 /// What scripts call without a module name: the word `guard`, and what can be done with a secret.
-pub fn words() -> Module {
+fn words() -> Module {
     let mut module = secrets::secret_type();
     guard::add_to(&mut module);
     module
 }
 
-/// What must hold at every moment of a rehearsal.
-pub fn invariants() -> Vec<Arc<dyn Invariant>> {
-    vec![Arc::new(invariants::WholeWeights), Arc::new(invariants::Capacity)]
+/// A code with its page.
+macro_rules! page {
+    ($library:expr, $($code:literal),+ $(,)?) => {
+        $library$(.page($code, include_str!(concat!("../errors/", $code, ".md"))))+
+    };
 }
 
-/// What looks for defects in runbooks, besides the lints of the runtime.
-pub fn lints() -> Vec<Arc<dyn Lint>> {
-    vec![Arc::new(lints::retire::RetireWithoutEvidence), Arc::new(lints::rollback::RollbackWithoutCapacity)]
-}
-
-/// The script modules of this library: one line per noun.
-pub fn modules() -> Vec<(&'static str, Arc<Module>)> {
-    [
-        ("db", db::module()),
-        ("deploy", deploy::module()),
-        ("exec", exec::module()),
-        ("http", http::module()),
-        ("metrics", metrics::module()),
-        ("notify", notify::module()),
-        ("probe", probe::module()),
-        ("secrets", secrets::module()),
-        ("traffic", traffic::module()),
-    ]
-    .map(|(name, module)| (name, Arc::new(module)))
-    .into()
+/// All of this library: one line for each noun, provider, code and lint.
+pub fn library() -> Library {
+    let library = Library::new("stdlib")
+        .words(words())
+        .module("db", db::module())
+        .module("deploy", deploy::module())
+        .module("exec", exec::module())
+        .module("http", http::module())
+        .module("metrics", metrics::module())
+        .module("notify", notify::module())
+        .module("probe", probe::module())
+        .module("secrets", secrets::module())
+        .module("traffic", traffic::module())
+        .noun(Noun::of::<dyn traffic::Traffic>("Routes: what splits traffic over pools by weight"))
+        .provider::<traffic::haproxy::HaProxy>()
+        .noun(Noun::of::<dyn deploy::Deploy>("Deployments: pools of replicas"))
+        .noun(Noun::of::<dyn metrics::Metrics>("Sources of named measurements"))
+        .provider::<metrics::prometheus::Prometheus>()
+        .noun(Noun::of::<dyn db::Database>("Databases that are migrated, asked and backed up"))
+        .provider::<db::Sqlite>()
+        .provider::<db::Postgres>()
+        .noun(Noun::of::<dyn notify::Notify>("Where messages to people are sent"))
+        .provider::<notify::console::Console>()
+        .provider::<notify::slack::Slack>()
+        .provider::<notify::webhook::Webhook>()
+        .noun(Noun::of::<dyn secrets::Secrets>("Secrets, each a target of its own"))
+        .provider::<secrets::env::Env>()
+        .provider::<secrets::file::File>()
+        .section::<exec::ExecPolicy>()
+        .lint(lints::retire::RetireWithoutEvidence)
+        .lint(lints::rollback::RollbackWithoutCapacity)
+        .invariant(invariants::WholeWeights)
+        .invariant(invariants::Capacity);
+    page!(
+        library,
+        "config",
+        "probe-failed",
+        "gate-failed",
+        "gate-inconclusive",
+        "migration",
+        "backup",
+        "query",
+        "exec",
+        "notify",
+        "traffic",
+        "deploy",
+        "http-status",
+    )
 }

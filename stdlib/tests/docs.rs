@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use contraflow_runtime::Library;
 use contraflow_stdlib::config::Config;
 
 fn book() -> PathBuf {
@@ -78,8 +79,8 @@ fn anchor(heading: &str) -> String {
 
 #[test]
 fn every_error_code_has_a_page_and_every_page_is_of_a_code() {
-    let codes: BTreeSet<&str> =
-        contraflow_runtime::error::codes::ALL.iter().chain(contraflow_stdlib::codes::ALL).copied().collect();
+    let libraries = [Library::of_runtime(), contraflow_stdlib::library()];
+    let codes: BTreeSet<&str> = libraries.iter().flat_map(Library::pages).map(|page| page.code).collect();
     let index = fs::read_to_string(book().join("errors/index.md")).expect("the index");
     let mut found = BTreeSet::new();
     for entry in fs::read_dir(book().join("errors")).expect("the folder") {
@@ -164,7 +165,8 @@ fn every_configuration_that_is_shown_loads() {
     for (path, text) in pages() {
         for (_, config) in blocks(&text).into_iter().filter(|(kind, _)| kind == "toml") {
             let vars: [(&str, &str); 0] = [];
-            if let Err(errors) = Config::parse(&path, &config, vars) {
+            if let Err(errors) = Config::parse(&path, &config, vars, contraflow_stdlib::library().registry())
+            {
                 panic!("{errors}\n{config}");
             }
             seen += 1;

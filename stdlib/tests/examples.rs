@@ -17,7 +17,7 @@ mod tests {
         error::codes,
         event::{Envelope, Event, Kind as EffectKind, RunOutcome, Sink},
         provider::Providers,
-        script::{EffectClass, FunctionDoc, Library},
+        script::{EffectClass, FunctionDoc},
         world::YesToAll,
     };
     use contraflow_stdlib::{
@@ -25,7 +25,6 @@ mod tests {
         exec::ExecPolicy,
         sandbox::{Sandbox, SandboxOptions},
         traffic::Traffic,
-        words,
     };
     use futures_util::StreamExt as _;
 
@@ -115,10 +114,10 @@ mod tests {
         sandbox.bind(&mut providers);
         let policy = serde_json::json!({ "allow": ["echo", "cat", "sh -c *"], "shell": true });
         let policy: ExecPolicy = serde_json::from_value(policy).expect("a policy");
+        let policy = policy.with_variables(|name| std::env::var_os(name));
         providers.extend(Arc::new(policy));
         let runtime = Runtime::builder()
-            .modules(contraflow_stdlib::modules())
-            .global(words())
+            .library(&contraflow_stdlib::library())
             .providers(providers)
             .people(Arc::new(YesToAll { by: "tester".to_owned() }))
             .sink(sink)
@@ -215,7 +214,7 @@ mod tests {
     }
 
     fn functions() -> Vec<FunctionDoc> {
-        Library::new(contraflow_stdlib::modules(), [words()]).functions()
+        Runtime::builder().library(&contraflow_stdlib::library()).build().library().functions()
     }
 
     fn shown(function: &FunctionDoc) -> String {

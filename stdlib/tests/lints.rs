@@ -12,13 +12,8 @@ mod tests {
     use contraflow_runtime::{Bundle, Runtime, lint::Warning};
 
     /// All checks share what scripts can call.
-    static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
-        Runtime::builder()
-            .modules(contraflow_stdlib::modules())
-            .global(contraflow_stdlib::words())
-            .lints(contraflow_stdlib::lints())
-            .build()
-    });
+    static RUNTIME: LazyLock<Runtime> =
+        LazyLock::new(|| Runtime::builder().library(&contraflow_stdlib::library()).build());
 
     /// What is found in a bundle that checks: code and line of each.
     fn found(bundle: &Bundle) -> Vec<String> {
@@ -374,8 +369,8 @@ mod tests {
     fn the_book_shows_what_each_warning_finds_and_what_it_is_silent_about() {
         let page = fs::read_to_string(root("docs/src/guide/check.md")).expect("the page");
         let mut codes: Vec<&str> = vec!["unguarded-write", "health-loop-cannot-fail", "allow"];
-        let lints = contraflow_stdlib::lints();
-        codes.extend(lints.iter().map(|lint| lint.name()));
+        let library = contraflow_stdlib::library();
+        codes.extend(library.lints().iter().map(|lint| lint.name()));
         for code in codes {
             let (_, section) = page.split_once(&format!("\n## {code}\n")).expect("a heading");
             let section = section.split("\n## ").next().expect("its text");

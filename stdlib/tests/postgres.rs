@@ -11,6 +11,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use contraflow_provider::config::{Detached, Setting};
 use contraflow_runtime::{
     effect::{Change as _, On, Read as _},
     error::codes as runtime_codes,
@@ -77,9 +78,11 @@ impl Scratch {
 
     fn settings(&self) -> PostgresSettings {
         PostgresSettings {
-            url: Some(self.url()),
+            url: Setting::plain(self.url()),
             migrations: Some("migrations".into()),
-            ..PostgresSettings::default()
+            pg_dump: None,
+            pg_restore: None,
+            max_connections: None,
         }
     }
 }
@@ -96,7 +99,7 @@ impl Drop for Scratch {
 }
 
 fn made(settings: PostgresSettings, folder: &Path) -> Postgres {
-    Postgres::new(settings, |path| folder.join(path)).expect("settings")
+    Postgres::new(settings, &Detached::new(folder, std::env::vars_os())).expect("settings")
 }
 
 /// A lab on a database of its own.
@@ -188,7 +191,11 @@ async fn a_role_that_may_not_create_databases_has_its_dump_read_and_is_told() {
     url.set_password(Some("pa:s\\s")).expect("password");
     let folder = tempfile::tempdir().expect("folder");
     std::fs::write(folder.path().join("url"), format!("{url}\n")).expect("written");
-    let settings = PostgresSettings { url_file: Some("url".into()), ..PostgresSettings::default() };
+    let settings = PostgresSettings {
+        url: serde_json::from_value(serde_json::json!({ "file": "url" })).expect("a setting"),
+        migrations: None,
+        ..scratch.settings()
+    };
     let database = made(settings, folder.path());
     assert!(!database.describe().contains("pa"), "{}", database.describe());
     let proof = backup(&database, folder.path(), Verify::Restore).await;
@@ -350,7 +357,7 @@ async fn a_wrong_password_is_said_without_the_password() {
     let mut url = reqwest::Url::parse(&scratch.url()).expect("URL");
     url.set_username("contraflow_nobody").expect("user");
     url.set_password(Some("s3cret")).expect("password");
-    let settings = PostgresSettings { url: Some(url.into()), ..PostgresSettings::default() };
+    let settings = PostgresSettings { url: Setting::plain(url), migrations: None, ..scratch.settings() };
     let e = made(settings, Path::new("/")).check().await.expect_err("refused");
     assert!(!format!("{e:?}").contains("s3cret"), "{e:?}");
     let fine = made(scratch.settings(), Path::new("/")).check().await.expect("answers");

@@ -155,7 +155,7 @@ impl Servers {
             "share": "sum(errors_percent) / (sum(requests) - sum(requests))",
         } });
         let settings: Settings = serde_json::from_value(settings).expect("settings");
-        Prometheus::new("web", settings).expect("a source")
+        Prometheus::new("web", settings, &contraflow_provider::config::Detached::default()).expect("a source")
     }
 
     /// Waits until Prometheus has scraped a value of `metric` that is as wanted.
@@ -174,7 +174,7 @@ impl Servers {
     fn on(&self) -> On {
         let source = Arc::new(self.source());
         let mut providers = Providers::new("test");
-        providers.bind::<dyn Metrics>("web", source.clone(), source);
+        providers.bind::<dyn Metrics>("web", source);
         On::detached(Arc::new(providers))
     }
 }

@@ -25,12 +25,7 @@ mod tests {
         irreversible(&sandbox);
         let mut providers = Providers::new("sandbox");
         sandbox.bind(&mut providers);
-        let runtime = Runtime::builder()
-            .modules(contraflow_stdlib::modules())
-            .global(contraflow_stdlib::words())
-            .invariants(contraflow_stdlib::invariants())
-            .providers(providers)
-            .build();
+        let runtime = Runtime::builder().library(&contraflow_stdlib::library()).providers(providers).build();
         let bundle = Bundle::load(file).expect("a runbook");
         let params: BTreeMap<String, Given> =
             params.iter().map(|(name, text)| ((*name).to_owned(), Given::Text((*text).to_owned()))).collect();

@@ -104,12 +104,12 @@ url = "http://<api>"
 
 [env.lab.db.main]
 provider = "postgres"
-url_env = "DATABASE_URL"
+url = { env = "DATABASE_URL" }
 migrations = "migrations"
 
 [env.lab.notify.ops]
 provider = "webhook"
-url_env = "OPS_WEBHOOK_URL"
+url = { env = "OPS_WEBHOOK_URL" }
 
 [env.lab.exec]
 allow = ["tee *", "touch *", "rm -f *", "sleep *"]

@@ -93,7 +93,7 @@ impl Approve {
         if options.timeout.is_some_and(|timeout| timeout.0.is_zero()) {
             return Err(("timeout", "want more than 0s".to_owned()));
         }
-        Rule::check(&options.by, roles).map_err(|why| ("by", why))?;
+        contraflow_provider::config::check_approvers(&options.by, roles).map_err(|why| ("by", why))?;
         // In the sandbox there is nobody but whoever tries it.
         let rule = if environment == SANDBOX {
             Rule { by: options.by.join(" or "), at_least: 1, ..Rule::default() }

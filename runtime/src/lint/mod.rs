@@ -106,8 +106,8 @@ pub const ALLOW: &str = "allow";
 pub const ABOUT_ALLOW: &str = "a comment that should silence a warning silences none, or does not say why";
 
 /// The lints of the runtime.
-pub fn lints() -> Vec<Box<dyn Lint>> {
-    vec![Box::new(UnguardedWrite), Box::new(HealthLoop)]
+pub fn lints() -> Vec<std::sync::Arc<dyn Lint>> {
+    vec![std::sync::Arc::new(UnguardedWrite), std::sync::Arc::new(HealthLoop)]
 }
 
 /// What `lints` and those of the runtime find in a bundle, by place. Nothing in one that does not parse.

@@ -61,6 +61,17 @@ impl Runtime {
 }
 
 impl Builder {
+    /// Adds all that a library brings for scripts. What it brings for the configuration is in its
+    /// [registry](crate::Library::registry).
+    #[must_use]
+    pub fn library(mut self, library: &crate::Library) -> Self {
+        self.modules.extend(library.modules().iter().cloned());
+        self.globals.extend(library.global_words().iter().cloned());
+        self.inner.lints.extend(library.lints().iter().cloned());
+        self.inner.invariants.extend(library.invariants().iter().cloned());
+        self
+    }
+
     /// Adds what must hold at every moment of a rehearsal.
     #[must_use]
     pub fn invariants(mut self, invariants: impl IntoIterator<Item = Arc<dyn Invariant>>) -> Self {

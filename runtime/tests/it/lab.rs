@@ -101,6 +101,10 @@ impl Light for Lamps {
 
 impl Capability for dyn Light {
     const NOUN: &'static str = "lab";
+
+    fn as_provider(self: Arc<Self>) -> Arc<dyn Provider> {
+        self
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -646,7 +650,7 @@ impl Lab {
     pub fn builder(&self, store: Arc<dyn Store>) -> Builder {
         let mut providers = Providers::new("lab");
         let lamps = Arc::new(self.lamps.clone());
-        providers.bind::<dyn Light>("lamps", lamps.clone(), lamps);
+        providers.bind::<dyn Light>("lamps", lamps);
         let mut module = Module::new();
         rhai::combine_with_exported_module!(&mut module, "lab", script);
         let events = Arc::clone(&self.events);

@@ -37,7 +37,7 @@ impl Lab {
         let database = Arc::new(made(folder.path()));
         let dialect = database.dialect();
         let mut providers = Providers::new("test");
-        providers.bind::<dyn Database>("main", Arc::clone(&database) as _, database);
+        providers.bind::<dyn Database>("main", database);
         Self { on: On::detached(Arc::new(providers)), folder, dialect }
     }
 

@@ -5,11 +5,9 @@ use std::{path::Path, sync::Arc};
 use async_trait::async_trait;
 use contraflow_runtime::{
     effect::On,
-    provider::{Capability, Provider, ProviderError, Providers},
+    provider::{Capability, Provider, ProviderError},
 };
 use rhai::{Module, plugin::*};
-
-use crate::config::{ConfigError, Entry};
 
 pub mod backup;
 mod child;
@@ -91,6 +89,10 @@ pub trait Database: Provider {
 
 impl Capability for dyn Database {
     const NOUN: &'static str = "db";
+
+    fn as_provider(self: Arc<Self>) -> Arc<dyn Provider> {
+        self
+    }
 }
 
 /// The database bound to `name`, ready for use.
@@ -108,26 +110,6 @@ pub fn module() -> Module {
     combine_with_exported_module!(&mut module, "query", query::script);
     combine_with_exported_module!(&mut module, "backup", backup::script);
     module
-}
-
-/// Binds a database from the configuration.
-///
-/// # Errors
-/// An unknown provider or a setting that cannot be used.
-pub fn bind(entry: &Entry, into: &mut Providers) -> Result<(), ConfigError> {
-    match &*entry.provider {
-        "sqlite" => {
-            let database = Arc::new(Sqlite::new(entry.settings()?, |path| entry.path(path)));
-            into.bind::<dyn Database>(&entry.name, Arc::clone(&database) as _, database);
-        }
-        "postgres" => {
-            let database = Postgres::new(entry.settings()?, |path| entry.path(path));
-            let database = Arc::new(database.map_err(|(key, message)| entry.bad_setting(key, &message))?);
-            into.bind::<dyn Database>(&entry.name, Arc::clone(&database) as _, database);
-        }
-        _ => return Err(entry.unknown_provider(&["sqlite", "postgres"])),
-    }
-    Ok(())
 }
 
 #[cfg(test)]

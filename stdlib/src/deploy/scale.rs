@@ -158,7 +158,7 @@ mod tests {
     async fn a_scale_is_in_effect_only_when_that_many_are_ready() {
         let late = Arc::new(Late(AtomicU32::new(1)));
         let mut providers = Providers::new("test");
-        providers.bind::<dyn Deploy>("web", late.clone(), late);
+        providers.bind::<dyn Deploy>("web", late);
         let on = On::detached(Arc::new(providers));
         let pool = PoolName::try_from("web/blue").expect("a pool");
         let effect = Scale { pool, replicas: Replicas(3), options: Options::default() };

@@ -9,10 +9,7 @@ use std::sync::Arc;
 use contraflow_runtime::provider::{ProviderError, Providers};
 use rhai::{Module, plugin::*};
 
-use crate::{
-    codes,
-    config::{ConfigError, Entry},
-};
+use crate::codes;
 
 mod capture;
 mod command;
@@ -37,16 +34,6 @@ pub fn policy(on: &Providers) -> Result<Arc<ExecPolicy>, ProviderError> {
     })
 }
 
-/// Keeps the policy of the table `[env.NAME.exec]` where commands look for it.
-///
-/// # Errors
-/// A setting that cannot be used.
-pub fn configure(entry: &Entry, into: &mut Providers) -> Result<(), ConfigError> {
-    let policy: ExecPolicy = entry.settings()?;
-    into.extend(Arc::new(policy.in_folder(entry.path(""))));
-    Ok(())
-}
-
 /// The script module `exec`.
 pub fn module() -> Module {
     let mut m = Module::new();
@@ -64,7 +51,7 @@ mod tests {
     fn providers(table: &str) -> Result<Providers, String> {
         let none: [(String, String); 0] = [];
         let text = format!("[env.staging]\n{table}");
-        Config::parse("/etc/contraflow/contraflow.toml", &text, none)
+        Config::parse("/etc/contraflow/contraflow.toml", &text, none, crate::library().registry())
             .and_then(|config| config.providers("staging"))
             .map_err(|errors| errors.to_string())
     }

@@ -1,11 +1,16 @@
 //! What may be run.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     fmt,
     path::{Component, Path, PathBuf},
 };
 
+use contraflow_provider::{
+    config::{BadSetting, Building, Resolve as _},
+    registry::Section,
+};
 use contraflow_runtime::{error::did_you_mean, provider::ProviderError, secret::Text};
 use nix::unistd::{AccessFlags, access};
 use serde::Deserialize;
@@ -41,6 +46,26 @@ pub struct ExecPolicy {
     /// The folder of the configuration. Empty: the current one.
     #[serde(skip)]
     pub folder: PathBuf,
+    /// The values of the variables in `env`.
+    #[serde(skip)]
+    variables: BTreeMap<String, OsString>,
+}
+
+impl Section for ExecPolicy {
+    type Settings = Self;
+
+    const NAME: &'static str = "exec";
+    const ABOUT: &'static str = "The commands that runbooks may run in the environment, and what they are given. Without this table, \
+        none is allowed.";
+    const EXAMPLE: &'static str = r#"[env.production.exec]
+allow = ["git", "npm run *"]
+env = ["PATH", "HOME"]
+dir = "work"
+"#;
+
+    fn build(at: &Building<'_>, settings: Self) -> Result<Self, BadSetting> {
+        Ok(settings.with_variables(|name| at.variable(name)).in_folder(at.path("")))
+    }
 }
 
 impl Default for ExecPolicy {
@@ -51,6 +76,7 @@ impl Default for ExecPolicy {
             env: ["PATH", "HOME", "LANG", "TZ"].map(str::to_owned).into(),
             dir: None,
             folder: PathBuf::new(),
+            variables: BTreeMap::new(),
         }
     }
 }
@@ -150,6 +176,13 @@ impl ExecPolicy {
         self
     }
 
+    /// With the values of the variables that it passes on; `variable` finds them.
+    #[must_use]
+    pub fn with_variables(mut self, variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        self.variables = self.env.iter().filter_map(|name| Some((name.clone(), variable(name)?))).collect();
+        self
+    }
+
     /// Where a command is run that asks for `dir`.
     pub(super) fn dir(&self, dir: Option<&str>) -> PathBuf {
         let dir = match (dir, &self.dir) {
@@ -162,7 +195,7 @@ impl ExecPolicy {
 
     /// The variables that are passed on, with their values.
     pub(super) fn passed_on(&self) -> Vec<(String, OsString)> {
-        self.env.iter().filter_map(|name| Some((name.clone(), std::env::var_os(name)?))).collect()
+        self.variables.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
     /// Whether the command is allowed and, as far as that can be known before earlier steps are done, its program is there.
@@ -243,9 +276,8 @@ impl ExecPolicy {
                     .hint("a relative path is taken from the folder of contraflow.toml, or `dir` of its exec table"))
             };
         }
-        let passed = self.env.iter().any(|name| name == "PATH");
-        let path = std::env::var("PATH").ok().filter(|_| passed).unwrap_or_else(|| DEFAULT_PATH.to_owned());
-        let folders = || std::env::split_paths(&path).filter(|folder| folder.is_absolute());
+        let path = self.variables.get("PATH").and_then(|path| path.to_str()).unwrap_or(DEFAULT_PATH);
+        let folders = || std::env::split_paths(path).filter(|folder| folder.is_absolute());
         if let Some(found) = folders().map(|folder| folder.join(program)).find(|path| runs(path)) {
             return Ok(found);
         }

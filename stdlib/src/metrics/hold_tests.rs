@@ -27,7 +27,7 @@ impl Scripted {
     /// An effect's view of an environment in which this is the source `web`.
     pub(in crate::metrics) fn on(self: Arc<Self>) -> On {
         let mut providers = Providers::new("test");
-        providers.bind::<dyn Metrics>("web", self.clone(), self);
+        providers.bind::<dyn Metrics>("web", self);
         On::detached(Arc::new(providers))
     }
 }

@@ -2,44 +2,17 @@
 //!
 //! [`query`] reads one value, [`hold`] watches bounds for a while, [`verdict`] decides, [`prometheus`] is a source.
 
-use async_trait::async_trait;
+pub use contraflow_provider::metrics::*;
 use contraflow_runtime::{
-    provider::{Capability, Provider, ProviderError, Providers},
     script::{ScriptContext, ScriptResult},
     target::Target,
 };
 use rhai::{Module, NativeCallContext, combine_with_exported_module};
-use serde::{Deserialize, Serialize};
-
-use crate::config::{ConfigError, Entry};
 
 pub mod hold;
 pub mod prometheus;
 pub mod query;
 pub mod verdict;
-
-/// What a metrics source knows about one metric at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Reading {
-    /// The value in base units: a share 0..1, seconds, or a number. `None`: there is no data, which is never a pass.
-    pub value: Option<f64>,
-    /// On how many observations it rests, where the source can tell.
-    pub samples: Option<u64>,
-}
-
-/// A source of named metrics, such as `error_rate` and `p95` of one service.
-#[async_trait]
-pub trait Metrics: Provider {
-    /// The value of `metric` now: a name bound in the configuration, else a query in the source's own language.
-    async fn query(&self, metric: &str) -> Result<Reading, ProviderError>;
-
-    /// The names that are bound.
-    fn names(&self) -> Vec<String>;
-}
-
-impl Capability for dyn Metrics {
-    const NOUN: &'static str = "metrics";
-}
 
 /// The script module `metrics`.
 pub fn module() -> Module {
@@ -47,17 +20,6 @@ pub fn module() -> Module {
     combine_with_exported_module!(&mut module, "metrics", query::script);
     combine_with_exported_module!(&mut module, "metrics", hold::script);
     module
-}
-
-/// Binds a metrics source from the configuration.
-///
-/// # Errors
-/// An unknown provider or a setting that cannot be used.
-pub fn bind(entry: &Entry, into: &mut Providers) -> Result<(), ConfigError> {
-    match entry.provider.as_str() {
-        "prometheus" => prometheus::bind(entry, into),
-        _ => Err(entry.unknown_provider(&["prometheus"])),
-    }
 }
 
 /// What readings of a source depend on: the source, the route of the same name (a shift of its traffic changes what is

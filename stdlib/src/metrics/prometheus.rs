@@ -7,12 +7,16 @@
 //! pushed to a Pushgateway never grows old. Gates therefore rest on `rate`, `increase` or `…_over_time` of a range not longer
 //! than what they should notice, which have no data once nothing new arrives.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use contraflow_provider::{
+    config::{BadSetting, Building, Resolve, Setting, Source},
+    registry::Factory,
+};
 use contraflow_runtime::{
     error::{codes, did_you_mean},
-    provider::{Provider, ProviderError, Providers},
+    provider::{Provider, ProviderError},
     quantity::Span,
 };
 use futures_util::future::join_all;
@@ -25,11 +29,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::{Metrics, Reading};
-use crate::{
-    codes as library,
-    config::{ConfigError, Entry},
-    net,
-};
+use crate::{codes as library, net};
 
 /// Longest answer that is read. One number takes a hundred bytes; what is longer is a query over too many series.
 const LONGEST_ANSWER: usize = 4 << 20;
@@ -56,12 +56,9 @@ pub struct Settings {
     /// Headers sent with each request, such as `X-Scope-OrgID`.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
-    /// Environment variable with a bearer token.
+    /// A bearer token, read for each request, so that it may be rotated.
     #[serde(default)]
-    pub bearer_env: Option<String>,
-    /// File with a bearer token, read for each request, so that it may be rotated.
-    #[serde(default)]
-    pub bearer_file: Option<PathBuf>,
+    pub bearer: Option<Setting>,
     /// Longest time for one query; default 10s.
     #[serde(default = "usual_timeout")]
     pub timeout: Span,
@@ -152,31 +149,8 @@ pub struct Prometheus {
     base: String,
     client: reqwest::Client,
     headers: HeaderMap,
+    bearer: Option<Source>,
     settings: Settings,
-}
-
-/// Binds a metrics source with `provider = "prometheus"`.
-///
-/// # Errors
-/// A setting that cannot be used.
-pub fn bind(entry: &Entry, into: &mut Providers) -> Result<(), ConfigError> {
-    let mut settings: Settings = entry.settings()?;
-    settings.bearer_file = settings.bearer_file.map(|path| entry.path(&path.to_string_lossy()));
-    let source =
-        Prometheus::new(&entry.name, settings).map_err(|bad| entry.bad_setting(bad.key, &bad.why))?;
-    let source = Arc::new(source);
-    into.bind::<dyn Metrics>(&entry.name, source.clone(), source);
-    Ok(())
-}
-
-/// A setting that cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{key}`: {why}")]
-pub struct BadSetting {
-    /// The setting.
-    pub key: &'static str,
-    /// What is wrong with it. Never holds its value where that may be secret.
-    pub why: String,
 }
 
 impl Prometheus {
@@ -184,8 +158,8 @@ impl Prometheus {
     ///
     /// # Errors
     /// The setting that cannot be used.
-    pub fn new(name: &str, settings: Settings) -> Result<Self, BadSetting> {
-        let bad = |key, why: String| BadSetting { key, why };
+    pub fn new(name: &str, settings: Settings, at: &dyn Resolve) -> Result<Self, BadSetting> {
+        let bad = |key: &str, why: String| BadSetting::new(key, why);
         let url = Url::parse(&settings.url).map_err(|e| bad("url", format!("not a URL: {e}")))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(bad("url", format!("want http or https, not {}", url.scheme())));
@@ -193,9 +167,7 @@ impl Prometheus {
         if url.query().is_some() || url.fragment().is_some() {
             return Err(bad("url", "want a base URL, without ? and #".to_owned()));
         }
-        if settings.bearer_env.is_some() && settings.bearer_file.is_some() {
-            return Err(bad("bearer_env", "want either `bearer_env` or `bearer_file`".to_owned()));
-        }
+        let bearer = settings.bearer.as_ref().map(|bearer| at.source("bearer", bearer)).transpose()?;
         if settings.timeout.0.is_zero() {
             return Err(bad("timeout", "want more than 0s".to_owned()));
         }
@@ -214,27 +186,16 @@ impl Prometheus {
         }
         let base = url.as_str().trim_end_matches('/').to_owned();
         let client = net::client(&base).map_err(|e| bad("url", e.message))?;
-        Ok(Self { name: name.to_owned(), base, client, headers, settings })
+        Ok(Self { name: name.to_owned(), base, client, headers, bearer, settings })
     }
 
     /// The token to send, read anew each time.
     async fn bearer(&self) -> Result<Option<HeaderValue>, ProviderError> {
-        let fail = |message: String| ProviderError::terminal(codes::SECRET, message);
-        let token = match (&self.settings.bearer_env, &self.settings.bearer_file) {
-            (Some(variable), _) => std::env::var(variable).map_err(|_| {
-                fail(format!(
-                    "the environment variable {variable}, bearer token of {}, is not set",
-                    self.name
-                ))
-            })?,
-            (None, Some(path)) => tokio::fs::read_to_string(path).await.map_err(|e| {
-                fail(format!("{}, file with the bearer token of {}: {e}", path.display(), self.name))
-            })?,
-            (None, None) => return Ok(None),
-        };
-        let token = Zeroizing::new(token);
-        let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
-            .map_err(|_| fail(format!("the bearer token of {} cannot be sent in a header", self.name)))?;
+        let Some(source) = &self.bearer else { return Ok(None) };
+        let token = source.read().await?;
+        let text = Zeroizing::new(format!("Bearer {}", token.as_str().trim()));
+        let mut value = HeaderValue::from_str(&text)
+            .map_err(|_| ProviderError::from(source.unusable("it cannot be sent in a header")))?;
         value.set_sensitive(true);
         Ok(Some(value))
     }
@@ -270,7 +231,7 @@ impl Prometheus {
         if !status.is_success() && !json {
             let error = net::refused(response, &url).await;
             return Err(match status.as_u16() {
-                401 | 403 => error.hint("give credentials with `bearer_env`, `bearer_file` or `headers`"),
+                401 | 403 => error.hint("give credentials with `bearer` or `headers`"),
                 300..=399 => error.hint("set `url` to where it redirects: redirects are not followed"),
                 404 => error.hint("check `url`: it is the address in front of /api/v1"),
                 _ => error,
@@ -350,10 +311,33 @@ impl Prometheus {
     }
 }
 
+impl Factory for Prometheus {
+    type Capability = dyn Metrics;
+    type Settings = Settings;
+
+    const KIND: &'static str = "prometheus";
+    const ABOUT: &'static str = "A Prometheus server, or anything that speaks its query API, such as Thanos, Mimir or VictoriaMetrics.";
+    const CAPABILITIES: &'static [&'static str] =
+        &["takes queries in PromQL as well as names", "counts the observations behind a value"];
+    const EXAMPLE: &'static str = r#"[env.production.metrics.web]
+provider = "prometheus"
+url = "http://prometheus.internal:9090"
+bearer = { file = "/run/secrets/prometheus-token" }
+
+[env.production.metrics.web.metrics]
+error_rate = "sum(rate(http_requests_total{code=~'5..'}[1m])) / sum(rate(http_requests_total[1m]))"
+p95 = { query = "histogram_quantile(0.95, sum by (le) (rate(http_duration_seconds_bucket[1m])))", samples = "sum(increase(http_requests_total[1m]))", unit = "seconds" }
+"#;
+
+    fn build(at: &Building<'_>, settings: Settings) -> Result<Arc<dyn Metrics>, BadSetting> {
+        Ok(Arc::new(Self::new(&at.name, settings, at)?))
+    }
+}
+
 #[async_trait]
 impl Provider for Prometheus {
     fn kind(&self) -> &'static str {
-        "prometheus"
+        Self::KIND
     }
 
     fn describe(&self) -> String {

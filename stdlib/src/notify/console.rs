@@ -1,6 +1,12 @@
 //! Messages to whoever watches the run.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
+use contraflow_provider::{
+    config::{BadSetting, Building},
+    registry::Factory,
+};
 use contraflow_runtime::{
     effect::On,
     event::Stream,
@@ -27,10 +33,25 @@ impl Console {
     }
 }
 
+impl Factory for Console {
+    type Capability = dyn Notify;
+    type Settings = Settings;
+
+    const KIND: &'static str = "console";
+    const ABOUT: &'static str = "Whoever watches the run: messages are shown among its output.";
+    const EXAMPLE: &'static str = r#"[env.production.notify.ops]
+provider = "console"
+"#;
+
+    fn build(_: &Building<'_>, settings: Settings) -> Result<Arc<dyn Notify>, BadSetting> {
+        Ok(Arc::new(Self::new(settings)))
+    }
+}
+
 #[async_trait]
 impl Provider for Console {
     fn kind(&self) -> &'static str {
-        "console"
+        Self::KIND
     }
 
     fn describe(&self) -> String {
@@ -59,7 +80,7 @@ impl Notify for Console {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use contraflow_runtime::{
         event::{Envelope, Event, heard_by},

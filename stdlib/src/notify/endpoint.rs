@@ -1,7 +1,8 @@
 //! Where a message is sent by HTTP. Whoever knows such a URL can send, so it is a secret: only scheme and host are shown.
 
-use std::{borrow::Cow, env, time::Duration};
+use std::{borrow::Cow, time::Duration};
 
+use contraflow_provider::config::{BadSetting, Resolve, Setting, Source};
 use contraflow_runtime::{
     effect::On,
     error::codes as core,
@@ -16,59 +17,39 @@ use crate::{codes, net};
 /// Longest time for one request.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A URL from the configuration or from an environment variable.
+/// A URL, which the configuration holds or says where to find.
 pub(super) struct Endpoint(Source);
 
-enum Source {
-    Given(Zeroizing<String>),
-    Env(String),
-}
-
 impl Endpoint {
-    /// From the settings `url` and `url_env`, of which one must be given.
-    pub(super) fn new(url: Option<String>, url_env: Option<String>) -> Result<Self, (&'static str, String)> {
-        match (url.map(Zeroizing::new), url_env) {
-            (Some(url), None) => {
-                parse(&url).map_err(|why| ("url", why.into_owned()))?;
-                Ok(Self(Source::Given(url)))
-            }
-            (None, Some(name)) if name.is_empty() || name.contains(['=', '\0']) => {
-                Err(("url_env", format!("\"{name}\" cannot be the name of an environment variable")))
-            }
-            (None, Some(name)) => Ok(Self(Source::Env(name))),
-            (None, None) => {
-                Err(("url", "give `url`, or `url_env` with the variable that holds it".to_owned()))
-            }
-            (Some(_), Some(_)) => Err(("url_env", "give `url` or `url_env`, not both".to_owned())),
+    /// From the setting `url`.
+    pub(super) fn new(url: &Setting, at: &dyn Resolve) -> Result<Self, BadSetting> {
+        let source = at.source("url", url)?;
+        if let Some(url) = source.as_plain() {
+            parse(url).map_err(|why| source.unusable(why))?;
         }
+        Ok(Self(source))
     }
 
-    /// The URL. An environment variable is read each time.
-    fn url(&self) -> Result<Zeroizing<String>, ProviderError> {
-        match &self.0 {
-            Source::Given(url) => Ok(url.clone()),
-            Source::Env(name) => {
-                let url = variable(name)?;
-                parse(&url).map_err(|why| {
-                    ProviderError::terminal(codes::NOTIFY, format!("the environment variable {name}: {why}"))
-                })?;
-                Ok(url)
-            }
-        }
+    /// The URL, which is read each time.
+    async fn url(&self) -> Result<Zeroizing<String>, ProviderError> {
+        let url = self.0.read().await?;
+        let url = Zeroizing::new(url.as_str().trim().to_owned());
+        parse(&url).map_err(|why| self.0.unusable(why))?;
+        Ok(url)
     }
 
     /// Where it points, without what is secret.
     pub(super) fn describe(&self) -> String {
-        match (&self.0, self.url()) {
-            (Source::Given(url), _) => shown(url),
-            (Source::Env(name), Ok(url)) => format!("{} (${name})", shown(&url)),
-            (Source::Env(name), Err(_)) => format!("${name}"),
+        match (self.0.as_plain(), self.0.peek()) {
+            (Some(url), _) => shown(url),
+            (None, Some(url)) => format!("{} (from {})", shown(url.as_str().trim()), self.0.origin()),
+            (None, None) => format!("the URL in {}", self.0.origin()),
         }
     }
 
     /// Connects without sending anything.
     pub(super) async fn check(&self) -> Result<String, ProviderError> {
-        let url = self.url()?;
+        let url = self.url().await?;
         let (host, port) = parse(&url)
             .ok()
             .and_then(|url| {
@@ -90,10 +71,10 @@ impl Endpoint {
         idempotent: bool,
         request: impl FnOnce(&Client, &str) -> RequestBuilder,
     ) -> Result<Answered, ProviderError> {
-        let url = self.url()?;
-        let name = match &self.0 {
-            Source::Given(_) => "notify url",
-            Source::Env(name) => name,
+        let url = self.url().await?;
+        let name = match self.0.as_plain() {
+            Some(_) => "notify url",
+            None => self.0.name(),
         };
         // A receiver may repeat its address in an answer.
         on.vault().keep(name, url.clone());
@@ -157,20 +138,6 @@ impl Answered {
     }
 }
 
-/// The value of an environment variable that holds something secret.
-pub(super) fn variable(name: &str) -> Result<Zeroizing<String>, ProviderError> {
-    let failed =
-        |what| ProviderError::terminal(codes::NOTIFY, format!("the environment variable {name} {what}"));
-    match env::var(name).map(Zeroizing::new) {
-        Ok(value) if value.trim().is_empty() => Err(failed("is empty")),
-        Ok(value) => Ok(Zeroizing::new(value.trim().to_owned())),
-        Err(env::VarError::NotPresent) => {
-            Err(failed("is not set").hint(format!("set {name} where contraflow is started")))
-        }
-        Err(env::VarError::NotUnicode(_)) => Err(failed("is not UTF-8 text")),
-    }
-}
-
 /// Never answers with any of the text.
 fn parse(url: &str) -> Result<Url, Cow<'static, str>> {
     let parsed = Url::parse(url).map_err(|e| format!("not a URL ({e})"))?;
@@ -191,41 +158,40 @@ fn shown(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use contraflow_provider::config::Detached;
+    use serde_json::json;
+
     use super::*;
+
+    fn endpoint(url: serde_json::Value) -> Result<Endpoint, BadSetting> {
+        let url: Setting = serde_json::from_value(url).expect("a setting");
+        Endpoint::new(&url, &Detached::new("/", [("HOOK", "no-url hunter2")]))
+    }
 
     #[test]
     fn of_a_url_only_scheme_and_host_are_shown() {
-        let endpoint = |url: &str| Endpoint::new(Some(url.to_owned()), None);
         for (url, seen) in [
             ("https://hooks.slack.com/services/T0/B0/hunter2", "https://hooks.slack.com/…"),
             ("http://user:hunter2@127.0.0.1:8080/x?key=hunter2#hunter2", "http://127.0.0.1:8080/…"),
             ("http://[::1]:8080/hunter2", "http://[::1]:8080/…"),
         ] {
-            assert_eq!(endpoint(url).map_err(|e| e.1).map(|e| e.describe()), Ok(seen.to_owned()));
+            assert_eq!(endpoint(json!(url)).map(|e| e.describe()), Ok(seen.to_owned()));
         }
         for url in ["hunter2", "ftp://hunter2/x", "mailto:hunter2", "https://hunter2:port/x"] {
-            let (key, why) = endpoint(url).err().expect(url);
-            assert!(key == "url" && !why.contains("hunter2"), "{why}");
+            let bad = endpoint(json!(url)).err().expect(url);
+            assert!(bad.key == "url" && !bad.message.contains("hunter2"), "{bad}");
         }
     }
 
-    #[test]
-    fn a_url_comes_from_one_place() {
-        let new = |url: Option<&str>, name: Option<&str>| {
-            Endpoint::new(url.map(str::to_owned), name.map(str::to_owned))
-                .map(|e| e.describe())
-                .map_err(|e| e.0)
-        };
-        assert_eq!(new(None, None), Err("url"));
-        assert_eq!(new(Some("https://x"), Some("X")), Err("url_env"));
-        assert_eq!(new(None, Some("")), Err("url_env"));
-        assert_eq!(
-            new(None, Some("CONTRAFLOW_NO_SUCH_VARIABLE")),
-            Ok("$CONTRAFLOW_NO_SUCH_VARIABLE".to_owned())
-        );
-        // Cargo sets this one for every test; it holds no URL.
-        let other = Endpoint::new(None, Some("CARGO_PKG_NAME".to_owned())).map_err(|e| e.0).expect("a name");
-        let error = other.url().expect_err("no URL");
-        assert!(error.message.starts_with("the environment variable CARGO_PKG_NAME: not a URL"), "{error}");
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_url_that_stands_elsewhere_is_read_when_it_is_used() {
+        let missing = endpoint(json!({ "env": "NO_HOOK" })).expect("a name");
+        assert_eq!(missing.describe(), "the URL in the environment variable NO_HOOK");
+        let error = missing.url().await.expect_err("not set");
+        assert_eq!(error.message, "`url`: the environment variable NO_HOOK is not set");
+        let wrong = endpoint(json!({ "env": "HOOK" })).expect("a name");
+        let error = wrong.url().await.expect_err("no URL");
+        assert!(error.message.starts_with("`url`: the environment variable HOOK: not a URL"), "{error}");
+        assert!(!format!("{error:?}").contains("hunter2") && !wrong.describe().contains("hunter2"));
     }
 }

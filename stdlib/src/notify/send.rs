@@ -134,8 +134,10 @@ mod tests {
     fn execute(server: &Server, script: &str, plan: bool) -> Report {
         let mut providers = Providers::new("test");
         let settings = serde_json::from_value(json!({ "url": server.url("/in") })).expect("settings");
-        let webhook = Arc::new(Webhook::new(settings).expect("webhook"));
-        providers.bind::<dyn Notify>("ops", webhook.clone(), webhook);
+        let webhook = Arc::new(
+            Webhook::new(settings, &contraflow_provider::config::Detached::default()).expect("webhook"),
+        );
+        providers.bind::<dyn Notify>("ops", webhook);
         let runtime = Runtime::builder()
             .modules([
                 ("notify", Arc::new(notify::module())),

@@ -3,7 +3,13 @@
 //! Format, escaping and errors: <https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks>,
 //! <https://docs.slack.dev/messaging/formatting-message-text>. Mattermost and Rocket.Chat take the same requests.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
+use contraflow_provider::{
+    config::{BadSetting, Building, Resolve, Setting},
+    registry::Factory,
+};
 use contraflow_runtime::{
     effect::On,
     provider::{Provider, ProviderError, Retry},
@@ -22,10 +28,8 @@ const LONGEST: usize = 40_000;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// The URL of the incoming webhook. Whoever knows it can send: better in an environment variable.
-    pub url: Option<String>,
-    /// The environment variable that holds the URL, instead of `url`.
-    pub url_env: Option<String>,
+    /// The URL of the incoming webhook. Whoever knows it can send: better in a variable, a file or a secret.
+    pub url: Setting,
 }
 
 /// A Slack channel behind an incoming webhook.
@@ -40,10 +44,9 @@ impl Slack {
     /// The channel behind a webhook.
     ///
     /// # Errors
-    /// The setting that cannot be used, and why.
-    pub fn new(settings: Settings) -> Result<Self, (&'static str, String)> {
-        let Settings { url, url_env } = settings;
-        Ok(Self { endpoint: Endpoint::new(url, url_env)? })
+    /// The setting that cannot be used.
+    pub fn new(settings: &Settings, at: &dyn Resolve) -> Result<Self, BadSetting> {
+        Ok(Self { endpoint: Endpoint::new(&settings.url, at)? })
     }
 }
 
@@ -92,10 +95,27 @@ fn advice(name: &str) -> Option<&'static str> {
     })
 }
 
+impl Factory for Slack {
+    type Capability = dyn Notify;
+    type Settings = Settings;
+
+    const KIND: &'static str = "slack";
+    const ABOUT: &'static str =
+        "A Slack channel behind an incoming webhook. Mattermost and Rocket.Chat take the same requests.";
+    const EXAMPLE: &'static str = r#"[env.production.notify.ops]
+provider = "slack"
+url = { env = "SLACK_WEBHOOK_URL" }
+"#;
+
+    fn build(at: &Building<'_>, settings: Settings) -> Result<Arc<dyn Notify>, BadSetting> {
+        Ok(Arc::new(Self::new(&settings, at)?))
+    }
+}
+
 #[async_trait]
 impl Provider for Slack {
     fn kind(&self) -> &'static str {
-        "slack"
+        Self::KIND
     }
 
     fn describe(&self) -> String {
@@ -143,6 +163,7 @@ impl Notify for Slack {
 
 #[cfg(test)]
 mod tests {
+    use contraflow_provider::config::Detached;
     use std::{sync::Arc, time::Duration};
 
     use contraflow_runtime::provider::Providers;
@@ -152,7 +173,8 @@ mod tests {
 
     async fn send(server: &Server, text: &str, severity: Severity) -> Result<(), ProviderError> {
         let url = server.url("/services/T000/B000/hunter2hunter2");
-        let slack = Slack::new(Settings { url: Some(url), url_env: None }).map_err(|e| e.1).expect("usable");
+        let slack = Slack::new(&Settings { url: Setting::plain(url) }, &Detached::new("/", [("A", "b")]))
+            .expect("usable");
         let on = On::detached(Arc::new(Providers::new("test")));
         slack.send(&on, &Message { text: text.to_owned(), severity }).await
     }

@@ -1,8 +1,12 @@
 //! Messages as JSON to an HTTP endpoint.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
+use contraflow_provider::{
+    config::{BadSetting, Building, Resolve, Setting, Source},
+    registry::Factory,
+};
 use contraflow_runtime::{
     effect::On,
     provider::{Provider, ProviderError},
@@ -15,28 +19,22 @@ use serde::Deserialize;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{
-    Message, Notify,
-    endpoint::{Endpoint, variable},
-};
-use crate::codes;
+use super::{Message, Notify, endpoint::Endpoint};
 
 /// Settings of `provider = "webhook"`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Where to send.
-    pub url: Option<String>,
-    /// The environment variable that holds the URL, instead of `url`.
-    pub url_env: Option<String>,
+    pub url: Setting,
     /// `POST` or `PUT`.
     #[serde(default)]
     pub method: Verb,
-    /// More headers: a text, or `{ env = "NAME" }` for one that an environment variable holds.
+    /// More headers.
     #[serde(default)]
-    pub headers: BTreeMap<String, Header>,
-    /// The environment variable that holds a bearer token.
-    pub bearer_env: Option<String>,
+    pub headers: BTreeMap<String, Setting>,
+    /// A bearer token.
+    pub bearer: Option<Setting>,
     /// Whether the receiver recognizes a repeated message by its `Idempotency-Key`. If it does not, a message of which it is not
     /// known whether it was delivered is not sent again.
     #[serde(default = "yes")]
@@ -58,24 +56,6 @@ pub enum Verb {
     Put,
 }
 
-/// The value of a header.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-pub enum Header {
-    /// As it is.
-    Plain(String),
-    /// In an environment variable.
-    Kept(KeptHeader),
-}
-
-/// A header that an environment variable holds.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct KeptHeader {
-    /// The variable.
-    pub env: String,
-}
-
 /// An HTTP endpoint that takes messages as JSON:
 ///
 /// ```json
@@ -86,8 +66,8 @@ pub struct KeptHeader {
 pub struct Webhook {
     endpoint: Endpoint,
     method: Verb,
-    headers: Vec<(HeaderName, Header)>,
-    bearer_env: Option<String>,
+    headers: Vec<(HeaderName, Source)>,
+    bearer: Option<Source>,
     idempotent: bool,
 }
 
@@ -95,52 +75,35 @@ impl Webhook {
     /// An endpoint.
     ///
     /// # Errors
-    /// The setting that cannot be used, and why.
-    pub fn new(settings: Settings) -> Result<Self, (&'static str, String)> {
-        let Settings { url, url_env, method, headers, bearer_env, idempotent } = settings;
-        let endpoint = Endpoint::new(url, url_env)?;
+    /// The setting that cannot be used.
+    pub fn new(settings: Settings, at: &dyn Resolve) -> Result<Self, BadSetting> {
+        let Settings { url, method, headers, bearer, idempotent } = settings;
+        let endpoint = Endpoint::new(&url, at)?;
         let headers = headers
             .into_iter()
             .map(|(name, value)| {
-                let known = HeaderName::try_from(&name)
-                    .map_err(|_| ("headers", format!("\"{name}\" cannot be the name of a header")))?;
-                if let Header::Plain(text) = &value
-                    && HeaderValue::from_str(text).is_err()
-                {
-                    return Err(("headers", format!("the value of {name} cannot stand in a header")));
+                let known = HeaderName::try_from(&name).map_err(|_| {
+                    BadSetting::new("headers", format!("\"{name}\" cannot be the name of a header"))
+                })?;
+                let value = at.source(&format!("headers.{name}"), &value)?;
+                if value.as_plain().is_some_and(|text| HeaderValue::from_str(text).is_err()) {
+                    return Err(value.unusable("it cannot stand in a header"));
                 }
                 Ok((known, value))
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { endpoint, method, headers, bearer_env, idempotent })
+        let bearer = bearer.map(|bearer| at.source("bearer", &bearer)).transpose()?;
+        Ok(Self { endpoint, method, headers, bearer, idempotent })
     }
 
-    fn headers(&self, on: &On) -> Result<HeaderMap, ProviderError> {
-        let secret = |variable_name: &str, before: &str| {
-            let value = variable(variable_name)?;
-            on.vault().keep(variable_name, value.clone());
-            let text = Zeroizing::new(format!("{before}{}", value.as_str()));
-            let mut header = HeaderValue::from_str(&text).map_err(|_| {
-                ProviderError::terminal(
-                    codes::NOTIFY,
-                    format!("the value of the environment variable {variable_name} cannot stand in a header"),
-                )
-            })?;
-            header.set_sensitive(true);
-            Ok::<_, ProviderError>(header)
-        };
+    async fn headers(&self, on: &On) -> Result<HeaderMap, ProviderError> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(name) = &self.bearer_env {
-            headers.insert(AUTHORIZATION, secret(name, "Bearer ")?);
+        if let Some(bearer) = &self.bearer {
+            headers.insert(AUTHORIZATION, header(on, bearer, "Bearer ").await?);
         }
         for (name, value) in &self.headers {
-            let value = match value {
-                Header::Plain(text) => HeaderValue::from_str(text)
-                    .map_err(|e| ProviderError::terminal(codes::NOTIFY, format!("header {name}: {e}")))?,
-                Header::Kept(kept) => secret(&kept.env, "")?,
-            };
-            headers.insert(name, value);
+            headers.insert(name, header(on, value, "").await?);
         }
         let key = encoded(on.idempotency_key());
         if let Ok(key) = HeaderValue::from_str(&key) {
@@ -148,6 +111,19 @@ impl Webhook {
         }
         Ok(headers)
     }
+}
+
+/// The value of a header. One that does not stand in the configuration is kept out of output.
+async fn header(on: &On, source: &Source, before: &str) -> Result<HeaderValue, ProviderError> {
+    let value = source.read().await?;
+    if source.as_plain().is_none() || !before.is_empty() {
+        on.vault().keep(source.name(), Zeroizing::new(value.as_str().to_owned()));
+    }
+    let text = Zeroizing::new(format!("{before}{}", value.as_str().trim()));
+    let mut header = HeaderValue::from_str(&text)
+        .map_err(|_| ProviderError::from(source.unusable("it cannot stand in a header")))?;
+    header.set_sensitive(true);
+    Ok(header)
 }
 
 /// A key as a header can hold it: visible ASCII, all else percent-encoded.
@@ -161,10 +137,35 @@ fn encoded(key: &str) -> String {
         .collect()
 }
 
+impl Factory for Webhook {
+    type Capability = dyn Notify;
+    type Settings = Settings;
+
+    const KIND: &'static str = "webhook";
+    const ABOUT: &'static str =
+        "An HTTP endpoint that takes messages as JSON, with an idempotency key in body and header.";
+    const CAPABILITIES: &'static [&'static str] =
+        &["repeats a message safely where the receiver recognizes its key"];
+    const EXAMPLE: &'static str = r#"[env.production.notify.ops]
+provider = "webhook"
+url = "https://hooks.example.com/runbooks"
+bearer = { secret = "hook-token" }
+headers = { X-Team = "sre" }
+
+[env.production.secrets.hook-token]
+provider = "file"
+path = "/run/secrets/hook-token"
+"#;
+
+    fn build(at: &Building<'_>, settings: Settings) -> Result<Arc<dyn Notify>, BadSetting> {
+        Ok(Arc::new(Self::new(settings, at)?))
+    }
+}
+
 #[async_trait]
 impl Provider for Webhook {
     fn kind(&self) -> &'static str {
-        "webhook"
+        Self::KIND
     }
 
     fn describe(&self) -> String {
@@ -172,8 +173,8 @@ impl Provider for Webhook {
     }
 
     async fn check(&self) -> Result<String, ProviderError> {
-        if let Some(name) = &self.bearer_env {
-            variable(name)?;
+        for source in self.bearer.iter().chain(self.headers.iter().map(|(_, value)| value)) {
+            source.read().await?;
         }
         self.endpoint.check().await
     }
@@ -189,7 +190,7 @@ impl Notify for Webhook {
             "effect": on.id(),
             "idempotency_key": on.idempotency_key(),
         });
-        let headers = self.headers(on)?;
+        let headers = self.headers(on).await?;
         let method = match self.method {
             Verb::Post => Method::POST,
             Verb::Put => Method::PUT,
@@ -210,8 +211,9 @@ impl Notify for Webhook {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::time::Duration;
 
+    use contraflow_provider::config::Detached;
     use contraflow_runtime::{
         error::codes as core,
         provider::{Providers, Retry},
@@ -219,15 +221,22 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::notify::{
-        Severity,
-        lab::{Answer, Server},
+    use crate::{
+        codes,
+        notify::{
+            Severity,
+            lab::{Answer, Server},
+        },
     };
+
+    fn outside() -> Detached {
+        Detached::new("/", [("TOKEN", "t0ken-t0ken"), ("KEY", "k3y-k3y-k3y")])
+    }
 
     fn webhook(server: &Server, more: Value) -> Webhook {
         let mut settings = json!({ "url": server.url("/hooks/hunter2-hunter2") });
         settings.as_object_mut().expect("map").extend(more.as_object().expect("map").clone());
-        Webhook::new(serde_json::from_value(settings).expect("settings")).map_err(|e| e.1).expect("usable")
+        Webhook::new(serde_json::from_value(settings).expect("settings"), &outside()).expect("usable")
     }
 
     async fn send(webhook: &Webhook) -> Result<(), ProviderError> {
@@ -242,17 +251,17 @@ mod tests {
             &server,
             json!({
                 "method": "PUT",
-                "headers": { "X-Team": "sre", "X-Key": { "env": "CARGO_PKG_VERSION" } },
-                "bearer_env": "CARGO_PKG_NAME",
+                "headers": { "X-Team": "sre", "X-Key": { "env": "KEY" } },
+                "bearer": { "env": "TOKEN" },
             }),
         );
         send(&webhook).await.expect("accepted");
         let request = &server.requests()[0];
         assert_eq!(request.line, "PUT /hooks/hunter2-hunter2 HTTP/1.1");
         assert_eq!(request.header("content-type"), "application/json");
-        assert_eq!(request.header("authorization"), "Bearer contraflow-stdlib");
+        assert_eq!(request.header("authorization"), "Bearer t0ken-t0ken");
         assert_eq!(request.header("x-team"), "sre");
-        assert_eq!(request.header("x-key"), env!("CARGO_PKG_VERSION"));
+        assert_eq!(request.header("x-key"), "k3y-k3y-k3y");
         assert_eq!(request.header("idempotency-key"), "detached");
         assert_eq!(
             request.json(),
@@ -321,10 +330,10 @@ mod tests {
         let server = Server::answering([]);
         let said = webhook(&server, json!({})).check().await.expect("there");
         assert!(said.ends_with("takes connections"), "{said}");
-        let error = webhook(&server, json!({ "bearer_env": "CONTRAFLOW_NO_SUCH_VARIABLE" })).check().await;
+        let error = webhook(&server, json!({ "bearer": { "env": "NO_TOKEN" } })).check().await;
         assert_eq!(
             error.expect_err("no token").message,
-            "the environment variable CONTRAFLOW_NO_SUCH_VARIABLE is not set"
+            "`bearer`: the environment variable NO_TOKEN is not set"
         );
         assert!(server.requests().is_empty());
     }
@@ -332,17 +341,18 @@ mod tests {
     #[test]
     fn settings_that_cannot_be_used_are_named() {
         for (settings, key) in [
-            (json!({}), "url"),
+            (json!({ "url": "x" }), "url"),
             (json!({ "url": "https://x", "headers": { "a b": "c" } }), "headers"),
-            (json!({ "url": "https://x", "headers": { "a": "c\nd" } }), "headers"),
+            (json!({ "url": "https://x", "headers": { "a": "c\nd" } }), "headers.a"),
         ] {
             let settings: Settings = serde_json::from_value(settings).expect("settings");
-            assert_eq!(Webhook::new(settings).err().expect(key).0, key);
+            assert_eq!(Webhook::new(settings, &outside()).err().expect(key).key, key);
         }
         for settings in [
-            json!({ "uri": "x" }),
-            json!({ "method": "GET" }),
-            json!({ "headers": { "a": { "env": "B", "x": 1 } } }),
+            json!({}),
+            json!({ "url": "https://x", "uri": "x" }),
+            json!({ "url": "https://x", "method": "GET" }),
+            json!({ "url": "https://x", "headers": { "a": { "env": "B", "x": 1 } } }),
         ] {
             assert!(serde_json::from_value::<Settings>(settings).is_err());
         }

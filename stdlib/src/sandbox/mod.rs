@@ -105,19 +105,19 @@ impl Sandbox {
     pub fn bind(self: &Arc<Self>, providers: &mut Providers) {
         providers.live_in_this_process();
         let route = Arc::new(targets::Route(Arc::clone(self)));
-        providers.bind::<dyn Traffic>("web", Arc::clone(&route) as _, route);
+        providers.bind::<dyn Traffic>("web", route);
         let deployment = Arc::new(targets::Deployment(Arc::clone(self)));
-        providers.bind::<dyn Deploy>("web", Arc::clone(&deployment) as _, deployment);
+        providers.bind::<dyn Deploy>("web", deployment);
         let source = Arc::new(metrics::Source(Arc::clone(self)));
-        providers.bind::<dyn Metrics>("web", Arc::clone(&source) as _, source);
+        providers.bind::<dyn Metrics>("web", source);
         for name in sink::SINKS {
             let sink = Arc::new(sink::Sink { name, sandbox: Arc::clone(self) });
-            providers.bind::<dyn Notify>(name, Arc::clone(&sink) as _, sink);
+            providers.bind::<dyn Notify>(name, sink);
         }
         let main = Arc::new(main_db::Main::new(Arc::clone(self)));
-        providers.bind::<dyn Database>("main", Arc::clone(&main) as _, main);
+        providers.bind::<dyn Database>("main", main);
         let token = Arc::new(targets::Token);
-        providers.bind::<dyn Secrets>("deploy-token", Arc::clone(&token) as _, token);
+        providers.bind::<dyn Secrets>("deploy-token", token);
         providers.extend(Arc::clone(self));
     }
 

@@ -14,7 +14,7 @@ use crate::{
     codes,
     deploy::{Deploy, Replicas},
     secrets::Secrets,
-    traffic::{Traffic, Weights, share::unknown_pool, still_open},
+    traffic::{Traffic, Weights, still_open, unknown_pool},
 };
 
 /// The route `web`.

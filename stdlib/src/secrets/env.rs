@@ -1,6 +1,12 @@
 //! Secrets in environment variables of the process.
 
+use std::{os::unix::ffi::OsStringExt as _, sync::Arc};
+
 use async_trait::async_trait;
+use contraflow_provider::{
+    config::{BadSetting, Building, Resolve},
+    registry::Factory,
+};
 use contraflow_runtime::{
     error::codes,
     provider::{Provider, ProviderError},
@@ -18,46 +24,63 @@ pub struct Settings {
     pub variable: String,
 }
 
-/// A secret in an environment variable. It is read each time, so a variable set later is seen.
-#[derive(Debug)]
+/// A secret in an environment variable, as it was when the configuration was loaded.
 pub struct Env {
     variable: String,
+    value: Option<Zeroizing<OsBytes>>,
 }
+
+/// What a variable holds, which may be no text.
+type OsBytes = Vec<u8>;
 
 impl Env {
     /// The secret in that variable.
     ///
     /// # Errors
     /// No variable can have that name.
-    pub fn new(settings: Settings) -> Result<Self, String> {
+    pub fn new(settings: Settings, at: &dyn Resolve) -> Result<Self, BadSetting> {
         let variable = settings.variable;
         if variable.is_empty() || variable.contains(['=', '\0']) {
-            return Err(format!("\"{variable}\" cannot be the name of an environment variable"));
+            let message = format!("\"{variable}\" cannot be the name of an environment variable");
+            return Err(BadSetting::new("variable", message));
         }
-        Ok(Self { variable })
+        let value = at.variable(&variable).map(|value| Zeroizing::new(value.into_vec()));
+        Ok(Self { variable, value })
     }
 
     fn look(&self) -> Result<Zeroizing<String>, ProviderError> {
         let variable = &self.variable;
-        match std::env::var(variable).map(Zeroizing::new) {
-            Ok(value) => usable(value, &format!("the environment variable {variable}")),
-            Err(std::env::VarError::NotPresent) => Err(ProviderError::terminal(
-                codes::SECRET,
-                format!("the environment variable {variable} is not set"),
-            )
-            .hint(format!("set {variable} where contraflow is started"))),
-            Err(std::env::VarError::NotUnicode(_)) => Err(ProviderError::terminal(
-                codes::SECRET,
-                format!("the environment variable {variable} is not UTF-8 text"),
-            )),
-        }
+        let failed = |what: &str| {
+            ProviderError::terminal(codes::SECRET, format!("the environment variable {variable} {what}"))
+        };
+        let value = self.value.as_ref().ok_or_else(|| {
+            failed("is not set").hint(format!("set {variable} where contraflow is started"))
+        })?;
+        let text = std::str::from_utf8(value).map_err(|_| failed("is not UTF-8 text"))?;
+        usable(Zeroizing::new(text.to_owned()), &format!("the environment variable {variable}"))
+    }
+}
+
+impl Factory for Env {
+    type Capability = dyn Secrets;
+    type Settings = Settings;
+
+    const KIND: &'static str = "env";
+    const ABOUT: &'static str = "A secret in an environment variable of the process.";
+    const EXAMPLE: &'static str = r#"[env.production.secrets.deploy-token]
+provider = "env"
+variable = "DEPLOY_TOKEN"
+"#;
+
+    fn build(at: &Building<'_>, settings: Settings) -> Result<Arc<dyn Secrets>, BadSetting> {
+        Ok(Arc::new(Self::new(settings, at)?))
     }
 }
 
 #[async_trait]
 impl Provider for Env {
     fn kind(&self) -> &'static str {
-        "env"
+        Self::KIND
     }
 
     fn describe(&self) -> String {
@@ -79,28 +102,29 @@ impl Secrets for Env {
 
 #[cfg(test)]
 mod tests {
+    use contraflow_provider::config::Detached;
+
     use super::*;
 
-    fn variable(name: &str) -> Env {
-        Env::new(Settings { variable: name.to_owned() }).expect("a name")
+    fn variable(name: &str) -> Result<Env, BadSetting> {
+        let at = Detached::new("/", [("TOKEN", "hunter2"), ("EMPTY", " ")]);
+        Env::new(Settings { variable: name.to_owned() }, &at)
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn the_value_is_that_of_the_variable() {
-        // Cargo sets this one for every test.
-        let value = variable("CARGO_PKG_NAME").value().await.expect("set");
-        assert_eq!(value.as_str(), "contraflow-stdlib");
-        assert_eq!(variable("CARGO_PKG_NAME").check().await, Ok("set".to_owned()));
+        let token = variable("TOKEN").expect("a name");
+        assert_eq!(token.value().await.expect("set").as_str(), "hunter2");
+        assert_eq!(token.check().await, Ok("set".to_owned()));
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_variable_that_is_not_set_or_empty_is_named() {
-        let missing = variable("CONTRAFLOW_NO_SUCH_VARIABLE").value().await.expect_err("not set");
-        assert_eq!(missing.message, "the environment variable CONTRAFLOW_NO_SUCH_VARIABLE is not set");
+        let missing = variable("NO_TOKEN").expect("a name").value().await.expect_err("not set");
+        assert_eq!(missing.message, "the environment variable NO_TOKEN is not set");
         assert!(!missing.hints.is_empty());
-        // Cargo sets this one too, empty for a final version.
-        let empty = variable("CARGO_PKG_VERSION_PRE").value().await.expect_err("empty");
-        assert_eq!(empty.message, "the environment variable CARGO_PKG_VERSION_PRE is empty");
-        assert!(Env::new(Settings { variable: "A=B".to_owned() }).is_err());
+        let empty = variable("EMPTY").expect("a name").value().await.expect_err("empty");
+        assert_eq!(empty.message, "the environment variable EMPTY is empty");
+        assert_eq!(variable("A=B").map(drop).map_err(|e| e.key), Err("variable".to_owned()));
     }
 }

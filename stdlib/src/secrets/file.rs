@@ -3,9 +3,14 @@
 use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use async_trait::async_trait;
+use contraflow_provider::{
+    config::{BadSetting, Building},
+    registry::Factory,
+};
 use contraflow_runtime::{
     error::codes,
     provider::{Provider, ProviderError},
@@ -66,10 +71,26 @@ impl File {
     }
 }
 
+impl Factory for File {
+    type Capability = dyn Secrets;
+    type Settings = Settings;
+
+    const KIND: &'static str = "file";
+    const ABOUT: &'static str = "A secret in a file of its own, as orchestrators and secret agents mount them. A file that is replaced is seen.";
+    const EXAMPLE: &'static str = r#"[env.production.secrets.deploy-token]
+provider = "file"
+path = "/run/secrets/deploy-token"
+"#;
+
+    fn build(at: &Building<'_>, settings: Settings) -> Result<Arc<dyn Secrets>, BadSetting> {
+        Ok(Arc::new(Self::new(at.path(&settings.path))))
+    }
+}
+
 #[async_trait]
 impl Provider for File {
     fn kind(&self) -> &'static str {
-        "file"
+        Self::KIND
     }
 
     fn describe(&self) -> String {

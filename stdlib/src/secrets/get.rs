@@ -75,8 +75,14 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn the_journal_sees_a_handle_and_the_vault_the_bytes() {
         let mut providers = Providers::new("test");
-        let secret = Arc::new(Env::new(Settings { variable: "CARGO_PKG_NAME".to_owned() }).expect("a name"));
-        providers.bind::<dyn Secrets>("deploy-token", secret.clone(), secret);
+        let secret = Arc::new(
+            Env::new(
+                Settings { variable: "CARGO_PKG_NAME".to_owned() },
+                &contraflow_provider::config::Detached::new("/", std::env::vars_os()),
+            )
+            .expect("a name"),
+        );
+        providers.bind::<dyn Secrets>("deploy-token", secret);
         let on = On::detached(Arc::new(providers));
         let effect = Get { name: "deploy-token".to_owned() };
         let handle = effect.read(&on).await.expect("set");

@@ -127,8 +127,11 @@ mod tests {
         let sent = Arc::new(Sent::default());
         let mut providers = Providers::new("test");
         let secret = env::Settings { variable: "CARGO_PKG_NAME".to_owned() };
-        let secret = Arc::new(env::Env::new(secret).expect("a name"));
-        providers.bind::<dyn Secrets>("token", secret.clone(), secret);
+        let secret = Arc::new(
+            env::Env::new(secret, &contraflow_provider::config::Detached::new("/", std::env::vars_os()))
+                .expect("a name"),
+        );
+        providers.bind::<dyn Secrets>("token", secret);
         providers.extend(Arc::clone(&sent));
         let runtime = Runtime::builder()
             .modules([("secrets", Arc::new(secrets::module())), ("out", Arc::new(out))])

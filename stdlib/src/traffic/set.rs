@@ -11,7 +11,7 @@ use contraflow_runtime::{
 use rhai::{Map, NativeCallContext};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
-use super::{Share, Traffic, Weights, share::unknown_pool, shift::Options};
+use super::{Share, Traffic, Weights, shift::Options, unknown_pool};
 
 /// Shares by pool that add up to 100.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

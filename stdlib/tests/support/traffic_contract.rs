@@ -148,21 +148,8 @@ async fn a_pool_that_serves_nothing_gets_no_weight(fixture: &dyn Fixture) {
 }
 
 async fn the_shift_effect_works_on_it(traffic: Arc<dyn Traffic>) {
-    struct Any(Arc<dyn Traffic>);
-    #[async_trait]
-    impl contraflow_runtime::provider::Provider for Any {
-        fn kind(&self) -> &'static str {
-            self.0.kind()
-        }
-        fn describe(&self) -> String {
-            self.0.describe()
-        }
-        async fn check(&self) -> Result<String, contraflow_runtime::provider::ProviderError> {
-            self.0.check().await
-        }
-    }
     let mut providers = Providers::new("test");
-    providers.bind::<dyn Traffic>("web", Arc::clone(&traffic), Arc::new(Any(Arc::clone(&traffic))));
+    providers.bind::<dyn Traffic>("web", Arc::clone(&traffic));
     let on = On::detached(Arc::new(providers));
     let percent = Share::try_from(30).expect("a share");
     let options = shift::Options::default();

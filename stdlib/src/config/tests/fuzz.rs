@@ -61,7 +61,7 @@ fn exercise(text: &str, vars: &[(&str, &str)]) -> bool {
             }
         }
     };
-    match Config::parse("conf/contraflow.toml", text, vars.iter().copied()) {
+    match parsed("conf/contraflow.toml", text, vars.iter().copied()) {
         Ok(config) => {
             for environment in config.environments() {
                 if let Err(errors) = config.providers(&environment.name) {
@@ -118,16 +118,16 @@ fn random_bytes_in_a_file_never_panic() {
             .map(|_| if round % 2 == 0 { random.u8(..) } else { random.u8(32..127) })
             .collect();
         std::fs::write(&path, &bytes).expect("write");
-        let _ = Config::load(&path, NO_VARS);
+        let _ = loaded(&path, NO_VARS);
     }
 }
 
 #[test]
 fn deep_nesting_is_refused_and_does_not_overflow() {
     let deep = format!("[env.a.params]\nx = {}1{}", "[".repeat(500_000), "]".repeat(500_000));
-    assert!(Config::parse("c", &deep, NO_VARS).is_err());
+    assert!(parsed("c", &deep, NO_VARS).is_err());
     let dotted = format!("{} = 1", vec!["env"; 250_000].join("."));
-    assert!(Config::parse("c", &dotted, NO_VARS).is_err());
+    assert!(parsed("c", &dotted, NO_VARS).is_err());
     let header = format!("[{}]", vec!["a"; 500_000].join("."));
-    assert!(Config::parse("c", &header, NO_VARS).is_err());
+    assert!(parsed("c", &header, NO_VARS).is_err());
 }

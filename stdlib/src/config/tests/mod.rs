@@ -1,8 +1,16 @@
 //! What must hold for a configuration: what is read, and where each error points.
 
-use std::path::PathBuf;
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use contraflow_runtime::quantity::{Size, Span};
+use serde::Deserialize;
 
 use super::*;
+use crate::codes;
 
 mod fuzz;
 mod reading;
@@ -53,8 +61,29 @@ weight = 7
 ops = { provider = "console" }
 "#;
 
+fn parsed<K: Into<OsString>, V: Into<OsString>>(
+    path: impl AsRef<Path>,
+    text: &str,
+    vars: impl IntoIterator<Item = (K, V)>,
+) -> Result<Config, ConfigErrors> {
+    Config::parse(path, text, vars, crate::library().registry())
+}
+
+fn loaded<K: Into<OsString>, V: Into<OsString>>(
+    path: impl AsRef<Path>,
+    vars: impl IntoIterator<Item = (K, V)>,
+) -> Result<Config, ConfigErrors> {
+    Config::load(path, vars, crate::library().registry())
+}
+
+fn without_file<K: Into<OsString>, V: Into<OsString>>(
+    vars: impl IntoIterator<Item = (K, V)>,
+) -> Result<Config, ConfigErrors> {
+    Config::without_file(vars, crate::library().registry())
+}
+
 fn parse(text: &str) -> Config {
-    Config::parse("conf/contraflow.toml", text, NO_VARS).unwrap_or_else(|errors| panic!("{errors}"))
+    parsed("conf/contraflow.toml", text, NO_VARS).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
 /// Where a configuration keeps runs.
@@ -81,7 +110,7 @@ fn all(errors: &ConfigErrors) -> Vec<String> {
 }
 
 fn errors(text: &str, vars: &[(&str, &str)]) -> Vec<String> {
-    match Config::parse("conf/contraflow.toml", text, vars.iter().copied()) {
+    match parsed("conf/contraflow.toml", text, vars.iter().copied()) {
         Ok(config) => panic!("nothing is wrong with {config:?}"),
         Err(errors) => {
             assert_eq!(errors.text().map(|text| &**text), Some(text));

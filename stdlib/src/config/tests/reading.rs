@@ -50,16 +50,11 @@ fn two_environments_are_read_with_all_they_hold() {
 
 #[test]
 fn an_environments_commands_are_handed_on_as_they_stand() {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Policy {
-        allow: Vec<String>,
-    }
-    let config = parse(FULL);
-    let entry = config.exec_entry("production").expect("exec");
-    assert_eq!(entry.settings::<Policy>().expect("policy").allow, ["git"]);
-    assert_eq!((&*entry.environment, &*entry.noun), ("production", "exec"));
-    assert!(config.exec_entry("staging").is_none());
+    let config = parse("[env.a.exec]\nallow = [\"git\"]\n[env.b]");
+    let policy =
+        |name: &str| config.providers(name).expect("providers").extension::<crate::exec::ExecPolicy>();
+    assert_eq!(policy("a").expect("a policy").allow[0].to_string(), "git");
+    assert!(policy("b").is_none());
 }
 
 #[test]
@@ -131,9 +126,8 @@ fn a_file_with_crlf_and_a_byte_order_mark_is_read() {
 
 #[test]
 fn a_key_can_be_asked_for_its_place() {
-    let config =
-        Config::parse("conf/contraflow.toml", FULL, [("CONTRAFLOW__ENV__PRODUCTION__PARAMS__HOLD", "1m")])
-            .expect("ok");
+    let config = parsed("conf/contraflow.toml", FULL, [("CONTRAFLOW__ENV__PRODUCTION__PARAMS__HOLD", "1m")])
+        .expect("ok");
     let place = |keys: &[&str]| config.place(keys).map(|at| (at.source, at.line, at.column));
     let file = "conf/contraflow.toml".to_owned();
     assert_eq!(place(&["env", "production", "params", "replicas"]), Some((file.clone(), 23, 1)));

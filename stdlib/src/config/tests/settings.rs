@@ -37,7 +37,7 @@ struct Database {
 
 fn entry(settings: &str, vars: &[(&str, &str)]) -> Entry {
     let text = format!("[env.a.traffic.web]\nprovider = \"haproxy\"\n{settings}");
-    let config = Config::parse("conf/contraflow.toml", &text, vars.iter().copied());
+    let config = parsed("conf/contraflow.toml", &text, vars.iter().copied());
     config.unwrap_or_else(|e| panic!("{e}")).environments()[0].targets()[0].clone()
 }
 
@@ -206,7 +206,7 @@ fn a_setting_can_stand_in_a_file_of_its_own() {
     let (_dir, top) = folder();
     let config = top.join("contraflow.toml");
     std::fs::write(&config, "[env.a.db.main]\nprovider = \"x\"\nurl.file = \"url\"").expect("write");
-    let config = Config::load(&config, NO_VARS).expect("config");
+    let config = loaded(&config, NO_VARS).expect("config");
     let entry = &config.environments()[0].targets()[0];
     let url = entry.settings::<Database>().expect("settings").url;
     let read = || url.resolve(entry, "url").map_err(|e| e.to_string());
@@ -235,7 +235,7 @@ fn a_setting_can_stand_in_a_file_of_its_own() {
 fn a_setting_that_cannot_be_fetched_names_its_source_and_its_key() {
     assert_eq!(
         resolve("url = { env = \"DB\" }", &[]).expect_err("not set"),
-        "3:1 env.a.traffic.web.url: `url`: the environment variable DB is not set (set DB, or give `url` another source)"
+        "3:1 env.a.traffic.web.url: `url`: the environment variable DB is not set (set DB where contraflow is started, or give `url` another source)"
     );
     assert_eq!(
         resolve("url = { env = \"DB\" }", &[("DB", "")]).expect_err("empty"),
@@ -248,7 +248,7 @@ fn a_setting_has_one_source() {
     let wrong = |settings: &str| resolve(settings, &[]).expect_err(settings);
     assert_eq!(
         wrong("url = 5"),
-        "3:7 env.a.traffic.web.url: `url`: the number `5`, expected text, { env = \"VARIABLE\" } or { file = \"path\" }"
+        "3:7 env.a.traffic.web.url: `url`: the number `5`, expected text, { env = \"VARIABLE\" }, { file = \"path\" } or { secret = \"name\" }"
     );
     for settings in ["url = {}", "url = { env = \"A\", file = \"b\" }"] {
         assert_eq!(wrong(settings), "3:7 env.a.traffic.web.url: `url`: expected one of `env` and `file`");
@@ -272,7 +272,7 @@ fn the_store_may_be_named_by_a_variable_or_a_file_and_is_fetched_when_it_is_need
     let (_dir, folder) = folder();
     let path = folder.join("contraflow.toml");
     let at = |text: &str, vars: &[(&str, &str)]| {
-        Config::parse(&path, text, vars.iter().copied()).unwrap_or_else(|e| panic!("{text}: {e}"))
+        parsed(&path, text, vars.iter().copied()).unwrap_or_else(|e| panic!("{text}: {e}"))
     };
     let url = "postgres://ann:s3cret@db/contraflow";
     assert_eq!(store(&at("store = { env = 'STORE_URL' }", &[("STORE_URL", url)])), url);
@@ -285,7 +285,7 @@ fn the_store_may_be_named_by_a_variable_or_a_file_and_is_fetched_when_it_is_need
     assert_eq!(store(&config), url);
     let error = at("\nstore = { env = 'STORE_URL' }", &[]).store().expect_err("not set");
     assert_eq!(error.message, "`store`: the environment variable STORE_URL is not set");
-    assert_eq!(error.hints, ["set STORE_URL, or give `store` another source"]);
+    assert_eq!(error.hints, ["set STORE_URL where contraflow is started, or give `store` another source"]);
     assert_eq!((error.frames[0].line, error.frames[0].column), (2, 1));
     // A variable over the file is the whole of it.
     assert_eq!(store(&at("store = { env = 'STORE_URL' }", &[("CONTRAFLOW_STORE", "runs")])), "runs");

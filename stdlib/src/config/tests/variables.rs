@@ -13,8 +13,7 @@ struct Web {
 }
 
 fn web(vars: &[(&str, &str)]) -> Result<Web, String> {
-    let config =
-        Config::parse("conf/contraflow.toml", FULL, vars.iter().copied()).map_err(|e| e.to_string())?;
+    let config = parsed("conf/contraflow.toml", FULL, vars.iter().copied()).map_err(|e| e.to_string())?;
     config.environment("production").expect("there").targets()[0].settings().map_err(|e| shown(&e))
 }
 
@@ -26,17 +25,17 @@ fn three_short_variables_stand_over_the_file() {
         ("CONTRAFLOW_STATE_DIR", "there"),
         ("CONTRAFLOW_LOG", "debug"),
     ];
-    let config = Config::parse("conf/contraflow.toml", FULL, vars).expect("config");
+    let config = parsed("conf/contraflow.toml", FULL, vars).expect("config");
     assert_eq!(config.default_env(), Some("production"));
     assert_eq!(store(&config), "elsewhere.db");
     assert_eq!(config.state_dir(), Some(Path::new("there")));
 
     let vars = [("CONTRAFLOW_STORE", "short.db"), ("CONTRAFLOW__STORE", "long.db")];
-    assert_eq!(store(&Config::parse("c", FULL, vars).expect("config")), "short.db");
-    assert_eq!(store(&Config::parse("c", FULL, vars[1..].iter().copied()).expect("config")), "long.db");
+    assert_eq!(store(&parsed("c", FULL, vars).expect("config")), "short.db");
+    assert_eq!(store(&parsed("c", FULL, vars[1..].iter().copied()).expect("config")), "long.db");
 
     let vars = [("CONTRAFLOW_ENV", ""), ("CONTRAFLOW_STORE", ""), ("CONTRAFLOW_STATE_DIR", "")];
-    let config = Config::parse("conf/contraflow.toml", FULL, vars).expect("config");
+    let config = parsed("conf/contraflow.toml", FULL, vars).expect("config");
     assert_eq!((config.default_env(), &*store(&config)), (Some("staging"), "conf/runs.db"));
     assert_eq!(config.state_dir(), Some(Path::new("conf/.state")));
 }
@@ -44,13 +43,12 @@ fn three_short_variables_stand_over_the_file() {
 #[test]
 fn variables_count_without_a_file() {
     let vars = [("CONTRAFLOW_STORE", "runs.db"), ("CONTRAFLOW__LIMITS__MAX_OPERATIONS", "1000")];
-    let config = Config::without_file(vars).expect("config");
+    let config = without_file(vars).expect("config");
     assert_eq!((config.default_env(), &*store(&config)), (Some("sandbox"), "runs.db"));
     assert_eq!(config.limits().max_operations, Some(1000));
     assert_eq!(config.path(), None);
 
-    let errors =
-        Config::without_file([("CONTRAFLOW__ENV__A__PROTECTED", "true")]).expect_err("no environment");
+    let errors = without_file([("CONTRAFLOW__ENV__A__PROTECTED", "true")]).expect_err("no environment");
     assert_eq!(
         all(&errors),
         [
@@ -79,7 +77,7 @@ fn a_variable_takes_the_type_of_the_value_it_stands_over() {
         ("CONTRAFLOW__ENV__STAGING__PARAMS__WEIGHTS", "[10, 100]"),
         ("CONTRAFLOW__LIMITS__MAX_WALL_TIME", "1m"),
     ];
-    let config = Config::parse("conf/contraflow.toml", FULL, vars).expect("config");
+    let config = parsed("conf/contraflow.toml", FULL, vars).expect("config");
     let production = config.environment("production").expect("production");
     assert!(!production.protected);
     assert_eq!(production.params["replicas"], 5);
@@ -101,14 +99,14 @@ fn a_key_that_the_file_does_not_have_takes_the_type_that_is_wanted() {
     assert_eq!(web.shares, [0.5, 1.0]);
     assert_eq!(web.pools["teal"], "3");
     let vars = [("CONTRAFLOW__ENV__STAGING__PROTECTED", "true")];
-    assert!(Config::parse("c", FULL, vars).expect("config").environment("staging").expect("there").protected);
+    assert!(parsed("c", FULL, vars).expect("config").environment("staging").expect("there").protected);
 }
 
 #[test]
 fn names_are_matched_without_regard_to_case_and_dashes() {
     let file = "[env.eu-West.secrets.deploy-token]\nprovider = \"a\"\nkey = \"k\"\n[env.eu-West.secrets.Deploy_Other]\nprovider = \"b\"";
     let vars = [("CONTRAFLOW__ENV__EU_WEST__SECRETS__DEPLOY_TOKEN__PROVIDER", "c")];
-    let config = Config::parse("c", file, vars).expect("config");
+    let config = parsed("c", file, vars).expect("config");
     let providers: Vec<_> = config.environments()[0].targets().iter().map(|t| &*t.provider).collect();
     assert_eq!(providers, ["c", "b"]);
 
@@ -203,7 +201,7 @@ fn debug_output_holds_no_variable() {
         ("CONTRAFLOW_STORE", "postgres://x:hunter4@y"),
         ("CONTRAFLOW__ENV__PRODUCTION__TRAFFIC__WEB__SOCKET", "hunter3"),
     ];
-    let config = Config::parse("c", FULL, vars).expect("config");
+    let config = parsed("c", FULL, vars).expect("config");
     let entry = &config.environment("production").expect("there").targets()[0];
     let text = format!("{config:?} {entry:?}");
     assert!(!text.contains("hunter"), "{text}");
@@ -214,12 +212,11 @@ fn debug_output_holds_no_variable() {
 fn a_variable_that_is_no_text_is_an_error_only_if_it_is_ours() {
     use std::{ffi::OsString, os::unix::ffi::OsStringExt as _};
     let bytes = || OsString::from_vec(vec![0xff]);
-    assert!(Config::parse("c", FULL, [(OsString::from("OTHER"), bytes()), (bytes(), bytes())]).is_ok());
+    assert!(parsed("c", FULL, [(OsString::from("OTHER"), bytes()), (bytes(), bytes())]).is_ok());
     for name in ["CONTRAFLOW_ENV", "CONTRAFLOW__STORE"] {
-        let errors = Config::parse("c", FULL, [(OsString::from(name), bytes())]).expect_err(name);
+        let errors = parsed("c", FULL, [(OsString::from(name), bytes())]).expect_err(name);
         assert!(shown(&errors[0]).ends_with("the value is not UTF-8"), "{errors:?}");
     }
-    let config =
-        Config::parse("c", FULL, [(OsString::from("CONTRAFLOW_STATE_DIR"), bytes())]).expect("a path");
+    let config = parsed("c", FULL, [(OsString::from("CONTRAFLOW_STATE_DIR"), bytes())]).expect("a path");
     assert_eq!(config.state_dir().map(Path::as_os_str), Some(&*bytes()));
 }

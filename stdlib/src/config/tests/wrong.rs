@@ -62,7 +62,7 @@ fn where_there_are_roles_whoever_approves_is_one_or_has_one() {
 fn a_value_of_the_wrong_type_is_shown_with_what_is_expected() {
     check(
         "store = 5",
-        "1:9 store: `store`: the number `5`, expected text, { env = \"VARIABLE\" } or { file = \"path\" }",
+        "1:9 store: `store`: the number `5`, expected text, { env = \"VARIABLE\" }, { file = \"path\" } or { secret = \"name\" }",
     );
     check("store = ''", "1:1 store: `store`: the text is empty");
     check("store = { fiel = 'x' }", "1:11 store.fiel: unknown key `store.fiel` (did you mean `file`?)");
@@ -229,7 +229,7 @@ fn a_file_that_cannot_be_text_says_why() {
     let (_dir, top) = folder();
     let load = |name: &str| {
         let path = top.join(name);
-        let errors = Config::load(&path, NO_VARS).expect_err("no configuration");
+        let errors = loaded(&path, NO_VARS).expect_err("no configuration");
         assert_eq!(errors.len(), 1);
         assert!(errors.text().is_none());
         let at = &errors[0].frames[0];
@@ -247,12 +247,12 @@ fn a_file_that_cannot_be_text_says_why() {
     std::fs::write(top.join("large.toml"), " ".repeat((1 << 20) + 1)).expect("write");
     assert_eq!(load("large.toml"), "0:0 the file is larger than 1MiB, which no configuration is");
     std::fs::write(top.join("fits.toml"), " ".repeat(1 << 20)).expect("write");
-    assert!(Config::load(top.join("fits.toml"), NO_VARS).is_ok());
+    assert!(loaded(top.join("fits.toml"), NO_VARS).is_ok());
 }
 
 #[test]
 fn all_errors_print_as_lines_with_their_place() {
-    let errors = Config::parse("c.toml", "a = 1\nstore = 2", NO_VARS).expect_err("wrong");
+    let errors = parsed("c.toml", "a = 1\nstore = 2", NO_VARS).expect_err("wrong");
     assert_eq!(
         errors.to_string(),
         "c.toml:1:1: unknown key `a`\nc.toml:2:9: `store`: the number `2`, expected text, { env = \"VARIABLE\" } or \

@@ -71,7 +71,7 @@ impl Blockers {
 /// A further connection, if the target may have one.
 async fn open(database: &Postgres) -> Option<(tokio::sync::SemaphorePermit<'_>, PgConnection)> {
     let permit = database.permits.try_acquire().ok()?;
-    let connection = connect(&database.address().ok()?.options).await.ok()?;
+    let connection = connect(&database.address().await.ok()?.options).await.ok()?;
     Some((permit, connection))
 }
 

@@ -68,7 +68,7 @@ impl<'a> Tools<'a> {
                 .last()
                 .map(|(_, value)| value.into_owned())
         };
-        let own = |name: &str| std::env::var(name).ok();
+        let own = |name: &str| database.own_variables.get(name).map(|value| value.to_string());
         let host = match options.get_socket() {
             Some(socket) => socket.display().to_string(),
             None => options.get_host().trim_matches(['[', ']']).to_owned(),
@@ -235,7 +235,7 @@ async fn may_create(connection: &mut PgConnection) -> Result<bool, sqlx::Error> 
 
 /// Dumps the database as it is at one moment, and proves the dump.
 pub(super) async fn backup(database: &Postgres, on: &On, job: &Job) -> Result<Proof, ProviderError> {
-    let address = database.address()?;
+    let address = database.address().await?;
     let tools = Tools::new(database, address)?;
     let file = job.file.display().to_string();
     let fail = |e: sqlx::Error| broken(format!("{}: {}", shown(&address.options), said(&e)));
@@ -341,12 +341,14 @@ async fn prove(
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_password_reaches_the_programs_by_a_file_and_nothing_else() {
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_password_reaches_the_programs_by_a_file_and_nothing_else() {
         let url = "postgres://ann:p%3Aw%5C%2B+d@127.0.0.1:5432/shop?sslmode=require";
-        let settings = super::super::Settings { url: Some(url.to_owned()), ..Default::default() };
-        let database = Postgres::new(settings, |path| path.into()).expect("made");
-        let tools = Tools::new(&database, database.address().expect("address")).expect("tools");
+        let settings = serde_json::from_value(serde_json::json!({ "url": url })).expect("settings");
+        let nothing: [(&str, &str); 0] = [];
+        let at = contraflow_provider::config::Detached::new("/", nothing);
+        let database = Postgres::new(settings, &at).expect("made");
+        let tools = Tools::new(&database, database.address().await.expect("address")).expect("tools");
         assert!(tools.env.iter().all(|(_, value)| !value.contains("p:w")));
         let get = |name: &str| tools.env.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
         let text = std::fs::read_to_string(get("PGPASSFILE").expect("file")).expect("read");

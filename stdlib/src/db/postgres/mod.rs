@@ -2,12 +2,17 @@
 
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::Arc,
     time::Duration,
 };
 
 use async_trait::async_trait;
+use contraflow_provider::{
+    config::{BadSetting, Building, Resolve, Setting, Source},
+    registry::Factory,
+};
 use contraflow_runtime::{
     effect::On,
     error::codes as runtime_codes,
@@ -19,11 +24,10 @@ use sqlx::{
     ConnectOptions as _, Connection as _, PgConnection,
     postgres::{PgConnectOptions, PgDatabaseError},
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use zeroize::Zeroizing;
 
 use super::{Database, Job, Proof, Question, Record, Rows, Table, Work, history::carry_out, sql::Dialect};
-use crate::codes;
 
 mod blockers;
 mod dump;
@@ -32,16 +36,12 @@ mod scratch;
 mod session;
 mod values;
 
-/// Settings of the provider `postgres`. One of `url`, `url_env` and `url_file` says where it is.
-#[derive(Clone, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+/// Settings of the provider `postgres`.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Settings {
     /// `postgres://user:password@host:5432/database?sslmode=verify-full`.
-    pub url: Option<String>,
-    /// Environment variable that holds the URL.
-    pub url_env: Option<String>,
-    /// File that holds the URL.
-    pub url_file: Option<String>,
+    pub url: Setting,
     /// Folder of migrations.
     pub migrations: Option<String>,
     /// The program `pg_dump`, by path or by name.
@@ -52,12 +52,9 @@ pub struct Settings {
     pub max_connections: Option<u16>,
 }
 
-/// Where the URL comes from.
-enum Source {
-    Plain(Zeroizing<String>),
-    Variable(String),
-    File(PathBuf),
-}
+/// Variables that PostgreSQL's own programs heed, and are given.
+const OWN_VARIABLES: [&str; 7] =
+    ["PATH", "HOME", "PGPASSWORD", "PGPASSFILE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"];
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -73,8 +70,9 @@ pub struct Postgres {
     migrations: Option<PathBuf>,
     pg_dump: PathBuf,
     pg_restore: PathBuf,
+    own_variables: BTreeMap<&'static str, Zeroizing<String>>,
     permits: Semaphore,
-    address: OnceLock<Address>,
+    address: OnceCell<Address>,
 }
 
 /// A database and how to get there.
@@ -91,70 +89,58 @@ struct Connected<'a> {
 }
 
 impl Postgres {
-    /// The database that settings describe; `place` finds a path of the configuration.
+    /// The database that settings describe. Nothing is connected yet.
     ///
     /// # Errors
-    /// The setting that cannot be used, and why.
-    pub fn new(settings: Settings, place: impl Fn(&str) -> PathBuf) -> Result<Self, (&'static str, String)> {
-        let Settings { url, url_env, url_file, migrations, pg_dump, pg_restore, max_connections } = settings;
-        let source = match (url, url_env, url_file) {
-            (Some(url), None, None) => {
-                parse(&url).map_err(|message| ("url", message))?;
-                Source::Plain(Zeroizing::new(url))
-            }
-            (None, Some(variable), None) => Source::Variable(variable),
-            (None, None, Some(file)) => Source::File(place(&file)),
-            _ => return Err(("url", "want one of `url`, `url_env` and `url_file`".to_owned())),
-        };
+    /// The setting that cannot be used.
+    pub fn new(settings: Settings, at: &dyn Resolve) -> Result<Self, BadSetting> {
+        let Settings { url, migrations, pg_dump, pg_restore, max_connections } = settings;
+        let source = at.source("url", &url)?;
+        if let Some(url) = source.as_plain() {
+            parse(url).map_err(|message| source.unusable(message))?;
+        }
         if max_connections == Some(0) {
-            return Err(("max_connections", "want 1 or more".to_owned()));
+            return Err(BadSetting::new("max_connections", "want 1 or more"));
         }
         // A name without a folder is looked for in PATH.
         let program = |given: Option<String>, name: &str| match given {
-            Some(path) if path.contains('/') => place(&path),
+            Some(path) if path.contains('/') => at.path(&path),
             Some(bare) => PathBuf::from(bare),
             None => PathBuf::from(name),
         };
+        let own_variables = OWN_VARIABLES
+            .into_iter()
+            .filter_map(|name| Some((name, Zeroizing::new(at.variable(name)?.into_string().ok()?))));
+        let own_variables = own_variables.collect();
         Ok(Self {
             source,
-            folder: place(""),
-            migrations: migrations.as_deref().map(&place),
+            folder: at.path(""),
+            migrations: migrations.map(|path| at.path(&path)),
             pg_dump: program(pg_dump, "pg_dump"),
             pg_restore: program(pg_restore, "pg_restore"),
             permits: Semaphore::new(usize::from(max_connections.unwrap_or(CONNECTIONS))),
-            address: OnceLock::new(),
+            address: OnceCell::new(),
+            own_variables,
         })
     }
 
-    fn address(&self) -> Result<&Address, ProviderError> {
-        if let Some(known) = self.address.get() {
-            return Ok(known);
-        }
-        let bad = |message: String| ProviderError::terminal(codes::CONFIG, message);
-        let url = match &self.source {
-            Source::Plain(url) => url.clone(),
-            Source::Variable(name) => {
-                let value = std::env::var(name);
-                Zeroizing::new(value.map_err(|_| bad(format!("the environment variable {name} is not set")))?)
-            }
-            Source::File(path) => {
-                let text = std::fs::read_to_string(path);
-                Zeroizing::new(text.map_err(|e| bad(format!("{}: {e}", path.display())))?)
-            }
-        };
-        let url = Zeroizing::new(url.trim().to_owned());
-        let options = parse(&url).map_err(|message| {
-            bad(match &self.source {
-                Source::Plain(_) => message,
-                Source::Variable(name) => format!("the environment variable {name}: {message}"),
-                Source::File(path) => format!("{}: {message}", path.display()),
+    async fn address(&self) -> Result<&Address, ProviderError> {
+        self.address
+            .get_or_try_init(|| async {
+                let url = self.source.read().await?;
+                Ok(self.read_address(url.as_str())?)
             })
-        })?;
-        Ok(self.address.get_or_init(|| Address { options, url }))
+            .await
+    }
+
+    fn read_address(&self, url: &str) -> Result<Address, BadSetting> {
+        let url = Zeroizing::new(url.trim().to_owned());
+        let options = parse(&url).map_err(|message| self.source.unusable(message))?;
+        Ok(Address { options, url })
     }
 
     async fn connect(&self) -> Result<Connected<'_>, ProviderError> {
-        let address = self.address()?;
+        let address = self.address().await?;
         let permit = self.permits.acquire().await.map_err(|e| internal(&e))?;
         let connection = connect(&address.options).await?;
         Ok(Connected { connection, _permit: permit })
@@ -247,24 +233,45 @@ fn failed(options: &PgConnectOptions, error: &sqlx::Error) -> ProviderError {
     }
 }
 
+impl Factory for Postgres {
+    type Capability = dyn Database;
+    type Settings = Settings;
+
+    const KIND: &'static str = "postgres";
+    const ABOUT: &'static str = "A PostgreSQL database, by its own protocol. Backups are made with `pg_dump` and read back with \
+        `pg_restore`, which have to be installed.";
+    const CAPABILITIES: &'static [&'static str] = &[
+        "tries migrations in plans, in a transaction that is rolled back",
+        "names the sessions that block a lock",
+    ];
+    const EXAMPLE: &'static str = r#"[env.production.db.main]
+provider = "postgres"
+url = { env = "DATABASE_URL" }
+migrations = "migrations"
+max_connections = 4
+"#;
+
+    fn build(at: &Building<'_>, settings: Settings) -> Result<Arc<dyn Database>, BadSetting> {
+        Ok(Arc::new(Self::new(settings, at)?))
+    }
+}
+
 #[async_trait]
 impl Provider for Postgres {
     fn kind(&self) -> &'static str {
-        "postgres"
+        Self::KIND
     }
 
     fn describe(&self) -> String {
-        match (self.address(), &self.source) {
-            (Ok(address), _) => shown(&address.options),
-            (Err(_), Source::Variable(name)) => format!("the URL in ${name}"),
-            (Err(_), Source::File(path)) => format!("the URL in {}", path.display()),
-            (Err(e), Source::Plain(_)) => e.message,
-        }
+        let known = self.address.get().cloned();
+        let known = known.or_else(|| self.read_address(self.source.peek()?.as_str()).ok());
+        known
+            .map_or_else(|| format!("the URL in {}", self.source.origin()), |address| shown(&address.options))
     }
 
     async fn check(&self) -> Result<String, ProviderError> {
         let mut connected = self.connect().await?;
-        let options = &self.address()?.options;
+        let options = &self.address().await?.options;
         let sql = "SELECT current_setting('server_version'), current_database()::text, pg_is_in_recovery()";
         let (version, database, standby): (String, String, bool) = sqlx::query_as(sql)
             .fetch_one(&mut connected.connection)
@@ -291,7 +298,7 @@ impl Database for Postgres {
 
     async fn history(&self, table: &Table) -> Result<Vec<Record>, ProviderError> {
         let mut connected = self.connect().await?;
-        let options = &self.address()?.options;
+        let options = &self.address().await?.options;
         session::history(options, &mut connected.connection, table).await
     }
 
@@ -328,40 +335,44 @@ impl Connected<'_> {
 
 #[cfg(test)]
 mod tests {
+    use contraflow_provider::config::Detached;
+
     use super::*;
 
-    fn settings(url: &str) -> Settings {
-        Settings { url: Some(url.to_owned()), ..Settings::default() }
+    fn settings(url: Setting) -> Settings {
+        Settings { url, migrations: None, pg_dump: None, pg_restore: None, max_connections: None }
     }
 
-    fn made(settings: Settings) -> Result<Postgres, String> {
-        Postgres::new(settings, |path| path.into()).map_err(|(key, message)| format!("{key}: {message}"))
+    fn made(url: impl Into<Setting>) -> Result<Postgres, String> {
+        let nothing: [(&str, &str); 0] = [];
+        Postgres::new(settings(url.into()), &Detached::new("/", nothing)).map_err(|e| e.to_string())
     }
 
     #[test]
     fn a_description_has_no_credentials() {
-        let database = made(settings("postgres://ann:s3cret@db.example.com:6432/shop?sslmode=require"));
+        let database = made("postgres://ann:s3cret@db.example.com:6432/shop?sslmode=require");
         assert_eq!(database.expect("made").describe(), "postgres://db.example.com:6432/shop");
     }
 
     #[test]
     fn a_url_that_cannot_be_used_is_not_quoted() {
         for url in ["postgres://ann:s3cret@host:notaport/shop", "mysql://ann:s3cret@host/shop", "s3cret"] {
-            let message = made(settings(url)).map(|_| ()).expect_err(url);
-            assert!(message.starts_with("url: ") && !message.contains("s3cret"), "{message}");
+            let message = made(url).map(|_| ()).expect_err(url);
+            assert!(message.starts_with("`url`: ") && !message.contains("s3cret"), "{message}");
         }
-        let both = Settings { url_env: Some("A".into()), ..settings("postgres://host/shop") };
-        assert_eq!(made(both).map(|_| ()), Err("url: want one of `url`, `url_env` and `url_file`".into()));
+        let none = Settings { max_connections: Some(0), ..settings("postgres://host/shop".into()) };
+        let none = Postgres::new(none, &Detached::new("/", [("A", "b")])).map(|_| ()).map_err(|e| e.key);
+        assert_eq!(none, Err("max_connections".to_owned()));
     }
 
-    #[test]
-    fn a_variable_that_is_not_set_is_named() {
-        let settings =
-            Settings { url_env: Some("CONTRAFLOW_NO_SUCH_VARIABLE".into()), ..Settings::default() };
-        let database = made(settings).expect("made");
-        assert_eq!(database.describe(), "the URL in $CONTRAFLOW_NO_SUCH_VARIABLE");
-        let message = database.address().map(|_| ()).expect_err("not set").message;
-        assert_eq!(message, "the environment variable CONTRAFLOW_NO_SUCH_VARIABLE is not set");
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_variable_that_is_not_set_is_named() {
+        let url: Setting =
+            serde_json::from_value(serde_json::json!({ "env": "SHOP_URL" })).expect("a setting");
+        let database = made(url).expect("made");
+        assert_eq!(database.describe(), "the URL in the environment variable SHOP_URL");
+        let message = database.address().await.map(|_| ()).expect_err("not set").message;
+        assert_eq!(message, "`url`: the environment variable SHOP_URL is not set");
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -369,7 +380,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("port");
         let port = listener.local_addr().expect("address").port();
         drop(listener);
-        let database = made(settings(&format!("postgres://ann:s3cret@127.0.0.1:{port}/shop"))).expect("made");
+        let database = made(&*format!("postgres://ann:s3cret@127.0.0.1:{port}/shop")).expect("made");
         let e = database.check().await.expect_err("nobody there");
         assert_eq!(e.code.as_str(), runtime_codes::UNREACHABLE);
         assert!(e.message.starts_with(&format!("postgres://127.0.0.1:{port}/shop: ")), "{}", e.message);

@@ -22,7 +22,7 @@ use crate::{
 /// Answers a question in a read-only transaction that is rolled back. The extended protocol takes no second statement.
 pub(super) async fn query(database: &Postgres, question: &Question) -> Result<Rows, ProviderError> {
     let mut connected = database.connect().await?;
-    let options = &database.address()?.options;
+    let options = &database.address().await?.options;
     // A value from -1 up would end at once; 0 would mean no limit.
     let limit = question.timeout.0.as_millis().max(1);
     let begin =

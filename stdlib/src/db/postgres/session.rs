@@ -85,7 +85,7 @@ pub(super) struct Migration<'a> {
 impl<'a> Migration<'a> {
     async fn open(database: &'a Postgres, work: &Work) -> Result<(Self, Option<String>, i64), ProviderError> {
         let mut connected = database.connect().await?;
-        let options = &database.address()?.options;
+        let options = &database.address().await?.options;
         let connection = &mut connected.connection;
         let noticed = connection.execute(NOTICED).await.is_ok();
         let pid = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *connection).await;

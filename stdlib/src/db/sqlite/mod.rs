@@ -10,6 +10,10 @@ use std::{
 };
 
 use async_trait::async_trait;
+use contraflow_provider::{
+    config::{BadSetting, Building},
+    registry::Factory,
+};
 use contraflow_runtime::{
     effect::On,
     error::codes as runtime_codes,
@@ -255,10 +259,30 @@ async fn run_within<'q>(
     }
 }
 
+impl Factory for Sqlite {
+    type Capability = dyn Database;
+    type Settings = Settings;
+
+    const KIND: &'static str = "sqlite";
+    const ABOUT: &'static str =
+        "An SQLite database in a file. Migrations, queries and backups need no other program.";
+    const CAPABILITIES: &'static [&'static str] =
+        &["tries migrations in plans, on a copy", "makes the file with the first migration"];
+    const EXAMPLE: &'static str = r#"[env.production.db.main]
+provider = "sqlite"
+path = "shop.db"
+migrations = "migrations"
+"#;
+
+    fn build(at: &Building<'_>, settings: Settings) -> Result<Arc<dyn Database>, BadSetting> {
+        Ok(Arc::new(Self::new(settings, |path| at.path(path))))
+    }
+}
+
 #[async_trait]
 impl Provider for Sqlite {
     fn kind(&self) -> &'static str {
-        "sqlite"
+        Self::KIND
     }
 
     fn describe(&self) -> String {

@@ -34,7 +34,8 @@ impl Sink for Lines {
 /// An environment with a policy and one secret that the vault holds.
 fn on(policy: Value) -> On {
     let mut providers = Providers::new("test");
-    providers.extend::<ExecPolicy>(Arc::new(serde_json::from_value(policy).expect("policy")));
+    let policy: ExecPolicy = serde_json::from_value(policy).expect("policy");
+    providers.extend(Arc::new(policy.with_variables(|name| std::env::var_os(name))));
     let on = On::detached(Arc::new(providers));
     on.vault().keep("token", Zeroizing::new(SECRET.to_owned()));
     on

@@ -295,7 +295,7 @@ async fn a_route_and_its_pools_are_probed_at_their_address() {
     let server = Server::start(|request| Reply::ok(&request.path)).await;
     let mut providers = Providers::new("test");
     let route = Arc::new(Route(server.url().trim_end_matches('/').to_owned()));
-    providers.bind::<dyn Traffic>("web", route.clone(), route);
+    providers.bind::<dyn Traffic>("web", route);
     let on = On::detached(Arc::new(providers));
     let ask = async |target: &str| {
         probe(target, json!({ "path": "/health?deep=1", "attempts": 3 })).read(&on).await

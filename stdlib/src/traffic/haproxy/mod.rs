@@ -1,16 +1,5 @@
 //! HAProxy as a route: weights and drain through its runtime API.
 //!
-//! ```toml
-//! [env.production.traffic.web]
-//! provider = "haproxy"
-//! socket = "unix:/run/haproxy.sock"            # or "tcp:127.0.0.1:9999"; needs `level admin`
-//! backend = "web"
-//! pools = { blue = ["blue1", "blue2"], green = "green1" }
-//! url = "https://shop.example.com"
-//! pool_urls = { green = "http://10.0.0.8:8080" }
-//! drain_timeout = "2m"
-//! ```
-//!
 //! A pool is a set of servers of one backend. Its share is dealt out over their weights so that it is exact and reads back as
 //! what was set (see `spread`). A pool with share 0 has weight 0 on all servers: HAProxy sends it no new sessions and lets
 //! the open ones finish; the change is in effect when none is left. Servers that somebody has put into MAINT or DRAIN are left
@@ -20,11 +9,12 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
+use contraflow_provider::registry::Factory;
 use contraflow_runtime::{
     effect::Progress,
     error::{codes as runtime_codes, did_you_mean},
@@ -32,17 +22,17 @@ use contraflow_runtime::{
     quantity::Span,
 };
 
-use super::{Traffic, Weights, share::unknown_pool, still_open};
+use super::{Traffic, Weights, still_open, unknown_pool};
 use crate::{
     codes,
-    config::{ConfigError, Entry},
+    config::{BadSetting, Building},
 };
 
 mod settings;
 mod socket;
 mod spread;
 
-pub use settings::{BadSetting, Servers, Settings};
+pub use settings::{Servers, Settings};
 use socket::{Address, Server};
 
 /// One backend of an HAProxy.
@@ -76,7 +66,7 @@ impl HaProxy {
     /// # Errors
     /// A setting that cannot be used.
     pub fn new(route: &str, settings: Settings) -> Result<Self, BadSetting> {
-        let socket = settings.socket.parse().map_err(|message| BadSetting { key: "socket", message })?;
+        let socket = settings.socket.parse().map_err(|message: String| BadSetting::new("socket", message))?;
         let pools = settings.check()?;
         let trimmed = |url: String| url.trim_end_matches('/').to_owned();
         Ok(Self {
@@ -89,23 +79,6 @@ impl HaProxy {
             drain_timeout: settings.drain_timeout.map(Duration::from),
             draining: Mutex::default(),
         })
-    }
-
-    /// The route of a configuration entry. A relative path of a socket is taken from the folder of the file.
-    ///
-    /// # Errors
-    /// `config`: a setting that cannot be used.
-    pub fn from_entry(entry: &Entry) -> Result<Self, ConfigError> {
-        let settings = entry.settings()?;
-        let mut route =
-            Self::new(&entry.name, settings).map_err(|bad| entry.bad_setting(bad.key, &bad.message))?;
-        if let Address::Unix(path) = &mut route.socket
-            && path.is_relative()
-            && let Some(text) = path.to_str()
-        {
-            *path = entry.path(text);
-        }
-        Ok(route)
     }
 
     /// Asks for all servers of the backend and finds those of the pools among them.
@@ -251,10 +224,44 @@ impl HaProxy {
     }
 }
 
+impl Factory for HaProxy {
+    type Capability = dyn Traffic;
+    type Settings = Settings;
+
+    const KIND: &'static str = "haproxy";
+    const ABOUT: &'static str = "One backend of an HAProxy, through its runtime API. A pool is a set of servers of the backend. Weights \
+        live in HAProxy's memory: a reload starts again from its configuration file.";
+    const CAPABILITIES: &'static [&'static str] = &[
+        "waits until connections of a drained pool are closed",
+        "gives no weight to a pool without a server that is up",
+    ];
+    const EXAMPLE: &'static str = r#"[env.production.traffic.web]
+provider = "haproxy"
+socket = "unix:/run/haproxy.sock"            # or "tcp:127.0.0.1:9999"; needs `level admin`
+backend = "web"
+pools = { blue = ["blue1", "blue2"], green = "green1" }
+url = "https://shop.example.com"
+pool_urls = { green = "http://10.0.0.8:8080" }
+drain_timeout = "2m"
+"#;
+
+    /// A relative path of a socket is taken from the folder of the file.
+    fn build(at: &Building<'_>, settings: Settings) -> Result<Arc<dyn Traffic>, BadSetting> {
+        let mut route = Self::new(&at.name, settings)?;
+        if let Address::Unix(path) = &mut route.socket
+            && path.is_relative()
+            && let Some(text) = path.to_str()
+        {
+            *path = at.path(text);
+        }
+        Ok(Arc::new(route))
+    }
+}
+
 #[async_trait]
 impl Provider for HaProxy {
     fn kind(&self) -> &'static str {
-        "haproxy"
+        Self::KIND
     }
 
     fn describe(&self) -> String {

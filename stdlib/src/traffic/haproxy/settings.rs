@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use contraflow_runtime::{error::did_you_mean, quantity::Span};
+use contraflow_provider::{config::BadSetting, error::did_you_mean, quantity::Span};
 use serde::Deserialize;
 
 /// Settings of a route through HAProxy.
@@ -37,20 +37,10 @@ pub enum Servers {
     Many(Vec<String>),
 }
 
-/// Why [`Settings`] cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{key}`: {message}")]
-pub struct BadSetting {
-    /// The setting.
-    pub key: &'static str,
-    /// What is wrong with it.
-    pub message: String,
-}
-
 impl Settings {
     /// The servers of each pool.
     pub(super) fn check(&self) -> Result<BTreeMap<String, Vec<String>>, BadSetting> {
-        let bad = |key, message: String| Err(BadSetting { key, message });
+        let bad = |key: &str, message: String| Err(BadSetting::new(key, message));
         if !is_name(&self.backend) {
             return bad("backend", format!("\"{}\" is no name of a backend", self.backend));
         }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use contraflow_runtime::provider::ProviderError;
+use crate::provider::ProviderError;
 use reqwest::{Client, Response, StatusCode, header};
 
 use crate::codes;
@@ -56,9 +56,8 @@ pub fn client(url: &str) -> Result<Client, ProviderError> {
         builder().tls_backend_preconfigured(config).build().map_err(|e| chain(&e))
     });
     let shared = if url.starts_with("https:") { &TLS } else { &PLAIN };
-    Result::clone(shared).map_err(|e| {
-        ProviderError::terminal(contraflow_runtime::error::codes::INTERNAL, format!("no HTTP client: {e}"))
-    })
+    Result::clone(shared)
+        .map_err(|e| ProviderError::terminal(crate::error::codes::INTERNAL, format!("no HTTP client: {e}")))
 }
 
 /// The error of a request that got no answer. Retryable where nothing can have happened at the receiver, or for requests that
@@ -70,7 +69,7 @@ pub fn no_answer(error: &reqwest::Error, url: &str, safe: bool) -> ProviderError
     if (error.is_connect() || safe) && !hopeless {
         ProviderError::unreachable(message)
     } else {
-        ProviderError::terminal(contraflow_runtime::error::codes::UNREACHABLE, message)
+        ProviderError::terminal(crate::error::codes::UNREACHABLE, message)
     }
 }
 

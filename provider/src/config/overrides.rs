@@ -1,13 +1,16 @@
 //! Variables of the process over keys of the file: `CONTRAFLOW__ENV__PRODUCTION__TRAFFIC__WEB__SOCKET=…`.
 
-use contraflow_runtime::error::{Frame, RunError, did_you_mean};
 use toml_edit::{Item, Table, TableLike, Value};
 
 use super::{
     ConfigError,
     file::{Variables, dotted},
 };
-use crate::codes;
+use crate::{
+    codes,
+    error::{Frame, RunError, did_you_mean},
+    registry::Registry,
+};
 
 const PREFIX: &str = "CONTRAFLOW__";
 
@@ -43,13 +46,17 @@ fn frame(what: String, variable: &str) -> Frame {
 }
 
 /// Puts the variables into the tree. What they change is listed, so that an error can name the variable.
-pub(super) fn apply(root: &mut Table, variables: &Variables) -> (Vec<Override>, Vec<ConfigError>) {
+pub(super) fn apply(
+    root: &mut Table,
+    variables: &Variables,
+    registry: &Registry,
+) -> (Vec<Override>, Vec<ConfigError>) {
     let (mut done, mut errors) = (Vec::new(), Vec::new());
     for (name, value) in variables.iter() {
         let Some(variable) = name.to_str() else { continue };
         let Some(keys) = variable.strip_prefix(PREFIX) else { continue };
         let outcome = match value.to_str() {
-            Some(value) => put(root, variable, keys, value),
+            Some(value) => put(root, variable, keys, value, registry),
             None => Err(RunError::new(codes::CONFIG, "the value is not UTF-8")),
         };
         match outcome {
@@ -64,7 +71,13 @@ pub(super) fn apply(root: &mut Table, variables: &Variables) -> (Vec<Override>, 
     (done, errors)
 }
 
-fn put(root: &mut Table, variable: &str, keys: &str, value: &str) -> Result<Override, ConfigError> {
+fn put(
+    root: &mut Table,
+    variable: &str,
+    keys: &str,
+    value: &str,
+    registry: &Registry,
+) -> Result<Override, ConfigError> {
     let keys: Vec<&str> = keys.split("__").collect();
     if keys.iter().any(|key| key.is_empty()) {
         return Err(RunError::new(codes::CONFIG, "a key between two `__` is empty")
@@ -76,7 +89,7 @@ fn put(root: &mut Table, variable: &str, keys: &str, value: &str) -> Result<Over
     for wanted in tables {
         let key = match matching(table, wanted)? {
             Some(key) => key,
-            None if may_be_added(&path, wanted) => {
+            None if may_be_added(&path, wanted, registry) => {
                 let key = wanted.to_lowercase();
                 table.insert(&key, Item::Table(Table::new()));
                 key
@@ -136,11 +149,12 @@ fn plain(key: &str) -> String {
 
 /// Tables with a fixed name, which a variable may bring into being. Environments and targets it may not: their names
 /// are not known from a name in capitals.
-fn may_be_added(path: &[String], wanted: &str) -> bool {
+fn may_be_added(path: &[String], wanted: &str, registry: &Registry) -> bool {
     match path {
         [] => wanted.eq_ignore_ascii_case("limits"),
         [env, _] => {
-            env == "env" && (wanted.eq_ignore_ascii_case("params") || wanted.eq_ignore_ascii_case("exec"))
+            let mut tables = ["params"].into_iter().chain(registry.tables().iter().map(|table| table.name));
+            env == "env" && tables.any(|table| wanted.eq_ignore_ascii_case(table))
         }
         _ => false,
     }

@@ -2,36 +2,44 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use contraflow_runtime::{
-    effect::{Role, Rule, SOMEBODY_ELSE},
-    error::{RunError, did_you_mean},
-};
 use serde_json::{Number, Value as Json};
 use toml_edit::{Item, Key, Table, TableLike, Value};
 
 use super::{
-    Config, ConfigError, Entry, Environment, Limits, NOUNS, SANDBOX, Setting, Store,
+    Config, ConfigError, Entry, Environment, Limits, Role, SANDBOX, SOMEBODY_ELSE, Setting, Store,
+    check_approvers,
     decode::{Home, decode, placed, unknown_key},
     file::{File, describe, pairs},
 };
-use crate::codes;
+use crate::{
+    codes,
+    error::{RunError, did_you_mean},
+    registry::Registry,
+};
 
 /// Reads the whole tree. What cannot be used is added to `errors` and left out of the result.
-pub(super) fn read(file: Arc<File>, root: &Table, errors: &mut Vec<ConfigError>) -> Config {
-    let mut reader = Reader { file, errors };
+pub(super) fn read(
+    file: Arc<File>,
+    root: &Table,
+    registry: &Arc<Registry>,
+    errors: &mut Vec<ConfigError>,
+) -> Config {
+    let mut reader = Reader { file, registry: Arc::clone(registry), errors };
     let config = reader.config(root);
     reader.short_variables(config)
 }
 
 struct Reader<'e> {
     file: Arc<File>,
+    registry: Arc<Registry>,
     errors: &'e mut Vec<ConfigError>,
 }
 
 impl Reader<'_> {
     fn config(&mut self, root: &Table) -> Config {
         const KEYS: [&str; 6] = ["default_env", "store", "state_dir", "limits", "roles", "env"];
-        let mut config = Config { file: Arc::clone(&self.file), default_env: None, ..Config::sandbox() };
+        let (file, registry) = (Arc::clone(&self.file), Arc::clone(&self.registry));
+        let mut config = Config { file, registry, default_env: None, ..Config::sandbox() };
         let mut default_at = None;
         config.environments.clear();
         for (key, item) in pairs(root) {
@@ -46,7 +54,7 @@ impl Reader<'_> {
                 "limits" => config.limits = self.limits(key, item),
                 "roles" => config.roles = self.roles(item),
                 "env" => config.environments = self.environments(item),
-                noun if NOUNS.iter().any(|(known, _)| *known == noun) => {
+                noun if self.registry.noun(noun).is_some() => {
                     let error =
                         RunError::new(codes::CONFIG, format!("`{noun}` stands outside an environment"))
                             .hint(format!("targets belong to an environment: [env.NAME.{noun}.TARGET]"));
@@ -71,7 +79,7 @@ impl Reader<'_> {
 
     /// Where there are roles, those who approve are among them: a misspelt role would be a person whom nobody knows.
     fn approvers(&mut self, root: &Table, environment: &Environment, roles: &BTreeMap<String, Role>) {
-        if let Err(why) = Rule::check(&environment.approvers, roles) {
+        if let Err(why) = check_approvers(&environment.approvers, roles) {
             let path = ["env", &*environment.name, "approvers"];
             let item = root.get(path[0]).and_then(|item| item.get(path[1])?.get(path[2]));
             let at = item.and_then(Item::span).map(|span| span.start);
@@ -176,11 +184,12 @@ impl Reader<'_> {
                         }
                     }
                 }
-                "exec" => {
+                table if self.registry.table(table).is_some() => {
                     let Some(table) = self.table(&path, key, item) else { continue };
-                    environment.exec = Some(self.entry(&path, key, copied(table, None), String::new(), None));
+                    let entry = self.entry(&path, key, copied(table, None), String::new(), None);
+                    environment.tables.push(entry);
                 }
-                noun if NOUNS.iter().any(|(known, _)| *known == noun) => {
+                noun if self.registry.noun(noun).is_some() => {
                     if name == SANDBOX {
                         let error = RunError::new(
                             codes::CONFIG,
@@ -197,9 +206,11 @@ impl Reader<'_> {
                     environment.targets.extend(targets);
                 }
                 wrong => {
-                    let known = ["protected", "approvers", "approvals", "params", "exec"]
+                    let registry = Arc::clone(&self.registry);
+                    let known = ["protected", "approvers", "approvals", "params"]
                         .into_iter()
-                        .chain(NOUNS.iter().map(|(noun, _)| *noun));
+                        .chain(registry.tables().iter().map(|table| table.name))
+                        .chain(registry.nouns().iter().map(|noun| noun.name));
                     self.at_key(unknown_key(wrong, wrong, known), &path, key);
                 }
             }

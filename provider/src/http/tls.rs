@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, LazyLock, Mutex, PoisonError},
 };
 
-use contraflow_runtime::{
+use crate::{
     error::codes,
     provider::ProviderError,
     secret::{Text, Vault},

@@ -12,48 +12,44 @@ use std::{
     sync::Arc,
 };
 
-use contraflow_runtime::{
-    effect::Role,
-    error::{Frame, RunError, did_you_mean},
-    provider::Providers,
-    quantity::{Size, Span},
-};
 use serde::Deserialize;
 use serde_json::Value;
 
+mod binder;
 mod decode;
 mod entry;
 mod errors;
 mod file;
 mod overrides;
+mod resolve;
+mod reword;
+mod roles;
 mod schema;
 mod value;
 
+use binder::Binder;
+pub use binder::{BadSetting, Building};
 pub use entry::Entry;
 pub use errors::{ConfigError, ConfigErrors};
 use file::{File, Variables};
-pub use value::{Resolved, Setting};
+pub use resolve::{Detached, Resolve};
+pub use reword::reword_text;
+pub use roles::{Role, SOMEBODY_ELSE, check_approvers};
+pub use value::{Resolved, Setting, Source};
 
-use crate::codes;
+use crate::{
+    codes,
+    error::{Frame, RunError, did_you_mean},
+    provider::Providers,
+    quantity::{Size, Span},
+    registry::Registry,
+};
 
 /// The name under which the file is looked for.
 pub const FILE_NAME: &str = "contraflow.toml";
 
 /// The environment that needs no file.
 pub const SANDBOX: &str = "sandbox";
-
-/// Binds one target from its table.
-type Bind = fn(&Entry, &mut Providers) -> Result<(), ConfigError>;
-
-/// The capabilities that targets are configured for: `[env.NAME.NOUN.TARGET]`.
-const NOUNS: [(&str, Bind); 6] = [
-    ("traffic", crate::traffic::bind),
-    ("deploy", crate::deploy::bind),
-    ("metrics", crate::metrics::bind),
-    ("db", crate::db::bind),
-    ("notify", crate::notify::bind),
-    ("secrets", crate::secrets::bind),
-];
 
 /// Limits on one run of a script. `None`: the runtime's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -80,7 +76,8 @@ pub struct Environment {
     pub approvals: u32,
     /// Defaults for parameters of runbooks, in front of the runbook's own.
     pub params: BTreeMap<String, Value>,
-    exec: Option<Entry>,
+    /// Tables that are no targets, such as `exec`.
+    tables: Vec<Entry>,
     targets: Vec<Entry>,
 }
 
@@ -92,7 +89,7 @@ impl Environment {
             approvers: Vec::new(),
             approvals: 0,
             params: BTreeMap::new(),
-            exec: None,
+            tables: Vec::new(),
             targets: Vec::new(),
         }
     }
@@ -106,6 +103,7 @@ impl Environment {
 /// A configuration: a file, if there is one, and the variables that stand over it.
 pub struct Config {
     file: Arc<File>,
+    registry: Arc<Registry>,
     environments: Vec<Environment>,
     default_env: Option<String>,
     store: Option<Store>,
@@ -139,13 +137,15 @@ impl Config {
         start.ancestors().map(|folder| folder.join(FILE_NAME)).find(|path| path.symlink_metadata().is_ok())
     }
 
-    /// Reads a file, with the variables of the process (`std::env::vars_os()`) over it.
+    /// Reads a file, with the variables of the process (`std::env::vars_os()`) over it. The registry says what there can be in
+    /// its environments.
     ///
     /// # Errors
     /// `config`: everything that is wrong with it, each with its place.
     pub fn load<K, V>(
         path: impl AsRef<Path>,
         env_vars: impl IntoIterator<Item = (K, V)>,
+        registry: &Registry,
     ) -> Result<Self, ConfigErrors>
     where
         K: Into<OsString>,
@@ -153,7 +153,7 @@ impl Config {
     {
         let path = path.as_ref();
         let text = file::read(path)?;
-        Self::build(Some(path), text, Variables::new(env_vars))
+        Self::build(Some(path), text, Variables::new(env_vars), registry)
     }
 
     /// As [`Config::load`], for text that does not come from a file of its own. `path` is what errors name and what
@@ -165,18 +165,20 @@ impl Config {
         path: impl AsRef<Path>,
         text: &str,
         env_vars: impl IntoIterator<Item = (K, V)>,
+        registry: &Registry,
     ) -> Result<Self, ConfigErrors>
     where
         K: Into<OsString>,
         V: Into<OsString>,
     {
-        Self::build(Some(path.as_ref()), text.into(), Variables::new(env_vars))
+        Self::build(Some(path.as_ref()), text.into(), Variables::new(env_vars), registry)
     }
 
     /// No file and no variables: only the environment `sandbox`.
     pub fn sandbox() -> Self {
         Self {
             file: Arc::default(),
+            registry: Arc::default(),
             environments: vec![Environment::empty(SANDBOX)],
             default_env: Some(SANDBOX.to_owned()),
             store: None,
@@ -191,22 +193,30 @@ impl Config {
     ///
     /// # Errors
     /// `config`: variables that mean nothing without a file.
-    pub fn without_file<K, V>(env_vars: impl IntoIterator<Item = (K, V)>) -> Result<Self, ConfigErrors>
+    pub fn without_file<K, V>(
+        env_vars: impl IntoIterator<Item = (K, V)>,
+        registry: &Registry,
+    ) -> Result<Self, ConfigErrors>
     where
         K: Into<OsString>,
         V: Into<OsString>,
     {
-        let mut config = Self::build(None, "".into(), Variables::new(env_vars))?;
+        let mut config = Self::build(None, "".into(), Variables::new(env_vars), registry)?;
         config.default_env.get_or_insert_with(|| SANDBOX.to_owned());
         Ok(config)
     }
 
-    fn build(path: Option<&Path>, text: Arc<str>, variables: Variables) -> Result<Self, ConfigErrors> {
+    fn build(
+        path: Option<&Path>,
+        text: Arc<str>,
+        variables: Variables,
+        registry: &Registry,
+    ) -> Result<Self, ConfigErrors> {
         let fail = |errors: Vec<ConfigError>| ConfigErrors::new(errors, Some(Arc::clone(&text)));
         let mut root = file::parse(path, &text).map_err(|error| fail(vec![error]))?;
-        let (overrides, mut errors) = overrides::apply(&mut root, &variables);
+        let (overrides, mut errors) = overrides::apply(&mut root, &variables, registry);
         let file = File { path: path.map(Path::to_owned), text: Arc::clone(&text), overrides, variables };
-        let config = schema::read(Arc::new(file), &root, &mut errors);
+        let config = schema::read(Arc::new(file), &root, &Arc::new(registry.clone()), &mut errors);
         if errors.is_empty() { Ok(config) } else { Err(fail(errors)) }
     }
 
@@ -279,11 +289,6 @@ impl Config {
         })
     }
 
-    /// The settings of `[env.NAME.exec]`, if there are any: which commands scripts may run there.
-    pub fn exec_entry(&self, environment: &str) -> Option<&Entry> {
-        self.environments.iter().find(|known| known.name == environment)?.exec.as_ref()
-    }
-
     /// Binds every target of an environment. For `sandbox` there are none: the caller binds what the sandbox brings.
     ///
     /// # Errors
@@ -291,20 +296,8 @@ impl Config {
     pub fn providers(&self, environment: &str) -> Result<Providers, ConfigErrors> {
         let fail = |errors| ConfigErrors::new(errors, Some(Arc::clone(&self.file.text)));
         let chosen = self.environment(environment).map_err(|error| fail(vec![error]))?;
-        let mut providers = Providers::new(environment.to_owned());
-        let mut errors = Vec::new();
-        for entry in &chosen.targets {
-            let Some((_, bind)) = NOUNS.iter().find(|(noun, _)| *noun == entry.noun) else { continue };
-            if let Err(error) = bind(entry, &mut providers) {
-                errors.push(entry.placed(error));
-            }
-        }
-        if let Some(entry) = &chosen.exec
-            && let Err(error) = crate::exec::configure(entry, &mut providers)
-        {
-            errors.push(entry.placed(error));
-        }
-        if errors.is_empty() { Ok(providers) } else { Err(fail(errors)) }
+        let entries: Vec<Entry> = chosen.targets.iter().chain(&chosen.tables).cloned().collect();
+        Binder::new(environment, &self.registry, &entries).finish().map_err(fail)
     }
 
     /// Where a key stands, such as `["env", "production", "params", "hold"]`: a line of the file or a variable.
@@ -312,6 +305,3 @@ impl Config {
         self.file.find(keys)
     }
 }
-
-#[cfg(test)]
-mod tests;

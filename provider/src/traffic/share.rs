@@ -2,14 +2,14 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use contraflow_runtime::{
-    error::{codes as runtime_codes, did_you_mean},
-    provider::ProviderError,
-};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::Weights;
-use crate::codes;
+use crate::{
+    codes,
+    error::{codes as runtime_codes, did_you_mean},
+    provider::ProviderError,
+};
 
 /// A whole number of percent, 0 to 100. Scripts write `25` or `"25%"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -224,7 +224,7 @@ pub fn unknown_pool<'a>(
 }
 
 /// `3 connections still on blue`.
-pub(crate) fn still_open(open: u64, pool: &str) -> String {
+pub fn still_open(open: u64, pool: &str) -> String {
     format!("{open} connection{} still on {pool}", if open == 1 { "" } else { "s" })
 }
 

@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use contraflow_runtime::{
-    error::{RunError, did_you_mean},
-    script::convert::reword_text,
-};
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 use toml_edit::{DocumentMut, Item, Table, TableLike, Value};
 
-use super::{ConfigError, file::File};
-use crate::codes;
+use super::{ConfigError, file::File, reword::reword_text};
+use crate::{
+    codes,
+    error::{RunError, did_you_mean},
+};
 
 /// A table of the file: which, and where its name stands.
 #[derive(Debug, Clone)]

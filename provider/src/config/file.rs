@@ -9,11 +9,13 @@ use std::{
     sync::Arc,
 };
 
-use contraflow_runtime::error::{Frame, RunError};
 use toml_edit::{Document, Item, Key, Table, TableLike, Value};
 
 use super::{ConfigError, overrides::Override};
-use crate::codes;
+use crate::{
+    codes,
+    error::{Frame, RunError},
+};
 
 /// A larger file is no configuration: most likely a wrong path.
 const LARGEST: u64 = 1 << 20;
@@ -59,6 +61,14 @@ impl Variables {
 }
 
 impl File {
+    /// A path in the configuration, taken from the folder of the file.
+    pub(super) fn beside(&self, path: &str) -> PathBuf {
+        match self.path.as_deref().and_then(Path::parent) {
+            Some(folder) => folder.join(path),
+            None => path.into(),
+        }
+    }
+
     /// The place of the value at `path`: the variable that it comes from, else `offset` in the text.
     pub(super) fn frame<K: AsRef<str>>(&self, path: &[K], offset: Option<usize>) -> Frame {
         let what = dotted(path);

@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Deref, sync::Arc};
 
-use contraflow_runtime::error::RunError;
+use crate::error::RunError;
 
 /// Why a configuration cannot be used. The first frame is the place: file, line and column, or the variable.
 pub type ConfigError = RunError;

@@ -2,16 +2,18 @@
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
-use contraflow_runtime::error::{RunError, did_you_mean};
 use serde::de::DeserializeOwned;
 use toml_edit::Table;
 
 use super::{
-    ConfigError,
+    BadSetting, ConfigError,
     decode::{Home, decode, key_offset, placed},
     file::{File, dotted},
 };
-use crate::codes;
+use crate::{
+    codes,
+    error::{RunError, did_you_mean},
+};
 
 /// One target of one environment: the table `[env.ENVIRONMENT.NOUN.NAME]`.
 #[derive(Clone)]
@@ -62,7 +64,18 @@ impl Entry {
             Some(close) => error.hint(format!("did you mean \"{close}\"?")),
             None => error.hint(format!("{} providers: {}", self.noun, known.join(", "))),
         };
+        self.at_provider(error)
+    }
+
+    /// An error about the value of `provider`, at its place.
+    pub(super) fn at_provider(&self, error: ConfigError) -> ConfigError {
         placed(&self.file, error, &self.path_of("provider"), self.provider_offset)
+    }
+
+    /// The error for a setting that cannot be used, at its place.
+    pub(super) fn placed_setting(&self, bad: BadSetting) -> ConfigError {
+        let error = self.bad_setting(&bad.key, &bad.message);
+        bad.hints.into_iter().fold(error, ConfigError::hint)
     }
 
     /// The error for a setting of this target that cannot be used, at the place of `key`. A key in a table in the
@@ -77,15 +90,7 @@ impl Entry {
 
     /// A path in the configuration, taken from the folder of the file.
     pub fn path(&self, path: &str) -> PathBuf {
-        match self.file.path.as_deref().and_then(std::path::Path::parent) {
-            Some(folder) => folder.join(path),
-            None => path.into(),
-        }
-    }
-
-    /// A variable of the process, as it was when the configuration was loaded.
-    pub(super) fn variable(&self, name: &str) -> Option<&std::ffi::OsStr> {
-        self.file.variables.get(name)
+        self.file.beside(path)
     }
 
     /// Gives an error of this target a place, if it has none yet: the name of the target.

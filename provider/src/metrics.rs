@@ -1,0 +1,35 @@
+//! What a provider of `metrics` can do: named measurements.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::provider::{Capability, Provider, ProviderError};
+
+/// What a metrics source knows about one metric at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    /// The value in base units: a share 0..1, seconds, or a number. `None`: there is no data, which is never a pass.
+    pub value: Option<f64>,
+    /// On how many observations it rests, where the source can tell.
+    pub samples: Option<u64>,
+}
+
+/// A source of named metrics, such as `error_rate` and `p95` of one service.
+#[async_trait]
+pub trait Metrics: Provider {
+    /// The value of `metric` now: a name bound in the configuration, else a query in the source's own language.
+    async fn query(&self, metric: &str) -> Result<Reading, ProviderError>;
+
+    /// The names that are bound.
+    fn names(&self) -> Vec<String>;
+}
+
+impl Capability for dyn Metrics {
+    const NOUN: &'static str = "metrics";
+
+    fn as_provider(self: Arc<Self>) -> Arc<dyn Provider> {
+        self
+    }
+}

@@ -1,0 +1,60 @@
+//! What a provider of `traffic` can do: routes and the weights of their pools.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    on::Progress,
+    provider::{Capability, Provider, ProviderError},
+};
+
+mod share;
+
+pub use share::{Share, still_open, unknown_pool};
+
+/// Share of a route's traffic that each pool gets, in percent. The shares add up to 100.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Weights(pub BTreeMap<String, u32>);
+
+impl fmt::Display for Weights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (pool, weight)) in self.0.iter().enumerate() {
+            write!(f, "{}{pool} {weight}", if i == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+/// A route: something that splits traffic over pools by weight.
+#[async_trait]
+pub trait Traffic: Provider {
+    /// The weights that are set now, normalized to percent.
+    async fn weights(&self) -> Result<Weights, ProviderError>;
+
+    /// Sets all weights at once, or none.
+    ///
+    /// # Errors
+    /// `traffic` where the weights do not add up to 100 or would raise a pool that has nothing to serve with; `unknown-target`
+    /// for a pool that the route does not have.
+    async fn set_weights(&self, want: &Weights) -> Result<(), ProviderError>;
+
+    /// Whether `want` is in effect: read back, and no connections left on pools without weight where the provider can see them.
+    async fn settled(&self, want: &Weights) -> Result<Progress, ProviderError>;
+
+    /// Base URL at which probes reach the route (`None`) or one of its pools, without a slash at the end.
+    ///
+    /// # Errors
+    /// An unknown pool, or no address is configured.
+    async fn address(&self, pool: Option<&str>) -> Result<String, ProviderError>;
+}
+
+impl Capability for dyn Traffic {
+    const NOUN: &'static str = "traffic";
+
+    fn as_provider(self: Arc<Self>) -> Arc<dyn Provider> {
+        self
+    }
+}
