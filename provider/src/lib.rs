@@ -7,6 +7,8 @@
 pub mod clock;
 pub mod codes;
 pub mod config;
+#[cfg(feature = "contract")]
+pub mod contract;
 pub mod deploy;
 pub mod error;
 #[cfg(feature = "http")]

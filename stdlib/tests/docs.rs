@@ -100,6 +100,25 @@ fn every_error_code_has_a_page_and_every_page_is_of_a_code() {
     assert_eq!(found.iter().map(String::as_str).collect::<BTreeSet<_>>(), codes);
 }
 
+/// Of all libraries of the command: what they declare is documented and works.
+#[test]
+fn every_page_says_what_it_should_and_every_example_of_a_provider_can_be_bound() {
+    let libraries = [Library::of_runtime(), contraflow_stdlib::library()];
+    for library in &libraries {
+        assert_eq!(library.check_pages(), Ok(()), "{}", library.name());
+    }
+    let registry = Library::registry_of(&libraries);
+    assert_eq!(registry.check_examples(), Ok(()));
+    for kind in registry.all_kinds() {
+        let about = kind.about.trim();
+        assert!(kind.left_out().is_some() || about.ends_with('.'), "{kind:?} is described: {about:?}");
+    }
+    let book = fs::read_to_string(book().join("configuration.md")).expect("the page");
+    for kind in registry.all_kinds() {
+        assert!(book.contains(&format!("`{}`", kind.name)), "{kind:?} is not in the book");
+    }
+}
+
 #[test]
 fn the_table_of_contents_has_every_page() {
     let summary = fs::read_to_string(book().join("SUMMARY.md")).expect("the table of contents");

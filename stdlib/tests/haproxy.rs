@@ -37,7 +37,7 @@ mod tests {
         net::{TcpListener, TcpStream, UnixStream},
     };
 
-    use super::support::{eventually, get, traffic_contract, weights};
+    use super::support::{eventually, get, the_shift_effect_works_on, traffic_contract, weights};
 
     /// Servers of the backend `web`, with the weights of a configuration that knows nothing of percent.
     const SERVERS: [(&str, &str, u32); 5] = [
@@ -244,7 +244,10 @@ mod tests {
     async fn it_keeps_the_contract_of_a_route_through_a_unix_socket() {
         let Some(server) = Server::start().await else { return };
         let route = server.route(server.unix());
-        traffic_contract::holds(&Fixture { server, route }).await;
+        let fixture = Fixture { server, route };
+        traffic_contract::holds(&fixture).await;
+        fixture.route.set_weights(&weights(100, 0)).await.expect("as at its start");
+        the_shift_effect_works_on(fixture.route.clone()).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use async_trait::async_trait;
+    use contraflow_provider::contract;
     use contraflow_runtime::{
         effect::{On, Progress, Read},
         error::codes as runtime_codes,
@@ -24,7 +25,9 @@ mod tests {
     };
     use sqlx::{Connection, Row};
 
-    use super::support::{answered_by, eventually, get, traffic_contract, weights};
+    use super::support::{
+        answered_by, eventually, get, the_shift_effect_works_on, traffic_contract, weights,
+    };
 
     struct World {
         sandbox: Arc<Sandbox>,
@@ -80,7 +83,36 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn its_route_keeps_the_contract_of_a_route() {
-        traffic_contract::holds(&world(0, &[])).await;
+        let world = world(0, &[]);
+        traffic_contract::holds(&world).await;
+        world.traffic().set_weights(&weights(100, 0)).await.expect("as at its start");
+        the_shift_effect_works_on(world.traffic()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn its_deployment_keeps_the_contract_of_a_deployment() {
+        contract::deploy::holds(world(0, &[]).deploy()).await;
+    }
+
+    /// One receiver of the sandbox.
+    struct Ops(World, Arc<dyn Notify>);
+
+    #[async_trait]
+    impl contract::notify::Fixture for Ops {
+        fn notify(&self) -> &dyn Notify {
+            &*self.1
+        }
+
+        async fn arrived(&self) -> Vec<String> {
+            self.0.sandbox.messages().into_iter().map(|received| received.message.text).collect()
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn its_receivers_keep_the_contract_of_receivers() {
+        let world = world(0, &[]);
+        let ops = world.providers.get::<dyn Notify>("ops").expect("bound");
+        contract::notify::holds(&Ops(world, ops)).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

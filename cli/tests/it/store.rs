@@ -329,7 +329,7 @@ fn a_store_that_is_none_is_refused_without_its_password() {
       at [DIR]/contraflow.toml:1:1
        1 | store = { env = "STORE_URL" }
          | ^^^^^
-      help: set STORE_URL, or give `store` another source
+      help: set STORE_URL where contraflow is started, or give `store` another source
     "#);
     // What needs no store does not ask where it is.
     lab.contraflow(&["check", "run.rhai"]).succeeded();

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use contraflow_provider::config::Detached;
+use contraflow_provider::{config::Detached, contract};
 use contraflow_runtime::provider::Retry;
 use serde_json::json;
 use tokio::{
@@ -259,6 +259,34 @@ async fn credentials_are_sent_and_never_told() {
     assert!(!format!("{error:?} {}", source.describe()).contains("pass-word"));
     let request = fake.requests.lock().expect("requests").pop().expect("one");
     assert!(request.contains("authorization: Basic YW5uOnBhc3Mtd29yZA==\r\n"), "{request}");
+}
+
+/// A server with one value that stays.
+struct Steady(Prometheus);
+
+#[async_trait]
+impl contract::metrics::Fixture for Steady {
+    fn metrics(&self) -> &dyn Metrics {
+        &self.0
+    }
+
+    fn known(&self) -> (&str, f64) {
+        ("error_rate", 0.025)
+    }
+
+    fn silent(&self) -> &str {
+        "up{job='nothing'}"
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_keeps_the_contract_of_metrics() {
+    let fake = Fake::start(|_, body| {
+        let series: &[&str] = if body.contains("errors") { &["2.5"] } else { &[] };
+        (200, "application/json", vector(series).to_string())
+    })
+    .await;
+    contract::metrics::holds(&Steady(fake.source(json!({})))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

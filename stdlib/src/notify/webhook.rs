@@ -213,7 +213,7 @@ impl Notify for Webhook {
 mod tests {
     use std::time::Duration;
 
-    use contraflow_provider::config::Detached;
+    use contraflow_provider::{config::Detached, contract};
     use contraflow_runtime::{
         error::codes as core,
         provider::{Providers, Retry},
@@ -356,6 +356,29 @@ mod tests {
         ] {
             assert!(serde_json::from_value::<Settings>(settings).is_err());
         }
+    }
+
+    /// A receiver that knows no keys.
+    struct Hook(Server, Webhook);
+
+    #[async_trait]
+    impl contract::notify::Fixture for Hook {
+        fn notify(&self) -> &dyn Notify {
+            &self.1
+        }
+
+        async fn arrived(&self) -> Vec<String> {
+            let text =
+                |request: &crate::notify::lab::Request| request.json()["text"].as_str().map(str::to_owned);
+            self.0.requests().iter().filter_map(text).collect()
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn it_keeps_the_contract_of_receivers() {
+        let server = Server::answering([Answer::status(200), Answer::status(204)]);
+        let hook = webhook(&server, json!({ "idempotent": false }));
+        contract::notify::holds(&Hook(server, hook)).await;
     }
 
     #[test]

@@ -151,6 +151,29 @@ mod tests {
         assert!(File::new(&path).value().await.expect_err("large").message.contains("too many"));
     }
 
+    /// A file of its own.
+    struct Kept(File);
+
+    #[async_trait]
+    impl contraflow_provider::contract::secrets::Fixture for Kept {
+        fn secret(&self) -> &dyn Secrets {
+            &self.0
+        }
+
+        async fn keep(&self, value: Option<&str>) {
+            match value {
+                Some(value) => fs::write(&self.0.path, format!("{value}\n")).expect("written"),
+                None => fs::remove_file(&self.0.path).expect("removed"),
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn it_keeps_the_contract_of_secrets() {
+        let folder = tempfile::tempdir().expect("folder");
+        contraflow_provider::contract::secrets::holds(&Kept(File::new(folder.path().join("token")))).await;
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn a_check_says_who_else_may_read_it() {
         let folder = tempfile::tempdir().expect("folder");

@@ -1,42 +1,35 @@
 //! What several test crates share.
 
-use std::{future::Future, time::Duration};
+use std::sync::Arc;
 
-use contraflow_stdlib::traffic::Weights;
+pub(crate) use contraflow_provider::contract::{
+    eventually,
+    traffic::{self as traffic_contract, answered_by, get, weights},
+};
+use contraflow_runtime::{
+    effect::{Change, On, Progress},
+    provider::Providers,
+};
+use contraflow_stdlib::traffic::{Share, Traffic, shift};
 
-pub(crate) mod traffic_contract;
-
-/// Weights of the pools blue and green.
-pub(crate) fn weights(blue: u32, green: u32) -> Weights {
-    Weights([("blue".to_owned(), blue), ("green".to_owned(), green)].into())
-}
-
-/// Asks again and again until the answer is there, for at most ten seconds.
-pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
-    what: &str,
-    mut ask: impl FnMut() -> F,
-) -> T {
-    for _ in 0..500 {
-        if let Some(answer) = ask().await {
-            return answer;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("{what}: not within ten seconds");
-}
-
-/// The body of a `GET` and the pool that answered it.
-pub(crate) async fn get(url: &str) -> Result<(u16, String, String), reqwest::Error> {
-    let response = contraflow_stdlib::net::client(url).expect("a client").get(url).send().await?;
-    let pool = response.headers().get("x-pool").and_then(|pool| pool.to_str().ok()).unwrap_or("").to_owned();
-    Ok((response.status().as_u16(), pool, response.text().await?))
-}
-
-/// How many of `n` requests to `url` were answered by `pool`.
-pub(crate) async fn answered_by(pool: &str, url: &str, n: usize) -> usize {
-    let mut found = 0;
-    for _ in 0..n {
-        found += usize::from(get(url).await.expect("an answer").1 == pool);
-    }
-    found
+/// The effect `traffic::shift` on a route with the pools `blue` and `green` that is as at its start.
+pub(crate) async fn the_shift_effect_works_on(traffic: Arc<dyn Traffic>) {
+    let mut providers = Providers::new("test");
+    providers.bind::<dyn Traffic>("web", Arc::clone(&traffic));
+    let on = On::detached(Arc::new(providers));
+    let percent = Share::try_from(30).expect("a share");
+    let options = shift::Options::default();
+    let shift = shift::Shift { route: "web".to_owned(), pool: "green".to_owned(), percent, options };
+    let from = shift.observe(&on).await.expect("observed");
+    let to = shift.desired(&from).expect("desired");
+    assert_eq!(to, weights(70, 30));
+    shift.apply(&on, &from, &to).await.expect("applied");
+    eventually("settled", || async { (traffic.settled(&to).await == Ok(Progress::Settled)).then_some(()) })
+        .await;
+    // Again: nothing to do.
+    let now = shift.observe(&on).await.expect("observed");
+    assert_eq!(shift.desired(&now).as_ref(), Ok(&now));
+    // Undo.
+    shift.apply(&on, &to, &from).await.expect("undone");
+    assert_eq!(traffic.weights().await, Ok(from));
 }

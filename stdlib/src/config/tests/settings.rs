@@ -251,7 +251,10 @@ fn a_setting_has_one_source() {
         "3:7 env.a.traffic.web.url: `url`: the number `5`, expected text, { env = \"VARIABLE\" }, { file = \"path\" } or { secret = \"name\" }"
     );
     for settings in ["url = {}", "url = { env = \"A\", file = \"b\" }"] {
-        assert_eq!(wrong(settings), "3:7 env.a.traffic.web.url: `url`: expected one of `env` and `file`");
+        assert_eq!(
+            wrong(settings),
+            "3:7 env.a.traffic.web.url: `url`: expected one of `env`, `file` and `secret`"
+        );
     }
     assert_eq!(
         wrong("url = { fiel = \"A\" }"),
