@@ -9,7 +9,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use contraflow_runtime::{Library, Page, lint, script::FunctionDoc};
+use contraflow_runtime::{
+    Library, Page, lint,
+    schema::{OptionSchema, literal},
+    script::{ArgumentDoc, FunctionDoc},
+};
 
 use crate::{args::Exit, program::Program};
 
@@ -72,9 +76,13 @@ fn signature(function: &FunctionDoc) -> String {
         .take(function.arity)
         .map(|param| {
             let (name, rust) = param.split_once(':').expect("a name and a type");
-            match type_name(rust) {
-                "" => name.trim().to_owned(),
-                told => format!("{}: {told}", name.trim()),
+            let name = name.trim();
+            let declared = function.arguments.iter().find(|argument| argument.name == name);
+            match (type_name(rust), declared) {
+                ("", Some(argument)) => format!("{name}: {}", argument.kind),
+                ("", None) => name.to_owned(),
+                ("text", Some(argument)) => format!("{name}: {}", argument.kind),
+                (told, _) => format!("{name}: {told}"),
             }
         })
         .collect();
@@ -104,25 +112,70 @@ fn paragraphs(text: &str) -> Vec<String> {
     found
 }
 
+/// Options as a list, each with the options inside it.
+fn option_list(options: &[OptionSchema], depth: usize, into: &mut String) {
+    let indent = "  ".repeat(depth);
+    for option in options {
+        let default = option.default_text().map(|text| format!(", default `{text}`")).unwrap_or_default();
+        let required = if option.required { ", required" } else { "" };
+        let doc = option.doc.replace("\n\n", " ");
+        let _ = write!(into, "{indent}- `{}` ({}{default}{required}): {doc}", option.name, option.kind);
+        let described = option.choices.iter().any(|choice| !choice.doc.is_empty());
+        if !option.choices.is_empty() && !described {
+            let values: Vec<String> =
+                option.choices.iter().map(|choice| format!("`{}`", literal(&choice.value))).collect();
+            let _ = write!(into, " One of {}.", values.join(", "));
+        }
+        into.push('\n');
+        if described {
+            for choice in &option.choices {
+                let _ = writeln!(into, "{indent}  - `{}`: {}", literal(&choice.value), choice.doc);
+            }
+        }
+        option_list(&option.options, depth + 1, into);
+    }
+}
+
+/// One function in all its forms: how it is called, what it does, its options, examples.
+fn function_section(forms: &[FunctionDoc]) -> String {
+    let mut calls: Vec<String> = Vec::new();
+    let (mut text, mut examples): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+    let mut options: Vec<&ArgumentDoc> = Vec::new();
+    for form in forms {
+        let call = signature(form);
+        if !calls.contains(&call) {
+            calls.push(call);
+        }
+        for paragraph in paragraphs(&form.doc) {
+            let into = if paragraph.starts_with("```") { &mut examples } else { &mut text };
+            // Forms of a function begin with what they have in common, which is said once.
+            if !into.contains(&paragraph) {
+                into.push(paragraph);
+            }
+        }
+        let maps = form.arguments.iter().filter(|argument| !argument.options.is_empty());
+        options.extend(maps.filter(|argument| !options.contains(argument)).collect::<Vec<_>>());
+    }
+    let path = calls[0].split('(').next().unwrap_or_default();
+    let mut section = format!("\n## {path}\n\n```text\n{}\n```\n", calls.join("\n"));
+    for paragraph in text {
+        let _ = write!(section, "\n{paragraph}");
+    }
+    for argument in options {
+        let _ = write!(section, "\nWhat `{}` takes:\n\n", argument.name);
+        option_list(&argument.options, 0, &mut section);
+    }
+    for example in examples {
+        let _ = write!(section, "\n{example}");
+    }
+    section
+}
+
 fn module_page(module: &str, functions: &[FunctionDoc]) -> String {
     let title = if module == WORDS { "Control words" } else { module };
     let mut page = format!("# {title}\n\n{GENERATED}\n\n{}\n", about(module));
-    let mut heading = "";
-    let mut said: BTreeSet<String> = BTreeSet::new();
-    for function in functions {
-        let path = signature(function);
-        if function.name != heading {
-            heading = &function.name;
-            said.clear();
-            let _ = write!(page, "\n## {}\n", path.split('(').next().unwrap_or_default());
-        }
-        let _ = write!(page, "\n```text\n{path}\n```\n");
-        // Forms of a function begin with what they have in common, which is said once.
-        for paragraph in paragraphs(&function.doc) {
-            if said.insert(paragraph.clone()) {
-                let _ = write!(page, "\n{paragraph}");
-            }
-        }
+    for forms in functions.chunk_by(|a, b| a.name == b.name) {
+        page.push_str(&function_section(forms));
     }
     page
 }

@@ -19,6 +19,7 @@ pub mod on;
 pub mod provider;
 pub mod quantity;
 pub mod registry;
+pub mod schema;
 pub mod secret;
 pub mod secrets;
 pub mod target;

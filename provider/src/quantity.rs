@@ -32,6 +32,12 @@ impl Span {
     }
 }
 
+impl From<Duration> for Span {
+    fn from(duration: Duration) -> Self {
+        Self(duration)
+    }
+}
+
 impl From<Span> for Duration {
     fn from(span: Span) -> Self {
         span.0
@@ -286,7 +292,7 @@ impl fmt::Display for Comparison {
 }
 
 macro_rules! as_text {
-    ($($name:ident: $want:literal),+ $(,)?) => {$(
+    ($($name:ident: $want:literal, without $lacks:literal),+ $(,)?) => {$(
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
                 to.collect_str(self)
@@ -304,18 +310,27 @@ macro_rules! as_text {
                     fn visit_str<E: de::Error>(self, text: &str) -> Result<$name, E> {
                         text.parse().map_err(E::custom)
                     }
+                    fn visit_i64<E: de::Error>(self, number: i64) -> Result<$name, E> {
+                        Err(E::custom(format_args!(concat!("{} has no ", $lacks, ": want ", $want), number)))
+                    }
+                    fn visit_u64<E: de::Error>(self, number: u64) -> Result<$name, E> {
+                        Err(E::custom(format_args!(concat!("{} has no ", $lacks, ": want ", $want), number)))
+                    }
+                    fn visit_f64<E: de::Error>(self, number: f64) -> Result<$name, E> {
+                        Err(E::custom(format_args!(concat!("{} has no ", $lacks, ": want ", $want), number)))
+                    }
                 }
-                from.deserialize_str(Text)
+                from.deserialize_any(Text)
             }
         }
     )+};
 }
 
 as_text! {
-    Span: "a duration string such as \"90s\"",
-    Percent: "a percentage string such as \"0.1%\"",
-    Size: "a size string such as \"1MiB\"",
-    Comparison: "a comparison string such as \"< 200ms\"",
+    Span: "a duration string such as \"90s\"", without "unit",
+    Percent: "a percentage string such as \"0.1%\"", without "%",
+    Size: "a size string such as \"1MiB\"", without "unit",
+    Comparison: "a comparison string such as \"< 200ms\"", without "operator",
 }
 
 #[cfg(test)]

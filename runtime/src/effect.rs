@@ -10,6 +10,7 @@
 use std::{fmt::Display, future::Future, time::Duration};
 
 pub use contraflow_provider::on::{On, Progress, Surroundings};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use crate::question::{
@@ -147,7 +148,7 @@ pub trait Change: Serialize + Send + Sync + 'static {
 }
 
 /// What to do with an action of which nobody knows whether it happened (a crash between intent and outcome).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum InDoubt {
     /// Do it again: the receiver knows the idempotency key, or twice does no harm.

@@ -20,7 +20,7 @@ pub mod script;
 mod stop;
 pub mod world;
 
-pub use contraflow_provider::{clock, config, error, provider, quantity, registry, secret, target};
+pub use contraflow_provider::{clock, config, error, provider, quantity, registry, schema, secret, target};
 pub use library::{Library, Page};
 pub use plan::SavedPlan;
 pub use rhai;

@@ -7,11 +7,12 @@ use contraflow_runtime::{
     error::{RunError, codes as runtime_codes},
     kernel::AnyWait,
     provider::{ProviderError, Retry},
-    quantity::{Comparison, Span},
-    script::{ScriptContext, ScriptResult, convert::decode},
+    quantity::{Comparison, QuantityError, Span, Unit},
+    script::{ScriptContext, ScriptResult, convert::decode, each},
     target::Target,
 };
 use rhai::{Array, Dynamic, FnPtr, Map, Module, NativeCallContext, combine_with_exported_module, plugin::*};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -25,29 +26,55 @@ use crate::{
 };
 
 /// One guard as a script writes it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Spec {
+    /// A metric of a metrics target, as `"source.metric"`; with `above` or `below`.
     #[serde(default)]
     metric: Option<String>,
+    /// The limit that the metric must not be above.
     #[serde(default)]
-    above: Option<String>,
+    #[schemars(with = "Option<String>")]
+    above: Option<Limit>,
+    /// The limit that the metric must not be below.
     #[serde(default)]
-    below: Option<String>,
+    #[schemars(with = "Option<String>")]
+    below: Option<Limit>,
+    /// What to probe, in place of a metric: text or a map, as an entry of `probe::all`, such as `"web/green"` or `#{ tcp:
+    /// "db.example.com:5432" }`.
     #[serde(default)]
     probe: Option<serde_json::Value>,
+    /// It must be bad for this long.
     #[serde(default)]
     sustained: Span,
+    /// Time between two looks.
     #[serde(default = "every")]
     every: Span,
+    /// For a metric: what it means that there was no data for 30 seconds, or for `sustained` where that is longer.
     #[serde(default)]
     on_no_data: OnNoData,
+    /// Observations that a value must rest on.
     #[serde(default = "one")]
     min_samples: u64,
+    /// So many looks may find it bad.
     #[serde(default)]
     failure_limit: u32,
+    /// What the metric depends on besides the route of the same name.
     #[serde(default)]
     depends_on: Vec<Target>,
+}
+
+/// A value that a metric must not pass: `"1%"`, `"200ms"`, `"3"`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+struct Limit(String);
+
+impl TryFrom<String> for Limit {
+    type Error = QuantityError;
+
+    fn try_from(text: String) -> Result<Self, QuantityError> {
+        Unit::read(&text).map(|_| Self(text))
+    }
 }
 
 fn every() -> Span {
@@ -59,7 +86,7 @@ fn one() -> u64 {
 }
 
 /// What it means that there is nothing to judge by.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnNoData {
     /// After a while, a breach.
@@ -261,8 +288,8 @@ impl Spec {
                     ));
                 };
                 let (option, text) = match (&self.above, &self.below) {
-                    (Some(above), None) => ("above", format!("<= {above}")),
-                    (None, Some(below)) => ("below", format!(">= {below}")),
+                    (Some(above), None) => ("above", format!("<= {}", above.0)),
+                    (None, Some(below)) => ("below", format!(">= {}", below.0)),
                     _ => return Err(bad("above", "want either `above` or `below`, such as above: \"1%\"")),
                 };
                 let bound = text.parse::<Comparison>().map_err(|e| bad(option, &e.to_string()))?;
@@ -296,18 +323,7 @@ pub mod script {
     /// Runs `body` while something is watched: also during its sleeps, gates and questions. Returns the value of `body`. A breach
     /// stops `body` at once and throws `guard-breached`; uncaught, the run is rolled back.
     ///
-    /// What is watched:
-    /// - `metric` (text `"source.metric"`) with `above` or `below`: a metric of a metrics target and the limit that it must not pass.
-    /// - `probe` (text or map): as an entry of `probe::all`, such as `"web/green"` or `#{ tcp: "db.example.com:5432" }`.
-    ///
-    /// Options:
-    /// - `every` (duration, default "5s"): time between two looks.
-    /// - `sustained` (duration, default "0s"): it must be bad for this long.
-    /// - `failure_limit` (number, default 0): so many looks may find it bad.
-    /// - `on_no_data` ("breach" or "ignore", default "breach"): for a metric, what it means that there was no data for 30 seconds, or
-    ///   for `sustained` where that is longer.
-    /// - `min_samples` (number, default 1): observations that a value must rest on.
-    /// - `depends_on` (array of targets): what the metric depends on besides the route of the same name.
+    /// Either a metric with a limit is watched, or a probe. For several of them, give an array of maps; the first breach stops `body`.
     ///
     /// ```rhai
     /// guard(#{ metric: "web.error_rate", above: "5%", every: "50ms" }, || { sleep("100ms"); "calm" }) == "calm"
@@ -317,8 +333,6 @@ pub mod script {
         watch(&cx, vec![Dynamic::from_map(watched)], &body)
     }
 
-    /// Runs `body` while several things are watched; the first breach stops it.
-    ///
     /// ```rhai
     /// guard([#{ metric: "web.p95", above: "2s" }, #{ probe: "web" }], || 42) == 42
     /// ```
@@ -334,4 +348,5 @@ pub mod script {
 /// The function as it is registered.
 pub(crate) fn add_to(module: &mut Module) {
     combine_with_exported_module!(module, "guard", script);
+    each::<Spec>(module, "guard", "watched");
 }

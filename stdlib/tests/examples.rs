@@ -223,6 +223,93 @@ mod tests {
     }
 
     #[test]
+    fn every_map_that_a_function_takes_is_declared() {
+        let mut declared = 0;
+        for function in functions() {
+            for param in &function.params {
+                let (name, kind) = param.split_once(':').expect("a name and a type");
+                // What branches are called is up to the script.
+                if kind.trim() != "Map" || name == "branches" {
+                    continue;
+                }
+                let argument = function.arguments.iter().find(|argument| argument.name == name);
+                let argument = argument.unwrap_or_else(|| {
+                    panic!(
+                        "{} does not declare the type of `{name}`: contraflow_runtime::script::options",
+                        shown(&function)
+                    )
+                });
+                if name == "options" {
+                    assert!(!argument.options.is_empty(), "{} has no options", shown(&function));
+                    declared += 1;
+                }
+                for option in &argument.options {
+                    assert!(
+                        option.doc.ends_with(['.', ':']),
+                        "the option `{}` of {} is not described: {:?}",
+                        option.name,
+                        shown(&function),
+                        option.doc
+                    );
+                }
+            }
+        }
+        assert!(declared >= 20, "{declared}");
+    }
+
+    /// A script with one more option in the map that it passes to `function`, added where no check before a run sees it.
+    fn with_unknown_option(function: &FunctionDoc, text: &str) -> Option<String> {
+        let colons = if function.module.is_empty() { "" } else { "::" };
+        let call = text.find(&format!("{}{colons}{}(", function.module, function.name))?;
+        let at = function.params.iter().position(|param| param.starts_with("options"))?;
+        let first = text[call..].find('(')? + call + 1;
+        let (mut depth, mut argument, mut quoted) = (0, 0, false);
+        for (i, letter) in text[first..].char_indices() {
+            match letter {
+                '"' if !text[..first + i].ends_with('\\') => quoted = !quoted,
+                _ if quoted => {}
+                '(' | '[' | '{' => depth += 1,
+                ',' if depth == 0 => argument += 1,
+                ')' | ']' | '}' => {
+                    depth -= 1;
+                    if depth == 0 && letter == '}' && argument == at {
+                        let (before, after) = text.split_at(first + i + 1);
+                        return Some(format!("{before} + #{{ unheard_of: 1 }}{after}"));
+                    }
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_function_takes_the_options_that_it_declares_and_no_others() {
+        let mut tried = 0;
+        for function in functions() {
+            let Some(options) = function.arguments.iter().find(|argument| argument.name == "options") else {
+                continue;
+            };
+            let all = examples(&shown(&function), &function.doc);
+            let script = all.iter().find_map(|example| with_unknown_option(&function, &example.text));
+            let script =
+                script.unwrap_or_else(|| panic!("no example of {} passes options", shown(&function)));
+            let script = script.replace("catch (e) {", "catch (e) { throw e;");
+            let example = Example { place: shown(&function), kind: Kind::Run, text: script };
+            let world = world();
+            world.sandbox.ready().await.expect("a database");
+            let plan = world.runtime.plan(&example.bundle(), &BTreeMap::new()).await.expect("it loads");
+            let message = plan.error.map(|error| error.message).unwrap_or_default();
+            let told: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+            let declared: BTreeSet<&str> = options.options.iter().map(|option| &*option.name).collect();
+            assert_eq!(told.first(), Some(&"unheard_of"), "{}: {message}", example.text);
+            assert_eq!(told[1..].iter().copied().collect::<BTreeSet<_>>(), declared, "{}", example.place);
+            tried += 1;
+        }
+        assert!(tried >= 20, "{tried}");
+    }
+
+    #[test]
     fn every_function_is_described_and_has_an_example() {
         let functions = functions();
         assert!(functions.len() >= 50, "{}", functions.len());
@@ -237,9 +324,19 @@ mod tests {
             .map(shown)
             .collect();
         assert!(missing.is_empty(), "no example: {missing:?}");
-        for function in &functions {
-            let first = function.doc.lines().next().unwrap_or_default();
-            assert!(!first.is_empty() && !first.starts_with("```"), "{} is not described", shown(function));
+        // Forms of a function are described together: the first says what they have in common, once.
+        for forms in functions.chunk_by(|a, b| (&a.module, &a.name) == (&b.module, &b.name)) {
+            let described =
+                |form: &&FunctionDoc| form.doc.starts_with(|c: char| c == '`' || c.is_alphabetic());
+            let told: Vec<&FunctionDoc> =
+                forms.iter().filter(described).filter(|f| !f.doc.starts_with("```")).collect();
+            assert!(!told.is_empty(), "{} is not described", shown(&forms[0]));
+            let mut firsts: Vec<&str> =
+                told.iter().filter_map(|form| form.doc.split("\n\n").next()).collect();
+            firsts.retain(|first| !first.starts_with("Refuses "));
+            let all = firsts.len();
+            firsts.dedup();
+            assert_eq!(firsts.len(), all, "forms of {} say the same", shown(&forms[0]));
         }
     }
 

@@ -22,13 +22,14 @@ use rustls::{
     crypto::{CryptoProvider, WebPkiSupportedAlgorithms},
     pki_types::{CertificateDer, DnsName, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 
 use super::{builder, chain, client, install_tls, roots};
 
 /// The option `tls` of everything that connects. Paths are taken from the working directory.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tls {
     /// PEM file with the certificates to trust, in place of the machine's.
@@ -39,6 +40,7 @@ pub struct Tls {
     pub insecure: bool,
     /// Name to ask for in the handshake and to look for in the certificate, in place of the host in the URL.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub server_name: Option<HostName>,
     /// Lowest version to accept; TLS 1.2 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,7 +54,7 @@ pub struct Tls {
 }
 
 /// A version of TLS that is still in use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum TlsVersion {
     /// RFC 5246.
     #[serde(rename = "1.2")]

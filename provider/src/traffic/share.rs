@@ -1,6 +1,6 @@
 //! Shares of traffic in whole percent, and how they are dealt out so that they always add up to 100.
 
-use std::{collections::BTreeMap, fmt};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
@@ -9,6 +9,7 @@ use crate::{
     codes,
     error::{codes as runtime_codes, did_you_mean},
     provider::ProviderError,
+    schema::{JsonSchema, NumberOrText, Schema, SchemaGenerator},
 };
 
 /// A whole number of percent, 0 to 100. Scripts write `25` or `"25%"`.
@@ -39,6 +40,20 @@ impl TryFrom<i64> for Share {
 impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}%", self.0)
+    }
+}
+
+impl JsonSchema for Share {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Share".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        NumberOrText::json_schema(generator)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use rhai::{Map, NativeCallContext, plugin::*};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::confirm::yes;
@@ -17,13 +18,20 @@ use crate::{
 };
 
 /// Options of `approve`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Options {
+    /// Roles of `[roles]` in the configuration, names of people, or `"somebody-else"` for everybody but the person who started the
+    /// run. Where no roles are configured, each is taken for the name of a person; where there are some, a name that is neither a
+    /// role nor that of somebody who has one is refused. In the sandbox everybody may.
     #[serde(deserialize_with = "one_or_many")]
+    #[schemars(with = "Names")]
     by: Vec<String>,
+    /// So many different people have to say yes; one no is enough for a no.
     at_least: u32,
+    /// How long to wait.
     timeout: Option<Span>,
+    /// What it means when the time is over.
     on_timeout: OnTimeout,
 }
 
@@ -34,22 +42,23 @@ impl Default for Options {
 }
 
 /// What it means when nobody answers in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum OnTimeout {
-    /// No.
+    /// A no.
     Deny,
-    /// Yes.
+    /// The script goes on, and `approved` is `false`.
     Approve,
 }
 
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "want a name or a list of names")]
+enum Names {
+    One(String),
+    Many(Vec<String>),
+}
+
 fn one_or_many<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "want a name or a list of names")]
-    enum Names {
-        One(String),
-        Many(Vec<String>),
-    }
     Ok(match Names::deserialize(input)? {
         Names::One(name) => vec![name],
         Names::Many(names) => names,
@@ -191,17 +200,6 @@ pub(super) mod script {
         super::ask(&cx, question, super::Options::default())
     }
 
-    /// Waits until those who may have approved; returns `#{ approved, by, comments }`.
-    ///
-    /// Options:
-    /// - `by` (text or list): roles of `[roles]` in the configuration, names of people, or `"somebody-else"` for everybody but the
-    ///   person who started the run. Where no roles are configured, each is taken for the name of a person; where there are some, a
-    ///   name that is neither a role nor that of somebody who has one is refused. In the sandbox everybody may.
-    /// - `at_least` (number, default 1): so many different people have to say yes; one no is enough for a no.
-    /// - `timeout` (duration): how long to wait.
-    /// - `on_timeout` ("deny" or "approve", default "deny"): what it means when the time is over. With "approve" the script goes on
-    ///   and `approved` is `false`.
-    ///
     /// ```rhai
     /// approve("retire the old pool?", #{ by: "release-manager", timeout: "30m" }).approved
     /// ```

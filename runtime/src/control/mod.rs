@@ -17,6 +17,11 @@ mod step;
 
 use rhai::{Module, combine_with_exported_module};
 
+use crate::{
+    quantity::Span,
+    script::{argument, options},
+};
+
 /// All of them: one line each.
 pub(crate) fn module() -> Module {
     let mut m = Module::new();
@@ -32,5 +37,10 @@ pub(crate) fn module() -> Module {
     combine_with_exported_module!(&mut m, "note", note::script);
     combine_with_exported_module!(&mut m, "fail", fail::script);
     combine_with_exported_module!(&mut m, "invariant", invariant::script);
+    options::<step::Options>(&mut m, "step");
+    options::<parallel::Options>(&mut m, "parallel");
+    options::<approve::Options>(&mut m, "approve");
+    argument::<Vec<String>>(&mut m, "checklist", "items");
+    argument::<Span>(&mut m, "sleep", "span");
     m
 }

@@ -6,7 +6,8 @@ use std::sync::{
 };
 
 use rhai::{Array, Dynamic, EvalAltResult, FnPtr, Map, NativeCallContext, plugin::*};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{RunError, codes},
@@ -38,13 +39,6 @@ pub(super) mod script {
         super::run(&cx, branches, super::Options::default())
     }
 
-    /// Runs closures at the same time, waits for all, and returns their values in the same order.
-    ///
-    /// Options:
-    /// - `on_failure` ("cancel" or "finish", default "cancel"): what becomes of the other branches when one fails. `cancel` stops
-    ///   them at their next safe point: an effect that is being applied ends first, sleeps and waits are broken off. `finish` lets
-    ///   them run to their end; the first failure in the order of the array is thrown.
-    ///
     /// ```rhai
     /// let why = "";
     /// try { parallel([|| fail("no"), || sleep("1m")], #{ on_failure: "cancel" }); } catch (e) { why = e.message; }
@@ -67,8 +61,6 @@ pub(super) mod script {
         Ok(names.into_iter().zip(super::run(&cx, bodies, super::Options::default())?).collect())
     }
 
-    /// Runs named closures at the same time, waits for all, and returns a map of their values. Options as for an array.
-    ///
     /// ```rhai
     /// parallel(#{ a: || 1, b: || 2 }, #{ on_failure: "finish" }) == #{ a: 1, b: 2 }
     /// ```
@@ -81,20 +73,21 @@ pub(super) mod script {
 }
 
 /// Options of `parallel`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-struct Options {
+pub(super) struct Options {
+    /// What becomes of the other branches when one fails.
     on_failure: OnFailure,
 }
 
 /// What becomes of the other branches when one fails.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum OnFailure {
-    /// They stop at their next safe point.
+    /// They stop at their next safe point: an effect that is being applied ends first, sleeps and waits are broken off.
     #[default]
     Cancel,
-    /// They run to their end.
+    /// They run to their end; the first failure in the order of the array is thrown.
     Finish,
 }
 

@@ -50,8 +50,9 @@ pub(super) mod script {
     /// Refuses a bare number: nobody can see whether seconds or minutes were meant.
     ///
     /// ```rhai
+    /// let span = 90;
     /// let refused = false;
-    /// try { sleep(90); } catch (e) { refused = e.code == "argument"; }
+    /// try { sleep(span); } catch (e) { refused = e.code == "argument"; }
     /// refused
     /// ```
     #[rhai_fn(name = "sleep", return_raw, volatile)]
@@ -62,8 +63,9 @@ pub(super) mod script {
     /// Refuses a bare number: nobody can see whether seconds or minutes were meant.
     ///
     /// ```rhai
+    /// let span = 1.5;
     /// let refused = false;
-    /// try { sleep(1.5); } catch (e) { refused = e.code == "argument"; }
+    /// try { sleep(span); } catch (e) { refused = e.code == "argument"; }
     /// refused
     /// ```
     #[rhai_fn(name = "sleep", return_raw, volatile)]

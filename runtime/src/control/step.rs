@@ -1,6 +1,7 @@
 //! `step` names a part of a runbook.
 
 use rhai::{Dynamic, FnPtr, Map, NativeCallContext, plugin::*};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
@@ -10,9 +11,11 @@ use crate::{
 };
 
 /// Options of `step`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-struct Options {
+pub(super) struct Options {
+    /// The step is stopped after this long, also within a sleep or while it waits for a person, and throws `timeout`. Time during
+    /// which nobody worked on the run, after a crash or a pause, does not count.
     timeout: Option<Span>,
 }
 
@@ -30,12 +33,6 @@ pub(super) mod script {
         Kernel::of(&cx)?.step(&cx, name, None, || body.call_within_context::<Dynamic>(&cx, ()))
     }
 
-    /// Runs `body` as the step `name` and returns its value.
-    ///
-    /// Options:
-    /// - `timeout` (duration): the step is stopped after this long, also within a sleep or while it waits for a person, and throws
-    ///   `timeout`. Time during which nobody worked on the run, after a crash or a pause, does not count.
-    ///
     /// ```rhai
     /// let late = false;
     /// try { step("soak", #{ timeout: "50ms" }, || sleep("1m")); } catch (e) { late = e.code == "timeout"; }

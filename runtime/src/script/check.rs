@@ -9,9 +9,10 @@ use rhai::{AST, ASTNode, Dynamic, Expr, FnAccess, FnCallExpr, FnPtr, Map, Positi
 
 use super::{
     Bundle, Header, Library, Loaded, Places,
+    arguments::literals,
     bundle::{Import, imports},
     conditions::params_in_functions,
-    engine::{Natives, compile},
+    engine::{Natives, compile, optimized},
     syntax::{self, place},
 };
 use crate::error::{RunError, codes, did_you_mean};
@@ -62,7 +63,8 @@ pub(crate) fn load(bundle: &Bundle, library: &Library) -> Result<(Header, Loaded
         }
         match compile(&checker, &scope, &places.wrap(file, text), file) {
             Ok(ast) => {
-                asts.insert(file.clone(), ast);
+                errors.extend(literals(&ast, library.natives(), file));
+                asts.insert(file.clone(), optimized(&checker, &scope, ast));
             }
             Err(mut error) => {
                 // The parser does not know which modules there are to be meant.
@@ -77,7 +79,7 @@ pub(crate) fn load(bundle: &Bundle, library: &Library) -> Result<(Header, Loaded
             }
         }
     }
-    if !errors.is_empty() {
+    if asts.len() < bundle.files.len() {
         return Err(fixed(errors, &places));
     }
     let mut checks = Checks {

@@ -158,22 +158,80 @@ pub fn decode<T: DeserializeOwned>(value: &Dynamic, name: &str) -> Result<T, Run
 /// # Errors
 /// As [`decode`].
 pub fn decode_json<T: DeserializeOwned>(value: Value, name: &str) -> Result<T, RunError> {
+    try_decode(value, name).map_err(|refusal| refusal.error)
+}
+
+/// Why a value cannot be decoded.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// In words.
+    pub(crate) error: RunError,
+    /// Where in the value.
+    pub(crate) path: Vec<Step>,
+    /// What sort of mistake it is.
+    pub(crate) mistake: Mistake,
+}
+
+/// A step into a value.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Key(String),
+    Item(usize),
+}
+
+/// What sort of mistake made a value unusable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mistake {
+    /// The last key of the path is not known.
+    UnknownKey,
+    /// Something is not there.
+    Missing,
+    /// A value of the wrong type or form.
+    Value,
+}
+
+/// [`decode_json`], with the place of what is wrong.
+pub(crate) fn try_decode<T: DeserializeOwned>(value: Value, name: &str) -> Result<T, Refusal> {
+    use serde_path_to_error::Segment;
     serde_path_to_error::deserialize(value).map_err(|error| {
-        let path = error.path().to_string();
-        let place = match (name, &*path) {
-            (name, ".") => name.to_owned(),
+        let path: Vec<Step> = error
+            .path()
+            .iter()
+            .filter_map(|segment| match segment {
+                Segment::Map { key } => Some(Step::Key(key.clone())),
+                Segment::Seq { index } => Some(Step::Item(*index)),
+                Segment::Enum { .. } | Segment::Unknown => None,
+            })
+            .collect();
+        let mut place = error.path().to_string();
+        let error = error.into_inner();
+        let said = error.to_string();
+        let mistake = match &said {
+            said if said.starts_with("unknown field") => Mistake::UnknownKey,
+            said if said.starts_with("missing field") => Mistake::Missing,
+            _ => Mistake::Value,
+        };
+        let (mut message, hint) = reword(&error);
+        if mistake == Mistake::UnknownKey {
+            let what = if name.is_empty() { "unknown option" } else { "unknown key" };
+            message = message.replacen("unknown field", what, 1);
+            // The message says the last key already.
+            place.truncate(place.rfind('.').unwrap_or_default());
+        }
+        let place = match (name, &*place) {
+            (name, "." | "") => name.to_owned(),
             ("", path) => path.to_owned(),
             (name, path) => format!("{name}.{path}"),
         };
-        let (message, hint) = reword(&error.into_inner());
         let error = RunError::new(
             codes::ARGUMENT,
             if place.is_empty() { message } else { format!("`{place}`: {message}") },
         );
-        match hint {
+        let error = match hint {
             Some(close) => error.hint(format!("did you mean `{close}`?")),
             None => error,
-        }
+        };
+        Refusal { error, path, mistake }
     })
 }
 

@@ -6,13 +6,13 @@ use std::{
 };
 
 use rhai::{
-    AST, Dynamic, Engine, EvalAltResult, FuncRegistration, ImmutableString, Module, ModuleResolver, Position,
-    Scope, Shared,
+    AST, Dynamic, Engine, EvalAltResult, FuncRegistration, ImmutableString, Module, ModuleResolver,
+    OptimizationLevel, Position, Scope, Shared,
     packages::{Package, StandardPackage},
 };
 
 use super::{
-    EffectClass, Places, ScriptContext as _, ScriptLimits, answers,
+    Argument, EffectClass, Places, ScriptContext as _, ScriptLimits, answers,
     convert::{self, Unknown},
     error, syntax,
 };
@@ -20,6 +20,7 @@ use crate::{
     control,
     error::{RunError, codes},
     kernel::Kernel,
+    schema::{self, OptionSchema},
     secret::SecretText,
 };
 
@@ -52,6 +53,8 @@ pub(crate) struct Natives {
     modules: HashSet<String>,
     /// What functions do outside, by module, name and number of arguments, and whether the last argument is a map of options.
     classes: HashMap<(String, String, usize), (EffectClass, bool)>,
+    /// What the types of arguments are, by module, name and number of arguments: the place of the argument, and its name.
+    arguments: HashMap<(String, String, usize), Vec<(usize, String, Argument)>>,
     /// The control words of the runtime.
     words: HashSet<String>,
 }
@@ -60,6 +63,16 @@ impl Natives {
     /// What a function says that it does outside, and whether its last argument is a map of options.
     pub(crate) fn class(&self, module: &str, name: &str, arguments: usize) -> Option<(EffectClass, bool)> {
         self.classes.get(&(module.to_owned(), name.to_owned(), arguments)).copied()
+    }
+
+    /// The arguments of a function whose types are declared, by their places, with their names.
+    pub(crate) fn arguments(
+        &self,
+        module: &str,
+        name: &str,
+        arguments: usize,
+    ) -> &[(usize, String, Argument)] {
+        self.arguments.get(&(module.to_owned(), name.to_owned(), arguments)).map_or(&[], Vec::as_slice)
     }
 
     pub(crate) fn is_word(&self, name: &str) -> bool {
@@ -114,8 +127,26 @@ pub struct FunctionDoc {
     pub returns: String,
     /// What it does outside. `None`: nothing, or it does not say.
     pub class: Option<EffectClass>,
+    /// What its arguments take, as far as it is declared.
+    pub arguments: Vec<ArgumentDoc>,
     /// Its description in Markdown. Empty: it has none.
     pub doc: String,
+}
+
+/// What an argument of a function takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArgumentDoc {
+    /// Its name.
+    pub name: String,
+    /// What it takes, in the words of scripts.
+    pub kind: String,
+    /// The options of a map.
+    pub options: Vec<OptionSchema>,
+}
+
+/// The place and name of each parameter.
+fn names(params: &[String]) -> impl Iterator<Item = (usize, &str)> {
+    params.iter().map(|param| param.split(':').next().unwrap_or_default().trim()).enumerate()
 }
 
 impl FunctionDoc {
@@ -135,6 +166,7 @@ impl FunctionDoc {
             params: function.params_info.iter().map(ToString::to_string).collect(),
             returns: function.return_type.to_string(),
             class: EffectClass::of(&function.return_type),
+            arguments: Vec::new(),
             doc: doc.join("\n").trim().to_owned(),
         }
     }
@@ -166,7 +198,25 @@ impl Library {
             .filter(|f| !f.module.is_empty() || !f.doc.is_empty() || words.contains(&f.name))
             .collect();
         functions.sort_by(|a, b| (&a.module, &a.name, a.arity).cmp(&(&b.module, &b.name, b.arity)));
+        for function in &mut functions {
+            let module = self.declaring(&function.module);
+            let declared = names(&function.params).filter_map(|(_, name)| {
+                let schema = Argument::of(module.clone(), &function.name, name)?.schema();
+                Some(ArgumentDoc {
+                    name: name.to_owned(),
+                    kind: schema::kind(&schema),
+                    options: OptionSchema::list(&schema),
+                })
+            });
+            function.arguments = declared.collect();
+        }
         functions
+    }
+
+    /// The modules that may declare what functions of `module` take: itself, or all without a name.
+    fn declaring<'a>(&'a self, module: &'a str) -> impl Iterator<Item = &'a Module> + Clone {
+        let named = self.modules.iter().filter(move |(name, _)| *name == module).map(|(_, module)| &**module);
+        named.chain(self.globals.iter().filter(move |_| module.is_empty()).map(|module| &**module))
     }
 
     fn register(&self, engine: &mut Engine) {
@@ -186,6 +236,7 @@ impl Library {
     pub(crate) fn checker(&self) -> Engine {
         let mut engine = Engine::new_raw();
         syntax::set_syntax(&mut engine);
+        engine.set_optimization_level(OptimizationLevel::None);
         ScriptLimits::default().set(&mut engine);
         engine.set_strict_variables(true);
         self.register(&mut engine);
@@ -212,6 +263,15 @@ impl Library {
             natives.modules.extend(self.modules.iter().map(|(name, _)| (*name).to_owned()));
             for function in all {
                 add(&mut natives, &function.module, &function.name, function.arity);
+                for (place, name) in names(&function.params) {
+                    let module = self.declaring(&function.module);
+                    let Some(argument) = Argument::of(module, &function.name, name) else { continue };
+                    let key = (function.module.clone(), function.name.clone(), function.arity);
+                    let known = natives.arguments.entry(key).or_default();
+                    if !known.iter().any(|(_, known, _)| known == name) {
+                        known.push((place, name.to_owned(), argument));
+                    }
+                }
                 if let Some(class) = function.class {
                     let options = function.params.last().is_some_and(|param| param.starts_with("options"));
                     natives
@@ -486,8 +546,20 @@ fn for_replace(m: &mut Module) {
 }
 
 /// Compiles one script of a bundle against the library.
+///
+/// Nothing is folded or left out yet: what the text says is all there.
 pub(crate) fn compile(checker: &Engine, scope: &Scope<'_>, text: &str, file: &str) -> Result<AST, RunError> {
     let mut ast = checker.compile_with_scope(scope, text).map_err(|e| error::syntax(&e, file))?;
     ast.set_source(file);
     Ok(ast)
+}
+
+/// A compiled script in the form in which it runs.
+pub(crate) fn optimized(checker: &Engine, scope: &Scope<'_>, ast: AST) -> AST {
+    let file = ast.source().map(ToOwned::to_owned);
+    let mut ast = checker.optimize_ast(scope, ast, OptimizationLevel::Simple);
+    if let Some(file) = file {
+        ast.set_source(file);
+    }
+    ast
 }

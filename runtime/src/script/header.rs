@@ -406,10 +406,7 @@ const RUNBOOK = #{ name: "move", params: #{
         for (text, message) in [
             ("let x = 1;", "the runbook has no header"),
             ("let n = 1; const RUNBOOK = #{ name: `a${n}` };", "the header RUNBOOK is not literal"),
-            (
-                r#"const RUNBOOK = #{ name: "a", vresion: "1" };"#,
-                "`RUNBOOK.vresion`: unknown field `vresion`",
-            ),
+            (r#"const RUNBOOK = #{ name: "a", vresion: "1" };"#, "`RUNBOOK`: unknown key `vresion`"),
             (r#"const RUNBOOK = #{ name: "a b" };"#, "`RUNBOOK.name`: \"a b\" is no name"),
             (
                 r#"const RUNBOOK = #{ name: "a", params: #{ x: #{ type: "int", "default": "z" } } };"#,

@@ -1,6 +1,7 @@
 //! Scripts: how they are loaded and checked, and how primitives take part in them.
 
 mod answers;
+mod arguments;
 mod bundle;
 mod check;
 mod conditions;
@@ -14,13 +15,14 @@ mod limits;
 pub mod outline;
 mod syntax;
 
+pub use arguments::{Argument, argument, each, options};
 pub use bundle::{Bundle, MAX_SOURCE};
 pub use check::check;
 pub(crate) use check::load;
 pub(crate) use conditions::Places;
 pub use context::{ScriptContext, ScriptError, ScriptResult};
 pub use effect_class::{Acts, Changes, Checks, EffectClass, Gives, Reads, Tells};
-pub use engine::{FunctionDoc, Library, Modules};
+pub use engine::{ArgumentDoc, FunctionDoc, Library, Modules};
 pub(crate) use engine::{Loaded, build};
 pub(crate) use error::{from_rhai, innermost, is_exit, thrown};
 pub(crate) use header::to_script;

@@ -186,3 +186,71 @@ fn files_that_are_no_scripts_are_refused() {
     std::fs::write(&path, "a".repeat(300 * 1024)).unwrap();
     assert!(Bundle::load(&path).unwrap_err().message.contains("larger than 256 KiB"));
 }
+
+#[test]
+fn misspelt_options_and_unusable_values_are_found_where_they_stand() {
+    let lab = Lab::new();
+    for (script, expected) in [
+        (
+            "step(\"a\", #{ timout: \"5m\" }, || 1);",
+            "argument lab.rhai:2:14 unknown option `timout`, expected `timeout` [did you mean `timeout`?]",
+        ),
+        (
+            "if false { step(\"a\", #{ timout: \"5m\" }, || 1); }",
+            "argument lab.rhai:2:25 unknown option `timout`, expected `timeout` [did you mean `timeout`?]",
+        ),
+        (
+            "on_rollback(|| step(\"a\", #{ timout: params }, || 1));",
+            "argument lab.rhai:2:29 unknown option `timout`, expected `timeout` [did you mean `timeout`?]",
+        ),
+        (
+            "fn f() { step(\"a\", #{\n    timeout: \"5x\" }, || 1) }",
+            "argument lab.rhai:3:14 `timeout`: bad duration \"5x\": want a number with ms, s, m, h or d, such as \"90s\" or \"1h30m\" []",
+        ),
+        (
+            "approve(\"go?\", #{ timeout: params, at_least: \"two\" });",
+            "argument lab.rhai:2:46 `at_least`: invalid type: the text \"two\", expected a whole number, 0 or more []",
+        ),
+        (
+            "approve(\"go?\", #{ by: [\"a\", 1] });",
+            "argument lab.rhai:2:23 `by`: want a name or a list of names []",
+        ),
+        (
+            "parallel([|| 1], #{ on_failure: \"cancle\" });",
+            "argument lab.rhai:2:33 `on_failure`: unknown value `cancle`, expected `cancel` or `finish` [did you mean `cancel`?]",
+        ),
+        (
+            "sleep(\"5 minute\");",
+            "argument lab.rhai:2:7 `span`: bad duration \"5 minute\": want a number with ms, s, m, h or d, such as \"90s\" or \"1h30m\" []",
+        ),
+        (
+            "sleep(30);",
+            "argument lab.rhai:2:7 `span`: 30 has no unit: want a duration string such as \"90s\" []",
+        ),
+    ] {
+        let errors: Vec<String> = lab.refused(script).iter().map(line).collect();
+        assert!(errors.iter().any(|e| e == expected), "{script}\n  expected {expected}\n  got {errors:#?}");
+    }
+}
+
+#[test]
+fn every_mistake_in_a_map_of_options_is_told() {
+    let errors = Lab::new().refused("approve(\"go?\", #{ timout: \"5m\", at_least: -1, by: \"me\" });");
+    let errors: Vec<String> = errors.iter().map(line).collect();
+    assert_eq!(errors.len(), 2, "{errors:#?}");
+}
+
+#[test]
+fn options_that_only_a_run_can_know_are_let_through() {
+    let lab = Lab::new();
+    for script in [
+        "let timeout = \"5x\"; step(\"a\", #{ timeout: timeout }, || 1);",
+        "let options = #{ timout: \"5m\" }; step(\"a\", options, || 1);",
+        "step(\"a\", #{ timeout: `${1 + 4}m` }, || 1);",
+        "step(\"a\", #{ timeout: () }, || 1);",
+        "approve(\"go?\", #{ by: [\"a\", \"b\" + 1] });",
+    ] {
+        let checked = lab.runtime().check(&Lab::bundle(script));
+        assert!(checked.is_ok(), "{script}: {:?}", checked.unwrap_err().0);
+    }
+}

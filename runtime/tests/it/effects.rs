@@ -164,7 +164,7 @@ fn options_are_checked_with_the_closest_name() {
     let lab = Lab::new();
     let error = lab.run(r#"lab::ring("x", #{ undoble: true });"#).error.unwrap();
     assert_eq!(error.code.as_str(), "argument");
-    assert!(error.message.starts_with("`undoble`: unknown field `undoble`"), "{error}");
+    assert!(error.message.starts_with("unknown option `undoble`"), "{error}");
     assert_eq!(error.hints, ["did you mean `undoable`?"]);
 }
 

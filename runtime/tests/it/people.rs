@@ -95,7 +95,7 @@ fn a_role_without_anybody_who_may_answer_is_refused_at_once() {
         ("by: 3", "want a name or a list of names"),
         ("on_timeout: \"maybe\"", "on_timeout"),
     ] {
-        let report = lab.run(&format!("approve(\"go on?\", #{{ {options} }});"));
+        let report = lab.run(&format!("let options = #{{ {options} }}; approve(\"go on?\", options);"));
         let message = report.error.unwrap().message;
         assert!(message.contains(want), "{options}: {message}");
     }

@@ -16,6 +16,7 @@ use contraflow_runtime::{
 };
 use rhai::plugin::*;
 use rhai::{Map, NativeCallContext};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -61,18 +62,19 @@ impl<'de> Deserialize<'de> for Verify {
 }
 
 /// Options of `db::backup`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Folder for backups, from the database's folder.
+    /// Folder, taken from the database's folder; made if it is not there.
     pub dir: String,
-    /// How many to keep.
+    /// How many backups of this database to keep in the folder, counting the new one. Default: all.
     pub keep: Option<u32>,
-    /// How it is proven.
+    /// How it is proven: restored and compared, only read from end to end, or not at all.
+    #[schemars(with = "serde_json::Value", extend("enum" = [true, "read", false], "default" = true))]
     pub verify: Verify,
-    /// Longest time.
+    /// Longest time for all of it.
     pub timeout: Span,
-    /// What a plan takes for granted as the result.
+    /// What a plan takes for granted as the result: a map.
     pub assume: Option<Value>,
 }
 
@@ -378,15 +380,6 @@ pub mod script {
         start(&cx, database, Options::default())
     }
 
-    /// Writes a copy of a database to a file; returns the file.
-    ///
-    /// Options:
-    /// - `dir` (text, default "backups"): folder, taken from the database's folder; made if it is not there.
-    /// - `keep` (number): how many backups of this database to keep in the folder, counting the new one (default: all).
-    /// - `verify` (true, "read" or false; default true): restore and compare, only read from end to end, or neither.
-    /// - `timeout` (duration, default "1h"): longest time for all of it.
-    /// - `assume` (map): what a plan takes for granted as the result.
-    ///
     /// ```rhai
     /// db::migrate("main");
     /// db::backup("main", #{ dir: "kept", keep: 2, verify: "read" }).size > 0

@@ -1,5 +1,6 @@
 //! `db::migrate` brings the schema of a database to a version.
 
+use contraflow_runtime::schema::{JsonSchema, NumberOrText};
 use contraflow_runtime::{
     effect::{Change, Limits, On, Undo},
     provider::ProviderError,
@@ -17,24 +18,28 @@ use super::{
 };
 
 /// Options of `db::migrate`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Folder of migrations, from the database's folder.
+    /// Folder of migrations, taken from the database's folder. Default: as configured.
     pub dir: Option<String>,
-    /// Last version to be applied; later ones are taken back. 0: all are.
+    /// Last version to be applied; later ones are taken back with their down files, all of them for 0. Default: the latest
+    /// file.
+    #[schemars(with = "Option<NumberOrText>")]
     pub to: Option<Version>,
-    /// Longest wait for a lock.
+    /// Longest wait for a lock; the try may be repeated after it.
     pub lock_timeout: Span,
     /// Longest time for one statement.
     pub statement_timeout: Span,
     /// Longest time for all of it.
     pub timeout: Span,
-    /// History table.
+    /// The history table.
+    #[schemars(with = "String")]
     pub table: Table,
-    /// Whether a version below the latest applied one may still be applied.
+    /// Whether files numbered below the latest applied one are applied.
     pub allow_out_of_order: bool,
-    /// Whether plans try the migrations without effect.
+    /// Whether plans try the migrations. PostgreSQL: in one transaction that is rolled back, for at most 15 s a statement and 2
+    /// s a lock; SQLite: on a copy, for databases below 64 MiB.
     pub rehearse: bool,
 }
 
@@ -237,20 +242,6 @@ pub mod script {
         start(&cx, database, Options::default())
     }
 
-    /// Brings the migrations of a database to a version; returns the applied ones.
-    ///
-    /// Options:
-    /// - `dir` (text): folder of migrations, taken from the database's folder (default: as configured).
-    /// - `to` (number or text): last version to be applied; later ones are taken back with their down files, all of them for 0
-    ///   (default: the latest file).
-    /// - `lock_timeout` (duration, default "5s"): longest wait for a lock; the try may be repeated after it.
-    /// - `statement_timeout` (duration, default "5m"): longest time for one statement.
-    /// - `timeout` (duration, default "1h"): longest time for all of it.
-    /// - `table` (text, default "_contraflow_migrations"): the history table.
-    /// - `allow_out_of_order` (boolean, default false): apply files numbered below the latest applied one.
-    /// - `rehearse` (boolean, default true): try the migrations in plans. PostgreSQL: in one transaction that is rolled back, for
-    ///   at most 15 s a statement and 2 s a lock; SQLite: on a copy, for databases below 64 MiB.
-    ///
     /// ```rhai
     /// db::migrate("main", #{ lock_timeout: "2s" }).len() > 0
     /// ```

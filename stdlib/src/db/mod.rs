@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use contraflow_runtime::{
     effect::On,
     provider::{Capability, Provider, ProviderError},
+    script::options,
 };
 use rhai::{Module, plugin::*};
 
@@ -109,6 +110,10 @@ pub fn module() -> Module {
     combine_with_exported_module!(&mut module, "status", status::script);
     combine_with_exported_module!(&mut module, "query", query::script);
     combine_with_exported_module!(&mut module, "backup", backup::script);
+    options::<migrate::Options>(&mut module, "migrate");
+    options::<status::Options>(&mut module, "status");
+    options::<query::Options>(&mut module, "query");
+    options::<backup::Options>(&mut module, "backup");
     module
 }
 

@@ -13,6 +13,7 @@ use contraflow_runtime::{
 };
 use rhai::plugin::*;
 use rhai::{Map, NativeCallContext};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -20,14 +21,15 @@ use super::sql::{self, Dialect};
 use crate::codes;
 
 /// Options of `db::query`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Values for the placeholders.
+    /// Values for the placeholders `$1`, `$2`; secrets are taken too.
+    #[schemars(with = "Vec<serde_json::Value>")]
     pub params: Vec<Param>,
-    /// Longest time.
+    /// Longest time; the database stops the query then.
     pub timeout: Span,
-    /// Most rows.
+    /// More rows are an error, not a shorter answer.
     pub max_rows: u32,
 }
 
@@ -182,13 +184,6 @@ pub mod script {
         start(&cx, database, sql, Options::default())
     }
 
-    /// Reads rows from a database; returns an array of maps.
-    ///
-    /// Options:
-    /// - `params` (array): values for the placeholders `$1`, `$2`; secrets are taken too.
-    /// - `timeout` (duration, default "30s"): longest time; the database stops the query then.
-    /// - `max_rows` (number, default 1000): more rows are an error, not a shorter answer.
-    ///
     /// ```rhai
     /// db::query("main", "SELECT $1 AS n", #{ params: [3], max_rows: 1 })[0].n == 3
     /// ```

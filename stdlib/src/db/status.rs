@@ -8,6 +8,7 @@ use contraflow_runtime::{
 };
 use rhai::plugin::*;
 use rhai::{Map, NativeCallContext};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -16,12 +17,13 @@ use super::{
 };
 
 /// Options of `db::status`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Folder of migrations, from the database's folder.
+    /// Folder of migrations, taken from the database's folder. Default: as configured.
     pub dir: Option<String>,
-    /// History table.
+    /// The history table.
+    #[schemars(with = "String")]
     pub table: Table,
 }
 
@@ -168,12 +170,6 @@ pub mod script {
         start(&cx, database, Options::default())
     }
 
-    /// Says which migrations of a database are applied and which are not.
-    ///
-    /// Options:
-    /// - `dir` (text): folder of migrations, taken from the database's folder (default: as configured).
-    /// - `table` (text, default "_contraflow_migrations"): the history table.
-    ///
     /// ```rhai
     /// db::status("main", #{ table: "never_used" }).applied.is_empty()
     /// ```

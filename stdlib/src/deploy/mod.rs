@@ -1,6 +1,7 @@
 //! `deploy`: pools of replicas.
 
 pub use contraflow_provider::deploy::*;
+use contraflow_runtime::script::{argument, options};
 use rhai::{Module, combine_with_exported_module};
 
 pub mod replicas;
@@ -11,6 +12,8 @@ pub fn module() -> Module {
     let mut module = Module::new();
     combine_with_exported_module!(&mut module, "scale", scale::script);
     combine_with_exported_module!(&mut module, "replicas", replicas::script);
+    options::<scale::Options>(&mut module, "scale");
+    argument::<u32>(&mut module, "scale", "replicas");
     module
 }
 

@@ -8,15 +8,17 @@ use contraflow_runtime::{
     target::Target,
 };
 use rhai::NativeCallContext;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Deploy, PoolName, Replicas};
 
 /// Options of a change of replicas.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Longest time until exactly that many replicas are ready.
+    /// Longest time until exactly that many replicas are ready; after it the change fails as `not-settled`.
+    #[schemars(extend("default" = Span::from(Limits::default().settle)))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settle: Option<Span>,
 }
@@ -96,11 +98,6 @@ pub mod script {
         run(&cx, pool, replicas, Options::default())
     }
 
-    /// Sets how many replicas a pool has, waits until exactly that many are ready, and returns the number.
-    ///
-    /// Options: `settle` (duration, default "5m"): longest time until they are ready, after which the change fails as
-    /// `not-settled`.
-    ///
     /// ```rhai
     /// deploy::scale("web/green", 0, #{ settle: "1m" }) == 0
     /// ```

@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
-use contraflow_runtime::provider::{ProviderError, Providers};
+use contraflow_runtime::{
+    provider::{ProviderError, Providers},
+    script::options,
+};
 use rhai::{Module, plugin::*};
 
 use crate::codes;
@@ -38,6 +41,8 @@ pub fn policy(on: &Providers) -> Result<Arc<ExecPolicy>, ProviderError> {
 pub fn module() -> Module {
     let mut m = Module::new();
     combine_with_exported_module!(&mut m, "run", run::script);
+    options::<run::Options>(&mut m, "run");
+    options::<run::Options>(&mut m, "shell");
     m
 }
 

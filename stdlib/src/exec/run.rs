@@ -11,6 +11,7 @@ use contraflow_runtime::{
     target::Target,
 };
 use rhai::{Map, NativeCallContext, plugin::*};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::command::{Command, Output};
@@ -19,22 +20,39 @@ use super::command::{Command, Output};
 const MOST_KEPT: Size = Size(16 << 20);
 
 /// Options of `exec::run` and `exec::shell`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-struct Options {
+pub(super) struct Options {
+    /// More environment variables, each a text or a secret.
     env: BTreeMap<String, Text>,
+    /// Working directory, taken from the folder of the configuration.
     dir: Option<String>,
+    /// Its input. Default: none.
     stdin: Option<Text>,
+    /// Exit codes that mean success.
     status: Vec<i32>,
+    /// When it is over, the command and all processes it started are asked to end.
     timeout: Span,
+    /// How long after that they are killed.
     grace: Span,
+    /// How much of each stream is kept; of more, the beginning and the end.
     keep: Size,
+    /// It changes nothing, so a plan runs it as well.
     read_only: bool,
+    /// With `read_only`: it is a check, something that passes or fails.
     check: bool,
+    /// With `read_only`: the targets that its answer depends on.
+    #[schemars(with = "Vec<Target>")]
     depends_on: Vec<Named>,
+    /// Targets that it may alter, such as `["deploy/web/blue"]`. In a plan, checks on them cannot be known afterwards.
+    #[schemars(with = "Vec<Target>")]
     touches: Vec<Named>,
+    /// Running it twice does no harm, so after a crash it is run again and nobody is asked.
     idempotent: bool,
+    /// The result that a plan takes for granted, since it does not run the command. What is not given is as after a success
+    /// without output.
     assume: Option<Assumed>,
+    /// The command that takes it back on rollback, as an array like `argv`.
     undo: Vec<Text>,
 }
 
@@ -78,11 +96,14 @@ impl TryFrom<String> for Named {
 }
 
 /// The result that a plan takes for granted. What is not given is as after a success without output.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Assumed {
+    /// The exit code.
     exit_code: i32,
+    /// Its output.
     stdout: String,
+    /// What it wrote to the error stream.
     stderr: String,
 }
 
@@ -304,6 +325,8 @@ pub mod script {
     /// in the configuration. It gets no input and only the environment variables that the configuration passes on. An exit code
     /// other than 0 is an error.
     ///
+    /// Arguments can be seen by every user of the machine while the command runs: pass a secret with `env` or `stdin`.
+    ///
     /// ```rhai
     /// exec::run(["echo", "green"]).stdout == "green"
     /// ```
@@ -313,27 +336,6 @@ pub mod script {
         perform(&cx, argv, Map::new())
     }
 
-    /// Runs a command with options; returns the same map.
-    ///
-    /// How it is run:
-    /// - `env` (map): more environment variables, each a text or a secret.
-    /// - `dir` (text): working directory, taken from the folder of the configuration.
-    /// - `stdin` (text or secret): its input; default none.
-    /// - `timeout` (duration, default "10m"): when it is over, the command and all processes it started are asked to end, and killed
-    ///   after `grace` (duration, default "5s").
-    /// - `status` (array, default `[0]`): exit codes that mean success.
-    /// - `keep` (size, default "64KiB"): how much of each stream is kept; of more, the beginning and the end.
-    ///
-    /// What a plan and a rollback make of it:
-    /// - `touches` (array): targets that it may alter, such as `["deploy/web/blue"]`; in a plan, checks on them cannot be known afterwards.
-    /// - `assume` (map with `exit_code`, `stdout`, `stderr`): the result that a plan takes for granted, since it does not run the command.
-    /// - `undo` (array): the command that takes it back on rollback.
-    /// - `idempotent` (boolean, default false): running it twice does no harm, so after a crash it is run again and nobody is asked.
-    /// - `read_only` (boolean, default false): it changes nothing, so a plan runs it as well; with `depends_on` (array), the targets that
-    ///   its answer depends on, and `check` (boolean, default false), whether it is a check: something that passes or fails.
-    ///
-    /// Arguments can be seen by every user of the machine while the command runs: pass a secret with `env` or `stdin`.
-    ///
     /// ```rhai
     /// let result = exec::run(["cat"], #{ stdin: "green", timeout: "10s", read_only: true });
     /// result.exit_code == 0 && result.stdout == "green"
@@ -356,8 +358,6 @@ pub mod script {
         perform(&cx, shell_words(command), Map::new())
     }
 
-    /// Runs a command line with `sh -c`, with the options of `exec::run`; returns the same map.
-    ///
     /// ```rhai
     /// exec::shell("echo \"$POOL\"", #{ env: #{ POOL: "green; rm x" } }).stdout == "green; rm x"
     /// ```

@@ -1,5 +1,6 @@
 //! `http::get` asks a server for something and returns what it answered.
 
+use contraflow_runtime::schema::{JsonSchema, NumberOrText, OneOrMany, SwitchOrNumber};
 use contraflow_runtime::{
     effect::{Limits, On, Read},
     provider::ProviderError,
@@ -18,17 +19,31 @@ use super::{
 use crate::{net::tls::Tls, probe::attempts::Attempts};
 
 /// Options of `http::get`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
+    /// Comes behind the address, such as `"/health"`.
+    #[schemars(with = "Option<String>")]
     path: Option<UrlPath>,
+    /// Headers to send; values may be secrets.
+    #[schemars(with = "std::collections::BTreeMap<String, contraflow_runtime::secret::Text>")]
     headers: Headers,
+    /// Answers that are no error: a number, `"2xx"`, `"200-399"`, or an array of these.
+    #[schemars(with = "OneOrMany<NumberOrText>")]
     status: Statuses,
+    /// For one try, connection and whole answer.
     timeout: Span,
+    /// Most tries. Only no answer, 429, 502, 503 and 504 lead to another.
+    #[schemars(with = "u32")]
     attempts: Attempts,
+    /// Whether, or how often, to follow redirects; `true` is 10.
+    #[schemars(with = "SwitchOrNumber")]
     redirects: Redirects,
+    /// Most of the answer's body to keep; `truncated` says whether there was more.
     max_body: Size,
+    /// How to connect.
     tls: Tls,
+    /// What else the answer depends on, such as `["db/main"]`.
     depends_on: Vec<Target>,
 }
 
@@ -121,19 +136,6 @@ pub mod script {
         get_with(cx, url, Map::new())
     }
 
-    /// Asks a server for something; returns `#{ url, status, headers, body, json, truncated }`. `json` is `()` if the body is no JSON.
-    ///
-    /// Options:
-    /// - `path` (text): comes behind the address, such as `"/health"`.
-    /// - `headers` (map): headers to send; values may be secrets.
-    /// - `status` (number, `"2xx"`, `"200-399"` or an array of these, default `"2xx"`): answers that are no error.
-    /// - `timeout` (duration, default `"30s"`): for one try, connection and whole answer.
-    /// - `attempts` (number, default 4): most tries. Only no answer, 429, 502, 503 and 504 lead to another.
-    /// - `redirects` (bool or number, default false): whether, or how often, to follow redirects; `true` is 10.
-    /// - `max_body` (size, default `"1MiB"`): most of the body to keep; `truncated` says whether there was more.
-    /// - `tls` (map): `ca`, `insecure`, `server_name`, `min_version`, `client_cert`, `client_key`.
-    /// - `depends_on` (array of targets): what else the answer depends on, such as `["db/main"]`.
-    ///
     /// ```rhai
     /// let answer = http::get("web", #{ path: "/missing", status: [200, 404], headers: #{ accept: "text/plain" } });
     /// answer.status == 200 || answer.status == 404

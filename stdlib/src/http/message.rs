@@ -10,6 +10,7 @@ use contraflow_runtime::{
     target::Target,
 };
 use reqwest::Url;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -17,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::traffic::Traffic;
 
 /// Where a request goes: a URL, or a route of the environment, or one of its pools.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub enum Where {
     /// `https://shop.example.com/health`.
@@ -156,7 +157,7 @@ impl fmt::Display for UrlPath {
 }
 
 /// A request method.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 #[expect(missing_docs, reason = "the names are those of RFC 9110 and RFC 5789")]
 pub enum Method {

@@ -2,6 +2,7 @@
 //!
 //! `http::get` looks, `http::request` acts. A check that passes or fails, and is repeated until it passes, is `probe::http`.
 
+use contraflow_runtime::script::{argument, options};
 use rhai::{Module, plugin::combine_with_exported_module};
 
 pub mod call;
@@ -18,5 +19,10 @@ pub fn module() -> Module {
     let mut module = Module::new();
     combine_with_exported_module!(&mut module, "http", get::script);
     combine_with_exported_module!(&mut module, "http", request::script);
+    options::<get::Options>(&mut module, "get");
+    argument::<message::Where>(&mut module, "get", "url");
+    options::<request::Options>(&mut module, "request");
+    argument::<message::Method>(&mut module, "request", "method");
+    argument::<message::Where>(&mut module, "request", "url");
     module
 }

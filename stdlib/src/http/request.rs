@@ -1,5 +1,6 @@
 //! `http::request` asks a server to do something.
 
+use contraflow_runtime::schema::{JsonSchema, NumberOrText, OneOrMany, SwitchOrNumber};
 use contraflow_runtime::{
     effect::{Action, InDoubt, Limits, On, Read},
     provider::ProviderError,
@@ -20,23 +21,45 @@ use super::{
 use crate::{net::tls::Tls, probe::attempts::Attempts};
 
 /// Options of `http::request`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
+    /// Comes behind the address, such as `"/v1/purge"`.
+    #[schemars(with = "Option<String>")]
     path: Option<UrlPath>,
+    /// Headers to send; values may be secrets.
+    #[schemars(with = "std::collections::BTreeMap<String, contraflow_runtime::secret::Text>")]
     headers: Headers,
+    /// Body to send.
     body: Option<Text>,
+    /// Body to send as JSON; secrets in it are filled in.
     json: Option<Value>,
+    /// Answers that are no error: a number, `"2xx"`, `"200-399"`, or an array of these.
+    #[schemars(with = "OneOrMany<NumberOrText>")]
     status: Statuses,
+    /// For one try, connection and whole answer.
     timeout: Span,
+    /// Most tries.
+    #[schemars(with = "u32")]
     attempts: Attempts,
+    /// Whether, or how often, to follow redirects; `true` is 10.
+    #[schemars(with = "SwitchOrNumber")]
     redirects: Redirects,
+    /// Most of the answer's body to keep; `truncated` says whether there was more.
     max_body: Size,
+    /// How to connect.
     tls: Tls,
+    /// With `read_only`: what the answer depends on.
     depends_on: Vec<Target>,
+    /// It only looks; a plan sends it for real.
     read_only: bool,
+    /// The header in which this receiver takes an idempotency key. Without it the key is sent as `Idempotency-Key`, but nothing
+    /// relies on it. `""` sends none.
+    #[schemars(with = "Option<String>")]
     idempotency_header: Option<KeyHeader>,
+    /// What a plan takes as the result, such as `#{ status: 200 }`.
     assume: Option<Value>,
+    /// What else it may alter, such as `["traffic/web"]`.
     touches: Vec<Target>,
 }
 
@@ -241,6 +264,10 @@ pub mod script {
     ///
     /// A plan does not send it. Answers that are not 2xx are an error.
     ///
+    /// The URL may be a route (`web`) or one of its pools (`web/green`). The request carries a key that is the same when it is sent
+    /// again after a crash. It is sent again by itself only if that does no harm: for GET, HEAD, OPTIONS, PUT and DELETE, when
+    /// `idempotency_header` says that the receiver knows the key, or when it was certainly not acted on.
+    ///
     /// ```rhai
     /// http::request("OPTIONS", "web", #{ path: "/health", status: "100-599" }).status >= 100
     /// ```
@@ -249,29 +276,6 @@ pub mod script {
         request_with(cx, method, url, Map::new())
     }
 
-    /// Asks a server to do something; returns `#{ url, status, headers, body, json, truncated }`.
-    ///
-    /// The URL may be a route (`web`) or one of its pools (`web/green`). The request carries a key that is the same when it is sent
-    /// again after a crash. It is sent again by itself only if that does no harm: for GET, HEAD, OPTIONS, PUT and DELETE, when
-    /// `idempotency_header` says that the receiver knows the key, or when it was certainly not acted on.
-    ///
-    /// Options:
-    /// - `path` (text): comes behind the address, such as `"/v1/purge"`.
-    /// - `headers` (map): headers to send; values may be secrets.
-    /// - `body` (text): body to send, may be a secret. `json` (any value): sent as JSON; secrets in it are filled in.
-    /// - `status` (number, `"2xx"`, `"200-399"` or an array of these, default `"2xx"`): answers that are no error.
-    /// - `timeout` (duration, default `"30s"`): for one try, connection and whole answer.
-    /// - `attempts` (number, default 4): most tries.
-    /// - `redirects` (bool or number, default false): whether, or how often, to follow redirects; `true` is 10.
-    /// - `max_body` (size, default `"1MiB"`): most of the answer's body to keep; `truncated` says whether there was more.
-    /// - `tls` (map): `ca`, `insecure`, `server_name`, `min_version`, `client_cert`, `client_key`.
-    /// - `idempotency_header` (text): the header in which this receiver takes an idempotency key. Without it the key is sent as
-    ///   `Idempotency-Key`, but nothing relies on it. `""` sends none.
-    /// - `assume` (any value): what a plan takes as the result, such as `#{ status: 200 }`.
-    /// - `touches` (array of targets): what else it may alter, such as `["traffic/web"]`.
-    /// - `read_only` (bool, default false): it only looks; a plan sends it for real.
-    /// - `depends_on` (array of targets): with `read_only`, what the answer depends on.
-    ///
     /// ```rhai
     /// http::request("GET", "web/green", #{ path: "/health", read_only: true }).status == 200
     /// ```

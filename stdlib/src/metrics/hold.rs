@@ -12,6 +12,7 @@ use contraflow_runtime::{
 };
 use futures_util::future::join_all;
 use rhai::{Map, NativeCallContext, export_module};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -22,7 +23,7 @@ use super::{
 use crate::codes;
 
 /// What to do about time for which there is not enough data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnNoData {
     /// It counts: too much of it, and the hold fails when its time is over.
@@ -33,26 +34,28 @@ pub enum OnNoData {
 }
 
 /// Options of `metrics::hold`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Time between two looks.
+    /// Time between two looks. Default: a thirtieth of the hold, from "250ms" to "30s".
     pub every: Option<Span>,
-    /// Observations that a reading must rest on.
+    /// Observations that a value must rest on. With 2 or more, the source must be able to tell.
     pub min_samples: u64,
-    /// Looks that may find a bound broken.
+    /// So many looks may find a metric's bound broken. With `sustained`, both must be exceeded. A hold never passes while a
+    /// breach is open: it goes on until the bound is kept again or the limits are exceeded.
     pub failure_limit: u32,
-    /// How long a bound must stay broken to count.
+    /// A bound must stay broken for this long to fail the hold. Only a look that finds it kept ends a breach.
     pub sustained: Span,
     /// Looks in a row at which the source may be out of reach.
     pub inconclusive_limit: u32,
     /// What to do without enough data.
     pub on_no_data: OnNoData,
-    /// Share of the time for which there must be enough data, where it is not waited for.
+    /// Share of the time for which every metric must have had enough data, where it is not waited for.
     pub coverage: Percent,
-    /// Longest time the hold may take.
+    /// The hold ends then, decided or not. Default: twice the hold plus `sustained` plus "5m".
     pub timeout: Option<Span>,
-    /// Further targets that the metrics depend on.
+    /// What the metrics depend on besides the source and the route of the same name, such as `["deploy/web"]`. A plan cannot
+    /// know the verdict where it would have changed one of them.
     pub depends_on: Vec<Target>,
 }
 
@@ -324,23 +327,6 @@ pub mod script {
         start(&cx, source, bounds, duration, Options::default())
     }
 
-    /// Watches metrics of a source and passes when every one keeps its bound for `duration`.
-    ///
-    /// Options:
-    /// - `every` (duration; default a thirtieth of the hold, from "250ms" to "30s"): time between two looks.
-    /// - `sustained` (duration, default "0s"): a bound must stay broken for this long to fail the hold. Only a look that finds
-    ///   it kept ends a breach.
-    /// - `failure_limit` (default 0): so many looks may find a metric's bound broken. With `sustained`, both must be exceeded.
-    ///   A hold never passes while a breach is open: it goes on until the bound is kept again or the limits are exceeded.
-    /// - `min_samples` (default 1): observations that a value must rest on. With 2 or more, the source must be able to tell.
-    /// - `on_no_data` ("fail" or "wait", default "fail"): `fail` ends the hold with `gate-inconclusive` when its time is over
-    ///   and there was not enough data for `coverage` of it; `wait` does not count time without enough data.
-    /// - `coverage` (percentage, default "80%"): share of the time for which every metric must have had enough data.
-    /// - `inconclusive_limit` (default 3): looks in a row at which the source may be out of reach.
-    /// - `timeout` (duration, default twice the hold plus `sustained` plus "5m"): the hold ends then, decided or not.
-    /// - `depends_on` (array of targets such as `"deploy/web"`): what the metrics depend on besides the source and the route of
-    ///   the same name. A plan cannot know the verdict where it would have changed one of them.
-    ///
     /// ```rhai
     /// let held = metrics::hold("web", #{ error_rate: "< 1%" }, "500ms", #{ every: "100ms", on_no_data: "wait" });
     /// held.polls >= 2 && held.metrics.error_rate.max < 0.01

@@ -2,9 +2,12 @@
 //!
 //! [`query`] reads one value, [`hold`] watches bounds for a while, [`verdict`] decides, [`prometheus`] is a source.
 
+use std::collections::BTreeMap;
+
 pub use contraflow_provider::metrics::*;
 use contraflow_runtime::{
-    script::{ScriptContext, ScriptResult},
+    quantity::{Comparison, Span},
+    script::{ScriptContext, ScriptResult, argument, options},
     target::Target,
 };
 use rhai::{Module, NativeCallContext, combine_with_exported_module};
@@ -19,6 +22,10 @@ pub fn module() -> Module {
     let mut module = Module::new();
     combine_with_exported_module!(&mut module, "metrics", query::script);
     combine_with_exported_module!(&mut module, "metrics", hold::script);
+    options::<query::Options>(&mut module, "query");
+    options::<hold::Options>(&mut module, "hold");
+    argument::<BTreeMap<String, Comparison>>(&mut module, "hold", "bounds");
+    argument::<Span>(&mut module, "hold", "duration");
     module
 }
 

@@ -7,6 +7,7 @@ use contraflow_runtime::{
     target::Target,
 };
 use rhai::{NativeCallContext, export_module};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
@@ -14,15 +15,17 @@ use super::Metrics;
 use crate::codes;
 
 /// Options of `metrics::query`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// The value to answer when there is no data. Without it, no data is an error.
+    /// What to answer when there is no data, such as `0` or `()`. Without it, no data is an error (`gate-inconclusive`).
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub if_no_data: Option<Value>,
-    /// Whether to answer a map with `value` and `samples`.
+    /// Whether to answer a map with `value` and `samples`, the number of observations behind it, or `()` where the source
+    /// cannot tell.
     pub detail: bool,
-    /// Further targets that the value depends on.
+    /// What the value depends on besides the source and the route of the same name, such as `["deploy/web"]`. A plan says of a
+    /// value whose targets it would have changed that it is stale.
     pub depends_on: Vec<Target>,
 }
 
@@ -107,16 +110,6 @@ pub mod script {
         read(&cx, source, metric, Options::default())
     }
 
-    /// Reads a metric and returns its value now: a share 0..1, seconds, or a number.
-    ///
-    /// Options:
-    /// - `if_no_data`: what to answer when there is no data, such as `0` or `()`. Without it, no data is an error
-    ///   (`gate-inconclusive`).
-    /// - `detail` (default false): answer a map with `value` and `samples`, the number of observations behind it, or `()`
-    ///   where the source cannot tell.
-    /// - `depends_on` (array of targets such as `"deploy/web"`): what the value depends on besides the source and the route
-    ///   of the same name. A plan says of a value whose targets it would have changed that it is stale.
-    ///
     /// ```rhai
     /// let cpu = metrics::query("web", "cpu", #{ detail: true, if_no_data: () });
     /// cpu.value == () || cpu.value >= 0.0

@@ -1,6 +1,7 @@
 //! `notify`: messages to people.
 
 pub use contraflow_provider::notify::*;
+use contraflow_runtime::script::options;
 use rhai::{Module, plugin::*};
 
 pub mod console;
@@ -13,6 +14,7 @@ pub mod webhook;
 pub fn module() -> Module {
     let mut m = Module::new();
     combine_with_exported_module!(&mut m, "send", send::script);
+    options::<send::Options>(&mut m, "send");
     m
 }
 

@@ -8,15 +8,18 @@ use contraflow_runtime::{
     target::Target,
 };
 use rhai::{Map, NativeCallContext, plugin::*};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Message, Notify, Severity};
 
 /// Options of `notify::send`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-struct Options {
+pub(super) struct Options {
+    /// How urgent it is.
     severity: Severity,
+    /// What happens when a crash left it unknown whether the message went out.
     in_doubt: InDoubt,
 }
 
@@ -98,12 +101,6 @@ pub mod script {
         perform(&cx, target, text, Map::new())
     }
 
-    /// Sends `text` to the people behind `target`, with options; returns nothing.
-    ///
-    /// Options: `severity` ("info", "warning" or "critical", default "info"). `in_doubt` ("repeat" or "ask", default "repeat"):
-    /// what happens when a crash left it unknown whether the message went out. "repeat" sends it again, with the same idempotency
-    /// key: a message that came twice does less harm than one that never came. "ask" asks a person.
-    ///
     /// ```rhai
     /// notify::send("oncall", "error rate above 1%, rolling back", #{ severity: "critical" }) == ()
     /// ```

@@ -18,6 +18,7 @@ use contraflow_runtime::{
     target::Target,
 };
 use rhai::{Array, Map, NativeCallContext, plugin::*};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::{sync::OnceCell, task::JoinSet};
@@ -36,11 +37,14 @@ use crate::{
 };
 
 /// Options of `probe::all`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
+    /// How many at a time, up to 4096.
     limit: usize,
+    /// So many may fail; they are in the result with `ok: false` and `error`.
     allow_failures: usize,
+    /// Start no more probes once too many have failed.
     stop_on_fail: bool,
 }
 
@@ -465,7 +469,8 @@ pub mod script {
     /// Makes many probes at once, at most 50 at a time, and fails if one of them does; returns one
     /// `#{ ok, probe, value, error, latency_ms }` for each, in order.
     ///
-    /// An entry is a target for `probe::http`, or a map with `http`, `tcp`, `tls` or `dns` and the options of that probe.
+    /// An entry is a target for `probe::http`, or a map with `http`, `tcp`, `tls` or `dns` and the options of that probe. `value` is
+    /// what that probe returns, but without headers and body.
     ///
     /// ```rhai
     /// probe::all(["web", #{ http: "web/green", path: "/health", attempts: 3 }, #{ tcp: "web/blue" }]).len() == 3
@@ -475,16 +480,6 @@ pub mod script {
         all_with(cx, entries, Map::new())
     }
 
-    /// Makes many probes at once; returns one `#{ ok, probe, value, error, latency_ms }` for each, in order.
-    ///
-    /// An entry is a target for `probe::http`, or a map with `http`, `tcp`, `tls` or `dns` and the options of that probe. `value` is
-    /// what that probe returns, but without headers and body.
-    ///
-    /// Options:
-    /// - `limit` (number, default 50): how many at a time, up to 4096.
-    /// - `allow_failures` (number, default 0): so many may fail; they are in the result with `ok: false` and `error`.
-    /// - `stop_on_fail` (bool, default false): start no more probes once too many have failed.
-    ///
     /// ```rhai
     /// let found = probe::all([#{ http: "web/green", status: 200 }, #{ http: "web", status: 418 }], #{ limit: 2, allow_failures: 1 });
     /// found[0].ok && !found[1].ok

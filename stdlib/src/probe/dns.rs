@@ -25,6 +25,7 @@ use hickory_resolver::{
     system_conf::read_system_conf,
 };
 use rhai::{Map, NativeCallContext, plugin::*};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -33,18 +34,31 @@ use super::{
 };
 
 /// Options of `probe::dns`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
+    /// The type of the records. `PTR` also takes an IP address as the name.
     r#type: Kind,
+    /// The name server to ask, such as `"10.0.0.2"` or `"127.0.0.1:5353"`. Default: those of the machine.
+    #[schemars(with = "Option<String>")]
     server: Option<Server>,
+    /// The records, in any order; `[]` means that there must be none.
     expect: Option<Vec<String>>,
+    /// Nothing but `expect`; with false, more is accepted.
     exact: bool,
+    /// So many records at least, without `expect`; 0 accepts a name that does not exist. Default: 1.
     min_answers: Option<u32>,
+    /// No record may be cached for longer, as it should be before a cutover.
     max_ttl: Option<Span>,
+    /// How often it is tried before it fails.
+    #[schemars(with = "u32")]
     attempts: Attempts,
+    /// Time between two tries.
     interval: Span,
+    /// Longest time for one try.
     timeout: Span,
+    /// What else it depends on, such as `["dns/shop"]`. In a plan, a probe of something that the plan would have changed is
+    /// assumed to pass.
     depends_on: Vec<Target>,
 }
 
@@ -67,7 +81,7 @@ impl Default for Options {
 }
 
 /// A type of records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 #[expect(missing_docs, reason = "the names are those of the DNS")]
 pub enum Kind {
@@ -454,7 +468,9 @@ impl Read for DnsProbe {
 #[export_module]
 pub mod script {
     /// Asks this machine's name servers for the addresses (A) of a name and fails if there are none; returns
-    /// `#{ records, ttl, latency_ms, attempts }`.
+    /// `#{ records, ttl, latency_ms, attempts }`. `ttl` is the shortest, in seconds.
+    ///
+    /// Caches and the hosts file of this machine are passed over. The name is taken as a whole, without search domains.
     ///
     /// ```rhai,no_run
     /// probe::dns("shop.example.com").records.len() > 0
@@ -464,20 +480,6 @@ pub mod script {
         dns_with(cx, name, Map::new())
     }
 
-    /// Asks a name server for records of a name; returns `#{ records, ttl, latency_ms, attempts }`. `ttl` is the shortest, in seconds.
-    ///
-    /// Caches and the hosts file of this machine are passed over. The name is taken as a whole, without search domains.
-    ///
-    /// Options:
-    /// - `type` (default `"A"`): `A`, `AAAA`, `CAA`, `CNAME`, `MX`, `NS`, `PTR` (also for an IP address), `SOA`, `SRV`, `TXT`.
-    /// - `server` (text): the name server to ask, such as `"10.0.0.2"` or `"127.0.0.1:5353"`; default: those of the machine.
-    /// - `expect` (array of texts): the records, in any order; `[]` means that there must be none.
-    /// - `exact` (bool, default true): nothing but `expect`; with false, more is accepted.
-    /// - `min_answers` (number, default 1, without `expect`): so many records at least; 0 accepts a name that does not exist.
-    /// - `max_ttl` (duration): no record may be cached for longer, as it should be before a cutover.
-    /// - `attempts` (number, default 1), `interval` (duration between two, default `"1s"`), `timeout` (duration for one, default `"10s"`).
-    /// - `depends_on` (array of targets): what it depends on, such as `["dns/shop"]`; matters in plans.
-    ///
     /// ```rhai,no_run
     /// let found = probe::dns("shop.example.com", #{ type: "CNAME", expect: ["green.example.com"], max_ttl: "60s" });
     /// found.ttl <= 60

@@ -3,12 +3,13 @@
 use std::fmt;
 
 use contraflow_runtime::{effect::On, error::codes, provider::ProviderError, target::Target};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::http::message::Where;
 
 /// Where a connection goes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub enum Endpoint {
     /// `db.example.com:5432`, `10.0.0.1:80` or `[::1]:80`.

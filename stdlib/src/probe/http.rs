@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use contraflow_runtime::schema::{JsonSchema, NumberOrText, OneOrMany, SwitchOrNumber};
 use contraflow_runtime::{
     effect::{Limits, On, Read, Verdict},
     provider::ProviderError,
@@ -35,25 +36,54 @@ const BODY_CHECKED: usize = 1 << 20;
 const BODY_RETURNED: usize = 64 << 10;
 
 /// Options of `probe::http`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
+    /// Comes behind the address, such as `"/health"`.
+    #[schemars(with = "Option<String>")]
     path: Option<UrlPath>,
+    /// A probe changes nothing, also in a plan.
+    #[schemars(with = "String", extend("enum" = ["GET", "HEAD", "OPTIONS", "POST"]))]
     method: Method,
+    /// Headers to send; values may be secrets.
+    #[schemars(with = "std::collections::BTreeMap<String, contraflow_runtime::secret::Text>")]
     headers: Headers,
+    /// Body to send: text, a secret, or a map or array, which goes as JSON.
+    #[schemars(with = "Option<serde_json::Value>")]
     body: Option<Payload>,
+    /// The status to expect: a number, `"2xx"`, `"200-399"`, or an array of these.
+    #[schemars(with = "OneOrMany<NumberOrText>")]
     status: Statuses,
+    /// All of these are in the body.
+    #[schemars(with = "OneOrMany<String>")]
     body_contains: Texts,
+    /// Matches somewhere in the body.
+    #[schemars(with = "Option<String>")]
     body_regex: Option<Pattern>,
+    /// JSON pointer to the value to expect, such as `#{ "/status": "ok" }`.
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     json: BTreeMap<Pointer, Value>,
+    /// Name to `true` (is there), `false` (is not), the exact value, or `"regex:…"`.
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     expect_headers: BTreeMap<HeaderName, HeaderCheck>,
+    /// Each of these is there and protects.
     security_headers: Vec<Security>,
+    /// The whole answer is there in this time.
     latency: Option<Span>,
+    /// Whether, or how often, to follow redirects; `true` is 10.
+    #[schemars(with = "SwitchOrNumber")]
     redirects: Redirects,
+    /// How often it is tried before it fails.
+    #[schemars(with = "u32")]
     attempts: Attempts,
+    /// Time between two tries.
     interval: Span,
+    /// Longest time for one try.
     timeout: Span,
+    /// How to connect.
     tls: Tls,
+    /// What else it depends on, such as `["db/main"]`. In a plan, a probe of something that the plan would have changed is
+    /// assumed to pass.
     depends_on: Vec<Target>,
 }
 
@@ -370,7 +400,8 @@ impl Read for HttpProbe {
 pub mod script {
     /// Asks a server for something and fails unless it answers 2xx; returns `#{ url, status, latency_ms, attempts, headers, body }`.
     ///
-    /// The target is a URL, a route (`web`) or one of its pools (`web/green`).
+    /// The target is a URL, a route (`web`) or one of its pools (`web/green`). With `attempts` it asks again until the answer passes.
+    /// `body` is the first 64 KiB; checks look at the first 1 MiB.
     ///
     /// ```rhai
     /// probe::http("web").status == 200
@@ -380,32 +411,6 @@ pub mod script {
         http_with(cx, target, Map::new())
     }
 
-    /// Asks a server for something, checks the answer and tries again until it passes; returns
-    /// `#{ url, status, latency_ms, attempts, headers, body }`. `body` is the first 64 KiB; checks look at the first 1 MiB.
-    ///
-    /// What is sent:
-    /// - `path` (text): comes behind the address, such as `"/health"`.
-    /// - `method` (text, default `"GET"`): `GET`, `HEAD`, `OPTIONS` or `POST`. A probe changes nothing, also in a plan.
-    /// - `headers` (map): headers to send; values may be secrets.
-    /// - `body` (text, secret, map or array): body to send; a map or array goes as JSON.
-    /// - `redirects` (bool or number, default false): whether, or how often, to follow redirects; `true` is 10.
-    /// - `tls` (map): `ca` (PEM file to trust in place of the machine's roots), `insecure` (bool), `server_name`,
-    ///   `min_version` (`"1.2"`, `"1.3"`), `client_cert` and `client_key` (PEM files; the key may be a secret).
-    ///
-    /// What is expected:
-    /// - `status` (number, `"2xx"`, `"200-399"` or an array of these, default `"2xx"`).
-    /// - `body_contains` (text or array of texts): all of them are in the body.
-    /// - `body_regex` (text): matches somewhere in the body.
-    /// - `json` (map): JSON pointer to value, such as `#{ "/status": "ok" }`.
-    /// - `expect_headers` (map): name to `true` (is there), `false` (is not), the exact value, or `"regex:…"`.
-    /// - `security_headers` (array): `hsts`, `csp`, `x-content-type-options`, `x-frame-options`, `referrer-policy`,
-    ///   `permissions-policy`, `coop`, `coep`, `corp`: each is there and protects.
-    /// - `latency` (duration): the whole answer is there in this time.
-    ///
-    /// How long:
-    /// - `attempts` (number, default 1), `interval` (duration between two, default `"1s"`), `timeout` (duration for one, default `"10s"`).
-    /// - `depends_on` (array of targets): what else it depends on, such as `["db/main"]`; matters in plans.
-    ///
     /// ```rhai
     /// let answer = probe::http("web/green", #{ path: "/health", attempts: 3, interval: "100ms", latency: "5s" });
     /// answer.status == 200 && answer.attempts >= 1

@@ -1,6 +1,10 @@
 //! `probe`: checks from outside. A probe repeats itself until it passes or its attempts are used up, and changes nothing.
 
-use contraflow_runtime::{effect::Verdict, provider::ProviderError};
+use contraflow_runtime::{
+    effect::Verdict,
+    provider::ProviderError,
+    script::{argument, options},
+};
 use rhai::{Module, plugin::combine_with_exported_module};
 
 pub mod all;
@@ -27,6 +31,14 @@ pub fn module() -> Module {
     combine_with_exported_module!(&mut module, "probe", tls::script);
     combine_with_exported_module!(&mut module, "probe", dns::script);
     combine_with_exported_module!(&mut module, "probe", all::script);
+    options::<http::Options>(&mut module, "http");
+    argument::<crate::http::message::Where>(&mut module, "http", "target");
+    options::<tcp::Options>(&mut module, "tcp");
+    argument::<endpoint::Endpoint>(&mut module, "tcp", "target");
+    options::<tls::Options>(&mut module, "tls");
+    argument::<endpoint::Endpoint>(&mut module, "tls", "target");
+    options::<dns::Options>(&mut module, "dns");
+    options::<all::Options>(&mut module, "all");
     module
 }
 

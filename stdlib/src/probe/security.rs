@@ -4,13 +4,14 @@
 //! protects, not the most that is recommended.
 
 use reqwest::header::HeaderName;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::attempts::Miss;
 use crate::http::exchange::Raw;
 
 /// A security header, by its short name or in full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Security {
     /// RFC 6797: browsers must use TLS from now on.

@@ -8,6 +8,7 @@ use contraflow_runtime::{
     target::Target,
 };
 use rhai::{Map, NativeCallContext, plugin::*};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 
@@ -18,12 +19,18 @@ use super::{
 use crate::net;
 
 /// Options of `probe::tcp`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
+    /// How often it is tried before it fails.
+    #[schemars(with = "u32")]
     attempts: Attempts,
+    /// Time between two tries.
     interval: Span,
+    /// Longest time for one try.
     timeout: Span,
+    /// What else it depends on, such as `["db/main"]`. In a plan, a probe of something that the plan would have changed is
+    /// assumed to pass.
     depends_on: Vec<Target>,
 }
 
@@ -140,12 +147,6 @@ pub mod script {
         tcp_with(cx, target, Map::new())
     }
 
-    /// Opens a TCP connection and closes it, and tries again until that works; returns `#{ address, latency_ms, attempts }`.
-    ///
-    /// Options:
-    /// - `attempts` (number, default 1), `interval` (duration between two, default `"1s"`), `timeout` (duration for one, default `"10s"`).
-    /// - `depends_on` (array of targets): what else it depends on, such as `["db/main"]`; matters in plans.
-    ///
     /// ```rhai
     /// probe::tcp("web/green", #{ timeout: "2s", attempts: 3, depends_on: ["db/main"] }).latency_ms < 2000
     /// ```

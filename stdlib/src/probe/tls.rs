@@ -22,6 +22,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
     server::ParsedCertificate,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -38,18 +39,31 @@ use crate::net::{
 };
 
 /// Options of `probe::tls`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
+    /// It lasts at least that many days more.
     days_left: u32,
+    /// Server and probe agree on this version of TLS or a later one.
     min_version: TlsVersion,
+    /// The host to ask for and to look for in the certificate, in place of the target's.
+    #[schemars(with = "Option<String>")]
     server_name: Option<HostName>,
+    /// PEM file with the certificates to trust in place of the machine's.
     ca: Option<std::path::PathBuf>,
+    /// PEM file with the certificate to show to servers that want to know who asks.
     client_cert: Option<std::path::PathBuf>,
+    /// PEM file with the key of `client_cert`, or the key itself as a secret.
     client_key: Option<Text>,
+    /// How often it is tried before it fails.
+    #[schemars(with = "u32")]
     attempts: Attempts,
+    /// Time between two tries.
     interval: Span,
+    /// Longest time for one try.
     timeout: Span,
+    /// What else it depends on, such as `["traffic/web"]`. In a plan, a probe of something that the plan would have changed is
+    /// assumed to pass.
     depends_on: Vec<Target>,
 }
 
@@ -464,18 +478,6 @@ pub mod script {
         tls_with(cx, target, Map::new())
     }
 
-    /// Looks at a server's certificate: it is for that host, trusted, and lasts long enough; returns
-    /// `#{ subject, issuer, names, not_before, not_after, days_left, version, chain, latency_ms, attempts }`.
-    ///
-    /// Options:
-    /// - `days_left` (number, default 14): it lasts at least that many days more.
-    /// - `min_version` (`"1.2"` or `"1.3"`, default `"1.2"`): server and probe agree on this version of TLS or a later one.
-    /// - `server_name` (text): the host to ask for and to look for in the certificate, in place of the target's.
-    /// - `ca` (path): PEM file with the certificates to trust in place of the machine's.
-    /// - `client_cert`, `client_key` (paths of PEM files; the key may be a secret): for servers that want to know who asks.
-    /// - `attempts` (number, default 1), `interval` (duration between two, default `"1s"`), `timeout` (duration for one, default `"10s"`).
-    /// - `depends_on` (array of targets): what else it depends on, such as `["traffic/web"]`; matters in plans.
-    ///
     /// ```rhai,no_run
     /// probe::tls("10.0.0.5:443", #{ server_name: "shop.example.com", min_version: "1.3", days_left: 30 }).version == "1.3"
     /// ```

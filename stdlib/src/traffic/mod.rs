@@ -1,6 +1,7 @@
 //! `traffic`: routes and the weights of their pools.
 
 pub use contraflow_provider::traffic::*;
+use contraflow_runtime::script::{argument, options};
 use rhai::{Module, combine_with_exported_module};
 
 pub mod haproxy;
@@ -14,6 +15,10 @@ pub fn module() -> Module {
     combine_with_exported_module!(&mut module, "shift", shift::script);
     combine_with_exported_module!(&mut module, "set", set::script);
     combine_with_exported_module!(&mut module, "weights", weights::script);
+    options::<shift::Options>(&mut module, "shift");
+    argument::<Share>(&mut module, "shift", "percent");
+    options::<shift::Options>(&mut module, "set");
+    argument::<set::Split>(&mut module, "set", "weights");
     module
 }
 

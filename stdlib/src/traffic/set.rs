@@ -9,12 +9,13 @@ use contraflow_runtime::{
     target::Target,
 };
 use rhai::{Map, NativeCallContext};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{Share, Traffic, Weights, shift::Options, unknown_pool};
 
 /// Shares by pool that add up to 100.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Split(BTreeMap<String, Share>);
 
@@ -113,13 +114,6 @@ pub mod script {
         run(&cx, route, weights, Options::default())
     }
 
-    /// Sets the weights of all pools of a route, in percent that add up to 100; pools that are not named get 0. Waits until
-    /// the weights are in effect and pools without weight have no open connection, and returns the weights.
-    ///
-    /// Options: `drain` (duration, default "5m"): longest time until the weights are in effect and connections are drained,
-    /// after which the change fails as `not-settled`; `timeout` (duration, default "30s"): longest time for one try to set
-    /// the weights.
-    ///
     /// ```rhai
     /// traffic::set("web", #{ green: 100 }, #{ drain: "1m" }).blue == 0
     /// ```

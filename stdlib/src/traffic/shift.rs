@@ -10,25 +10,32 @@ use contraflow_runtime::{
     target::Target,
 };
 use rhai::{Dynamic, NativeCallContext};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Share, Traffic, Weights};
 
 /// Options of a change of weights.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Longest time until the weights are in effect: read back, and no connection left on pools without weight.
+    /// Longest time until the weights are in effect and pools without weight have no open connection; after it the change fails
+    /// as `not-settled`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = DRAIN))]
     pub drain: Option<Span>,
-    /// Longest time for one try to set them.
+    /// Longest time for one try to set the weights.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = Span::from(Limits::default().timeout)))]
     pub timeout: Option<Span>,
 }
 
+/// How long connections may take to drain.
+const DRAIN: Span = Span::secs(300);
+
 impl Options {
     pub(super) fn limits(self) -> Limits {
-        let usual = Limits { settle: Duration::from_secs(300), ..Limits::default() };
+        let usual = Limits { settle: DRAIN.0, ..Limits::default() };
         Limits {
             settle: self.drain.map_or(usual.settle, Duration::from),
             timeout: self.timeout.map_or(usual.timeout, Duration::from),
@@ -111,14 +118,6 @@ pub mod script {
         run(&cx, route, pool, percent, Options::default())
     }
 
-    /// Gives `pool` that many percent of a route's traffic; the rest is spread over the other pools in proportion to their
-    /// present weights. Waits until the weights are in effect and pools without weight have no open connection, and returns
-    /// the weights.
-    ///
-    /// Options: `drain` (duration, default "5m"): longest time until the weights are in effect and connections are drained,
-    /// after which the change fails as `not-settled`; `timeout` (duration, default "30s"): longest time for one try to set
-    /// the weights.
-    ///
     /// ```rhai
     /// traffic::shift("web", "green", "100%", #{ drain: "30s" }) == #{ blue: 0, green: 100 }
     /// ```

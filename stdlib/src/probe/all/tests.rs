@@ -165,7 +165,7 @@ fn a_bad_entry_is_refused_with_its_place() {
         (json!({ "path": "/" }), "`entries[3]`: which probe?"),
         (json!({ "http": "web", "tcp": "x:1" }), "`entries[3]`: `http` and `tcp` are two probes"),
         (json!(5), "`entries[3]`: want a URL"),
-        (json!({ "http": "web", "pahts": "/" }), "unknown field `pahts`"),
+        (json!({ "http": "web", "pahts": "/" }), "unknown key `pahts`"),
         (json!({ "tcp": "nohost:" }), "`entries[3].tcp`: bad address"),
         (json!({ "http": "web", "attempts": 0 }), "`entries[3].attempts`"),
         (json!({ "http": "web", "method": "PUT" }), "`entries[3]`: `method`: a probe changes nothing"),
