@@ -1,6 +1,7 @@
 //! The command line: what can be asked of `contraflow`, and the exit codes it answers with.
 
 pub(crate) mod later;
+pub(crate) mod library;
 pub(crate) mod rehearsal;
 
 use std::{
@@ -234,6 +235,9 @@ pub(crate) enum Command {
     /// Look after the place in which runs are kept.
     #[command(subcommand, subcommand_required = true, arg_required_else_help = true, disable_help_subcommand = true, after_help = STORE_EXAMPLES)]
     Store(Store),
+    /// Print what a function does, with its options and an example.
+    #[command(after_help = library::DOCS_EXAMPLES)]
+    Docs(library::Docs),
     /// Write a new runbook to begin with.
     #[command(after_help = NEW_EXAMPLES)]
     New(New),

@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{args::Exit, keyboard, people::Terminal, session::who};
 
 /// Listens for signals from now on.
-pub(crate) fn watch(stop: &Stop) {
+pub(crate) fn watch(stop: &Stop, program: &'static str) {
     let stop = stop.clone();
     tokio::spawn(async move {
         let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) =
@@ -34,7 +34,7 @@ pub(crate) fn watch(stop: &Stop) {
                         biased;
                         _ = interrupt.recv() => {
                             times += 1;
-                            now(&stop);
+                            now(&stop, program);
                         }
                         _ = terminate.recv() => pause(&stop, "SIGTERM"),
                         goes_on = decide(&stop) => if goes_on { times = 0 },
@@ -42,7 +42,7 @@ pub(crate) fn watch(stop: &Stop) {
                     stop.hold(false);
                 }
                 1 => pause(&stop, if by_hand { "Ctrl-C" } else { "a signal to end" }),
-                2 => now(&stop),
+                2 => now(&stop, program),
                 _ => std::process::exit(i32::from(Exit::Interrupted as u8)),
             }
         }
@@ -54,8 +54,8 @@ fn pause(stop: &Stop, why: &str) {
     stop.pause(&who());
 }
 
-fn now(stop: &Stop) {
-    tell("breaking off now; `contraflow show last` tells how it stands and how to go on");
+fn now(stop: &Stop, program: &str) {
+    tell(&format!("breaking off now; `{program} show last` tells how it stands and how to go on"));
     stop.pause_now(&who());
 }
 

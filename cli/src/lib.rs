@@ -18,7 +18,9 @@ mod context;
 mod files;
 mod interrupt;
 mod keyboard;
+mod manual;
 mod needs;
+mod next;
 mod people;
 mod program;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::{
 use contraflow_runtime::journal::PostgresStore;
 use contraflow_runtime::{
     Approvals, Builder, Bundle, Given, SavedPlan,
-    error::{RunError, codes},
+    error::{NextStep, RunError, codes},
     journal::{Run, SqliteStore, Store, StoreError},
     plan::MAX_PLAN,
     provider::Providers,
@@ -118,15 +118,15 @@ impl Session {
         if !protected {
             return Ok(());
         }
-        let (name, file) = (&self.environment, file.display());
+        let (name, file, program) = (&self.environment, file.display(), self.context.program.name);
         let message = format!("the environment \"{name}\" is protected: it runs only saved plans");
         let mut error = RunError::new(codes::DENIED_BY_POLICY, message)
-            .hint(format!("plan it: contraflow plan {file} --env {name} --save PLAN"));
+            .hint(format!("plan it: {program} plan {file} --env {name} --save PLAN"));
         let Approvals { by, at_least } = self.approvals();
         if at_least > 0 {
-            error = error.hint(format!("let {} approve it: contraflow approve --plan PLAN", by.join(" or ")));
+            error = error.hint(format!("let {} approve it: {program} approve --plan PLAN", by.join(" or ")));
         }
-        error = error.hint("then run it: contraflow run --plan PLAN");
+        error = error.hint(format!("then run it: {program} run --plan PLAN"));
         error.frames.extend(self.config.place(&["env", name, "protected"]));
         let sources = self
             .config
@@ -355,7 +355,7 @@ pub(crate) async fn find_run(place: &Place, id: &str) -> Result<(Arc<dyn Store>,
     let none = || {
         let error =
             RunError::new(codes::JOURNAL, format!("there is no run \"{id}\" in {}", place.describe()));
-        Refused::failed(error.hint("list them with `contraflow runs`"))
+        Refused::failed(error.next_step(NextStep::ListRuns))
     };
     let store = place.look().await?.ok_or_else(none)?;
     let mut found = match id {

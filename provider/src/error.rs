@@ -132,6 +132,59 @@ pub struct Frame {
     pub column: usize,
 }
 
+/// Something that can be done next, as data: a program says how, such as with the command that does it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub enum NextStep {
+    /// See how a run stands.
+    ShowRun {
+        /// The run.
+        run: String,
+    },
+    /// Resume a crashed or paused run.
+    ResumeRun {
+        /// The run.
+        run: String,
+    },
+    /// Roll back a run.
+    RollBackRun {
+        /// The run.
+        run: String,
+    },
+    /// Abort a run that somebody works on.
+    AbortRun {
+        /// The run.
+        run: String,
+    },
+    /// Resume, roll back or abandon a run that nobody works on.
+    RecoverRun {
+        /// The run.
+        run: String,
+    },
+    /// List the runs.
+    ListRuns,
+    /// Answer a question of a run.
+    Answer {
+        /// The run.
+        run: String,
+        /// Id of the question.
+        question: String,
+        /// The answers there are, besides yes and no.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        choices: Vec<String>,
+    },
+    /// Let others answer the questions of the run.
+    LetOthersAnswer,
+    /// Approve the saved plan.
+    ApprovePlan,
+    /// Make a new plan and save it.
+    MakePlan,
+    /// Write down what the targets look like now, for rehearsals.
+    TakeSnapshot,
+    /// Create or update the tables of the store.
+    MigrateStore,
+}
+
 /// Why an effect, a step or a run did not succeed.
 ///
 /// The message is a lowercase fragment. It is worded once, here; reporters only lay it out.
@@ -151,6 +204,9 @@ pub struct RunError {
     /// What to do next, most useful first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hints: Vec<String>,
+    /// The same as data, where a program can say how.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub next: Vec<NextStep>,
     /// Structured facts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<serde_json::Value>,
@@ -165,6 +221,7 @@ impl RunError {
             effect: None,
             frames: Vec::new(),
             hints: Vec::new(),
+            next: Vec::new(),
             detail: None,
         }
     }
@@ -173,6 +230,13 @@ impl RunError {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
+        self
+    }
+
+    /// Adds what to do next, as data.
+    #[must_use]
+    pub fn next_step(mut self, step: NextStep) -> Self {
+        self.next.push(step);
         self
     }
 
@@ -230,15 +294,15 @@ impl RunError {
 
 impl From<ProviderError> for RunError {
     fn from(error: ProviderError) -> Self {
-        let ProviderError { code, message, retry: _, hints, detail } = error;
-        Self { code, message, effect: None, frames: Vec::new(), hints, detail }
+        let ProviderError { code, message, retry: _, hints, next, detail } = error;
+        Self { code, message, effect: None, frames: Vec::new(), hints, next, detail }
     }
 }
 
 impl From<RunError> for ProviderError {
     fn from(error: RunError) -> Self {
-        let RunError { code, message, hints, detail, .. } = error;
-        Self { code, message, retry: Retry::Never, hints, detail }
+        let RunError { code, message, hints, next, detail, .. } = error;
+        Self { code, message, retry: Retry::Never, hints, next, detail }
     }
 }
 

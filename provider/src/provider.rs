@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Code, codes, did_you_mean};
+use crate::error::{Code, NextStep, codes, did_you_mean};
 
 /// Whether the same request may be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,8 @@ pub struct ProviderError {
     pub retry: Retry,
     /// What to do next, most useful first.
     pub hints: Vec<String>,
+    /// The same as data, where a program can say how.
+    pub next: Vec<NextStep>,
     /// Structured facts for programs, such as what was expected and what came.
     pub detail: Option<serde_json::Value>,
 }
@@ -53,6 +55,7 @@ impl ProviderError {
             message: message.into(),
             retry: Retry::Never,
             hints: Vec::new(),
+            next: Vec::new(),
             detail: None,
         }
     }
@@ -65,6 +68,13 @@ impl ProviderError {
     /// The receiver could not be reached; nothing was done there. Retryable.
     pub fn unreachable(message: impl Into<String>) -> Self {
         Self::retryable(codes::UNREACHABLE, message)
+    }
+
+    /// Adds what to do next, as data.
+    #[must_use]
+    pub fn next_step(mut self, step: NextStep) -> Self {
+        self.next.push(step);
+        self
     }
 
     /// Adds what to do next.

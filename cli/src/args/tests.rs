@@ -260,6 +260,7 @@ fn help_of_contraflow() {
       verify       Check that the record of a run was not altered
       targets      List the targets of an environment
       store        Look after the place in which runs are kept
+      docs         Print what a function does, with its options and an example
       new          Write a new runbook to begin with
       completions  Print a script that completes commands in a shell
 

@@ -27,8 +27,8 @@ pub(super) async fn execute(args: &Abandon, context: &Context) -> Result<Exit, R
                 format!("free again: {}", freed.join(", "))
             };
             print(&format!(
-                "run {} is abandoned; {freed}\nwhat it had done stays: contraflow rollback {} undoes it\n",
-                run.id, run.id
+                "run {0} is abandoned; {freed}\nwhat it had done stays: {1} rollback {0} undoes it\n",
+                run.id, context.program.name
             ));
         }
     }

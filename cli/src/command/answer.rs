@@ -4,7 +4,7 @@ use std::{io::Read as _, path::Path};
 
 use contraflow_runtime::{
     effect::{Evidence, Reply},
-    error::{RunError, codes},
+    error::{NextStep, RunError, codes},
     journal::{Asked, Run},
 };
 use jiff::Timestamp;
@@ -32,7 +32,7 @@ pub(super) async fn execute(args: &Answer, yes: bool, context: &Context) -> Resu
     if heard.verdict.is_some() {
         let by = heard.people().join(", ");
         let error = RunError::new(codes::NO_ANSWER, format!("it was answered already, by {by}"));
-        return Err(Refused::failed(error.hint(format!("see how it stands: contraflow show {}", run.id))));
+        return Err(Refused::failed(error.next_step(NextStep::ShowRun { run: run.id.clone() })));
     }
     let admitted = asked.question.admits(&reply, &before);
     if let (Err(why), [_, ..], None) = (&admitted, asked.question.choices.as_slice(), &args.choose) {
@@ -46,7 +46,7 @@ pub(super) async fn execute(args: &Answer, yes: bool, context: &Context) -> Resu
     if !store.answer(&run.id, &asked.id, &reply).await.map_err(failed)? {
         let when = asked.until.map(|until| format!(" since {until}")).unwrap_or_default();
         let error = RunError::new(codes::NO_ANSWER, format!("it can no longer be answered{when}"));
-        return Err(Refused::failed(error.hint(format!("see how it stands: contraflow show {}", run.id))));
+        return Err(Refused::failed(error.next_step(NextStep::ShowRun { run: run.id.clone() })));
     }
     match context.global.output {
         Output::Json => print(&format!(
@@ -57,7 +57,8 @@ pub(super) async fn execute(args: &Answer, yes: bool, context: &Context) -> Resu
             let word = if yes { "yes" } else { "no" };
             print(&format!("{word} to \"{}\", by {}\n", clean(&asked.question.text), clean(&reply.by)));
             if !run.is_alive() {
-                print(&format!("nobody works on the run: go on with contraflow resume {}\n", run.id));
+                let program = context.program.name;
+                print(&format!("nobody works on the run: resume it with {program} resume {}\n", run.id));
             }
         }
     }
@@ -128,7 +129,7 @@ fn which(run: &Run, open: Vec<Asked>, step: Option<&str>) -> Result<Asked, Refus
                 )
                 .hint(format!("it waits for {}", ids.join(", "))),
                 _ => RunError::new(codes::NO_ANSWER, format!("run {} waits for no answer", run.id))
-                    .hint(format!("see how it stands: contraflow show {}", run.id)),
+                    .next_step(NextStep::ShowRun { run: run.id.clone() }),
             };
             Err(Refused::failed(error))
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use contraflow_runtime::{
-    error::{RunError, codes},
+    error::{NextStep, RunError, codes},
     event::RunOutcome,
     journal::{Request, RequestKind, Run, RunStatus, Store},
 };
@@ -44,8 +44,7 @@ async fn execute(
             }
         };
         let error = if run.status.can_go_on() {
-            error
-                .hint(format!("contraflow resume {id}, contraflow rollback {id}, or contraflow abandon {id}"))
+            error.next_step(NextStep::RecoverRun { run: id.clone() })
         } else {
             error
         };
@@ -83,8 +82,8 @@ pub(super) fn tell(run: &Run, context: &Context) {
         }
         Output::Human if run.status == RunStatus::Ended(RunOutcome::RollbackIncomplete) => {
             print(&format!(
-                "run {}: rollback incomplete; what is left: contraflow show {}\n",
-                run.id, run.id
+                "run {0}: rollback incomplete; what is left: {1} show {0}\n",
+                run.id, context.program.name
             ));
         }
         Output::Human => print(&format!("run {}: {}\n", run.id, stands.replace('_', " "))),

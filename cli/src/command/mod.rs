@@ -5,6 +5,7 @@ mod answer;
 mod ask;
 mod check;
 mod completions;
+mod docs;
 mod new;
 mod paths;
 mod plan;
@@ -25,6 +26,7 @@ use contraflow_runtime::error::{RunError, codes};
 use crate::{
     args::{Command, Exit},
     context::Context,
+    next,
     render::{self, Layout, Sources},
 };
 
@@ -72,6 +74,7 @@ pub(crate) async fn execute(command: Command, context: &Context) -> Exit {
         Command::Verify(args) => verify::execute(&args, context).await,
         Command::Targets(args) => targets::execute(&args, context).await,
         Command::Store(args) => store::execute(&args, context).await,
+        Command::Docs(args) => docs::execute(&args, context),
         Command::New(args) => new::execute(&args, context),
         Command::Completions(args) => completions::execute(&args, context),
     };
@@ -80,7 +83,9 @@ pub(crate) async fn execute(command: Command, context: &Context) -> Exit {
 
 /// Prints errors to standard error; answers `exit`.
 pub(crate) fn complain(errors: &[RunError], sources: &Sources, context: &Context, exit: Exit) -> Exit {
-    let text = render::errors(errors, sources, Layout::of(context.global.output, &stderr()));
+    let errors: Vec<RunError> =
+        errors.iter().map(|error| next::worded(error, context.program.name)).collect();
+    let text = render::errors(&errors, sources, Layout::of(context.global.output, &stderr()));
     // Nobody is left to complain to if this fails.
     let _ = stderr().write_all(text.as_bytes());
     exit

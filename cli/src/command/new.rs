@@ -15,8 +15,9 @@ pub(super) fn execute(args: &New, context: &Context) -> Result<Exit, Refused> {
         Output::Human => {
             let script = paths.first().map_or("", String::as_str);
             print(&format!(
-                "wrote {}\n\nNext:\n  contraflow plan {script}\n  contraflow run {script}\n",
-                paths.join(" and ")
+                "wrote {0}\n\nNext:\n  {1} plan {script}\n  {1} run {script}\n",
+                paths.join(" and "),
+                context.program.name
             ));
         }
     }

@@ -63,7 +63,7 @@ async fn plan(args: &Plan, context: &Context) -> Result<Exit, Refused> {
     }
     let runtime = builder.build();
     let stop = Stop::default();
-    interrupt::watch(&stop);
+    interrupt::watch(&stop, context.program.name);
     let planned = runtime.foresee(&bundle, &params, &stop).await.map_err(|e| session.refuse(e.0, &bundle))?;
     let report = &planned.report;
     if let Some(error) = &report.error {
@@ -88,6 +88,7 @@ async fn plan(args: &Plan, context: &Context) -> Result<Exit, Refused> {
         needs: &needs,
         approvals: &session.approvals(),
         saved: kept.as_ref().map(|(file, plan)| (&**file, plan)),
+        program: context.program.name,
     };
     match context.global.output {
         Output::Human => print(&foot.show(Theme::of(&stdout()))),

@@ -17,7 +17,7 @@ use crate::{
     args::{Exit, Output, rehearsal::Rehearse},
     command::{Refused, print},
     context::Context,
-    files,
+    files, next,
     render::Sources,
     report::{
         rehearsal::{Group, Recorder, Rehearsed, html, human, json, junit, one_json},
@@ -44,12 +44,15 @@ pub(super) async fn execute(args: &Rehearse, context: &Context) -> Result<Exit, 
         environment: session.environment().to_owned(),
         scenario: file.path.clone(),
         looked: !args.no_look,
-        command: command(args),
+        command: command(args, context.program.name),
     };
     if let Some(scenario) = only {
         return one(args, context, &rehearsal, &rehearsed, scenario).await;
     }
-    let (findings, groups) = explore(&rehearsal, args.explore(), context).await.map_err(refuse)?;
+    let (mut findings, groups) = explore(&rehearsal, args.explore(), context).await.map_err(refuse)?;
+    for tried in &mut findings.tried {
+        next::add(&mut tried.hints, &tried.next, context.program.name);
+    }
     if let Some(path) = &args.junit {
         files::replace(path, &junit(&rehearsed, &findings)).map_err(Refused::failed)?;
     }
@@ -129,7 +132,7 @@ async fn one(
 ) -> Result<Exit, Refused> {
     let recorder = Arc::<Recorder>::default();
     let failed = |errors: LoadErrors| Refused::input(errors.0, Sources::new());
-    let tried =
+    let mut tried =
         rehearsal.play(scenario, vec![Arc::clone(&recorder) as Arc<dyn Sink>]).await.map_err(failed)?;
     if !tried.struck {
         // It may be a name that there is not, or two faults of which one keeps the run from the other.
@@ -138,6 +141,7 @@ async fn one(
             return Err(unknown(&tried.scenario.to_string(), &findings));
         }
     }
+    next::add(&mut tried.hints, &tried.next, context.program.name);
     let events = recorder.take();
     let events = args.trace.then_some(&*events);
     match context.global.output {
@@ -150,7 +154,7 @@ async fn one(
 fn named(text: &str) -> Result<Scenario, Refused> {
     text.parse().map_err(|why| {
         let error = RunError::new(codes::ARGUMENT, format!("there is no scenario {why}"))
-            .hint("names are as in the output of `contraflow rehearse --all`");
+            .hint("names are as `rehearse --all` prints them");
         Refused::input(vec![error], Sources::new())
     })
 }
@@ -165,7 +169,7 @@ fn unknown(name: &str, findings: &Findings) -> Refused {
         Some(close) => error.hint(format!("did you mean \"{close}\"?")),
         None => error,
     };
-    Refused::input(vec![error.hint("list all with `contraflow rehearse --all`")], Sources::new())
+    Refused::input(vec![error.hint("`rehearse --all` lists all")], Sources::new())
 }
 
 /// Errors of a bundle, its parameters or the scenario.
@@ -176,9 +180,8 @@ pub(super) fn refuse(errors: LoadErrors, bundle: &Bundle, file: &scenario::Scena
 }
 
 /// The command that rehearses the same.
-fn command(args: &Rehearse) -> String {
-    let mut words =
-        vec!["contraflow".to_owned(), "rehearse".to_owned(), args.script.file.display().to_string()];
+fn command(args: &Rehearse, program: &str) -> String {
+    let mut words = vec![program.to_owned(), "rehearse".to_owned(), args.script.file.display().to_string()];
     let mut option = |name: &str, value: String| words.extend([name.to_owned(), value]);
     if let Some(environment) = &args.script.with.env {
         option("--env", environment.clone());

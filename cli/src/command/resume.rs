@@ -74,7 +74,7 @@ async fn take_up(
         .started_by(who())
         .build();
     let stop = Stop::default();
-    interrupt::watch(&stop);
+    interrupt::watch(&stop, context.program.name);
     let how = Takeover { take_over: args.take_over, new_script };
     let report = if rollback {
         runtime.roll_back(&run, how, &stop).await

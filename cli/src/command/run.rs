@@ -40,7 +40,7 @@ pub(super) async fn execute(args: &Run, context: &Context) -> Result<Exit, Refus
     let people = who_answers(args.yes, args.wait, context);
     let runtime = session.runtime().sink(sink).people(people).store(store).started_by(who()).build();
     let stop = Stop::default();
-    interrupt::watch(&stop);
+    interrupt::watch(&stop, context.program.name);
     let report = match &plan {
         Some(plan) => plan::run(&runtime, plan, &stop).await?,
         None => runtime.run_until(&bundle, &params, &stop).await.map_err(|e| session.refuse(e.0, &bundle))?,

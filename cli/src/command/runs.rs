@@ -28,7 +28,9 @@ pub(super) async fn execute(args: &Runs, context: &Context) -> Result<Exit, Refu
     let rows: Vec<RunRow> = runs.into_iter().map(|run| RunRow::new(run, &asked)).collect();
     match context.global.output {
         Output::Json => print(&table::json(&rows)),
-        Output::Human if rows.is_empty() => print("no runs yet: begin with `contraflow run FILE`\n"),
+        Output::Human if rows.is_empty() => {
+            print(&format!("no runs yet: begin with `{} run FILE`\n", context.program.name));
+        }
         Output::Human => print(&table::columns(&rows, Timestamp::now(), Theme::of(&stdout()))),
     }
     Ok(Exit::Success)

@@ -66,7 +66,7 @@ pub(super) async fn execute(args: &Show, context: &Context) -> Result<Exit, Refu
         let locks = store.locks().await.map_err(failed)?;
         let theme = Theme::of(&stdout());
         print(&open_end(&run, &records, theme));
-        print(&how_on(&run, &asked, &locks, theme));
+        print(&how_on(context.program.name, &run, &asked, &locks, theme));
     }
     Ok(Exit::Success)
 }
@@ -100,7 +100,7 @@ fn open_end(run: &Run, records: &[Record], theme: Theme) -> String {
 }
 
 /// What a run waits for, what it holds, and how to go on with it.
-fn how_on(run: &Run, asked: &[(Asked, Vec<Reply>)], locks: &[Lock], theme: Theme) -> String {
+fn how_on(program: &str, run: &Run, asked: &[(Asked, Vec<Reply>)], locks: &[Lock], theme: Theme) -> String {
     let mut lines = Vec::new();
     for (Asked { id, question, until, .. }, replies) in asked {
         let heard = question.hear(replies);
@@ -122,7 +122,7 @@ fn how_on(run: &Run, asked: &[(Asked, Vec<Reply>)], locks: &[Lock], theme: Theme
             let names: Vec<&str> = question.choices.iter().map(|choice| &*choice.name).collect();
             format!(" --choose {}", names.join("|"))
         };
-        lines.push(format!("  contraflow approve {} {id}{choose}", run.id));
+        lines.push(format!("  {program} approve {} {id}{choose}", run.id));
     }
     if !run.status.can_go_on() || run.is_alive() {
         return lines.iter().map(|line| format!("{line}\n")).collect();
@@ -134,10 +134,10 @@ fn how_on(run: &Run, asked: &[(Asked, Vec<Reply>)], locks: &[Lock], theme: Theme
     let id = &run.id;
     let ways = match run.status {
         RunStatus::Ended(RunOutcome::RollbackIncomplete) => {
-            format!("go on undoing: contraflow rollback {id}; give it up: contraflow abandon {id}")
+            format!("go on undoing: {program} rollback {id}; give it up: {program} abandon {id}")
         }
         _ => format!(
-            "go on: contraflow resume {id}; undo: contraflow rollback {id}; give it up: contraflow abandon {id}"
+            "go on: {program} resume {id}; undo: {program} rollback {id}; give it up: {program} abandon {id}"
         ),
     };
     lines.push(theme.paint(Tone::Active, &ways).to_string());
@@ -226,7 +226,7 @@ mod tests {
             started_by: paused.started_by.clone(),
             since: paused.started_at,
         };
-        insta::assert_snapshot!(how_on(&paused, &[(asked, Vec::new()), (answered, yes)], &[lock], Theme::PLAIN), @"
+        insta::assert_snapshot!(how_on("contraflow", &paused, &[(asked, Vec::new()), (answered, yes)], &[lock], Theme::PLAIN), @"
         ? waits for an answer: retire the old pool?
           contraflow approve web-k3fq7a retire/1:confirm
         ✓ answered, yes by bo: retire the old pool?
@@ -234,6 +234,6 @@ mod tests {
         go on: contraflow resume web-k3fq7a; undo: contraflow rollback web-k3fq7a; give it up: contraflow abandon web-k3fq7a
         ");
         let over = run(RunStatus::Ended(RunOutcome::RolledBack));
-        assert_eq!(how_on(&over, &[], &[], Theme::PLAIN), "");
+        assert_eq!(how_on("contraflow", &over, &[], &[], Theme::PLAIN), "");
     }
 }

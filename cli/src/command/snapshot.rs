@@ -49,7 +49,8 @@ pub(super) async fn execute(args: &Snapshot, context: &Context) -> Result<Exit, 
     match context.global.output {
         Output::Json => print(&format!("{}\n", serde_json::json!({ "written": [shown.to_string()] }))),
         Output::Human => print(&format!(
-            "wrote {shown}\n\nNext:\n  contraflow rehearse {} --scenario {shown} --no-look\n",
+            "wrote {shown}\n\nNext:\n  {} rehearse {} --scenario {shown} --no-look\n",
+            context.program.name,
             args.script.file.display()
         )),
     }

@@ -9,6 +9,7 @@ pub(crate) mod format;
 pub(crate) mod human;
 pub(crate) mod json;
 mod live;
+pub(crate) mod markdown;
 mod narrator;
 pub(crate) mod place;
 pub(crate) mod plan;

@@ -258,7 +258,7 @@ fn show_tells_the_same_as_the_run_did() {
     exit 1
     ----- stderr
     error[journal]: there is no run "no-such-run" in [DIR]/state/contraflow
-      help: list them with `contraflow runs`
+      help: list them: contraflow runs
     "#);
 }
 
@@ -278,7 +278,7 @@ fn verify_says_that_a_run_was_not_altered() {
     exit 1
     ----- stderr
     error[journal]: there is no run "none" in [DIR]/state/contraflow
-      help: list them with `contraflow runs`
+      help: list them: contraflow runs
     "#);
 }
 

@@ -22,7 +22,8 @@ fn without_a_terminal_a_question_fails_and_says_what_to_do() {
       at run.rhai:2:1
        2 | confirm("retire the old pool?"); traffic::shift("web", "green", 5);
          | ^^^^^^^
-      help: run it in a terminal, let --yes answer yes to every question, or --wait for an answer by `contraflow approve`
+      help: run it in a terminal
+      help: with --yes, every question is answered yes; with --wait, others answer: contraflow approve RUN
     "#);
     assert_eq!(lab.runs()[0]["state"], "failed");
 }

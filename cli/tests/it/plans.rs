@@ -81,8 +81,8 @@ fn a_plan_is_saved_shown_and_run_once() {
     exit 1
     ----- stderr
     error[saved-plan]: the plan was used already, by run test-[ID]
-      help: see how that went: contraflow show test-[ID]
-      help: make a new one: contraflow plan FILE --save PLAN
+      help: see how it stands: contraflow show test-[ID]
+      help: make a new plan: contraflow plan FILE --save PLAN
     ");
     let shown = lab.contraflow(&["plan", "--show", "p.plan"]).succeeded().stdout;
     assert!(shown.contains("Used by run test-"), "{shown}");
@@ -124,7 +124,7 @@ fn a_plan_that_no_longer_holds_is_refused_with_both_sides() {
     ----- stderr
     error[saved-plan]: the plan no longer holds: one thing is not as it was when it was made; nothing was changed
       help: db/main  planned: no migrations   now: 0001
-      help: make a new one: contraflow plan FILE --save PLAN
+      help: make a new plan: contraflow plan FILE --save PLAN
     ");
 }
 
@@ -180,7 +180,7 @@ fn a_file_that_was_edited_or_is_no_plan_is_refused() {
     exit 2
     ----- stderr
     error[saved-plan]: p.plan: the plan was altered after it was saved
-      help: make a new one: contraflow plan FILE --save PLAN
+      help: make a new plan: contraflow plan FILE --save PLAN
     ");
     for (file, content) in [("no.plan", "hello"), ("empty.plan", ""), ("list.plan", "[1]")] {
         lab.write(file, content);
@@ -306,7 +306,7 @@ if said.contains("two") { step("more", || db::migrate("main")); }"#,
          |                                           ^^^^^^^^^^^
       in step "more" at run.rhai:3:27
       help: decide: contraflow approve test-[ID] more/2:db.migrate, or contraflow deny test-[ID] more/2:db.migrate
-      help: then go on: contraflow resume test-[ID]
+      help: then resume the run: contraflow resume test-[ID]
     "#);
     let shown = lab.contraflow(&["show", "last"]).succeeded().stdout;
     assert!(shown.contains("is not in the plan; do it?"), "{shown}");

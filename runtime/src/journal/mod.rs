@@ -33,7 +33,7 @@ pub use self::{
 use crate::{
     crash,
     effect::Reply,
-    error::{RunError, codes},
+    error::{NextStep, RunError, codes},
     event::{RunOutcome, scrub_fields},
     script::Bundle,
     secret::Vault,
@@ -275,7 +275,7 @@ pub async fn abandon(store: &dyn Store, run: &Run, by: &str, at: Timestamp) -> R
     if let Some(held) = run.held.as_ref().filter(|_| run.is_alive()) {
         let Holder { who, host, pid } = &held.by;
         return Err(refuse(&format!("is being worked on: {who} on {host}, process {pid}"))
-            .hint(format!("end it first: contraflow abort {}", run.id)));
+            .next_step(NextStep::AbortRun { run: run.id.clone() }));
     }
     if !run.status.can_go_on() {
         return Err(refuse(&format!("has ended: {}", run.status.as_str().replace('_', " "))));
@@ -301,6 +301,6 @@ impl From<StoreError> for RunError {
         } else {
             Self::new(codes::JOURNAL, format!("the journal cannot be used: {}", error.message))
         };
-        error.hints.into_iter().fold(told, Self::hint)
+        error.next.into_iter().fold(error.hints.into_iter().fold(told, Self::hint), Self::next_step)
     }
 }

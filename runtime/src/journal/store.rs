@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::record::Sealed;
 use crate::{
     effect::{Question, Reply},
+    error::NextStep,
     event::RunOutcome,
     script::Bundle,
 };
@@ -96,6 +97,8 @@ pub struct StoreError {
     pub message: String,
     /// What to do next.
     pub hints: Vec<String>,
+    /// The same as data, where a program can say how.
+    pub next: Vec<NextStep>,
     /// Whether the run belongs to another runner now.
     pub lost: bool,
 }
@@ -103,13 +106,20 @@ pub struct StoreError {
 impl StoreError {
     /// An error without hints yet.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hints: Vec::new(), lost: false }
+        Self { message: message.into(), hints: Vec::new(), next: Vec::new(), lost: false }
     }
 
     /// Another runner has the run now.
     pub fn lost(run: &str) -> Self {
         Self { lost: true, ..Self::new(format!("another runner has taken over the run {run}")) }
-            .hint(format!("look at it with `contraflow show {run}`"))
+            .next_step(NextStep::ShowRun { run: run.to_owned() })
+    }
+
+    /// Adds what to do next, as data.
+    #[must_use]
+    pub fn next_step(mut self, step: NextStep) -> Self {
+        self.next.push(step);
+        self
     }
 
     /// Adds what to do next.

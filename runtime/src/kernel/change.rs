@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     effect::{Limits, Progress, Undo},
-    error::{RunError, codes},
+    error::{NextStep, RunError, codes},
     event::{Event, Grade},
     journal::{Outcome, record::Moved, replay::Ended},
     quantity::Span,
@@ -182,8 +182,8 @@ impl Kernel {
                     held.run, held.started_by, held.since
                 ),
             )
-            .hint(format!("see how it stands: contraflow show {}", held.run))
-            .hint(format!("if nobody works on it: contraflow resume, rollback or abandon {}", held.run)),
+            .next_step(NextStep::ShowRun { run: held.run.clone() })
+            .next_step(NextStep::RecoverRun { run: held.run }),
             Err(error) => error,
         };
         Err(RunError { effect: Some(call.id.clone()), ..error })

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     effect::{Choice, InDoubt, Question, QuestionKind},
-    error::{RunError, codes},
+    error::{NextStep, RunError, codes},
     event::{Event, Grade},
     journal::{Doubt, Entry, Outcome, replay::Intent},
     world::{Foresight, Known},
@@ -73,7 +73,8 @@ impl Kernel {
             (Err(GaveUp { error, .. }), _) => {
                 let message = format!("nobody knows whether {} was changed: {}", target, error.message);
                 let error = RunError::new(codes::IN_DOUBT, message)
-                    .hint(format!("make {target} reachable, then: contraflow resume {}", self.run));
+                    .hint(format!("make {target} reachable"))
+                    .next_step(NextStep::ResumeRun { run: self.run.to_string() });
                 return self.failed(call, error, left_open).await;
             }
         };
@@ -260,7 +261,7 @@ impl Kernel {
         text: String,
         choices: Vec<(&str, String)>,
     ) -> Result<(Doubt, String), RunError> {
-        let names = choices.iter().map(|(name, _)| *name).collect::<Vec<_>>().join("|");
+        let names = choices.iter().map(|(name, _)| (*name).to_owned()).collect();
         let choices = choices.into_iter().map(|(name, text)| Choice { name: name.to_owned(), text });
         let question =
             Question { choices: choices.collect(), ..Question::new(QuestionKind::Doubt, text.clone()) };
@@ -268,8 +269,12 @@ impl Kernel {
             Ok(replies) => replies,
             Err(error) if error.is(codes::NO_ANSWER) => {
                 let error = RunError::new(codes::IN_DOUBT, text)
-                    .hint(format!("decide: contraflow approve {} {} --choose {names}", self.run, call.id))
-                    .hint(format!("then go on: contraflow resume {}", self.run));
+                    .next_step(NextStep::Answer {
+                        run: self.run.to_string(),
+                        question: call.id.clone(),
+                        choices: names,
+                    })
+                    .next_step(NextStep::ResumeRun { run: self.run.to_string() });
                 return Err(RunError { effect: Some(call.id.clone()), ..error });
             }
             Err(error) => return Err(error),

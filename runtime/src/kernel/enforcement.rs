@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::{AnyAction, Call, Kernel, State, change::Move, hex, record::Ending};
 use crate::{
     effect::{Question, QuestionKind, Rule, Undo},
-    error::{RunError, codes},
+    error::{NextStep, RunError, codes},
     event::{Kind, scrub},
     journal::Outcome,
     plan::{Binding, Draft, PlannedAction, PlannedChange},
@@ -158,11 +158,12 @@ impl Kernel {
             Err(error) if error.is(codes::NO_ANSWER) => {
                 let error = RunError::new(codes::OUTSIDE_PLAN, format!("{what} is not in the plan"));
                 return Err(placed(error)
-                    .hint(format!(
-                        "decide: contraflow approve {0} {1}, or contraflow deny {0} {1}",
-                        self.run, call.id
-                    ))
-                    .hint(format!("then go on: contraflow resume {}", self.run)));
+                    .next_step(NextStep::Answer {
+                        run: self.run.to_string(),
+                        question: call.id.clone(),
+                        choices: Vec::new(),
+                    })
+                    .next_step(NextStep::ResumeRun { run: self.run.to_string() }));
             }
             Err(error) => return Err(error),
         };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Call, Kernel, lock};
 use crate::{
-    error::{RunError, codes},
+    error::{NextStep, RunError, codes},
     event::{EffectResult, Event, Grade, Kind},
     journal::{
         Entry, Outcome,
@@ -117,9 +117,10 @@ impl Kernel {
             return error;
         }
         let message = format!("{what} cannot be had again: {}", error.message);
-        let hint = format!("once it can, go on: contraflow resume {}", self.run);
-        let hints = error.hints.into_iter().chain([hint]).collect();
-        RunError { effect: Some(call.id.clone()), hints, ..RunError::new(codes::NOT_RESUMABLE, message) }
+        let resume = NextStep::ResumeRun { run: self.run.to_string() };
+        let next = error.next.into_iter().chain([resume]).collect();
+        let effect = Some(call.id.clone());
+        RunError { effect, hints: error.hints, next, ..RunError::new(codes::NOT_RESUMABLE, message) }
     }
 
     /// Tells how an effect failed, and keeps it unless it has not ended: what broke off with the run is found out about later.

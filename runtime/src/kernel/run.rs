@@ -201,7 +201,7 @@ impl Kernel {
                 let left = LeftOver {
                     id: "rollback".into(),
                     what: "the rollback itself".into(),
-                    by_hand: format!("look at what was done with `contraflow show {}`", self.run),
+                    by_hand: "look at what the run has done".into(),
                     why,
                 };
                 (RunOutcome::RollbackIncomplete, vec![left])

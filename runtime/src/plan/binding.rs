@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Foreseen, MAKE_AGAIN, PlannedChange, SavedPlan};
+use super::{Foreseen, PlannedChange, SavedPlan};
 use crate::{
-    error::{RunError, codes},
+    error::{NextStep, RunError, codes},
     target::Target,
 };
 
@@ -185,5 +185,5 @@ fn refusal(found: &[Difference]) -> RunError {
         .iter()
         .map(|one| json!({ "id": one.id, "what": one.what, "planned": one.planned, "now": one.now }));
     error.detail = Some(json!({ "moved": sides.collect::<Vec<_>>() }));
-    error.hint(MAKE_AGAIN)
+    error.next_step(NextStep::MakePlan)
 }

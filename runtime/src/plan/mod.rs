@@ -22,7 +22,7 @@ pub(crate) use self::{
 };
 use crate::{
     effect::Undo,
-    error::{RunError, codes},
+    error::{NextStep, RunError, codes},
     event::Grade,
     script::{Bundle, Given},
     target::Target,
@@ -195,14 +195,14 @@ impl SavedPlan {
             serde_json::from_str(text).map_err(|e| refused(format!("this is no saved plan: {e}")))?;
         if v != PLAN_VERSION {
             let why = format!("the plan has version {v} of its form, this program knows {PLAN_VERSION}");
-            return Err(
-                refused(why).hint("make it again with this program: contraflow plan FILE --save PLAN")
-            );
+            return Err(refused(why).hint("make it again with this program").next_step(NextStep::MakePlan));
         }
         let plan: Self = serde_json::from_str(text)
-            .map_err(|e| refused(format!("the plan cannot be read: {e}")).hint(MAKE_AGAIN))?;
+            .map_err(|e| refused(format!("the plan cannot be read: {e}")).next_step(NextStep::MakePlan))?;
         if plan.hash() != plan.id || plan.bundle.hash() != plan.bundle_hash {
-            return Err(refused("the plan was altered after it was saved".to_owned()).hint(MAKE_AGAIN));
+            return Err(
+                refused("the plan was altered after it was saved".to_owned()).next_step(NextStep::MakePlan)
+            );
         }
         Ok(plan)
     }
@@ -226,11 +226,8 @@ impl SavedPlan {
         }
         if now >= self.expires_at {
             let why = format!("the plan expired at {}", self.expires_at);
-            return Err(RunError::new(codes::SAVED_PLAN, why).hint(MAKE_AGAIN));
+            return Err(RunError::new(codes::SAVED_PLAN, why).next_step(NextStep::MakePlan));
         }
         Ok(())
     }
 }
-
-/// What to do with a plan that is of no use.
-pub(crate) const MAKE_AGAIN: &str = "make a new one: contraflow plan FILE --save PLAN";

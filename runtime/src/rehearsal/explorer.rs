@@ -20,7 +20,7 @@ use super::{
     trial::{Trial, TrialOptions, TrialSetup},
     worker_pool::WorkerPool,
 };
-use crate::{event::Kind, script};
+use crate::{error::NextStep, event::Kind, script};
 
 /// What is to be explored.
 #[derive(Debug, Clone, Default)]
@@ -103,6 +103,9 @@ pub struct Tried {
     /// What to do about it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hints: Vec<String>,
+    /// The same as data, where a program can say how.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub next: Vec<NextStep>,
     /// What could not be undone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<String>,

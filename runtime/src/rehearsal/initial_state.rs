@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use super::simulation::States;
 use crate::{
     effect::{On, Polled},
-    error::{Code, codes},
+    error::{Code, NextStep, codes},
     kernel::{AnyChange, AnyRead, AnyWait},
     provider::{ProviderError, Providers, Retry},
     script::convert,
@@ -228,7 +228,7 @@ impl InitialState {
                 format!("the scenario does not say how {} stands at the beginning", change.target()),
             )
             .hint(format!("add it under [states]: \"{key}\" = …"))
-            .hint("or write down what is there now: contraflow snapshot")),
+            .next_step(NextStep::TakeSnapshot)),
         };
         lock(&self.states).entry(key.to_owned()).or_insert(found).clone()
     }

@@ -33,6 +33,7 @@ pub(crate) fn tried(scenario: Scenario, trial: &Trial, happy: &Trial, alive: Opt
         end: end(trial),
         why: trial.error.as_ref().map(|error| error.message.clone()),
         hints: trial.error.as_ref().map(|error| error.hints.clone()).unwrap_or_default(),
+        next: trial.error.as_ref().map(|error| error.next.clone()).unwrap_or_default(),
         left: trial.left.iter().map(|left| left.what.clone()).collect(),
         elapsed_ms: millis(trial.elapsed),
         struck: trial.struck,

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Execution, LoadErrors, Report, Runtime, execution::Prepared, new_id};
 use crate::{
     effect::{Heard, Question, QuestionKind, Reply, Rule},
-    error::{RunError, codes},
+    error::{NextStep, RunError, codes},
     journal::{Holder, Used},
     kernel::enforcement::Enforcement,
     plan::{Binding, Draft, Earlier, Foreseen, PLAN_VERSION, SavedPlan, compare},
@@ -182,7 +182,7 @@ impl Runtime {
         );
         let error = RunError::new(codes::DENIED_BY_POLICY, message);
         let error = refused.into_iter().fold(error, |error, why| error.hint(format!("not counted: {why}")));
-        Err(error.hint("approve it: contraflow approve --plan PLAN"))
+        Err(error.next_step(NextStep::ApprovePlan))
     }
 
     /// What those who approve a plan are asked, if `starter` is to run it.
@@ -204,6 +204,6 @@ impl Runtime {
 
 fn used_before(run: &str) -> RunError {
     RunError::new(codes::SAVED_PLAN, format!("the plan was used already, by run {run}"))
-        .hint(format!("see how that went: contraflow show {run}"))
-        .hint(crate::plan::MAKE_AGAIN)
+        .next_step(NextStep::ShowRun { run: run.to_owned() })
+        .next_step(NextStep::MakePlan)
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Execution, LoadErrors, Report, Runtime};
 use crate::{
-    error::{RunError, codes},
+    error::{NextStep, RunError, codes},
     event::RunOutcome,
     journal::{Holder, Replay, Run, RunStatus, record::GENESIS},
     plan::Binding,
@@ -33,7 +33,7 @@ impl Runtime {
             RunStatus::Running | RunStatus::Ended(RunOutcome::Paused) => {}
             RunStatus::Ended(RunOutcome::RollbackIncomplete) => {
                 return Err(not_resumable(run, "could not be rolled back entirely")
-                    .hint(format!("go on with that: contraflow rollback {}", run.id))
+                    .next_step(NextStep::RollBackRun { run: run.id.clone() })
                     .into());
             }
             RunStatus::Ended(outcome) => {
@@ -96,7 +96,7 @@ impl Runtime {
         let acquired = store.acquire(&run.id, run.epoch, &holder).await.map_err(RunError::from)?;
         if !acquired {
             return Err(not_resumable(run, "was taken over by another runner just now")
-                .hint(format!("see how it stands: contraflow show {}", run.id))
+                .next_step(NextStep::ShowRun { run: run.id.clone() })
                 .into());
         }
         let last = store.last(&run.id).await.map_err(RunError::from)?;

@@ -10,7 +10,7 @@ use super::{Foresight, Known, WaitChannel, Waited, Waiting, World};
 use crate::{
     crash,
     effect::{On, Polled, Progress, Question, QuestionKind, Reply, Until},
-    error::codes,
+    error::{NextStep, codes},
     event::{Event, Grade, Mode},
     kernel::{AnyAction, AnyChange, AnyRead, AnyWait, defect},
     provider::ProviderError,
@@ -49,7 +49,8 @@ impl People for NoPeople {
             codes::NO_ANSWER,
             format!("nobody is there to answer \"{}\"", question.text),
         )
-        .hint("run it in a terminal, let --yes answer yes to every question, or --wait for an answer by `contraflow approve`"))
+        .hint("run it in a terminal")
+        .next_step(NextStep::LetOthersAnswer))
     }
 }
 
@@ -151,8 +152,7 @@ impl LiveWorld {
                 let why = refused.unwrap_or_else(|| {
                     format!("{} different people have to say yes", question.rule.at_least)
                 });
-                return Err(ProviderError::terminal(codes::DENIED, why)
-                    .hint("let others answer with `contraflow approve`: run it with --wait"));
+                return Err(ProviderError::terminal(codes::DENIED, why).next_step(NextStep::LetOthersAnswer));
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use contraflow_runtime::{
+    error::NextStep,
     event::{Event, RunOutcome},
     kernel::{Policy, Request},
     world::YesToAll,
@@ -201,7 +202,7 @@ fn a_question_without_anybody_to_answer_fails_with_a_hint() {
     let lab = Lab::new();
     let error = lab.run(r#"confirm("go on?");"#).error.unwrap();
     assert_eq!(error.code.as_str(), "no-answer");
-    assert!(error.hints[0].contains("--yes"));
+    assert_eq!(error.next, [NextStep::LetOthersAnswer]);
 
     let lab = Lab { people: Some(Arc::new(YesToAll { by: "ci".into() })), ..Lab::new() };
     let report =

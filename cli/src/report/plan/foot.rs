@@ -28,6 +28,8 @@ pub(crate) struct Foot<'f> {
     pub(crate) approvals: &'f Approvals,
     /// Where it was saved.
     pub(crate) saved: Option<(&'f Path, &'f SavedPlan)>,
+    /// What this program is called.
+    pub(crate) program: &'f str,
 }
 
 impl Foot<'_> {
@@ -40,7 +42,7 @@ impl Foot<'_> {
             let file = file.display();
             lines.push(headed(
                 "Saved",
-                &format!("{file}, until {}. Run it: contraflow run --plan {file}", plan.expires_at),
+                &format!("{file}, until {}. Run it: {} run --plan {file}", plan.expires_at, self.program),
             ));
         }
         lines.iter().map(|line| line.paint(theme, "") + "\n").collect()

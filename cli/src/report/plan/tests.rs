@@ -215,7 +215,13 @@ fn below_a_plan_stands_what_it_needs_and_who_has_to_agree() {
     ];
     let foreseen = Foreseen { questions, ..Foreseen::default() };
     let approvals = Approvals { by: vec!["release-manager".to_owned(), "ana".to_owned()], at_least: 1 };
-    let foot = foot::Foot { foreseen: &foreseen, needs: &needs, approvals: &approvals, saved: None };
+    let foot = foot::Foot {
+        foreseen: &foreseen,
+        needs: &needs,
+        approvals: &approvals,
+        saved: None,
+        program: "contraflow",
+    };
     assert_snapshot!(foot.show(Theme::PLAIN), @r#"
     Needs: notify/ops, secret deploy-token, traffic/web.
       ✗ notify/ops cannot be reached: connection refused (webhook, https://chat.example.com)
@@ -229,6 +235,7 @@ fn below_a_plan_stands_what_it_needs_and_who_has_to_agree() {
         needs: &[],
         approvals: &Approvals::default(),
         saved: None,
+        program: "contraflow",
     };
     assert_eq!(nothing.show(Theme::PLAIN), "");
 }

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::address::Address;
-use crate::journal::StoreError;
+use crate::{error::NextStep, journal::StoreError};
 
 /// Most connections at a time.
 const CONNECTIONS: usize = 4;
@@ -216,10 +216,11 @@ impl<'a> Tries<'a> {
     fn told(&self, failure: &Failure) -> StoreError {
         let address = &self.link.address;
         let error = StoreError::new(format!("{}: {}", address.shown(), said(failure)));
-        match hint(failure, address.database(), !self.patience.is_zero()) {
+        let error = match hint(failure, address.database(), !self.patience.is_zero()) {
             Some(hint) => error.hint(hint),
             None => error,
-        }
+        };
+        if lacks_rights(failure) { error.next_step(NextStep::MigrateStore) } else { error }
     }
 
     /// Waits until it is worth another attempt, or answers the error if it is not.
@@ -329,6 +330,12 @@ fn certificate(text: &str) -> String {
     format!("the server's certificate cannot be trusted: {why}")
 }
 
+/// Whether the database user may not do what was asked.
+fn lacks_rights(failure: &Failure) -> bool {
+    matches!(failure, Failure::Connect(error) | Failure::Asked(error)
+        if by_server(error).is_some() && state(error) == "42501")
+}
+
 /// `begun`: there may be a run that waits for this.
 fn hint(failure: &Failure, database: &str, begun: bool) -> Option<String> {
     let error = match failure {
@@ -363,7 +370,8 @@ fn hint(failure: &Failure, database: &str, begun: bool) -> Option<String> {
     let hint = match state {
         "3D000" => format!("create it first: `createdb {database}`"),
         "42501" => {
-            "grant the database user what it needs; to create or alter tables, let one who may run `contraflow store migrate`".to_owned()
+            "grant the database user what it needs; let one who may create and alter tables migrate the store"
+                .to_owned()
         }
         "25006" => "this server cannot be written: name the primary".to_owned(),
         "53100" => "free some space on the server's disk; the run can go on afterwards".to_owned(),

@@ -1,0 +1,201 @@
+//! The functions that scripts can call, as pages: for `docs` and for the reference in the book.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use contraflow_runtime::script::FunctionDoc;
+
+use crate::program::Program;
+
+/// The page of the functions that need no module name.
+pub(crate) const WORDS: &str = "control-words";
+
+/// All functions of a program, by module.
+pub(crate) struct Manual {
+    modules: BTreeMap<String, Module>,
+}
+
+/// The functions of one module.
+pub(crate) struct Module {
+    /// What it is for. May be empty.
+    pub(crate) about: &'static str,
+    /// In the order of their names, each in all its forms.
+    pub(crate) functions: Vec<Function>,
+}
+
+/// One function in all its forms.
+pub(crate) struct Function {
+    /// What scripts call it: `traffic::shift`.
+    pub(crate) path: String,
+    forms: Vec<FunctionDoc>,
+}
+
+impl Manual {
+    /// The functions of a program's libraries.
+    pub(crate) fn of(program: &Program) -> Self {
+        let runtime = program.runtime().build();
+        let mut found: BTreeMap<String, Vec<FunctionDoc>> = BTreeMap::new();
+        for function in runtime.library().functions() {
+            let module = if function.module.is_empty() { WORDS } else { &function.module };
+            // Some forms only say what is wrong with a call.
+            if function.doc.starts_with("Refuses ") {
+                continue;
+            }
+            found.entry(module.to_owned()).or_default().push(function);
+        }
+        let module = |(name, mut functions): (String, Vec<FunctionDoc>)| {
+            // Of several forms with as many parameters, the one that is described best comes first.
+            functions.sort_by_key(|function| {
+                (function.name.clone(), function.arity, std::cmp::Reverse(function.doc.len()))
+            });
+            let functions = functions.chunk_by(|a, b| a.name == b.name).map(Function::of).collect();
+            let about = about(&name);
+            (name, Module { about, functions })
+        };
+        Self { modules: found.into_iter().map(module).collect() }
+    }
+
+    /// The modules with their names.
+    pub(crate) fn modules(&self) -> impl Iterator<Item = (&str, &Module)> {
+        self.modules.iter().map(|(name, module)| (&**name, module))
+    }
+
+    /// One of the modules.
+    pub(crate) fn module(&self, name: &str) -> Option<&Module> {
+        self.modules.get(name)
+    }
+
+    /// All functions.
+    pub(crate) fn functions(&self) -> impl Iterator<Item = &Function> {
+        self.modules.values().flat_map(|module| &module.functions)
+    }
+}
+
+impl Function {
+    fn of(forms: &[FunctionDoc]) -> Self {
+        let path = match forms {
+            [FunctionDoc { module, name, .. }, ..] if !module.is_empty() => format!("{module}::{name}"),
+            [FunctionDoc { name, .. }, ..] => name.clone(),
+            [] => String::new(),
+        };
+        Self { path, forms: forms.to_vec() }
+    }
+
+    /// How it is called, form by form.
+    pub(crate) fn calls(&self) -> Vec<String> {
+        let mut calls: Vec<String> = Vec::new();
+        for form in &self.forms {
+            let call = signature(form);
+            if !calls.contains(&call) {
+                calls.push(call);
+            }
+        }
+        calls
+    }
+
+    /// What it does, in a sentence.
+    pub(crate) fn summary(&self) -> String {
+        let doc = self.forms.first().map_or("", |form| &form.doc);
+        let first = paragraphs(doc).into_iter().next().unwrap_or_default().replace('\n', " ");
+        let sentence = first.split("; ").next().unwrap_or_default();
+        let sentence = sentence.split_inclusive(". ").next().unwrap_or_default();
+        sentence.trim().trim_end_matches(['.', ':']).to_owned()
+    }
+
+    /// Its page in Markdown: how it is called, what it does, examples.
+    pub(crate) fn page(&self) -> String {
+        let (mut text, mut examples): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+        for paragraph in self.forms.iter().flat_map(|form| paragraphs(&form.doc)) {
+            let into = if paragraph.starts_with("```") { &mut examples } else { &mut text };
+            // Forms of a function begin with what they have in common, which is said once.
+            if !into.contains(&paragraph) {
+                into.push(paragraph);
+            }
+        }
+        let mut page = format!("## {}\n\n```text\n{}\n```\n", self.path, self.calls().join("\n"));
+        for paragraph in text.iter().chain(&examples) {
+            let _ = write!(page, "\n{paragraph}");
+        }
+        page
+    }
+}
+
+/// What each module is for, in one line. Empty: it does not say.
+pub(crate) fn about(module: &str) -> &'static str {
+    match module {
+        WORDS => "Plain functions on top of the language: they give a runbook its form.",
+        "db" => "Databases: migrations, backups, queries that only read.",
+        "deploy" => "Pools of replicas.",
+        "exec" => {
+            "Commands of the machine on which the runbook runs. Which ones may be run, \
+             [the configuration](../configuration.md#envnameexec) says."
+        }
+        "http" => "Requests to servers. To find out whether a service is well, use [`probe`](probe.md).",
+        "metrics" => "Measurements: looked at once, or watched for a while as a gate.",
+        "notify" => "Messages to people.",
+        "probe" => "Checks of services: each passes, or fails the step.",
+        "secrets" => "[Secrets](../guide/secrets.md): used by scripts, not seen by them.",
+        "traffic" => "Routes that split traffic over pools.",
+        _ => "",
+    }
+}
+
+/// How a Rust type is called in scripts. Empty: any, or nothing to say. `None`: it has no name there.
+pub(crate) fn type_name(rust: &str) -> Option<&'static str> {
+    let plain = rust.trim().trim_start_matches('&').trim();
+    let inner = plain
+        .strip_prefix("ScriptResult")
+        .and_then(|rest| rest.trim().strip_prefix('<')?.strip_suffix('>'))
+        .unwrap_or(plain);
+    Some(match inner.trim() {
+        "str" | "String" | "ImmutableString" => "text",
+        "i64" | "INT" => "number",
+        "f64" | "FLOAT" => "fraction",
+        "bool" => "bool",
+        "Map" => "map",
+        "Array" => "array",
+        "FnPtr" => "closure",
+        "Dynamic" | "()" | "ScriptResult" | "" => "",
+        // The result of a primitive, by what it does.
+        "Changes" | "Acts" | "Tells" | "Reads" | "Checks" | "Gives" => "",
+        _ => return None,
+    })
+}
+
+fn signature(function: &FunctionDoc) -> String {
+    let params: Vec<String> = function
+        .params
+        .iter()
+        .take(function.arity)
+        .map(|param| {
+            let (name, rust) = param.split_once(':').unwrap_or((param, ""));
+            match type_name(rust).unwrap_or_default() {
+                "" => name.trim().to_owned(),
+                told => format!("{}: {told}", name.trim()),
+            }
+        })
+        .collect();
+    let module = if function.module.is_empty() { String::new() } else { format!("{}::", function.module) };
+    let returns = match type_name(&function.returns).unwrap_or_default() {
+        "" => String::new(),
+        told => format!(" -> {told}"),
+    };
+    format!("{module}{}({}){returns}", function.name, params.join(", "))
+}
+
+/// The paragraphs of a text; a fenced block is one.
+fn paragraphs(text: &str) -> Vec<String> {
+    let mut found = vec![String::new()];
+    let mut fenced = false;
+    for line in text.lines() {
+        fenced ^= line.starts_with("```");
+        match found.last_mut() {
+            Some(last) if fenced || !line.is_empty() => {
+                last.push_str(line);
+                last.push('\n');
+            }
+            _ => found.push(String::new()),
+        }
+    }
+    found.retain(|paragraph| !paragraph.is_empty());
+    found
+}
