@@ -323,10 +323,10 @@ fn framed(finding: &Finding<'_>, sources: &Sources, theme: Theme, width: usize) 
         return plain(finding, sources);
     }
     let lacks_line = shown.source.is_none();
-    for (tone, line) in rest(finding, at, lacks_line) {
-        let _ = match line.split_once(": ").filter(|_| tone == Tone::Active) {
-            Some((label, line)) => writeln!(text, "  {}: {line}", theme.paint(tone, label)),
-            None => writeln!(text, "  {}", theme.paint(tone, line)),
+    for line in rest(finding, at, lacks_line) {
+        let _ = match line {
+            Rest::Place(line) => writeln!(text, "  {}", theme.paint(Tone::Dim, line)),
+            Rest::Advice(label, line) => writeln!(text, "  {}: {line}", theme.paint(Tone::Active, label)),
         };
     }
     text
@@ -349,19 +349,31 @@ fn plain(finding: &Finding<'_>, sources: &Sources) -> String {
         let _ = writeln!(text, "   {number} | {}", wide(line).trim_end());
         let _ = writeln!(text, "   {gutter} | {}{}", " ".repeat(before), "^".repeat(marked));
     }
-    for (_, line) in rest(finding, at, spot.is_none()) {
+    for line in rest(finding, at, spot.is_none()) {
+        let line = match line {
+            Rest::Place(line) => line,
+            Rest::Advice(label, line) => format!("{label}: {line}"),
+        };
         let _ = writeln!(text, "  {}", line.replace('\n', "\n    "));
     }
     text
 }
 
+/// A line below the place of an error.
+enum Rest {
+    /// A place on the way to it.
+    Place(String),
+    /// Something that helps, behind what it is.
+    Advice(&'static str, String),
+}
+
 /// What follows the line: the way to it, then what to do next. `at` is where the error is shown, `bare` that no line was.
-fn rest(finding: &Finding<'_>, at: Option<&Frame>, bare: bool) -> Vec<(Tone, String)> {
+fn rest(finding: &Finding<'_>, at: Option<&Frame>, bare: bool) -> Vec<Rest> {
     let error = finding.error;
     let mut lines = Vec::new();
     let mut last = at;
     if let Some(frame) = at.filter(|_| bare) {
-        lines.push((Tone::Dim, format!("at {}", position(frame))));
+        lines.push(Rest::Place(format!("at {}", position(frame))));
     }
     for frame in &error.frames {
         // The innermost frame is the line itself; an equal one behind another says nothing new.
@@ -370,19 +382,16 @@ fn rest(finding: &Finding<'_>, at: Option<&Frame>, bare: bool) -> Vec<(Tone, Str
         }
         last = Some(frame);
         let what = clean(&frame.what);
-        lines.push((
-            Tone::Dim,
-            match (&*what, frame.line) {
-                ("", _) => format!("at {}", position(frame)),
-                (what, 0) if frame.source.is_empty() => format!("in {what}"),
-                (what, _) => format!("in {what} at {}", position(frame)),
-            },
-        ));
+        lines.push(Rest::Place(match (&*what, frame.line) {
+            ("", _) => format!("at {}", position(frame)),
+            (what, 0) if frame.source.is_empty() => format!("in {what}"),
+            (what, _) => format!("in {what} at {}", position(frame)),
+        }));
     }
     if !finding.why.is_empty() {
-        lines.push((Tone::Active, format!("why: {}", clean(finding.why))));
+        lines.push(Rest::Advice("why", clean(finding.why).into_owned()));
     }
-    lines.extend(error.hints.iter().map(|hint| (Tone::Active, format!("help: {}", clean(hint)))));
+    lines.extend(error.hints.iter().map(|hint| Rest::Advice("help", clean(hint).into_owned())));
     lines
 }
 

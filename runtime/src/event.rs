@@ -2,7 +2,7 @@
 //!
 //! The runtime prints nothing. Terminal, JSON lines, tracing and an embedding program are consumers of the same events.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 pub use contraflow_provider::on::Stream;
 use contraflow_provider::on::{On, Reporter, Surroundings};
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     clock::Clock,
-    effect::{Question, Reply, Undo},
+    effect::{Question, Reply, Undo, Until},
     error::RunError,
     journal::Doubt,
     plan::Estimate,
@@ -63,6 +63,35 @@ pub enum Kind {
     Read,
     /// Waits.
     Wait,
+}
+
+/// What ends a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "for", rename_all = "snake_case")]
+pub enum WaitsFor {
+    /// Time that passes.
+    Time {
+        /// How long.
+        ms: u64,
+    },
+    /// Somebody who answers a question.
+    People,
+    /// A condition that is looked at again and again.
+    Condition {
+        /// Shortest time that it can take.
+        at_least_ms: u64,
+    },
+}
+
+impl From<&Until> for WaitsFor {
+    fn from(until: &Until) -> Self {
+        let ms = |time: &Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        match until {
+            Until::Elapsed(time) => Self::Time { ms: ms(time) },
+            Until::Answered(_) => Self::People,
+            Until::Polled { at_least, .. } => Self::Condition { at_least_ms: ms(at_least) },
+        }
+    }
 }
 
 /// How sure a line of a plan is.
@@ -230,6 +259,9 @@ pub enum Event {
         target: Option<Target>,
         /// What it is about, for people. May be empty.
         text: String,
+        /// What ends it, if it is a wait.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        waits_for: Option<WaitsFor>,
     },
     /// An effect's intent is durable and it is about to be applied.
     Applying {
@@ -287,6 +319,9 @@ pub enum Event {
         /// What it was about, for people. May be empty.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         about: String,
+        /// What ended it, if it was a wait. Not known of a run that is shown from its journal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        waits_for: Option<WaitsFor>,
         /// How sure this is. Always observed in a live run.
         grade: Grade,
         /// How often it was tried.
@@ -506,9 +541,9 @@ pub fn heard_by(sink: Arc<dyn Sink>, on: &On) -> On {
 /// Scrubs the texts of an event or a journal entry. Its own fields keep their names, and those that hold one of a few words keep
 /// the word: a secret may be the same by chance.
 pub(crate) fn scrub_fields(json: &mut Value, vault: &Vault) {
-    const WORDS: [&str; 13] = [
-        "code", "effect", "event", "found", "grade", "kind", "level", "mode", "outcome", "print", "result",
-        "stream", "undo",
+    const WORDS: [&str; 14] = [
+        "code", "effect", "event", "for", "found", "grade", "kind", "level", "mode", "outcome", "print",
+        "result", "stream", "undo",
     ];
     match json {
         Value::Object(map) => map.iter_mut().for_each(|(field, value)| match &**field {

@@ -160,7 +160,17 @@ mod tests {
         let text = text.to_owned();
         record(
             id,
-            Entry::Intent { kind: Kind::Change, effect, print, input, target, from: None, to: None, text },
+            Entry::Intent {
+                kind: Kind::Change,
+                effect,
+                print,
+                input,
+                target,
+                from: None,
+                to: None,
+                text,
+                waits_for: None,
+            },
         )
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use contraflow_runtime::{
     effect::Undo,
-    event::{EffectResult, Event, Grade, Kind},
+    event::{EffectResult, Event, Grade, Kind, WaitsFor},
     target::Target,
 };
 use jiff::Timestamp;
@@ -171,6 +171,8 @@ pub(crate) struct Begun {
     pub(crate) kind: Kind,
     /// Its name and what it is about: `traffic.shift web`.
     pub(crate) label: String,
+    /// What ends it, if it is a wait.
+    pub(crate) waits_for: Option<WaitsFor>,
     /// When it began.
     pub(crate) at: Timestamp,
     /// Whether a line about it stands already.
@@ -202,11 +204,6 @@ pub(crate) fn reason<'m>(label: &str, message: &'m str) -> &'m str {
     }
 }
 
-/// Whether an effect asks a person.
-pub(crate) fn asks(effect: &str) -> bool {
-    matches!(effect.rsplit_once('.').map_or(effect, |(_, verb)| verb), "confirm" | "manual" | "approve")
-}
-
 /// Why a change cannot be undone, if it cannot.
 pub(crate) fn no_return(result: &EffectResult) -> Option<&str> {
     match result {
@@ -220,7 +217,17 @@ pub(crate) fn no_return(result: &EffectResult) -> Option<&str> {
 /// `begun` is what its beginning said; a replayed effect may have none. `answer` stands in for the text of a wait that has none.
 pub(crate) fn ended(event: &Event, begun: Option<&Begun>, answer: Option<&str>, plan: bool) -> Vec<Line> {
     let Event::EffectEnded {
-        kind, effect, target, about, grade, attempts, elapsed_ms, replayed, result, ..
+        kind,
+        effect,
+        target,
+        about,
+        waits_for,
+        grade,
+        attempts,
+        elapsed_ms,
+        replayed,
+        result,
+        ..
     } = event
     else {
         return Vec::new();
@@ -275,7 +282,7 @@ pub(crate) fn ended(event: &Event, begun: Option<&Begun>, answer: Option<&str>, 
         }
         EffectResult::Answered { text } => {
             let (tone, sign) = match (plan, kind, grade) {
-                (true, Kind::Wait, _) if asks(effect) => (Tone::Active, symbol::ASK),
+                (true, Kind::Wait, _) if *waits_for == Some(WaitsFor::People) => (Tone::Active, symbol::ASK),
                 (true, Kind::Wait, _) => (Tone::Active, symbol::WAIT),
                 (true, _, Grade::Assumed | Grade::Unknown) => (Tone::Dim, symbol::LOG),
                 _ => (Tone::Good, symbol::PASS),
@@ -326,10 +333,13 @@ pub(crate) fn takes(least_ms: u64, estimate_ms: Option<u64>, known: usize, chang
 
 /// The label of an effect, from its beginning.
 pub(crate) fn begun(event: &Event, at: Timestamp) -> Option<(String, Begun)> {
-    let Event::EffectStarted { id, kind, effect, target, text } = event else { return None };
+    let Event::EffectStarted { id, kind, effect, target, text, waits_for } = event else { return None };
     // A change is about its target; anything else says itself what it is about.
     let target = target.as_ref().filter(|_| *kind == Kind::Change || text.is_empty());
-    Some((id.clone(), Begun { kind: *kind, label: label(effect, target, text), at, shown: false }))
+    Some((
+        id.clone(),
+        Begun { kind: *kind, label: label(effect, target, text), waits_for: *waits_for, at, shown: false },
+    ))
 }
 
 #[cfg(test)]

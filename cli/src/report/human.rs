@@ -9,10 +9,7 @@ use std::{
     time::Duration,
 };
 
-use contraflow_runtime::{
-    event::{Envelope, Event, Kind, Sink},
-    quantity::Span,
-};
+use contraflow_runtime::event::{Envelope, Event, Kind, Sink, WaitsFor};
 use jiff::Timestamp;
 
 use super::{
@@ -121,10 +118,14 @@ fn told(total: u64, done: u64, message: &str) -> String {
     }
 }
 
-/// How long a wait says it will take: the duration that its label ends with, as in `metrics.hold web 15s`.
+/// How long a wait takes at least, where it is time that it waits for or a condition that takes time.
 fn expected(begun: &Begun) -> Option<Duration> {
-    let last = begun.label.rsplit(' ').next().filter(|_| begun.kind == Kind::Wait)?;
-    last.parse::<Span>().ok().map(Duration::from)
+    let ms = match begun.waits_for? {
+        WaitsFor::Time { ms } => ms,
+        WaitsFor::Condition { at_least_ms } => at_least_ms,
+        WaitsFor::People => return None,
+    };
+    (ms > 0).then(|| Duration::from_millis(ms))
 }
 
 /// What is left of a wait that goes on as evenly as it did so far.
@@ -449,16 +450,20 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_that_names_its_length_is_expected_to_take_it() {
-        let begun = |kind, label: &str| Begun {
-            kind,
-            label: label.to_owned(),
+    fn a_wait_is_expected_to_take_as_long_as_it_says() {
+        let begun = |waits_for| Begun {
+            kind: Kind::Wait,
+            label: "x.y 15s".to_owned(),
+            waits_for,
             at: Timestamp::UNIX_EPOCH,
             shown: false,
         };
-        assert_eq!(expected(&begun(Kind::Wait, "metrics.hold web 15s")), Some(Duration::from_secs(15)));
-        assert_eq!(expected(&begun(Kind::Wait, "core.confirm retire the old pool?")), None);
-        assert_eq!(expected(&begun(Kind::Change, "x.y 15s")), None);
+        assert_eq!(
+            expected(&begun(Some(WaitsFor::Condition { at_least_ms: 15_000 }))),
+            Some(Duration::from_secs(15))
+        );
+        assert_eq!(expected(&begun(Some(WaitsFor::People))), None);
+        assert_eq!(expected(&begun(None)), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use contraflow_runtime::{
     effect::{QuestionKind, Reply},
     error::{RunError, codes},
-    event::{EffectResult, Envelope, Event, Kind, LeftOver, Mode, NoteLevel, RunOutcome},
+    event::{EffectResult, Envelope, Event, Kind, LeftOver, Mode, NoteLevel, RunOutcome, WaitsFor},
 };
 
 use super::{
@@ -283,7 +283,7 @@ impl Narrator {
     fn effect_started(&mut self, envelope: &Envelope) -> Vec<String> {
         let Some((id, begun)) = effect::begun(&envelope.event, envelope.at) else { return Vec::new() };
         // A wait may take long; without a live region, its beginning is the only sign of it until it ends.
-        let asks = matches!(&envelope.event, Event::EffectStarted { effect, .. } if effect::asks(effect));
+        let asks = begun.waits_for == Some(WaitsFor::People);
         let silent = self.theme.live || begun.kind != Kind::Wait || asks;
         self.running.insert(id.clone(), begun);
         if silent { Vec::new() } else { self.heading(&id) }

@@ -14,7 +14,7 @@ use std::{
 
 use contraflow_runtime::{
     effect::QuestionKind,
-    event::{EffectResult, Envelope, Event, Grade, Kind, NoteLevel, RunOutcome, Sink},
+    event::{EffectResult, Envelope, Event, Grade, Kind, NoteLevel, RunOutcome, Sink, WaitsFor},
 };
 
 use unicode_width::UnicodeWidthStr;
@@ -141,7 +141,7 @@ impl Draft {
             }
             Event::StepEnded { id, .. } => self.places.close(id),
             Event::EffectStarted { .. } => self.running.extend(effect::begun(&envelope.event, envelope.at)),
-            Event::EffectEnded { id, kind, effect, grade, result, .. } => {
+            Event::EffectEnded { id, kind, waits_for, grade, result, .. } => {
                 self.ended(&envelope.event, id, *grade);
                 if matches!(result, EffectResult::Changed { estimate: Some(_), .. }) {
                     self.estimated += 1;
@@ -149,7 +149,7 @@ impl Draft {
                 if *kind == Kind::Action && matches!(result, EffectResult::Performed { .. }) {
                     self.actions += 1;
                 }
-                if *kind == Kind::Wait && effect::asks(effect) {
+                if *waits_for == Some(WaitsFor::People) {
                     self.questions.insert(id.clone());
                 }
             }

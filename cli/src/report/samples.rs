@@ -10,7 +10,7 @@ use contraflow_runtime::{
     error::RunError,
     event::{
         EffectResult, Envelope, Event, Grade, Kind, LeftOver, Mode, NoteLevel, RunOutcome, SCHEMA_VERSION,
-        Stream,
+        Stream, WaitsFor,
     },
     plan::{Basis, Estimate},
     target::Target,
@@ -103,7 +103,14 @@ impl Story {
 
     pub(crate) fn begin(self, kind: Kind, id: &str, target: Option<&str>, text: &str) -> Self {
         let target = target.map(|t| t.split_once('/').map(|(n, t)| Target::new(n, t)).expect("target"));
-        self.with(Event::EffectStarted { id: id.into(), kind, effect: effect(id), target, text: text.into() })
+        self.with(Event::EffectStarted {
+            id: id.into(),
+            kind,
+            effect: effect(id),
+            target,
+            text: text.into(),
+            waits_for: waits_for(kind, id),
+        })
     }
 
     pub(crate) fn finish(
@@ -122,6 +129,7 @@ impl Story {
             effect: effect(id),
             target,
             about: String::new(),
+            waits_for: waits_for(kind, id),
             grade,
             attempts: took.0,
             elapsed_ms: took.1,
@@ -179,6 +187,16 @@ impl Story {
 fn name(id: &str) -> String {
     let last = id.rsplit('/').next().expect("segment");
     last.split_once(':').map_or(last, |(_, name)| name).into()
+}
+
+/// Waits of samples are gates of 15 seconds, or questions.
+fn waits_for(kind: Kind, id: &str) -> Option<WaitsFor> {
+    let question = [".confirm", ".approve", ".manual", ".checklist"].iter().any(|verb| id.ends_with(verb));
+    match kind {
+        Kind::Wait if question => Some(WaitsFor::People),
+        Kind::Wait => Some(WaitsFor::Condition { at_least_ms: 15_000 }),
+        _ => None,
+    }
 }
 
 fn effect(id: &str) -> String {

@@ -73,8 +73,8 @@ pub fn history(run: &Run, records: &[Record]) -> Vec<Envelope> {
 fn event(record: &Record, changes: usize, worked: Duration) -> Option<Event> {
     let id = record.id.clone();
     Some(match record.entry.clone() {
-        Entry::Intent { kind, effect, target, text, .. } => {
-            Event::EffectStarted { id, kind, effect, target, text }
+        Entry::Intent { kind, effect, target, text, waits_for, .. } => {
+            Event::EffectStarted { id, kind, effect, target, text, waits_for }
         }
         Entry::Outcome { kind, effect, target, about, attempts, elapsed_ms, result, .. } => {
             Event::EffectEnded {
@@ -83,6 +83,7 @@ fn event(record: &Record, changes: usize, worked: Duration) -> Option<Event> {
                 effect,
                 target,
                 about,
+                waits_for: None,
                 grade: Grade::Observed,
                 attempts,
                 elapsed_ms,

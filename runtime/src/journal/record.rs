@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     effect::{Reply, Undo},
     error::RunError,
-    event::{Grade, Kind, LeftOver, NoteLevel, RunOutcome},
+    event::{Grade, Kind, LeftOver, NoteLevel, RunOutcome, WaitsFor},
     target::Target,
 };
 
@@ -37,6 +37,9 @@ pub enum Entry {
         to: Option<Value>,
         /// What it is, for people.
         text: String,
+        /// What ends it, if it is a wait.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        waits_for: Option<WaitsFor>,
     },
     /// An effect ended.
     Outcome {

@@ -54,7 +54,7 @@ pub(crate) use self::{
 use crate::{
     effect::{Action, Change, On, Read, Role, Surroundings, Wait},
     error::{Frame, RunError, codes},
-    event::{Emitter, Event, Kind, NoteLevel, scrub},
+    event::{Emitter, Event, Kind, NoteLevel, WaitsFor, scrub},
     executor::Executor,
     journal::{Entry, Journal, Outcome, Replay, replay::Mark},
     plan::Draft,
@@ -136,6 +136,8 @@ struct Call {
     id: String,
     kind: Kind,
     effect: &'static str,
+    /// What ends it, if it is a wait.
+    waits_for: Option<WaitsFor>,
     /// Canonical input.
     input: String,
     /// Fingerprint of the input.
@@ -221,6 +223,7 @@ impl Kernel {
     pub(crate) fn wait<E: Wait>(&self, cx: &NativeCallContext<'_>, effect: E) -> ScriptResult {
         let result = self
             .begin(Kind::Wait, E::ID, &effect)
+            .map(|call| Call { waits_for: Some(WaitsFor::from(&effect.until())), ..call })
             .and_then(|call| self.perform(&call, self.do_wait(&call, &effect)));
         self.finish(cx, E::ID, result)
     }
@@ -506,6 +509,7 @@ impl Kernel {
             id,
             kind,
             effect,
+            waits_for: None,
             input,
             print,
             key: Arc::clone(&self.run),

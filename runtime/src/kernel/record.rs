@@ -144,6 +144,7 @@ impl Kernel {
                 effect: call.effect.to_owned(),
                 target: target.cloned(),
                 text,
+                waits_for: call.waits_for,
             });
         }
     }
@@ -177,6 +178,7 @@ impl Kernel {
             from: states.map(|(from, _)| from.clone()),
             to: states.map(|(_, to)| to.clone()),
             text: text.to_owned(),
+            waits_for: call.waits_for,
         };
         let added = self.journal.add(self.shared.clock.now(), &call.id, &entry);
         let _ = call.place.set(added.seq);
@@ -213,6 +215,7 @@ impl Kernel {
                 effect: call.effect.to_owned(),
                 target,
                 about,
+                waits_for: call.waits_for,
                 grade,
                 attempts,
                 elapsed_ms,
@@ -240,6 +243,7 @@ impl Kernel {
             effect: call.effect.to_owned(),
             target,
             about: about(),
+            waits_for: call.waits_for,
             grade: Grade::Observed,
             attempts: *attempts,
             elapsed_ms: *elapsed_ms,

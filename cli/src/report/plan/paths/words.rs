@@ -1,7 +1,7 @@
 //! How decisions and where they lead are put in words.
 
 use contraflow_runtime::{
-    event::{EffectResult, Event, Kind},
+    event::{EffectResult, Event, Kind, WaitsFor},
     rehearsal::{Asks, Branch, Decision, End, PathEffect},
 };
 
@@ -72,8 +72,12 @@ pub(super) fn outcome(branch: &Branch) -> String {
 
 /// Whether an answer that is not as assumed changes nothing, though it may take longer: nobody might have asked.
 pub(super) fn is_in_vain(branch: &Branch) -> bool {
-    let looks =
-        |done: &PathEffect| done.kind == Kind::Read || done.kind == Kind::Wait && !effect::asks(&done.effect);
+    let looks = |done: &PathEffect| match &done.event.event {
+        Event::EffectEnded { waits_for, .. } if done.kind == Kind::Wait => {
+            *waits_for != Some(WaitsFor::People)
+        }
+        _ => done.kind == Kind::Read,
+    };
     branch.end == End::Succeeded
         && branch.does.iter().all(looks)
         && branch.skips.iter().all(|done| done.kind == Kind::Read)
