@@ -389,9 +389,9 @@ fn rest(finding: &Finding<'_>, at: Option<&Frame>, bare: bool) -> Vec<Rest> {
         }));
     }
     if !finding.why.is_empty() {
-        lines.push(Rest::Advice("why", clean(finding.why).into_owned()));
+        lines.push(Rest::Advice("why", clean(finding.why)));
     }
-    lines.extend(error.hints.iter().map(|hint| Rest::Advice("help", clean(hint).into_owned())));
+    lines.extend(error.hints.iter().map(|hint| Rest::Advice("help", clean(hint))));
     lines
 }
 

@@ -207,6 +207,9 @@ pub struct RunError {
     /// The same as data, where a program can say how.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub next: Vec<NextStep>,
+    /// How often it was tried, where the message says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tried: Option<u32>,
     /// Structured facts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<serde_json::Value>,
@@ -222,6 +225,7 @@ impl RunError {
             frames: Vec::new(),
             hints: Vec::new(),
             next: Vec::new(),
+            tried: None,
             detail: None,
         }
     }
@@ -295,7 +299,7 @@ impl RunError {
 impl From<ProviderError> for RunError {
     fn from(error: ProviderError) -> Self {
         let ProviderError { code, message, retry: _, hints, next, detail } = error;
-        Self { code, message, effect: None, frames: Vec::new(), hints, next, detail }
+        Self { code, message, effect: None, frames: Vec::new(), hints, next, tried: None, detail }
     }
 }
 

@@ -238,8 +238,7 @@ pub(crate) fn ended(event: &Event, begun: Option<&Begun>, answer: Option<&str>, 
         text => format!(": {text}"),
     };
     let mut remarks = Vec::new();
-    let is_told = matches!(result, EffectResult::Failed { error }
-        if error.message.ends_with(&format!("(tried {attempts} times)")));
+    let is_told = matches!(result, EffectResult::Failed { error } if error.tried.is_some());
     if *attempts > 1 && !is_told {
         remarks.push(format!("{attempts} tries"));
     }

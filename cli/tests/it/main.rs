@@ -5,6 +5,7 @@
 mod check;
 mod commands;
 mod crash;
+mod docs;
 mod harness;
 mod hostile;
 mod input;

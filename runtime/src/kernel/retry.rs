@@ -56,6 +56,7 @@ impl Kernel {
                     let mut error = RunError::from(error);
                     if attempt > 1 {
                         error.message = format!("{} (tried {attempt} times)", error.message);
+                        error.tried = Some(attempt);
                     }
                     error.effect = Some(call.id.clone());
                     return Err(GaveUp { error, attempts: attempt });

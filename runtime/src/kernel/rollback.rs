@@ -304,7 +304,7 @@ impl Kernel {
         if let Past::Ended(ended) = &past {
             match &ended.outcome {
                 Outcome::Performed { .. } => {
-                    self.replayed(call, None, String::new, ended);
+                    self.replayed(call, None, || action.describe(), ended);
                     return Ok(());
                 }
                 Outcome::Failed { error, .. } if self.replay_only => return Err(error.clone()),
@@ -334,7 +334,8 @@ impl Kernel {
                 (Outcome::Failed { error: error.clone(), happened: None }, attempts, Err(error))
             }
         };
-        self.ended(call, Ending { intended, ..Ending::new(outcome, attempts) }).await;
+        self.ended(call, Ending { intended, about: action.describe(), ..Ending::new(outcome, attempts) })
+            .await;
         result
     }
 }

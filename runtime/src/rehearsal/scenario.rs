@@ -72,6 +72,13 @@ impl fmt::Display for Fault {
     }
 }
 
+/// By its name alone: which guard was breached is not told.
+impl Serialize for Fault {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
 impl FromStr for Fault {
     type Err = std::convert::Infallible;
 

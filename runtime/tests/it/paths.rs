@@ -45,7 +45,7 @@ fn tree(paths: &Paths) -> String {
         let why = branch.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
         text.push_str(&format!(
             "{margin}  {}: {:?}{why}{}{}{}{}{}\n",
-            branch.answers.join(" "),
+            branch.answers.iter().map(|answer| answer.name()).collect::<Vec<_>>().join(" "),
             branch.end,
             list("does", &branch.does),
             list("skips", &branch.skips),

@@ -5,7 +5,11 @@ use super::{
     way::{Point, Turn, Way},
 };
 use crate::rehearsal::{
-    explorer::DEEPEST, oracle, scenario::Scenario, trial::TrialSetup, worker_pool::WorkerPool,
+    explorer::DEEPEST,
+    oracle,
+    scenario::{Fault, Scenario},
+    trial::TrialSetup,
+    worker_pool::WorkerPool,
 };
 
 /// Finds the paths of a runbook.
@@ -112,9 +116,9 @@ impl<'s> Pathfinder<'s> {
     /// The trial that several answers lead to. What is decided there is followed for the one on which most is undone, which stands
     /// for all.
     fn branch(&mut self, group: Vec<Turn>, depth: usize) -> Option<Branch> {
-        let mut answers: Vec<String> = Vec::new();
+        let mut answers: Vec<Fault> = Vec::new();
         for turn in &group {
-            if !answers.contains(&turn.answer) {
+            if !answers.iter().any(|known| known.name() == turn.answer.name()) {
                 answers.push(turn.answer.clone());
             }
         }

@@ -15,7 +15,7 @@ use serde::Serialize;
 pub(crate) use self::explore::Pathfinder;
 use super::{
     explorer::{End, Progress},
-    scenario::Scenario,
+    scenario::{Fault, Scenario},
 };
 use crate::event::{Envelope, Kind, LeftOver};
 
@@ -87,7 +87,7 @@ pub struct Decision {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Branch {
     /// The answers that lead there: `fails`, `no-data`, `times-out`, `denied`, `no-answer`, `breach`.
-    pub answers: Vec<String>,
+    pub answers: Vec<Fault>,
     /// Each of them as a scenario that `contraflow rehearse --only` plays.
     pub scenarios: Vec<Scenario>,
     /// How the run ends.

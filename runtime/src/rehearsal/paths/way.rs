@@ -50,7 +50,7 @@ pub(super) struct Point {
 /// What a decision that goes another way leads to.
 pub(super) struct Turn {
     pub(super) scenario: Scenario,
-    pub(super) answer: String,
+    pub(super) answer: Fault,
     pub(super) end: End,
     pub(super) why: Option<String>,
     pub(super) does: Vec<PathEffect>,
@@ -157,10 +157,7 @@ impl Way {
             _ => Vec::new(),
         };
         Turn {
-            answer: match &fault {
-                Fault::Breach(_) => fault.name().to_owned(),
-                other => other.to_string(),
-            },
+            answer: fault.clone(),
             scenario: scenario.clone(),
             end,
             ended_by: own.map(|error| error.code.as_str().to_owned()),

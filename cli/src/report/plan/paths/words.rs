@@ -2,7 +2,7 @@
 
 use contraflow_runtime::{
     event::{EffectResult, Event, Kind, WaitsFor},
-    rehearsal::{Asks, Branch, Decision, End, PathEffect},
+    rehearsal::{Asks, Branch, Decision, End, Fault, PathEffect},
 };
 
 use crate::report::{effect, format::count};
@@ -21,22 +21,27 @@ pub(super) fn condition(decision: &Decision, branch: &Branch) -> String {
     }
     let mut told: Vec<String> = Vec::new();
     for answer in &branch.answers {
-        let predicate = match &**answer {
-            "no-answer" => {
+        let predicate = match answer {
+            Fault::NoAnswer => {
                 told.push("nobody answers".to_owned());
                 continue;
             }
-            "fails" => "fails".to_owned(),
-            "denied" => "is denied".to_owned(),
-            "times-out" => "does not pass in time".to_owned(),
-            other => match other.strip_prefix("no-") {
-                Some(what) => format!("has no {}", what.replace('-', " ")),
-                None => format!("is {}", other.replace('-', " ")),
-            },
+            Fault::Denied => "is denied".to_owned(),
+            Fault::TimesOut => "does not pass in time".to_owned(),
+            other => verdict(other.name()),
         };
         told.push(if told.is_empty() { format!("it {predicate}") } else { predicate });
     }
     listed(&told, "or")
+}
+
+/// A verdict as a predicate. Checks name theirs: `fails`, `no-data`, `inconclusive`.
+fn verdict(name: &str) -> String {
+    match name.strip_prefix("no-") {
+        _ if name == "fails" => name.to_owned(),
+        Some(what) => format!("has no {}", what.replace('-', " ")),
+        None => format!("is {}", name.replace('-', " ")),
+    }
 }
 
 fn breached(decision: &Decision, branch: &Branch) -> String {
@@ -112,9 +117,7 @@ pub(super) fn label(done: &PathEffect) -> String {
         return done.effect.clone();
     };
     match result {
-        EffectResult::Performed { text } => {
-            format!("{effect} {}", text.strip_prefix("take back ").unwrap_or(text))
-        }
+        EffectResult::Performed { text } if about.is_empty() => format!("{effect} {text}"),
         _ => effect::label(effect, target.as_ref(), about),
     }
 }
