@@ -235,6 +235,9 @@ pub(crate) enum Command {
     /// Look after the place in which runs are kept.
     #[command(subcommand, subcommand_required = true, arg_required_else_help = true, disable_help_subcommand = true, after_help = STORE_EXAMPLES)]
     Store(Store),
+    /// List the providers that a configuration can name, or print what one of them does and takes.
+    #[command(after_help = library::PROVIDERS_EXAMPLES)]
+    Providers(library::Providers),
     /// Print what a function does, with its options and an example.
     #[command(after_help = library::DOCS_EXAMPLES)]
     Docs(library::Docs),

@@ -5,14 +5,30 @@ use clap::Args;
 /// `contraflow docs`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Docs {
-    /// A function, such as traffic::shift, or a module, such as traffic [default: list all functions].
+    /// A function, such as traffic::shift, a module, such as traffic, or an error code [default: list all functions].
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
 }
+
+/// `contraflow providers`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Providers {
+    /// A noun, such as traffic, or a provider, such as haproxy [default: list all].
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+}
+
+pub(super) const PROVIDERS_EXAMPLES: &str = "\
+Examples:
+  contraflow providers
+  contraflow providers traffic
+  contraflow providers haproxy
+  contraflow providers traffic/haproxy --output json";
 
 pub(super) const DOCS_EXAMPLES: &str = "\
 Examples:
   contraflow docs
   contraflow docs traffic
   contraflow docs traffic::shift
+  contraflow docs gate-failed
   contraflow docs approve --output json";

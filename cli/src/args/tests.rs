@@ -260,6 +260,8 @@ fn help_of_contraflow() {
       verify       Check that the record of a run was not altered
       targets      List the targets of an environment
       store        Look after the place in which runs are kept
+      providers    List the providers that a configuration can name, or print what one of them does and
+                   takes
       docs         Print what a function does, with its options and an example
       new          Write a new runbook to begin with
       completions  Print a script that completes commands in a shell

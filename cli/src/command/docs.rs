@@ -1,8 +1,11 @@
-//! `contraflow docs`: the page of a function, of a module, or the list of all functions.
+//! `contraflow docs`: the page of a function, of a module or of an error code, or the list of all functions.
 
 use std::io::stdout;
 
-use contraflow_runtime::error::{RunError, codes, did_you_mean};
+use contraflow_runtime::{
+    Library, Page,
+    error::{RunError, codes::ARGUMENT, did_you_mean},
+};
 use unicode_width::UnicodeWidthStr as _;
 
 use crate::{
@@ -30,12 +33,29 @@ pub(super) fn execute(args: &Docs, context: &Context) -> Result<Exit, Refused> {
     } else if let Some(module) = manual.module(name) {
         show(&module.functions.iter().collect::<Vec<_>>(), module.about, context);
     } else {
-        return Err(Refused::input(vec![unknown(name, &manual)], Sources::new()));
+        let libraries: Vec<Library> =
+            [Library::of_runtime()].into_iter().chain(context.program.libraries()).collect();
+        let mut pages = libraries.iter().flat_map(Library::pages);
+        match pages.find(|page| page.code == name) {
+            Some(page) => error_code(page, context),
+            None => {
+                let codes = libraries.iter().flat_map(Library::pages).map(|page| page.code);
+                return Err(Refused::input(vec![unknown(name, &manual, codes)], Sources::new()));
+            }
+        }
     }
     Ok(Exit::Success)
 }
 
-fn unknown(name: &str, manual: &Manual) -> RunError {
+/// What an error code means and what to do about it.
+fn error_code(page: &Page, context: &Context) {
+    print(&match context.global.output {
+        Output::Json => format!("{}\n", serde_json::json!({ "code": page.code, "doc": page.text })),
+        Output::Human => markdown::render(page.text, Theme::of(&stdout())),
+    });
+}
+
+fn unknown<'c>(name: &str, manual: &'c Manual, codes: impl Iterator<Item = &'c str>) -> RunError {
     let paths: Vec<&str> = manual.functions().map(|function| &*function.path).collect();
     // Somebody may know what it is called and not where it is.
     let elsewhere: Vec<&str> = paths
@@ -43,8 +63,8 @@ fn unknown(name: &str, manual: &Manual) -> RunError {
         .copied()
         .filter(|path| path.rsplit("::").next() == Some(name.rsplit("::").next().unwrap_or(name)))
         .collect();
-    let error = RunError::new(codes::ARGUMENT, format!("there is no function or module \"{name}\""));
-    let known = paths.iter().copied().chain(manual.modules().map(|(name, _)| name));
+    let error = RunError::new(ARGUMENT, format!("there is no function, module or error code \"{name}\""));
+    let known = paths.iter().copied().chain(manual.modules().map(|(name, _)| name)).chain(codes);
     match (did_you_mean(name, known), &*elsewhere) {
         (_, [one]) => error.hint(format!("did you mean `{one}`?")),
         (_, [_, _, ..]) => error.hint(format!("did you mean one of {}?", elsewhere.join(", "))),

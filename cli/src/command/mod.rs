@@ -9,6 +9,7 @@ mod docs;
 mod new;
 mod paths;
 mod plan;
+mod providers;
 mod rehearse;
 mod resume;
 mod run;
@@ -74,6 +75,7 @@ pub(crate) async fn execute(command: Command, context: &Context) -> Exit {
         Command::Verify(args) => verify::execute(&args, context).await,
         Command::Targets(args) => targets::execute(&args, context).await,
         Command::Store(args) => store::execute(&args, context).await,
+        Command::Providers(args) => providers::execute(&args, context),
         Command::Docs(args) => docs::execute(&args, context),
         Command::New(args) => new::execute(&args, context),
         Command::Completions(args) => completions::execute(&args, context),

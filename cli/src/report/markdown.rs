@@ -52,13 +52,22 @@ pub(crate) fn render(markdown: &str, theme: Theme) -> String {
 
 /// The words of a text of one line, without marks.
 pub(crate) fn plain(markdown: &str) -> String {
-    Parser::new(markdown)
-        .map(|event| match event {
-            Event::Text(text) | Event::Code(text) => text,
-            Event::SoftBreak | Event::HardBreak => " ".into(),
-            _ => "".into(),
-        })
-        .collect()
+    let mut text = String::new();
+    for event in Parser::new(markdown) {
+        match event {
+            Event::Text(piece) | Event::Code(piece) => text.push_str(&piece),
+            Event::SoftBreak | Event::HardBreak => text.push(' '),
+            _ => {}
+        }
+    }
+    text
+}
+
+/// The first sentence of a paragraph, without marks.
+pub(crate) fn first_sentence(markdown: &str) -> String {
+    let text = plain(markdown);
+    let end = text.find(". ").map_or(text.len(), |at| at + 1);
+    text[..end].trim_end_matches('.').to_owned()
 }
 
 /// A page as far as it is written.

@@ -28,6 +28,12 @@ fn programs_get_an_object_for_each_function() {
 }
 
 #[test]
+fn an_error_code_has_its_page() {
+    let page = Lab::new().contraflow(&["docs", "gate-failed"]).succeeded().stdout;
+    assert!(page.contains("gate-failed") && page.contains("\nWhat to do\n"), "{page}");
+}
+
+#[test]
 fn a_misspelt_name_is_refused_with_the_closest_one() {
     let lab = Lab::new();
     for name in ["traffic::shfit", "shift"] {

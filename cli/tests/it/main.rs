@@ -17,6 +17,7 @@ mod params;
 mod paths;
 mod people;
 mod plans;
+mod providers;
 mod rehearse;
 mod secrets;
 mod shift;

@@ -63,6 +63,7 @@ impl From<BadSetting> for ProviderError {
             message: bad.to_string(),
             retry: Retry::Never,
             hints: bad.hints,
+            next: Vec::new(),
             detail: None,
         }
     }

@@ -39,6 +39,7 @@ fn tried(name: &str, end: End) -> Tried {
         end,
         why,
         hints: Vec::new(),
+        next: Vec::new(),
         left: Vec::new(),
         elapsed_ms: 65_000,
         struck: true,
