@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use contraflow_runtime::script::FunctionDoc;
+use contraflow_runtime::{
+    schema::{OptionSchema, literal},
+    script::{ArgumentDoc, FunctionDoc},
+};
 
 use crate::program::Program;
 
@@ -101,7 +104,18 @@ impl Function {
         sentence.trim().trim_end_matches(['.', ':']).to_owned()
     }
 
-    /// Its page in Markdown: how it is called, what it does, examples.
+    /// What its options are, each argument once.
+    pub(crate) fn options(&self) -> Vec<&ArgumentDoc> {
+        let mut options: Vec<&ArgumentDoc> = Vec::new();
+        for argument in self.forms.iter().flat_map(|form| &form.arguments) {
+            if !argument.options.is_empty() && !options.contains(&argument) {
+                options.push(argument);
+            }
+        }
+        options
+    }
+
+    /// Its page in Markdown: how it is called, what it does, its options, examples.
     pub(crate) fn page(&self) -> String {
         let (mut text, mut examples): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
         for paragraph in self.forms.iter().flat_map(|form| paragraphs(&form.doc)) {
@@ -112,10 +126,23 @@ impl Function {
             }
         }
         let mut page = format!("## {}\n\n```text\n{}\n```\n", self.path, self.calls().join("\n"));
-        for paragraph in text.iter().chain(&examples) {
+        for paragraph in text {
             let _ = write!(page, "\n{paragraph}");
         }
+        for argument in self.options() {
+            let _ = write!(page, "\nWhat `{}` takes:\n\n", argument.name);
+            option_list(&argument.options, 0, &mut page);
+        }
+        for example in examples {
+            let _ = write!(page, "\n{example}");
+        }
         page
+    }
+
+    /// Its forms, as their authors describe them.
+    #[cfg(test)]
+    pub(crate) fn forms(&self) -> &[FunctionDoc] {
+        &self.forms
     }
 }
 
@@ -168,9 +195,13 @@ fn signature(function: &FunctionDoc) -> String {
         .take(function.arity)
         .map(|param| {
             let (name, rust) = param.split_once(':').unwrap_or((param, ""));
-            match type_name(rust).unwrap_or_default() {
-                "" => name.trim().to_owned(),
-                told => format!("{}: {told}", name.trim()),
+            let name = name.trim();
+            let declared = function.arguments.iter().find(|argument| argument.name == name);
+            match (type_name(rust).unwrap_or_default(), declared) {
+                ("", Some(argument)) => format!("{name}: {}", argument.kind),
+                ("", None) => name.to_owned(),
+                ("text", Some(argument)) => format!("{name}: {}", argument.kind),
+                (told, _) => format!("{name}: {told}"),
             }
         })
         .collect();
@@ -183,7 +214,7 @@ fn signature(function: &FunctionDoc) -> String {
 }
 
 /// The paragraphs of a text; a fenced block is one.
-fn paragraphs(text: &str) -> Vec<String> {
+pub(crate) fn paragraphs(text: &str) -> Vec<String> {
     let mut found = vec![String::new()];
     let mut fenced = false;
     for line in text.lines() {
@@ -198,4 +229,28 @@ fn paragraphs(text: &str) -> Vec<String> {
     }
     found.retain(|paragraph| !paragraph.is_empty());
     found
+}
+
+/// Options as a list, each with the options inside it.
+fn option_list(options: &[OptionSchema], depth: usize, into: &mut String) {
+    let indent = "  ".repeat(depth);
+    for option in options {
+        let default = option.default_text().map(|text| format!(", default `{text}`")).unwrap_or_default();
+        let required = if option.required { ", required" } else { "" };
+        let doc = option.doc.replace("\n\n", " ");
+        let _ = write!(into, "{indent}- `{}` ({}{default}{required}): {doc}", option.name, option.kind);
+        let described = option.choices.iter().any(|choice| !choice.doc.is_empty());
+        if !option.choices.is_empty() && !described {
+            let values: Vec<String> =
+                option.choices.iter().map(|choice| format!("`{}`", literal(&choice.value))).collect();
+            let _ = write!(into, " One of {}.", values.join(", "));
+        }
+        into.push('\n');
+        if described {
+            for choice in &option.choices {
+                let _ = writeln!(into, "{indent}  - `{}`: {}", literal(&choice.value), choice.doc);
+            }
+        }
+        option_list(&option.options, depth + 1, into);
+    }
 }

@@ -9,16 +9,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use contraflow_runtime::{
-    Library, Page, lint,
-    schema::{OptionSchema, literal},
-    script::{ArgumentDoc, FunctionDoc},
+use contraflow_runtime::{Library, Page, lint};
+
+use crate::{
+    args::Exit,
+    manual::{self, Manual, Module, WORDS},
+    program::Program,
 };
-
-use crate::{args::Exit, program::Program};
-
-/// The functions that need no module are on a page of this name.
-const WORDS: &str = "control-words";
 
 const GENERATED: &str =
     "<!-- Written from the code by `UPDATE_REFERENCE=1 cargo test -p contraflow reference`. Do not edit. -->";
@@ -27,176 +24,14 @@ fn book() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src")
 }
 
-/// What each module is for, in one line.
-fn about(module: &str) -> &'static str {
-    match module {
-        WORDS => "Plain functions on top of the language: they give a runbook its form.",
-        "db" => "Databases: migrations, backups, queries that only read.",
-        "deploy" => "Pools of replicas.",
-        "exec" => {
-            "Commands of the machine on which the runbook runs. Which ones may be run, \
-             [the configuration](../configuration.md#envnameexec) says."
-        }
-        "http" => "Requests to servers. To find out whether a service is well, use [`probe`](probe.md).",
-        "metrics" => "Measurements: looked at once, or watched for a while as a gate.",
-        "notify" => "Messages to people.",
-        "probe" => "Checks of services: each passes, or fails the step.",
-        "secrets" => "[Secrets](../guide/secrets.md): used by scripts, not seen by them.",
-        "traffic" => "Routes that split traffic over pools.",
-        other => panic!("say what the module `{other}` is for"),
-    }
-}
-
-/// How a Rust type is called in scripts. Empty: any, or nothing to say.
-fn type_name(rust: &str) -> &'static str {
-    let plain = rust.trim().trim_start_matches('&').trim();
-    let inner = plain
-        .strip_prefix("ScriptResult")
-        .and_then(|rest| rest.trim().strip_prefix('<')?.strip_suffix('>'))
-        .unwrap_or(plain);
-    match inner.trim() {
-        "str" | "String" | "ImmutableString" => "text",
-        "i64" | "INT" => "number",
-        "f64" | "FLOAT" => "fraction",
-        "bool" => "bool",
-        "Map" => "map",
-        "Array" => "array",
-        "FnPtr" => "closure",
-        "Dynamic" | "()" | "ScriptResult" | "" => "",
-        // The result of a primitive, by what it does.
-        "Changes" | "Acts" | "Tells" | "Reads" | "Checks" | "Gives" => "",
-        other => panic!("say what `{other}` is called in scripts"),
-    }
-}
-
-fn signature(function: &FunctionDoc) -> String {
-    let params: Vec<String> = function
-        .params
-        .iter()
-        .take(function.arity)
-        .map(|param| {
-            let (name, rust) = param.split_once(':').expect("a name and a type");
-            let name = name.trim();
-            let declared = function.arguments.iter().find(|argument| argument.name == name);
-            match (type_name(rust), declared) {
-                ("", Some(argument)) => format!("{name}: {}", argument.kind),
-                ("", None) => name.to_owned(),
-                ("text", Some(argument)) => format!("{name}: {}", argument.kind),
-                (told, _) => format!("{name}: {told}"),
-            }
-        })
-        .collect();
-    let module = if function.module.is_empty() { String::new() } else { format!("{}::", function.module) };
-    let returns = match type_name(&function.returns) {
-        "" => String::new(),
-        told => format!(" -> {told}"),
-    };
-    format!("{module}{}({}){returns}", function.name, params.join(", "))
-}
-
-/// The paragraphs of a text; a fenced block is one.
-fn paragraphs(text: &str) -> Vec<String> {
-    let mut found = vec![String::new()];
-    let mut fenced = false;
-    for line in text.lines() {
-        fenced ^= line.starts_with("```");
-        match found.last_mut() {
-            Some(last) if fenced || !line.is_empty() => {
-                last.push_str(line);
-                last.push('\n');
-            }
-            _ => found.push(String::new()),
-        }
-    }
-    found.retain(|paragraph| !paragraph.is_empty());
-    found
-}
-
-/// Options as a list, each with the options inside it.
-fn option_list(options: &[OptionSchema], depth: usize, into: &mut String) {
-    let indent = "  ".repeat(depth);
-    for option in options {
-        let default = option.default_text().map(|text| format!(", default `{text}`")).unwrap_or_default();
-        let required = if option.required { ", required" } else { "" };
-        let doc = option.doc.replace("\n\n", " ");
-        let _ = write!(into, "{indent}- `{}` ({}{default}{required}): {doc}", option.name, option.kind);
-        let described = option.choices.iter().any(|choice| !choice.doc.is_empty());
-        if !option.choices.is_empty() && !described {
-            let values: Vec<String> =
-                option.choices.iter().map(|choice| format!("`{}`", literal(&choice.value))).collect();
-            let _ = write!(into, " One of {}.", values.join(", "));
-        }
-        into.push('\n');
-        if described {
-            for choice in &option.choices {
-                let _ = writeln!(into, "{indent}  - `{}`: {}", literal(&choice.value), choice.doc);
-            }
-        }
-        option_list(&option.options, depth + 1, into);
-    }
-}
-
-/// One function in all its forms: how it is called, what it does, its options, examples.
-fn function_section(forms: &[FunctionDoc]) -> String {
-    let mut calls: Vec<String> = Vec::new();
-    let (mut text, mut examples): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
-    let mut options: Vec<&ArgumentDoc> = Vec::new();
-    for form in forms {
-        let call = signature(form);
-        if !calls.contains(&call) {
-            calls.push(call);
-        }
-        for paragraph in paragraphs(&form.doc) {
-            let into = if paragraph.starts_with("```") { &mut examples } else { &mut text };
-            // Forms of a function begin with what they have in common, which is said once.
-            if !into.contains(&paragraph) {
-                into.push(paragraph);
-            }
-        }
-        let maps = form.arguments.iter().filter(|argument| !argument.options.is_empty());
-        options.extend(maps.filter(|argument| !options.contains(argument)).collect::<Vec<_>>());
-    }
-    let path = calls[0].split('(').next().unwrap_or_default();
-    let mut section = format!("\n## {path}\n\n```text\n{}\n```\n", calls.join("\n"));
-    for paragraph in text {
-        let _ = write!(section, "\n{paragraph}");
-    }
-    for argument in options {
-        let _ = write!(section, "\nWhat `{}` takes:\n\n", argument.name);
-        option_list(&argument.options, 0, &mut section);
-    }
-    for example in examples {
-        let _ = write!(section, "\n{example}");
-    }
-    section
-}
-
-fn module_page(module: &str, functions: &[FunctionDoc]) -> String {
-    let title = if module == WORDS { "Control words" } else { module };
-    let mut page = format!("# {title}\n\n{GENERATED}\n\n{}\n", about(module));
-    for forms in functions.chunk_by(|a, b| a.name == b.name) {
-        page.push_str(&function_section(forms));
-    }
-    page
+fn module_page(name: &str, module: &Module) -> String {
+    let title = if name == WORDS { "Control words" } else { name };
+    let pages: String = module.functions.iter().map(|function| format!("\n{}", function.page())).collect();
+    format!("# {title}\n\n{GENERATED}\n\n{}\n{pages}", module.about)
 }
 
 fn function_pages(pages: &mut BTreeMap<PathBuf, String>) {
-    let runtime = Program::default().runtime().build();
-    let mut modules: BTreeMap<String, Vec<FunctionDoc>> = BTreeMap::new();
-    for function in runtime.library().functions() {
-        let module = if function.module.is_empty() { WORDS } else { &function.module };
-        // Some forms only say what is wrong with a call.
-        if function.doc.starts_with("Refuses ") {
-            continue;
-        }
-        modules.entry(module.to_owned()).or_default().push(function);
-    }
-    for functions in modules.values_mut() {
-        // Of several forms with as many parameters, the one that is described best comes first.
-        functions.sort_by_key(|function| {
-            (function.name.clone(), function.arity, std::cmp::Reverse(function.doc.len()))
-        });
-    }
+    let manual = Manual::of(&Program::default());
     let mut index = format!(
         "# Primitives\n\n{GENERATED}\n\nWhat scripts can call. Functions of a module are called with its name, \
          `traffic::shift`. Options are a map, always the last\nargument; a parameter without a type takes several. Each \
@@ -204,18 +39,17 @@ fn function_pages(pages: &mut BTreeMap<PathBuf, String>) {
          server to talk to there are only checked.\n\nQuantities are text with a unit: durations `\"90s\"`, `\"1h30m\"`; \
          percentages `\"0.1%\"`; sizes `\"64KiB\"`; comparisons `\"< 200ms\"`.\n\n| function | what it does |\n|---|---|\n"
     );
-    for (module, functions) in &modules {
-        let mut seen = BTreeSet::new();
-        for function in functions.iter().filter(|function| seen.insert(&function.name)) {
-            let path = signature(function).split('(').next().unwrap_or_default().to_owned();
+    for (name, module) in manual.modules() {
+        for function in &module.functions {
+            let path = &function.path;
             let link = path.replace(':', "");
-            let first = paragraphs(&function.doc).into_iter().next().unwrap_or_default().replace('\n', " ");
-            let sentence = first.split("; ").next().unwrap_or_default();
-            let sentence =
-                sentence.split_inclusive(". ").next().unwrap_or_default().trim().trim_end_matches(['.', ':']);
-            let _ = writeln!(index, "| [`{path}`]({module}.md#{link}) | {} |", sentence.replace('|', "\\|"));
+            let _ = writeln!(
+                index,
+                "| [`{path}`]({name}.md#{link}) | {} |",
+                function.summary().replace('|', "\\|")
+            );
         }
-        pages.insert(format!("reference/{module}.md").into(), module_page(module, functions));
+        pages.insert(format!("reference/{name}.md").into(), module_page(name, module));
     }
     pages.insert("reference/index.md".into(), index);
 }
@@ -419,9 +253,22 @@ fn every_function_is_described_and_has_an_example_on_its_page() {
             let title = section.lines().next().unwrap_or_default();
             assert!(section.contains("```rhai"), "{title} has no example");
             assert!(
-                paragraphs(section).iter().any(|p| p.starts_with(char::is_uppercase)),
+                manual::paragraphs(section).iter().any(|p| p.starts_with(char::is_uppercase)),
                 "{title} is not described"
             );
+        }
+    }
+}
+
+#[test]
+fn every_module_and_every_type_has_a_name_for_those_who_write_scripts() {
+    for (name, module) in Manual::of(&Program::default()).modules() {
+        assert!(!module.about.is_empty(), "say what the module `{name}` is for");
+        for form in module.functions.iter().flat_map(|function| function.forms()) {
+            let params = form.params.iter().filter_map(|param| Some(param.split_once(':')?.1));
+            for rust in params.chain([&*form.returns]) {
+                assert!(manual::type_name(rust).is_some(), "say what `{rust}` is called in scripts");
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `contraflow docs`: the page of a function, of a module or of an error code, or the list of all functions.
 
-use std::io::stdout;
+use std::{collections::BTreeMap, io::stdout};
 
 use contraflow_runtime::{
     Library, Page,
@@ -80,6 +80,7 @@ fn show(functions: &[&Function], about: &str, context: &Context) {
             let line = serde_json::json!({
                 "function": function.path,
                 "calls": function.calls(),
+                "options": function.options().iter().map(|argument| (&*argument.name, &argument.options)).collect::<BTreeMap<_, _>>(),
                 "doc": function.page(),
             });
             print(&format!("{line}\n"));
