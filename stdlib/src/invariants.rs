@@ -15,7 +15,7 @@ fn routes(states: &States) -> impl Iterator<Item = (&str, Weights)> {
     })
 }
 
-/// The weights of a route add up to 100.
+/// The weights of a route add up to exactly 100 %.
 pub(crate) struct WholeWeights;
 
 impl Invariant for WholeWeights {
@@ -24,10 +24,9 @@ impl Invariant for WholeWeights {
     }
 
     fn holds(&self, states: &States) -> Result<(), String> {
-        for (route, Weights(weights)) in routes(states) {
-            let sum: u32 = weights.values().sum();
-            if sum != 100 {
-                return Err(format!("those of {route} add up to {sum}: {}", Weights(weights)));
+        for (route, weights) in routes(states) {
+            if !weights.is_whole() {
+                return Err(format!("those of {route} add up to {}: {weights}", weights.total_percent()));
             }
         }
         Ok(())
@@ -44,10 +43,10 @@ impl Invariant for Capacity {
 
     fn holds(&self, states: &States) -> Result<(), String> {
         for (route, Weights(weights)) in routes(states) {
-            for (pool, weight) in weights.iter().filter(|(_, weight)| **weight > 0) {
+            for (pool, weight) in weights.iter().filter(|(_, weight)| !weight.is_none()) {
                 let replicas = states.get(Target::new("deploy", &format!("{route}/{pool}")).as_str());
                 if replicas.and_then(serde_json::Value::as_u64) == Some(0) {
-                    return Err(format!("{route}/{pool} gets {weight}% of the traffic and has no replicas"));
+                    return Err(format!("{route}/{pool} gets {weight} of the traffic and has no replicas"));
                 }
             }
         }
@@ -61,7 +60,7 @@ mod tests {
 
     use super::*;
 
-    fn states(blue: u32, green: u32, green_replicas: u32) -> States {
+    fn states(blue: f64, green: f64, green_replicas: u32) -> States {
         let weights = json!({ "blue": blue, "green": green });
         [("traffic/web", weights), ("deploy/web/green", json!(green_replicas)), ("deploy/db/green", json!(0))]
             .map(|(key, state)| (key.to_owned(), state))
@@ -71,14 +70,17 @@ mod tests {
     #[test]
     fn weights_add_up_and_go_only_where_there_is_capacity() {
         for (world, whole, capacity) in [
-            (states(100, 0, 0), true, true),
-            (states(95, 5, 3), true, true),
-            (states(95, 5, 0), true, false),
-            (states(95, 4, 1), false, true),
+            (states(100.0, 0.0, 0), true, true),
+            (states(95.0, 5.0, 3), true, true),
+            (states(95.0, 5.0, 0), true, false),
+            (states(95.0, 4.0, 1), false, true),
+            (states(99.9, 0.1, 1), true, true),
+            (states(99.9, 0.1, 0), true, false),
+            (states(99.9, 0.11, 1), false, true),
         ] {
             assert_eq!(WholeWeights.holds(&world).is_ok(), whole, "{world:?}");
             assert_eq!(Capacity.holds(&world).is_ok(), capacity, "{world:?}");
         }
-        assert!(Capacity.holds(&states(0, 100, 0)).unwrap_err().contains("web/green gets 100%"));
+        assert!(Capacity.holds(&states(0.0, 100.0, 0)).unwrap_err().contains("web/green gets 100%"));
     }
 }

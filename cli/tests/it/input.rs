@@ -210,9 +210,9 @@ fn an_option_that_does_not_exist_or_has_the_wrong_type() {
     ----- stdout
     ▶ test 0 in sandbox, run test-[ID]
 
-    failed after [TIME], nothing to undo: `percent`: "many" is no share of traffic: want a whole number of percent from 0 to 100
+    failed after [TIME], nothing to undo: `percent`: "many" is not a percentage from 0 to 100, such as "25%" or "0.5%"
     ----- stderr
-    error[argument]: `percent`: "many" is no share of traffic: want a whole number of percent from 0 to 100
+    error[argument]: `percent`: "many" is not a percentage from 0 to 100, such as "25%" or "0.5%"
       at run.rhai:2:1
        2 | traffic::shift("web", "green", "many");
          | ^^^^^^^^^^^^^^

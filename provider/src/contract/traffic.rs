@@ -8,12 +8,20 @@ use super::{describes_itself, eventually, is_unknown};
 use crate::{
     codes, http,
     on::Progress,
-    traffic::{Traffic, Weights},
+    traffic::{Share, Traffic, Weights},
 };
 
 /// Weights of the pools blue and green.
 pub fn weights(blue: u32, green: u32) -> Weights {
-    Weights([("blue".to_owned(), blue), ("green".to_owned(), green)].into())
+    percent(f64::from(blue), f64::from(green))
+}
+
+/// Weights of the pools blue and green that need not be whole percentages.
+///
+/// # Panics
+/// One of them is not a share.
+pub fn percent(blue: f64, green: f64) -> Weights {
+    Weights::try_from([("blue", blue), ("green", green)]).expect("shares")
 }
 
 /// Status and body of a `GET`, and between them the pool that answered it.
@@ -96,19 +104,25 @@ async fn weights_read_back_exactly(traffic: &dyn Traffic) {
         traffic.set_weights(&want).await.expect("set again");
         assert_eq!(traffic.weights().await, Ok(want));
     }
+    // Canaries below one percent.
+    for want in [percent(99.5, 0.5), percent(97.5, 2.5)] {
+        assert_eq!(traffic.can_express(&want).await, Ok(()));
+        traffic.set_weights(&want).await.expect("set");
+        assert_eq!(traffic.weights().await, Ok(want));
+    }
     // A pool that is not named gets nothing.
-    traffic.set_weights(&Weights([("blue".to_owned(), 100)].into())).await.expect("set");
+    traffic.set_weights(&Weights([("blue".to_owned(), Share::ALL)].into())).await.expect("set");
     assert_eq!(traffic.weights().await, Ok(weights(100, 0)));
 }
 
 async fn bad_weights_change_nothing(traffic: &dyn Traffic) {
     traffic.set_weights(&weights(90, 10)).await.expect("set");
-    for wrong in [weights(90, 20), weights(0, 0), weights(50, 49)] {
+    for wrong in [weights(90, 20), weights(0, 0), weights(50, 49), percent(99.9, 0.11)] {
         let error = traffic.set_weights(&wrong).await.expect_err("not 100");
         assert_eq!(error.code.as_str(), codes::TRAFFIC);
-        assert!(error.message.contains("not to 100"), "{error}");
+        assert!(error.message.contains("not to 100%"), "{error}");
     }
-    let unknown = Weights([("bleu".to_owned(), 100)].into());
+    let unknown = Weights([("bleu".to_owned(), Share::ALL)].into());
     let error = traffic.set_weights(&unknown).await.expect_err("no such pool");
     is_unknown(&error, "blue");
     assert_eq!(traffic.weights().await, Ok(weights(90, 10)));
@@ -151,10 +165,7 @@ async fn a_pool_that_serves_nothing_gets_no_weight(fixture: &dyn Fixture) {
     fixture.serve_pool("green", false).await;
     let error = traffic.set_weights(&weights(75, 25)).await.expect_err("nothing serves");
     assert_eq!(error.code.as_str(), codes::TRAFFIC);
-    assert!(
-        error.message.contains("green of web would get 25 percent") && !error.hints.is_empty(),
-        "{error:?}"
-    );
+    assert!(error.message.contains("green of web would get 25%") && !error.hints.is_empty(), "{error:?}");
     assert_eq!(traffic.weights().await, Ok(weights(100, 0)));
     fixture.serve_pool("green", true).await;
     traffic.set_weights(&weights(75, 25)).await.expect("serves again");

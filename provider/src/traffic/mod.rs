@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -12,16 +13,17 @@ use crate::{
 
 mod share;
 
-pub use share::{Share, still_open, unknown_pool};
+pub use share::{Share, apportion, still_open, unknown_pool};
 
-/// Share of a route's traffic that each pool gets, in percent. The shares add up to 100.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Share of a route's traffic that each pool gets. The shares add up to 100 %.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Weights(pub BTreeMap<String, u32>);
+pub struct Weights(pub BTreeMap<String, Share>);
 
 impl fmt::Display for Weights {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, (pool, weight)) in self.0.iter().enumerate() {
+        for (i, (pool, share)) in self.0.iter().enumerate() {
+            let weight = share.percent();
             write!(f, "{}{pool} {weight}", if i == 0 { "" } else { ", " })?;
         }
         Ok(())
@@ -31,15 +33,25 @@ impl fmt::Display for Weights {
 /// A route: something that splits traffic over pools by weight.
 #[async_trait]
 pub trait Traffic: Provider {
-    /// The weights that are set now, normalized to percent.
+    /// The weights that are set now, normalized so that they add up to 100 %.
     async fn weights(&self) -> Result<Weights, ProviderError>;
 
     /// Sets all weights at once, or none.
     ///
     /// # Errors
-    /// `traffic` where the weights do not add up to 100 or would raise a pool that has nothing to serve with; `unknown-target`
-    /// for a pool that the route does not have.
+    /// `traffic` where the weights do not add up to 100 %, cannot be expressed on this route, or would raise a pool that has
+    /// nothing to serve with; `unknown-target` for a pool that the route does not have.
     async fn set_weights(&self, want: &Weights) -> Result<(), ProviderError>;
+
+    /// Whether the route can express these weights, whatever its state. Asked in plans, so that a share that is too fine for it
+    /// is found before anything is changed.
+    ///
+    /// # Errors
+    /// `traffic`: it cannot; the hints name the nearest weights that it can.
+    async fn can_express(&self, want: &Weights) -> Result<(), ProviderError> {
+        let _ = want;
+        Ok(())
+    }
 
     /// Whether `want` is in effect: read back, and no connections left on pools without weight where the provider can see them.
     async fn settled(&self, want: &Weights) -> Result<Progress, ProviderError>;

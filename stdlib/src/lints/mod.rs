@@ -5,6 +5,8 @@ pub(crate) mod rollback;
 
 use contraflow_runtime::script::outline::{Call, Node, Outline, Value};
 
+use crate::traffic::Share;
+
 /// A pool with its deployment or route, as a script writes it: `web/blue`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PoolRef {
@@ -28,23 +30,23 @@ fn is_zero(value: &Value) -> bool {
     value.is(&|value| *value == Value::Int(0))
 }
 
-/// A share of traffic as scripts write it: `25`, `"25%"`. Unknown for what is none.
-fn share(value: &Value) -> Option<i64> {
+/// A share of traffic as scripts write it: `25`, `0.5`, `"0.5%"`. Unknown for what is none.
+fn share(value: &Value) -> Option<Share> {
     match value {
-        Value::Int(number) => Some(*number),
-        Value::Float(number) if number.fract() == 0.0 && number.abs() <= 100.0 => Some(*number as i64),
-        Value::Text(text) => text.trim().trim_end_matches('%').trim().parse().ok(),
+        Value::Int(number) => Share::try_from(*number).ok(),
+        Value::Float(number) => Share::try_from(*number).ok(),
+        Value::Text(text) => text.parse().ok(),
         _ => None,
     }
 }
 
 /// Whether a share is no traffic for sure.
 fn is_none(value: &Value) -> bool {
-    value.is(&|value| share(value) == Some(0))
+    value.is(&|value| share(value) == Some(Share::NONE))
 }
 
 /// Whether a share may be such a one.
-fn may_be(value: &Value, such: fn(i64) -> bool) -> bool {
+fn may_be(value: &Value, such: fn(Share) -> bool) -> bool {
     value.may_be(&|value| share(value).is_none_or(such))
 }
 
@@ -83,12 +85,7 @@ enum Gets {
 
 /// What a change of weights means for a pool. `None`: it is another route, or no change of weights.
 fn gets(call: &Call, pool: &PoolRef) -> Option<Gets> {
-    let shows = |value: &Value| match value {
-        Value::Int(number) => format!("{number}%"),
-        Value::Text(text) if text.ends_with('%') => text.clone(),
-        Value::Text(text) => format!("{text}%"),
-        _ => "a share".to_owned(),
-    };
+    let shows = |value: &Value| share(value).map_or_else(|| "a share".to_owned(), |share| share.to_string());
     let route = call.arg(0).is_named(&pool.route);
     let here = route == Some(true);
     match &*call.name {
@@ -97,7 +94,8 @@ fn gets(call: &Call, pool: &PoolRef) -> Option<Gets> {
             let (Some(name), Some(own)) = (call.arg(1).name(), call.arg(1).is_named(&pool.pool)) else {
                 return Some(Gets::Unknown);
             };
-            let none = if own { may_be(share, |n| n == 0) } else { may_be(share, |n| n >= 100) };
+            let none =
+                if own { may_be(share, Share::is_none) } else { may_be(share, |share| share == Share::ALL) };
             match (here, none) {
                 (_, true) if here || !own => Some(Gets::None),
                 (true, false) => Some(Gets::Some(format!("{name} gets {}", shows(share)))),
@@ -107,7 +105,7 @@ fn gets(call: &Call, pool: &PoolRef) -> Option<Gets> {
         }
         "traffic::set" => match call.arg(1) {
             Value::Map(weights) if here => match weights.get(&pool.pool) {
-                Some(weight) if !may_be(weight, |n| n == 0) => {
+                Some(weight) if !may_be(weight, Share::is_none) => {
                     Some(Gets::Some(format!("{} gets {}", pool.pool, shows(weight))))
                 }
                 _ => Some(Gets::None),

@@ -267,7 +267,7 @@ impl Faults {
         list.iter()
             .filter(|(fault, set)| now.duration_since(started.max(*set).min(now)) >= fault.after)
             .filter(|(fault, _)| match (&fault.weight, fault.what.pool()) {
-                (Some(weight), Some(pool)) => weight.holds(f64::from(self.balancer.share(pool))),
+                (Some(weight), Some(pool)) => weight.holds(self.balancer.share(pool).percent()),
                 _ => true,
             })
             .filter_map(|(fault, _)| pick(&fault.what))
@@ -354,6 +354,7 @@ mod tests {
             "green.error_rate=20%@5s",
             "green.dead@weight>=50",
             "green.latency=1s@weight<5@1m30s",
+            "green.dead@weight>=0.5",
         ] {
             assert_eq!(read(text).expect(text).to_string(), text);
         }
@@ -397,7 +398,8 @@ mod tests {
         assert!(faults.error_rate("green").abs() < f64::EPSILON);
         assert_eq!(faults.latency("blue"), Duration::ZERO);
         assert!(faults.is_dead("green") && !faults.is_dead("blue"));
-        balancer.set(&crate::traffic::Weights([("blue".to_owned(), 50), ("green".to_owned(), 50)].into()));
+        let half = crate::traffic::Weights::try_from([("blue", 50.0), ("green", 50.0)]);
+        balancer.set(&half.expect("shares"));
         assert!((faults.error_rate("green") - 0.2).abs() < f64::EPSILON);
         // A fault set later takes the place of those like it.
         faults.set(read("green.error_rate=5%").expect("a fault"));

@@ -154,7 +154,7 @@ impl Page {
         let metric = |name: &'static str| move |pool: &Arc<Pool>| read(name, &[pool], self.started).value;
         let gauges: [Gauge<'_>; 6] = [
             ("sandbox_weight_percent", "Share of traffic that is set.", &|pool| {
-                Some(f64::from(self.router.balancer.share(pool.name)))
+                Some(self.router.balancer.share(pool.name).percent())
             }),
             ("sandbox_replicas_wanted", "Replicas that are set.", &|pool| Some(f64::from(pool.wanted()))),
             ("sandbox_replicas_ready", "Replicas that take requests.", &|pool| Some(f64::from(pool.ready()))),

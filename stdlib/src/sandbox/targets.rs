@@ -50,10 +50,7 @@ impl Traffic for Route {
             if want.share(name) > now.share(name) && pool.ready() == 0 {
                 return Err(ProviderError::terminal(
                     codes::TRAFFIC,
-                    format!(
-                        "{name} of web would get {} percent and no replica of it is ready",
-                        want.share(name)
-                    ),
+                    format!("{name} of web would get {} and no replica of it is ready", want.share(name)),
                 )
                 .hint(format!("start some first: deploy::scale(\"web/{name}\", 3)")));
             }
@@ -70,7 +67,7 @@ impl Traffic for Route {
             return waiting(0, 0, format!("weights are {now}, not {want}"));
         }
         let (used, unused): (Vec<&Arc<Pool>>, Vec<&Arc<Pool>>) =
-            world.router.pools.values().partition(|pool| want.share(pool.name) > 0);
+            world.router.pools.values().partition(|pool| !want.share(pool.name).is_none());
         if let Some(pool) = used.iter().find(|pool| pool.ready() == 0) {
             return waiting(0, 0, format!("no replica of {} is ready", pool.name));
         }

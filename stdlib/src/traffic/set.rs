@@ -14,24 +14,23 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{Share, Traffic, Weights, shift::Options, unknown_pool};
 
-/// Shares by pool that add up to 100.
+/// Shares by pool that add up to 100 %.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Split(BTreeMap<String, Share>);
+pub struct Split(Weights);
 
 impl TryFrom<BTreeMap<String, Share>> for Split {
     type Error = String;
 
     fn try_from(shares: BTreeMap<String, Share>) -> Result<Self, String> {
-        let total: u32 = shares.values().map(|share| share.percent()).sum();
-        if total == 100 {
-            return Ok(Self(shares));
+        let weights = Weights(shares);
+        if weights.is_whole() {
+            return Ok(Self(weights));
         }
-        let shown: Vec<String> =
-            shares.iter().map(|(pool, share)| format!("{pool} {}", share.percent())).collect();
-        Err(match shown.len() {
-            0 => "no pool is named: the weights must add up to 100".to_owned(),
-            _ => format!("{} add up to {total}, not to 100", shown.join(", ")),
+        Err(if weights.0.is_empty() {
+            "no pool is named: the weights must add up to 100%".to_owned()
+        } else {
+            format!("{weights} add up to {}%, not to 100%", weights.total_percent())
         })
     }
 }
@@ -67,10 +66,10 @@ impl Change for Set {
     }
 
     fn desired(&self, now: &Weights) -> Result<Weights, ProviderError> {
-        let mut to: BTreeMap<String, u32> = now.0.keys().map(|pool| (pool.clone(), 0)).collect();
-        for (pool, share) in &self.weights.0 {
+        let mut to: BTreeMap<String, Share> = now.0.keys().map(|pool| (pool.clone(), Share::NONE)).collect();
+        for (pool, share) in &self.weights.0.0 {
             match to.get_mut(pool) {
-                Some(weight) => *weight = share.percent(),
+                Some(weight) => *weight = *share,
                 None => return Err(unknown_pool(&self.route, pool, now.0.keys().map(String::as_str))),
             }
         }
@@ -83,6 +82,16 @@ impl Change for Set {
 
     async fn settled(&self, on: &On, to: &Weights) -> Result<Progress, ProviderError> {
         on.get::<dyn Traffic>(&self.route)?.settled(to).await
+    }
+
+    async fn rehearse(
+        &self,
+        on: &On,
+        _from: &Weights,
+        to: &Weights,
+    ) -> Result<Option<String>, ProviderError> {
+        on.get::<dyn Traffic>(&self.route)?.can_express(to).await?;
+        Ok(None)
     }
 
     fn limits(&self) -> Limits {
@@ -103,8 +112,9 @@ pub mod script {
 
     use super::{Options, run};
 
-    /// Sets the weights of all pools of a route, in percent that add up to 100; pools that are not named get 0. Waits until
-    /// the weights are in effect and pools without weight have no open connection, and returns the weights.
+    /// Sets the weights of all pools of a route, in percent that add up to 100; pools that are not named get 0. The smallest
+    /// step is 0.01%. Waits until the weights are in effect and pools without weight have no open connection, and returns the
+    /// weights.
     ///
     /// ```rhai
     /// traffic::set("web", #{ blue: 95, green: 5 }).green == 5
@@ -115,7 +125,7 @@ pub mod script {
     }
 
     /// ```rhai
-    /// traffic::set("web", #{ green: 100 }, #{ drain: "1m" }).blue == 0
+    /// traffic::set("web", #{ blue: "99.9%", green: "0.1%" }, #{ drain: "1m" }).green == 0.1
     /// ```
     #[rhai_fn(name = "set", return_raw, volatile)]
     pub fn set_with(cx: NativeCallContext<'_>, route: &str, weights: Map, options: Map) -> Changes {
@@ -134,19 +144,30 @@ mod tests {
     }
 
     fn now() -> Weights {
-        Weights(["blue", "green", "red"].map(|p| (p.to_owned(), if p == "blue" { 100 } else { 0 })).into())
+        Weights(
+            ["blue", "green", "red"]
+                .map(|p| (p.to_owned(), if p == "blue" { Share::ALL } else { Share::NONE }))
+                .into(),
+        )
     }
 
     #[test]
     fn pools_that_are_not_named_get_nothing() {
-        let to = set(serde_json::json!({ "green": 60, "red": "40%" })).expect("a split").desired(&now());
-        assert_eq!(to.expect("known pools").to_string(), "blue 0, green 60, red 40");
+        for (weights, then) in [
+            (serde_json::json!({ "green": 60, "red": "40%" }), "blue 0, green 60, red 40"),
+            (serde_json::json!({ "blue": "99.9%", "green": 0.1 }), "blue 99.9, green 0.1, red 0"),
+        ] {
+            let to = set(weights).expect("a split").desired(&now());
+            assert_eq!(to.expect("known pools").to_string(), then);
+        }
     }
 
     #[test]
     fn weights_that_do_not_add_up_to_100_are_refused_with_their_sum() {
         let error = set(serde_json::json!({ "blue": 95, "green": 15 })).expect_err("110");
-        assert!(error.contains("blue 95, green 15 add up to 110, not to 100"), "{error}");
+        assert!(error.contains("blue 95, green 15 add up to 110%, not to 100%"), "{error}");
+        let error = set(serde_json::json!({ "blue": 99.9, "green": 0.01 })).expect_err("99.91");
+        assert!(error.contains("blue 99.9, green 0.01 add up to 99.91%, not to 100%"), "{error}");
         assert!(set(serde_json::json!({})).expect_err("empty").contains("no pool is named"));
     }
 

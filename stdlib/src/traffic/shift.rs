@@ -82,6 +82,16 @@ impl Change for Shift {
         on.get::<dyn Traffic>(&self.route)?.settled(to).await
     }
 
+    async fn rehearse(
+        &self,
+        on: &On,
+        _from: &Weights,
+        to: &Weights,
+    ) -> Result<Option<String>, ProviderError> {
+        on.get::<dyn Traffic>(&self.route)?.can_express(to).await?;
+        Ok(None)
+    }
+
     fn limits(&self) -> Limits {
         self.options.limits()
     }
@@ -107,11 +117,11 @@ pub mod script {
     use super::{Options, run};
 
     /// Gives `pool` that many percent of a route's traffic; the rest is spread over the other pools in proportion to their
-    /// present weights. Waits until the weights are in effect and pools without weight have no open connection, and returns
-    /// the weights.
+    /// present weights. The smallest step is 0.01%: `25`, `0.5` and `"0.5%"` are percentages. Waits until the weights are in
+    /// effect and pools without weight have no open connection, and returns the weights.
     ///
     /// ```rhai
-    /// traffic::shift("web", "green", 25).blue == 75
+    /// traffic::shift("web", "green", "0.5%").blue == 99.5
     /// ```
     #[rhai_fn(name = "shift", return_raw, volatile)]
     pub fn shift(cx: NativeCallContext<'_>, route: &str, pool: &str, percent: Dynamic) -> Changes {
@@ -140,14 +150,15 @@ mod tests {
 
     #[test]
     fn the_journal_record_holds_what_was_asked_for_and_nothing_else() {
-        let percent = Share::try_from(25).expect("a share");
+        let percent = Share::try_from(25_i64).expect("a share");
         let mut shift =
             Shift { route: "web".into(), pool: "green".into(), percent, options: Options::default() };
         let json = |shift: &Shift| serde_json::to_string(shift).expect("json");
         assert_eq!(json(&shift), r#"{"route":"web","pool":"green","percent":25}"#);
         assert_eq!(shift.limits().settle, Duration::from_secs(300));
         shift.options.drain = Some(Span::secs(30));
-        assert_eq!(json(&shift), r#"{"route":"web","pool":"green","percent":25,"drain":"30s"}"#);
+        shift.percent = Share::try_from(0.5).expect("a share");
+        assert_eq!(json(&shift), r#"{"route":"web","pool":"green","percent":0.5,"drain":"30s"}"#);
         assert_eq!(shift.limits().settle, Duration::from_secs(30));
     }
 

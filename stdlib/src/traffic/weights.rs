@@ -49,7 +49,8 @@ pub mod script {
 
     use super::ReadWeights;
 
-    /// Returns the weights of a route's pools in percent, as a map from pool to number.
+    /// Returns the weights of a route's pools in percent, as a map from pool to number. A whole percentage is an integer, any other a
+    /// fraction, so `.green == 25` and `.green == 0.5` compare as written, and maps of whole percentages with maps of integers.
     ///
     /// ```rhai
     /// traffic::weights("web") == #{ blue: 100, green: 0 }

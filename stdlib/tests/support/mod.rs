@@ -17,7 +17,7 @@ pub(crate) async fn the_shift_effect_works_on(traffic: Arc<dyn Traffic>) {
     let mut providers = Providers::new("test");
     providers.bind::<dyn Traffic>("web", Arc::clone(&traffic));
     let on = On::detached(Arc::new(providers));
-    let percent = Share::try_from(30).expect("a share");
+    let percent = Share::try_from(30_i64).expect("a share");
     let options = shift::Options::default();
     let shift = shift::Shift { route: "web".to_owned(), pool: "green".to_owned(), percent, options };
     let from = shift.observe(&on).await.expect("observed");

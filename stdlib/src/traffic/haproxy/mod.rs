@@ -1,9 +1,10 @@
 //! HAProxy as a route: weights and drain through its runtime API.
 //!
-//! A pool is a set of servers of one backend. Its share is dealt out over their weights so that it is exact and reads back as
-//! what was set (see `spread`). A pool with share 0 has weight 0 on all servers: HAProxy sends it no new sessions and lets
-//! the open ones finish; the change is in effect when none is left. Servers that somebody has put into MAINT or DRAIN are left
-//! there and not counted; servers that fail their checks are counted, since they may come back at any moment.
+//! A pool is a set of servers of one backend. Its share is dealt out over their weights so that it reads back as what was set;
+//! shares that are too fine for 256 steps a server are refused (see `spread`). A pool with share 0 has weight 0 on all servers:
+//! HAProxy sends it no new sessions and lets the open ones finish; the change is in effect when none is left. Servers that
+//! somebody has put into MAINT or DRAIN are left there and not counted; servers that fail their checks are counted, since they may
+//! come back at any moment.
 //!
 //! HAProxy keeps weights in memory: a reload starts again from its configuration file.
 
@@ -22,7 +23,7 @@ use contraflow_runtime::{
     quantity::Span,
 };
 
-use super::{Traffic, Weights, still_open, unknown_pool};
+use super::{Share, Traffic, Weights, still_open, unknown_pool};
 use crate::{
     codes,
     config::{BadSetting, Building},
@@ -160,15 +161,17 @@ impl HaProxy {
     /// The changes of weights that lead to `want`, in an order in which the capacity in use never drops: all raises come
     /// before all lowers. Among raises the pools whose share shrinks come first, among lowers those whose share grows, so
     /// that a change of scale sends nothing extra to a pool that is new to the traffic.
-    fn steps(&self, seen: &Seen, now: &Weights, want: &Weights) -> Vec<Step> {
-        let pools: Vec<(u32, Vec<&str>)> =
-            self.pools.keys().map(|pool| (want.share(pool), self.counted(pool, seen))).collect();
-        let weights = spread::spread(&pools);
+    ///
+    /// # Errors
+    /// Shares that the weights of these servers cannot express.
+    fn steps(&self, seen: &Seen, now: &Weights, want: &Weights) -> Result<Vec<Step>, ProviderError> {
+        let weights = self.spread(seen, want)?;
         let mut steps = Vec::new();
         for (pool, servers) in &self.pools {
             // A server that somebody took out of service gets what its siblings have, for when it comes back.
             let usual = self.counted(pool, seen).first().and_then(|s| weights.get(s)).copied().unwrap_or(0);
-            let growth = i64::from(want.share(pool)) - i64::from(now.share(pool));
+            let basis_points = |weights: &Weights| i64::from(weights.share(pool).basis_points());
+            let growth = basis_points(want) - basis_points(now);
             for server in servers {
                 let (from, to) = (seen[server].weight, weights.get(&**server).copied().unwrap_or(usual));
                 if from != to {
@@ -181,7 +184,25 @@ impl HaProxy {
             }
         }
         steps.sort_by_key(|(order, _)| *order);
-        steps.into_iter().map(|(_, step)| step).collect()
+        Ok(steps.into_iter().map(|(_, step)| step).collect())
+    }
+
+    /// The weight of every server that counts.
+    fn spread<'a>(&'a self, seen: &Seen, want: &Weights) -> Result<BTreeMap<&'a str, u32>, ProviderError> {
+        let pools: Vec<spread::Pool<'_>> =
+            self.pools.keys().map(|pool| (&**pool, want.share(pool), self.counted(pool, seen))).collect();
+        spread::spread(&pools).ok_or_else(|| {
+            let nearest: Vec<String> = spread::nearest(&pools).iter().map(ToString::to_string).collect();
+            ProviderError::terminal(
+                codes::TRAFFIC,
+                format!(
+                    "HAProxy cannot split {} as {want}: weights of servers are whole numbers from 0 to 256",
+                    self.route
+                ),
+            )
+            .hint(format!("the nearest that it can: {}", nearest.join("; or ")))
+            .hint("more servers in a pool allow finer shares")
+        })
     }
 
     /// Takes all `steps`. On an error those taken are taken back.
@@ -301,12 +322,13 @@ impl Traffic for HaProxy {
         let seen = self.look().await?;
         // With no weight anywhere there is nothing to compare with: every pool that gets some is raised.
         let now = self.read(&seen).unwrap_or_else(|_| Weights(BTreeMap::new()));
+        let steps = self.steps(&seen, &now, want)?;
         for pool in self.pools.keys() {
             if want.share(pool) > now.share(pool) && !self.is_up(pool, &seen) {
                 return Err(ProviderError::terminal(
                     codes::TRAFFIC,
                     format!(
-                        "{pool} of {} would get {} percent and no server of it takes traffic: {}",
+                        "{pool} of {} would get {} and no server of it takes traffic: {}",
                         self.route,
                         want.share(pool),
                         self.statuses(pool, &seen)
@@ -315,11 +337,11 @@ impl Traffic for HaProxy {
                 .hint("see why its health checks fail, or end maintenance: `set server BACKEND/SERVER state ready`"));
             }
         }
-        let steps = self.steps(&seen, &now, want);
         self.forget_draining();
         self.take(&steps).await?;
         let read = self.weights().await?;
-        let asked: BTreeMap<&String, u32> = self.pools.keys().map(|pool| (pool, want.share(pool))).collect();
+        let asked: BTreeMap<&String, Share> =
+            self.pools.keys().map(|pool| (pool, want.share(pool))).collect();
         if read.0.iter().any(|(pool, share)| asked.get(pool) != Some(share)) {
             let error = ProviderError::terminal(
                 codes::TRAFFIC,
@@ -331,6 +353,10 @@ impl Traffic for HaProxy {
         Ok(())
     }
 
+    async fn can_express(&self, want: &Weights) -> Result<(), ProviderError> {
+        self.spread(&self.look().await?, want).map(|_| ())
+    }
+
     async fn settled(&self, want: &Weights) -> Result<Progress, ProviderError> {
         let waiting = |done, total, message| Ok(Progress::Waiting { done, total, message });
         let seen = self.look().await?;
@@ -339,7 +365,7 @@ impl Traffic for HaProxy {
             return waiting(0, 0, format!("weights are {read}, not {want}"));
         }
         let (used, unused): (Vec<&String>, Vec<&String>) =
-            self.pools.keys().partition(|pool| want.share(pool) > 0);
+            self.pools.keys().partition(|pool| !want.share(pool).is_none());
         for pool in &used {
             if !self.is_up(pool, &seen) {
                 return waiting(0, 0, format!("no server of {pool} is up: {}", self.statuses(pool, &seen)));
@@ -408,7 +434,12 @@ mod tests {
     }
 
     fn weights(blue: u32) -> Weights {
-        Weights(BTreeMap::from([("blue".to_owned(), blue), ("green".to_owned(), 100 - blue)]))
+        percent(f64::from(100 - blue))
+    }
+
+    /// Weights with that many percent for green.
+    fn percent(green: f64) -> Weights {
+        Weights::try_from([("blue", 100.0 - green), ("green", green)]).expect("shares")
     }
 
     #[test]
@@ -449,7 +480,7 @@ mod tests {
         let seen = seen(&[("b1", 1, 2, 0), ("g1", 0, 2, 0)]);
         let now = web.read(&seen).expect("weight");
         assert_eq!(now, weights(100));
-        let steps = web.steps(&seen, &now, &weights(95));
+        let steps = web.steps(&seen, &now, &weights(95)).expect("expressed");
         let shown: Vec<String> = steps.iter().map(|s| format!("{} {}->{}", s.server, s.from, s.to)).collect();
         assert_eq!(shown, ["b1 1->190", "g1 0->10"]);
     }
@@ -460,7 +491,7 @@ mod tests {
         let start =
             seen(&[("b1", 1, 2, 0), ("b2", 1, 2, 0), ("g1", 0, 2, 0), ("g2", 0, 2, 0), ("g3", 0, 2, 0)]);
         let mut at = start.clone();
-        for step in web.steps(&start, &weights(100), &weights(100)) {
+        for step in web.steps(&start, &weights(100), &weights(100)).expect("expressed") {
             at.get_mut(&step.server).expect("known").weight = step.to;
         }
         let green = |at: &Seen| {
@@ -473,8 +504,8 @@ mod tests {
         let mut now = weights(100);
         for _ in 0..500 {
             let want = weights(random.u32(0..=100));
-            let (from, to) = (f64::from(now.share("green")), f64::from(want.share("green")));
-            for step in web.steps(&at, &now, &want) {
+            let (from, to) = (now.share("green").percent(), want.share("green").percent());
+            for step in web.steps(&at, &now, &want).expect("expressed") {
                 at.get_mut(&step.server).expect("known").weight = step.to;
                 let share = green(&at);
                 assert!(share >= from.min(to) - 0.01 && share <= from.max(to) + 0.01, "{from} {share} {to}");
@@ -485,12 +516,31 @@ mod tests {
     }
 
     #[test]
+    fn a_share_that_is_too_fine_is_refused_with_the_nearest() {
+        let web = route(r#"{ blue = "b1", green = "g1" }"#).expect("usable");
+        let seen = seen(&[("b1", 200, 2, 0), ("g1", 0, 2, 0)]);
+        let steps = web.steps(&seen, &weights(100), &percent(0.5)).expect("expressed");
+        let shown: Vec<String> = steps.iter().map(|s| format!("{} {}->{}", s.server, s.from, s.to)).collect();
+        assert_eq!(shown, ["g1 0->1", "b1 200->199"]);
+        let error = web.steps(&seen, &weights(100), &percent(0.1)).expect_err("too fine");
+        assert_eq!(error.code.as_str(), codes::TRAFFIC);
+        assert_eq!(
+            error.message,
+            "HAProxy cannot split web as blue 99.9, green 0.1: weights of servers are whole numbers from 0 to 256"
+        );
+        assert_eq!(
+            error.hints,
+            ["the nearest that it can: blue 99.61, green 0.39", "more servers in a pool allow finer shares"]
+        );
+    }
+
+    #[test]
     fn a_server_in_maintenance_is_not_counted_and_one_that_is_down_is() {
         let web = route(r#"{ blue = ["b1", "b2"], green = ["g1", "g2"] }"#).expect("usable");
         let half = seen(&[("b1", 5, 2, 0), ("b2", 5, 0, 1), ("g1", 5, 2, 0), ("g2", 5, 0, 0)]);
-        assert_eq!(web.read(&half), Ok(weights(33)));
+        assert_eq!(web.read(&half), Ok(percent(66.67)));
         let mut at = half.clone();
-        for step in web.steps(&half, &weights(33), &weights(50)) {
+        for step in web.steps(&half, &percent(66.67), &weights(50)).expect("expressed") {
             at.get_mut(&step.server).expect("known").weight = step.to;
         }
         assert_eq!(web.read(&at), Ok(weights(50)));
