@@ -22,7 +22,7 @@ use contraflow_stdlib as lib;
 use contraflow_stdlib::{
     codes,
     db::{
-        Database, Job, Postgres, PostgresSettings, Question,
+        Backups as _, Job, Postgres, PostgresSettings, Queries as _, Question,
         backup::Verify,
         folder::Folder,
         migrate::{Migrate, Options},

@@ -161,12 +161,13 @@ impl Action for Backup {
         let database = super::ready(on, &self.database).await?;
         let begun = on.clock().monotonic();
         let folder = database.folder().join(&self.dir);
-        let made = OpenFolder::make(&folder, &self.database, database.backup_ending())?;
+        let made = OpenFolder::make(&folder, &self.database, database.backups()?.ending())?;
         let key = key(on, &folder);
         let partial = Partial::create(&folder, &key)?;
         let job = Job { file: partial.0.clone(), verify: self.verify, key };
-        let proof =
-            tokio::time::timeout(self.timeout.0, database.backup(on, &job)).await.map_err(|_| {
+        let proof = tokio::time::timeout(self.timeout.0, database.backups()?.backup(on, &job))
+            .await
+            .map_err(|_| {
                 let message =
                     format!("the backup of \"{}\" took longer than {}", self.database, self.timeout);
                 ProviderError::terminal(runtime_codes::TIMEOUT, message).hint("raise `timeout`")

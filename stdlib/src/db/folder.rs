@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Database,
+    Ready,
     sql::{self, Dialect},
 };
 use crate::codes;
@@ -280,8 +280,8 @@ pub struct Folder {
 
 impl Folder {
     /// The migrations, by the files as they are now.
-    pub(crate) async fn load(&self, database: &dyn Database) -> Result<Vec<Migration>, ProviderError> {
-        let folder = match (&self.dir, database.migrations()) {
+    pub(super) async fn load(&self, database: &Ready<'_>) -> Result<Vec<Migration>, ProviderError> {
+        let folder = match (&self.dir, database.migrations()?.configured_folder()) {
             (Some(dir), _) => database.folder().join(dir),
             (None, Some(configured)) => configured.to_owned(),
             (None, None) => {
@@ -310,7 +310,7 @@ impl Read for Folder {
     }
 
     async fn read(&self, on: &On) -> Result<Vec<Migration>, ProviderError> {
-        self.load(&*super::ready(on, &self.database).await?).await
+        self.load(&super::ready(on, &self.database).await?).await
     }
 
     fn show(&self, found: &Vec<Migration>) -> String {

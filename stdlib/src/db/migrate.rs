@@ -136,7 +136,7 @@ impl Change for Migrate {
     }
 
     async fn observe(&self, on: &On) -> Result<Schema, ProviderError> {
-        super::ready(on, &self.database).await?.history(&self.table).await.map(Schema::of)
+        super::ready(on, &self.database).await?.migrations()?.history(&self.table).await.map(Schema::of)
     }
 
     fn desired(&self, now: &Schema) -> Result<Schema, ProviderError> {
@@ -186,7 +186,7 @@ impl Change for Migrate {
     }
 
     async fn apply(&self, on: &On, from: &Schema, to: &Schema) -> Result<(), ProviderError> {
-        super::ready(on, &self.database).await?.migrate(on, &self.work(from, to)).await
+        super::ready(on, &self.database).await?.migrations()?.migrate(on, &self.work(from, to)).await
     }
 
     fn undo(&self, from: &Schema, to: &Schema) -> Undo {
@@ -205,7 +205,7 @@ impl Change for Migrate {
         if !self.rehearse {
             return Ok(None);
         }
-        super::ready(on, &self.database).await?.rehearse(on, &self.work(from, to)).await
+        super::ready(on, &self.database).await?.migrations()?.rehearse(on, &self.work(from, to)).await
     }
 
     fn limits(&self) -> Limits {

@@ -10,6 +10,8 @@ use contraflow_runtime::{
 };
 use rhai::{Module, plugin::*};
 
+use crate::codes;
+
 pub mod backup;
 mod child;
 #[cfg(test)]
@@ -36,7 +38,8 @@ pub use self::{
     sqlite::{Settings as SqliteSettings, Sqlite},
 };
 
-/// A database whose schema can be migrated, that can be asked and copied.
+/// A database: where it is, and whose SQL it takes. What can be done with it are traits of their own, which a provider need not
+/// have all of.
 #[async_trait]
 pub trait Database: Provider {
     /// Makes what has to be there before the database is used for the first time. Cheap once that is done.
@@ -53,8 +56,27 @@ pub trait Database: Provider {
     /// The folder that relative paths in scripts are taken from.
     fn folder(&self) -> &Path;
 
+    /// Its migrations, if its schema can be migrated.
+    fn migrations(&self) -> Option<&dyn Migrations> {
+        None
+    }
+
+    /// Its queries, if scripts can read rows of it.
+    fn queries(&self) -> Option<&dyn Queries> {
+        None
+    }
+
+    /// Its backups, if it can be copied.
+    fn backups(&self) -> Option<&dyn Backups> {
+        None
+    }
+}
+
+/// A database whose schema can be migrated.
+#[async_trait]
+pub trait Migrations: Send + Sync {
     /// The folder of migrations that the configuration names.
-    fn migrations(&self) -> Option<&Path>;
+    fn configured_folder(&self) -> Option<&Path>;
 
     /// The rows of the history table by version. None where there is no table yet.
     async fn history(&self, table: &Table) -> Result<Vec<Record>, ProviderError>;
@@ -70,14 +92,25 @@ pub trait Database: Provider {
     ///
     /// # Errors
     /// `migration`: it would fail.
-    async fn rehearse(&self, on: &On, work: &Work) -> Result<Option<String>, ProviderError>;
+    async fn rehearse(&self, on: &On, work: &Work) -> Result<Option<String>, ProviderError> {
+        let _ = (on, work);
+        Ok(None)
+    }
+}
 
+/// A database that can be asked.
+#[async_trait]
+pub trait Queries: Send + Sync {
     /// Reads rows, where nothing can be written.
     ///
     /// # Errors
     /// `query`: a write, a value that has no form in a script, too many rows, the database's own errors; `timeout`.
     async fn query(&self, question: &Question) -> Result<Rows, ProviderError>;
+}
 
+/// A database that can be copied.
+#[async_trait]
+pub trait Backups: Send + Sync {
     /// Writes a copy to `job.file` and proves it.
     ///
     /// # Errors
@@ -85,7 +118,7 @@ pub trait Database: Provider {
     async fn backup(&self, on: &On, job: &Job) -> Result<Proof, ProviderError>;
 
     /// Ending of the names of its backups.
-    fn backup_ending(&self) -> &'static str;
+    fn ending(&self) -> &'static str;
 }
 
 impl Capability for dyn Database {
@@ -96,11 +129,48 @@ impl Capability for dyn Database {
     }
 }
 
+/// The database bound to a name, ready for use.
+struct Ready<'n> {
+    name: &'n str,
+    database: Arc<dyn Database>,
+}
+
 /// The database bound to `name`, ready for use.
-async fn ready(on: &On, name: &str) -> Result<Arc<dyn Database>, ProviderError> {
+async fn ready<'n>(on: &On, name: &'n str) -> Result<Ready<'n>, ProviderError> {
     let database = on.get::<dyn Database>(name)?;
     database.ready().await?;
-    Ok(database)
+    Ok(Ready { name, database })
+}
+
+impl std::ops::Deref for Ready<'_> {
+    type Target = dyn Database;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.database
+    }
+}
+
+impl Ready<'_> {
+    fn migrations(&self) -> Result<&dyn Migrations, ProviderError> {
+        self.database.migrations().ok_or_else(|| self.cannot("run migrations"))
+    }
+
+    fn queries(&self) -> Result<&dyn Queries, ProviderError> {
+        self.database.queries().ok_or_else(|| self.cannot("answer queries"))
+    }
+
+    fn backups(&self) -> Result<&dyn Backups, ProviderError> {
+        self.database.backups().ok_or_else(|| self.cannot("make backups"))
+    }
+
+    fn cannot(&self, what: &str) -> ProviderError {
+        let (name, kind) = (self.name, self.database.kind());
+        ProviderError::terminal(
+            codes::CONFIG,
+            format!("`{name}` is a database of kind {kind}: it cannot {what}"),
+        )
+        .hint(format!("bind {name} in contraflow.toml to a provider that can"))
+    }
 }
 
 /// The script module `db`.
@@ -131,6 +201,55 @@ mod tests {
                 let error = engine.eval::<rhai::Dynamic>(&call).expect_err("there is no run").to_string();
                 assert!(!error.contains("not found"), "{call}: {error}");
             }
+        }
+    }
+
+    /// Can be asked, and nothing else.
+    struct Replica;
+
+    #[async_trait]
+    impl Provider for Replica {
+        fn kind(&self) -> &'static str {
+            "replica"
+        }
+        fn describe(&self) -> String {
+            "memory".to_owned()
+        }
+        async fn check(&self) -> Result<String, ProviderError> {
+            Ok("there".to_owned())
+        }
+    }
+
+    #[async_trait]
+    impl Queries for Replica {
+        async fn query(&self, _: &Question) -> Result<Rows, ProviderError> {
+            Ok(Rows::default())
+        }
+    }
+
+    impl Database for Replica {
+        fn dialect(&self) -> Dialect {
+            Dialect::Sqlite
+        }
+        fn folder(&self) -> &Path {
+            Path::new("/")
+        }
+        fn queries(&self) -> Option<&dyn Queries> {
+            Some(self)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_database_cannot_do_is_said_by_its_name() {
+        let ready = Ready { name: "main", database: Arc::new(Replica) };
+        assert!(ready.queries().is_ok());
+        for (error, what) in
+            [(ready.migrations().err(), "run migrations"), (ready.backups().err(), "make backups")]
+        {
+            let error = error.expect("it cannot");
+            assert_eq!(error.code.as_str(), codes::CONFIG);
+            assert_eq!(error.message, format!("`main` is a database of kind replica: it cannot {what}"));
+            assert_eq!(error.hints, ["bind main in contraflow.toml to a provider that can"]);
         }
     }
 }

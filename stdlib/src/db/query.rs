@@ -149,7 +149,7 @@ impl Read for Query {
         let params = self.params.iter().map(value).collect::<Result<_, _>>()?;
         let question =
             Question { sql: self.sql.clone(), params, timeout: self.timeout, max_rows: self.max_rows };
-        database.query(&question).await
+        database.queries()?.query(&question).await
     }
 
     fn show(&self, rows: &Rows) -> String {

@@ -60,7 +60,7 @@ impl Status {
     async fn look(&self, on: &On) -> Result<(Vec<Migration>, Vec<Record>), ProviderError> {
         let database = super::ready(on, &self.database).await?;
         let folder = Folder { database: self.database.clone(), dir: self.dir.clone() };
-        Ok((folder.load(&*database).await?, database.history(&self.table).await?))
+        Ok((folder.load(&database).await?, database.migrations()?.history(&self.table).await?))
     }
 }
 

@@ -9,7 +9,9 @@ use contraflow_runtime::{
 };
 
 use super::Sandbox;
-use crate::db::{Database, Dialect, Job, Proof, Question, Record, Rows, Sqlite, Table, Work};
+use crate::db::{
+    Backups, Database, Dialect, Job, Migrations, Proof, Queries, Question, Record, Rows, Sqlite, Table, Work,
+};
 
 pub(super) struct Main {
     sandbox: Arc<Sandbox>,
@@ -53,8 +55,23 @@ impl Database for Main {
         self.sqlite.folder()
     }
 
-    fn migrations(&self) -> Option<&Path> {
-        self.sqlite.migrations()
+    fn migrations(&self) -> Option<&dyn Migrations> {
+        Some(self)
+    }
+
+    fn queries(&self) -> Option<&dyn Queries> {
+        Some(self)
+    }
+
+    fn backups(&self) -> Option<&dyn Backups> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Migrations for Main {
+    fn configured_folder(&self) -> Option<&Path> {
+        self.sqlite.configured_folder()
     }
 
     async fn history(&self, table: &Table) -> Result<Vec<Record>, ProviderError> {
@@ -68,16 +85,22 @@ impl Database for Main {
     async fn rehearse(&self, on: &On, work: &Work) -> Result<Option<String>, ProviderError> {
         self.sqlite.rehearse(on, work).await
     }
+}
 
+#[async_trait]
+impl Queries for Main {
     async fn query(&self, question: &Question) -> Result<Rows, ProviderError> {
         self.sqlite.query(question).await
     }
+}
 
+#[async_trait]
+impl Backups for Main {
     async fn backup(&self, on: &On, job: &Job) -> Result<Proof, ProviderError> {
         self.sqlite.backup(on, job).await
     }
 
-    fn backup_ending(&self) -> &'static str {
-        self.sqlite.backup_ending()
+    fn ending(&self) -> &'static str {
+        self.sqlite.ending()
     }
 }

@@ -27,7 +27,10 @@ use sqlx::{
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use zeroize::Zeroizing;
 
-use super::{Database, Job, Proof, Question, Record, Rows, Table, Work, history::carry_out, sql::Dialect};
+use super::{
+    Backups, Database, Job, Migrations, Proof, Queries, Question, Record, Rows, Table, Work,
+    history::carry_out, sql::Dialect,
+};
 
 mod blockers;
 mod dump;
@@ -282,7 +285,6 @@ impl Provider for Postgres {
     }
 }
 
-#[async_trait]
 impl Database for Postgres {
     fn dialect(&self) -> Dialect {
         Dialect::Postgres
@@ -292,7 +294,22 @@ impl Database for Postgres {
         &self.folder
     }
 
-    fn migrations(&self) -> Option<&Path> {
+    fn migrations(&self) -> Option<&dyn Migrations> {
+        Some(self)
+    }
+
+    fn queries(&self) -> Option<&dyn Queries> {
+        Some(self)
+    }
+
+    fn backups(&self) -> Option<&dyn Backups> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Migrations for Postgres {
+    fn configured_folder(&self) -> Option<&Path> {
         self.migrations.as_deref()
     }
 
@@ -311,16 +328,22 @@ impl Database for Postgres {
     async fn rehearse(&self, on: &On, work: &Work) -> Result<Option<String>, ProviderError> {
         session::rehearse(self, on, work).await
     }
+}
 
+#[async_trait]
+impl Queries for Postgres {
     async fn query(&self, question: &Question) -> Result<Rows, ProviderError> {
         rows::query(self, question).await
     }
+}
 
+#[async_trait]
+impl Backups for Postgres {
     async fn backup(&self, on: &On, job: &Job) -> Result<Proof, ProviderError> {
         dump::backup(self, on, job).await
     }
 
-    fn backup_ending(&self) -> &'static str {
+    fn ending(&self) -> &'static str {
         "dump"
     }
 }

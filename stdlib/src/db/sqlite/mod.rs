@@ -28,7 +28,7 @@ use sqlx::{
 };
 
 use super::{
-    Database, Job, Proof, Question, Record, Rows, Table, Work,
+    Backups, Database, Job, Migrations, Proof, Queries, Question, Record, Rows, Table, Work,
     history::{REHEARSED_STATEMENT, carry_out, counted, quoted, refused},
     sql::Dialect,
 };
@@ -306,7 +306,6 @@ impl Provider for Sqlite {
     }
 }
 
-#[async_trait]
 impl Database for Sqlite {
     fn dialect(&self) -> Dialect {
         Dialect::Sqlite
@@ -316,7 +315,22 @@ impl Database for Sqlite {
         &self.folder
     }
 
-    fn migrations(&self) -> Option<&Path> {
+    fn migrations(&self) -> Option<&dyn Migrations> {
+        Some(self)
+    }
+
+    fn queries(&self) -> Option<&dyn Queries> {
+        Some(self)
+    }
+
+    fn backups(&self) -> Option<&dyn Backups> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Migrations for Sqlite {
+    fn configured_folder(&self) -> Option<&Path> {
         self.migrations.as_deref()
     }
 
@@ -364,16 +378,22 @@ impl Database for Sqlite {
             Err(e) => Err(e),
         }
     }
+}
 
+#[async_trait]
+impl Queries for Sqlite {
     async fn query(&self, question: &Question) -> Result<Rows, ProviderError> {
         rows::query(self, question).await
     }
+}
 
+#[async_trait]
+impl Backups for Sqlite {
     async fn backup(&self, _: &On, job: &Job) -> Result<Proof, ProviderError> {
         copy::backup(self, job).await
     }
 
-    fn backup_ending(&self) -> &'static str {
+    fn ending(&self) -> &'static str {
         "sqlite"
     }
 }

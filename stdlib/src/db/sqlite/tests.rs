@@ -9,7 +9,7 @@ use contraflow_runtime::{
 
 use super::{Settings, Sqlite};
 use crate::db::{
-    Database as _,
+    Migrations as _,
     contract::{self, Lab, contracts},
     folder::Folder,
     history::Table,
