@@ -118,7 +118,7 @@ pub struct Bench {
     tokio: tokio::runtime::Runtime,
     counter: Arc<Counter>,
     /// The store.
-    pub store: Arc<SqliteStore>,
+    pub store: Arc<dyn Store>,
 }
 
 impl fmt::Debug for Bench {
@@ -135,7 +135,7 @@ impl Bench {
     #[expect(clippy::unwrap_used, reason = "a benchmark that cannot be set up has nothing to measure")]
     pub fn new(folder: &Path) -> Self {
         let tokio = tokio::runtime::Runtime::new().unwrap();
-        let store = Arc::new(tokio.block_on(SqliteStore::open(folder)).unwrap());
+        let store: Arc<dyn Store> = Arc::new(tokio.block_on(SqliteStore::open(folder)).unwrap());
         let mut providers = Providers::new("bench");
         let counter = Arc::new(Counter::default());
         providers.extend(Arc::clone(&counter));
@@ -149,7 +149,7 @@ impl Bench {
                 max_wall_time: Duration::MAX / 4,
                 ..ScriptLimits::default()
             })
-            .store(Arc::clone(&store) as Arc<dyn Store>)
+            .store(Arc::clone(&store))
             .build();
         Self { runtime, tokio, counter, store }
     }

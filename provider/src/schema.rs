@@ -298,12 +298,22 @@ pub enum OneOrMany<T> {
     Many(Vec<T>),
 }
 
-/// The form of an option that takes a number or text.
+/// The form of an option that takes a whole number or text.
 #[derive(JsonSchema)]
 #[schemars(untagged, inline)]
 pub enum NumberOrText {
-    /// A number.
+    /// A whole number.
     Number(i64),
+    /// Text.
+    Text(String),
+}
+
+/// The form of an option that takes a percentage as a number, such as 0.5, or as text, such as `"0.5%"`.
+#[derive(JsonSchema)]
+#[schemars(untagged, inline)]
+pub enum FractionOrText {
+    /// A number.
+    Number(f64),
     /// Text.
     Text(String),
 }

@@ -362,11 +362,11 @@ pub enum Event {
         replayed: bool,
     },
     /// Nobody knew whether an effect had happened, and now it is settled.
-    Settled {
+    DoubtResolved {
         /// Id of the effect.
         id: String,
         /// What was found or decided.
-        found: Doubt,
+        resolution: Doubt,
         /// How, for people.
         text: String,
     },
@@ -542,8 +542,20 @@ pub fn heard_by(sink: Arc<dyn Sink>, on: &On) -> On {
 /// the word: a secret may be the same by chance.
 pub(crate) fn scrub_fields(json: &mut Value, vault: &Vault) {
     const WORDS: [&str; 14] = [
-        "code", "effect", "event", "for", "found", "grade", "kind", "level", "mode", "outcome", "print",
-        "result", "stream", "undo",
+        "code",
+        "effect",
+        "event",
+        "fingerprint",
+        "for",
+        "grade",
+        "kind",
+        "level",
+        "mode",
+        "outcome",
+        "resolution",
+        "result",
+        "stream",
+        "undo",
     ];
     match json {
         Value::Object(map) => map.iter_mut().for_each(|(field, value)| match &**field {

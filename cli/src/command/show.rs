@@ -27,12 +27,7 @@ pub(super) async fn execute(args: &Show, context: &Context) -> Result<Exit, Refu
     let sealed = store.records(&run.id).await.map_err(failed)?;
     let records: Vec<Record> = sealed
         .iter()
-        .map(|record| {
-            record.open().map_err(|e| {
-                let message = format!("record {} of {} cannot be read: {e}", record.seq, run.id);
-                Refused::failed(contraflow_runtime::error::RunError::new("journal", message))
-            })
-        })
+        .map(|record| record.open().map_err(|error| Refused::failed(error.into())))
         .collect::<Result<_, _>>()?;
     if args.records {
         for (record, sealed) in records.iter().zip(&sealed) {
@@ -151,11 +146,11 @@ mod tests {
     use super::*;
 
     fn record(id: &str, entry: Entry) -> Record {
-        Record { seq: 0, at: "2026-03-01T12:00:00Z".parse().expect("a time"), id: id.to_owned(), entry }
+        Record { seq: 0, v: 1, at: "2026-03-01T12:00:00Z".parse().expect("a time"), id: id.to_owned(), entry }
     }
 
     fn intent(id: &str, text: &str) -> Record {
-        let (input, print, effect) = (String::new(), String::new(), "traffic.shift".to_owned());
+        let (input, fingerprint, effect) = (String::new(), String::new(), "traffic.shift".to_owned());
         let target = Some(Target::new("traffic", "web"));
         let text = text.to_owned();
         record(
@@ -163,7 +158,7 @@ mod tests {
             Entry::Intent {
                 kind: Kind::Change,
                 effect,
-                print,
+                fingerprint,
                 input,
                 target,
                 from: None,
@@ -176,7 +171,7 @@ mod tests {
 
     fn outcome(id: &str) -> Record {
         let outcome = serde_json::json!({ "outcome": {
-            "kind": "change", "effect": "traffic.shift", "print": "", "attempts": 1, "elapsed_ms": 1,
+            "kind": "change", "effect": "traffic.shift", "fingerprint": "", "attempts": 1, "elapsed_ms": 1,
             "result": { "unchanged": { "state": null, "text": "" } },
         } });
         record(id, serde_json::from_value(outcome).expect("an outcome"))

@@ -21,8 +21,10 @@ pub(super) async fn execute(args: &Verify, context: &Context) -> Result<Exit, Re
         )
     };
     let records = store.records(&run.id).await.map_err(failed)?;
-    let head = verify(&records)
-        .map_err(|broken| fail(format!("{}: record {}: {}", run.id, broken.seq, broken.why)))?;
+    let head = verify(&records).map_err(|broken| {
+        let message = format!("{}: record {}: {}", run.id, broken.seq, broken.why);
+        Refused::failed(RunError::new(codes::JOURNAL, message).hint(broken.hint))
+    })?;
     let bundle = store.bundle(&run.bundle).await.map_err(failed)?;
     match bundle {
         Some(bundle) if bundle.hash() == run.bundle => {}

@@ -186,7 +186,7 @@ impl Narrator {
                     .and(Tone::Dim, format!(", runner {epoch}"));
                 vec![line.paint(self.theme, "")]
             }
-            Event::Settled { id, text, .. } => {
+            Event::DoubtResolved { id, text, .. } => {
                 let line = Line::new(Tone::Warn, symbol::WARN).and(Tone::Plain, format!("in doubt: {text}"));
                 vec![line.paint(self.theme, &self.margin(id))]
             }

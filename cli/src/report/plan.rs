@@ -188,7 +188,7 @@ impl Draft {
             | Event::Retrying { .. }
             | Event::Replied { .. }
             | Event::Resumed { .. }
-            | Event::Settled { .. }
+            | Event::DoubtResolved { .. }
             | Event::ScopeStopped { .. }
             | Event::RollbackStarted { .. }
             | Event::RollbackEnded { .. } => {}

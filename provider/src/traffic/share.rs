@@ -9,7 +9,7 @@ use crate::{
     codes,
     error::{codes as runtime_codes, did_you_mean},
     provider::ProviderError,
-    schema::{JsonSchema, NumberOrText, Schema, SchemaGenerator},
+    schema::{FractionOrText, JsonSchema, Schema, SchemaGenerator},
 };
 
 /// A share of traffic from 0 % to 100 %, in basis points (0.01 %). Scripts write `25`, `0.5` or `"0.5%"`.
@@ -129,7 +129,7 @@ impl JsonSchema for Share {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        NumberOrText::json_schema(generator)
+        FractionOrText::json_schema(generator)
     }
 }
 

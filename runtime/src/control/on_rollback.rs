@@ -31,7 +31,7 @@ pub(super) mod script {
         )]
         let context = Box::new(cx.store_data());
         let what = format!("on_rollback at {source}:{line}");
-        let entry = Entry::Registered { what: what.clone() };
+        let entry = Entry::UndoRegistered { place: what.clone() };
         kernel.register(&cx, Mark::Registered, &entry, id, Undoing::Closure { what, body: undo, context })
     }
 }

@@ -5,7 +5,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     record::Sealed,
-    store::{Asked, Held, Lock, Run, RunStatus},
+    run::{Held, Run, RunStatus},
+    store::{Asked, Lock},
 };
 
 /// A row with columns of the few types that a store uses.
@@ -75,15 +76,15 @@ pub(super) fn asked_of(row: &impl Columns) -> Result<Asked, sqlx::Error> {
         run: row.text("run")?,
         id: row.text("id")?,
         question: parsed("question", &row.text("question")?)?,
-        at: time(row.number("at_ms")?),
-        until: row.number_or_null("until_ms")?.map(time),
+        at: time(row.number("asked_ms")?),
+        until: row.number_or_null("expires_ms")?.map(time),
     })
 }
 
 /// A row of `runs` with the plan that the run has used, read when the clock of the store showed `now_ms`.
 pub(super) fn run_of(row: &impl Columns, now_ms: i64) -> Result<Run, sqlx::Error> {
     let status = row.text("status")?;
-    let silent_ms = now_ms - row.number("beat_ms")?;
+    let silent_ms = now_ms - row.number("heartbeat_ms")?;
     let held = match row.text_or_null("holder")? {
         Some(holder) => Some(Held { by: parsed("holder", &holder)?, silent_ms }),
         None => None,
@@ -109,6 +110,7 @@ pub(super) fn run_of(row: &impl Columns, now_ms: i64) -> Result<Run, sqlx::Error
 pub(super) fn sealed_of(row: &impl Columns) -> Result<Sealed, sqlx::Error> {
     Ok(Sealed {
         seq: row.number("seq")?.unsigned_abs(),
+        v: u32::try_from(row.number("v")?).map_err(|_| broken("a record has no version".to_owned()))?,
         at_ms: row.number("at_ms")?,
         id: row.text("id")?,
         body: row.text("body")?,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     record::{Entry, Outcome, Record},
-    store::Run,
+    run::Run,
 };
 use crate::event::{EffectResult, Envelope, Event, Grade, Kind, Mode, RunOutcome, SCHEMA_VERSION};
 
@@ -49,7 +49,7 @@ pub fn history(run: &Run, records: &[Record]) -> Vec<Envelope> {
                 &record.entry,
                 Entry::Outcome {
                     kind: Kind::Change,
-                    result: Outcome::Changed { .. } | Outcome::Failed { happened: Some(_), .. },
+                    result: Outcome::Changed { .. } | Outcome::Failed { possibly_applied: Some(_), .. },
                     ..
                 }
             )
@@ -110,10 +110,10 @@ fn event(record: &Record, changes: usize, worked: Duration) -> Option<Event> {
             changes,
         },
         Entry::Resumed { by, epoch, rollback } => Event::Resumed { by, epoch, rollback },
-        Entry::Doubt { found, text } => Event::Settled { id, found, text },
+        Entry::DoubtResolved { resolution, text } => Event::DoubtResolved { id, resolution, text },
         Entry::NoReturn { why } => Event::NoReturn { id, why, replayed: false },
         Entry::GuardStarted { watching } => Event::GuardStarted { id, watching, replayed: false },
-        Entry::Stopped { error } => Event::ScopeStopped { id, error },
-        Entry::Registered { .. } | Entry::Passed {} | Entry::Looked { .. } => return None,
+        Entry::ScopeStopped { error } => Event::ScopeStopped { id, error },
+        Entry::UndoRegistered { .. } | Entry::ScopeEnded {} | Entry::Checkpoint { .. } => return None,
     })
 }

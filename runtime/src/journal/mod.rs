@@ -11,6 +11,7 @@ mod memory;
 pub mod postgres;
 pub mod record;
 pub mod replay;
+pub mod run;
 pub mod sqlite;
 pub mod store;
 
@@ -25,9 +26,11 @@ pub use self::{
     history::history,
     record::{Doubt, Entry, Outcome, Record, Sealed},
     replay::Replay,
+    run::{Heartbeat, Held, Holder, Request, RequestKind, Run, RunStatus},
     sqlite::SqliteStore,
     store::{
-        Asked, Heartbeat, Held, Holder, Lock, Request, RequestKind, Run, RunStatus, Store, StoreError, Used,
+        Asked, Lock, LockStore, Maintenance, PlanStore, QuestionStore, RecordStore, RunStore, Store,
+        StoreError, Used,
     },
 };
 use crate::{

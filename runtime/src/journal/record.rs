@@ -1,4 +1,8 @@
 //! What a journal holds: typed entries, sealed into a hash chain.
+//!
+//! **Invariant:** what a version of records once wrote, every later version reads. Names of entries and fields are part of that form.
+//! Fields may be added if they may be missing; anything else raises [`VERSION`], and the entries of the version before stay readable
+//! beside the new ones. `runtime/tests/stored` holds a journal of each version.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -7,10 +11,13 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     effect::{Reply, Undo},
-    error::RunError,
+    error::{RunError, codes},
     event::{Grade, Kind, LeftOver, NoteLevel, RunOutcome, WaitsFor},
     target::Target,
 };
+
+/// The version of the records that this program writes.
+pub const VERSION: u32 = 1;
 
 /// One thing that was journaled.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -23,7 +30,7 @@ pub enum Entry {
         /// Its name, `noun.verb`.
         effect: String,
         /// Fingerprint of its input.
-        print: String,
+        fingerprint: String,
         /// Its canonical input, as JSON text.
         input: String,
         /// What it changes.
@@ -48,7 +55,7 @@ pub enum Entry {
         /// Its name, `noun.verb`.
         effect: String,
         /// Fingerprint of its input.
-        print: String,
+        fingerprint: String,
         /// Its canonical input as JSON text, where no intent holds it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         input: Option<String>,
@@ -85,23 +92,23 @@ pub enum Entry {
         reply: Reply,
     },
     /// A wait has looked and goes on.
-    Looked {
+    Checkpoint {
         /// How long it has waited so far, in milliseconds, not counting the time when nobody worked on the run.
         waited_ms: u64,
         /// What it remembers.
         memory: Value,
     },
     /// Nobody knew whether an effect had happened: its intent was there and its outcome was not. What was found out.
-    Doubt {
+    DoubtResolved {
         /// What was found or decided.
-        found: Doubt,
+        resolution: Doubt,
         /// How, for people.
         text: String,
     },
     /// The script said how to undo something in its own way.
-    Registered {
+    UndoRegistered {
         /// Where, for people.
-        what: String,
+        place: String,
     },
     /// The script passed a point of no return: nothing before it is undone.
     NoReturn {
@@ -114,12 +121,12 @@ pub enum Entry {
         watching: Vec<String>,
     },
     /// A guard, a deadline or a failed branch stopped the part of the script with this id.
-    Stopped {
+    ScopeStopped {
         /// Why.
         error: RunError,
     },
     /// A part of the script that could be stopped came to its end.
-    Passed {},
+    ScopeEnded {},
     /// The run stopped and can go on.
     Paused {
         /// Why.
@@ -212,7 +219,7 @@ pub enum Outcome {
         error: RunError,
         /// For a change that may have happened all the same: the move that has to be undone.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        happened: Option<Moved>,
+        possibly_applied: Option<Moved>,
     },
 }
 
@@ -257,6 +264,8 @@ fn is_observed(grade: &Grade) -> bool {
 pub struct Sealed {
     /// Place in the run, from 1.
     pub seq: u64,
+    /// The version of its form: of the body, and of how it is hashed.
+    pub v: u32,
     /// When, in milliseconds since 1970-01-01T00:00:00Z.
     pub at_ms: i64,
     /// Id of the effect, step or place.
@@ -274,33 +283,90 @@ impl Sealed {
     /// Seals an entry behind the record whose hash is `before`.
     pub fn seal(seq: u64, at: Timestamp, id: &str, body: String, before: &[u8; 32]) -> Self {
         let at_ms = at.as_millisecond();
-        let hash = chain(before, seq, at_ms, id, &body);
-        Self { seq, at_ms, id: id.to_owned(), body, hash }
+        let hash = chain(before, seq, VERSION, at_ms, id, &body);
+        Self { seq, v: VERSION, at_ms, id: id.to_owned(), body, hash }
     }
 
     /// Whether it is what was sealed behind `before`.
     pub fn follows(&self, before: &[u8; 32]) -> bool {
-        self.hash == chain(before, self.seq, self.at_ms, &self.id, &self.body)
+        self.hash == chain(before, self.seq, self.v, self.at_ms, &self.id, &self.body)
     }
 
     /// The record with its entry decoded.
     ///
     /// # Errors
-    /// The body is not an entry that this version knows.
-    pub fn open(&self) -> Result<Record, serde_json::Error> {
+    /// A newer version of Contraflow wrote it, or its body is not an entry.
+    pub fn open(&self) -> Result<Record, Unreadable> {
         Ok(Record {
             seq: self.seq,
+            v: self.v,
             at: Timestamp::from_millisecond(self.at_ms).unwrap_or_default(),
             id: self.id.clone(),
-            entry: serde_json::from_str(&self.body)?,
+            entry: decode(self.seq, self.v, &self.body)?,
         })
     }
 }
 
-fn chain(before: &[u8; 32], seq: u64, at_ms: i64, id: &str, body: &str) -> [u8; 32] {
+/// Decodes the body of a record.
+pub(super) fn decode(seq: u64, v: u32, body: &str) -> Result<Entry, Unreadable> {
+    if v > VERSION {
+        return Err(Unreadable::Newer { seq, v });
+    }
+    serde_json::from_str(body).map_err(|why| Unreadable::Malformed { seq, why: why.to_string() })
+}
+
+/// Why a record cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// A newer version of Contraflow wrote it.
+    #[error("record {seq}: {}", newer(*v))]
+    Newer {
+        /// Its place.
+        seq: u64,
+        /// Its version.
+        v: u32,
+    },
+    /// Its body is not an entry of its version.
+    #[error("record {seq} cannot be read: {why}")]
+    Malformed {
+        /// Its place.
+        seq: u64,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// What to do about a record of a newer version.
+const USE_NEWER: &str = "use the version of Contraflow that wrote it, or a later one";
+
+/// What to do about a chain that does not hold.
+const COMPARE: &str = "somebody or something changed the store: compare it with a backup";
+
+fn newer(v: u32) -> String {
+    format!("a newer version of Contraflow wrote it (records of version {v}; this one reads up to {VERSION})")
+}
+
+impl Unreadable {
+    /// What to do next.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Newer { .. } => USE_NEWER,
+            Self::Malformed { .. } => COMPARE,
+        }
+    }
+}
+
+impl From<Unreadable> for RunError {
+    fn from(error: Unreadable) -> Self {
+        Self::new(codes::JOURNAL, error.to_string()).hint(error.hint())
+    }
+}
+
+fn chain(before: &[u8; 32], seq: u64, v: u32, at_ms: i64, id: &str, body: &str) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(before);
     hash.update(seq.to_be_bytes());
+    hash.update(v.to_be_bytes());
     hash.update(at_ms.to_be_bytes());
     hash.update((id.len() as u64).to_be_bytes());
     hash.update(id);
@@ -313,6 +379,8 @@ fn chain(before: &[u8; 32], seq: u64, at_ms: i64, id: &str, body: &str) -> [u8; 
 pub struct Record {
     /// Place in the run, from 1.
     pub seq: u64,
+    /// The version in which it was written.
+    pub v: u32,
     /// When.
     pub at: Timestamp,
     /// Id of the effect, step or place.
@@ -328,6 +396,14 @@ pub struct Broken {
     pub seq: u64,
     /// What is wrong there.
     pub why: String,
+    /// What to do next.
+    pub hint: &'static str,
+}
+
+impl From<Broken> for RunError {
+    fn from(broken: Broken) -> Self {
+        Self::new(codes::JOURNAL, format!("record {}: {}", broken.seq, broken.why)).hint(broken.hint)
+    }
 }
 
 /// Recomputes a chain, record by record.
@@ -354,11 +430,15 @@ impl Chain {
         let expected = self.seq + 1;
         if record.seq != expected {
             let why = format!("record {expected} is missing; next is {}", record.seq);
-            return Err(Broken { seq: expected, why });
+            return Err(Broken { seq: expected, why, hint: COMPARE });
+        }
+        // How a newer version hashes is not known here: what does not match may be whole.
+        if record.v > VERSION {
+            return Err(Broken { seq: record.seq, why: newer(record.v), hint: USE_NEWER });
         }
         if !record.follows(&self.head) {
             let why = "its hash does not match its content and the records before it".to_owned();
-            return Err(Broken { seq: record.seq, why });
+            return Err(Broken { seq: record.seq, why, hint: COMPARE });
         }
         (self.head, self.seq) = (record.hash, record.seq);
         Ok(())
@@ -399,13 +479,27 @@ mod tests {
 
     #[test]
     fn any_changed_field_breaks_the_chain_at_its_place() {
-        let edits: [fn(&mut Sealed); 4] =
-            [|r| r.body.push(' '), |r| r.id.push('x'), |r| r.at_ms += 1, |r| r.hash[0] ^= 1];
+        let edits: [fn(&mut Sealed); 5] =
+            [|r| r.body.push(' '), |r| r.id.push('x'), |r| r.at_ms += 1, |r| r.v -= 1, |r| r.hash[0] ^= 1];
         for edit in edits {
             let mut records = records();
             edit(&mut records[2]);
             assert_eq!(verify(&records).expect_err("broken").seq, 3);
         }
+    }
+
+    #[test]
+    fn a_record_of_a_newer_version_is_not_taken_for_a_damaged_one() {
+        let mut records = records();
+        records[2].v = VERSION + 1;
+        let broken = verify(&records).expect_err("newer");
+        let told = RunError::from(broken);
+        assert_eq!(
+            told.message,
+            "record 3: a newer version of Contraflow wrote it (records of version 2; this one reads up to 1)"
+        );
+        assert_eq!(told.hints, ["use the version of Contraflow that wrote it, or a later one"]);
+        assert_eq!(RunError::from(records[2].open().expect_err("newer")), told);
     }
 
     #[test]

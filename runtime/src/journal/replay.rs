@@ -7,7 +7,6 @@
 //! and what was read ahead takes no more memory than its text.
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -15,100 +14,20 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
-use serde_json::Value;
-
+use self::known::{Content, Known, Read, Unopened, Written, decode, is_undoing};
+pub(crate) use self::known::{Ended, Intent, Looked, Mark, Recorded};
 use super::{
     memory::MemoryRecord,
-    record::{Chain, Entry, Moved, Outcome, Sealed},
+    record::{Chain, Entry, Sealed},
     store::Store,
 };
 use crate::{
     effect::Reply,
     error::{RunError, codes},
-    event::{Kind, RunOutcome},
+    event::Kind,
 };
 
-/// What the journal knows about one effect.
-#[derive(Debug, Clone)]
-pub(crate) struct Recorded {
-    pub(crate) kind: Kind,
-    pub(crate) effect: String,
-    pub(crate) print: String,
-    pub(crate) input: String,
-    pub(crate) intent: Option<Intent>,
-    /// `None`: an intent without an outcome.
-    pub(crate) outcome: Option<Ended>,
-}
-
-/// What an effect was about to do.
-#[derive(Debug, Clone)]
-pub(crate) struct Intent {
-    /// Place of the record.
-    pub(crate) seq: u64,
-    /// When.
-    pub(crate) at: Timestamp,
-    /// For a change, where it moves its target from and to.
-    pub(crate) moved: Option<Moved>,
-}
-
-/// How an effect ended.
-#[derive(Debug, Clone)]
-pub(crate) struct Ended {
-    /// Place of the record.
-    pub(crate) seq: u64,
-    pub(crate) outcome: Outcome,
-    pub(crate) attempts: u32,
-    pub(crate) elapsed_ms: u64,
-}
-
-/// The records of one effect that count, not decoded yet.
-#[derive(Debug, Default)]
-struct Unopened {
-    intent: Option<Body>,
-    outcome: Option<Body>,
-}
-
-/// An entry with the place of its record.
-#[derive(Debug)]
-struct Body {
-    seq: u64,
-    at: Timestamp,
-    written: Written,
-}
-
-/// An entry, which is decoded when it is asked for; one that never left the memory need not be.
-#[derive(Debug)]
-enum Written {
-    Text(String),
-    Entry(Box<Entry>),
-}
-
-/// How far a wait got.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Looked {
-    pub(crate) waited: Duration,
-    pub(crate) memory: Option<Value>,
-}
-
-/// A record that answers nothing and is not written twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Mark {
-    StepStarted,
-    StepEnded,
-    Note,
-    Registered,
-    NoReturn,
-    GuardStarted,
-    Passed,
-}
-
-impl Mark {
-    /// Whether it stands for something to undo, like an effect.
-    fn is_undone(self) -> bool {
-        matches!(self, Self::Registered | Self::NoReturn)
-    }
-}
+mod known;
 
 /// The effects of a run by id.
 #[derive(Debug, Default)]
@@ -124,33 +43,6 @@ struct Shared {
     asked: Condvar,
     /// Everything has been read and answered: asking is in vain.
     over: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Known {
-    effects: HashMap<String, Unopened>,
-    /// How many of them, and of what was registered to be undone, do not belong to a rollback and were not asked for yet.
-    open: usize,
-    marks: HashMap<String, Vec<(Mark, u64, Duration)>>,
-    replies: HashMap<String, Vec<Reply>>,
-    looked: HashMap<String, Looked>,
-    /// What stopped parts of the script.
-    stopped: HashMap<String, RunError>,
-    /// Why undoing began.
-    undoing: Option<RunError>,
-    /// Undoing has come to an end before, and left something.
-    left_over: bool,
-    /// Why a person ended the run, if it was not taken up again.
-    aborted: Option<RunError>,
-    /// When the last record was added.
-    last: Option<Timestamp>,
-    /// For how long the run had been worked on by then.
-    worked: Duration,
-    /// Whether records may still arrive.
-    reading: bool,
-    /// How many threads wait for some.
-    waiting: usize,
-    failed: Option<RunError>,
 }
 
 /// Pages that are read before they are decoded.
@@ -301,7 +193,7 @@ impl Replay {
         id: &str,
         kind: Kind,
         effect: &str,
-        print: &str,
+        fingerprint: &str,
         input: &str,
     ) -> Result<Option<Recorded>, RunError> {
         let ended = |unopened: &Unopened| unopened.outcome.is_some();
@@ -310,7 +202,7 @@ impl Replay {
             return Ok(None);
         };
         let Some(recorded) = unopened.open()? else { return Ok(None) };
-        if recorded.kind == kind && recorded.effect == effect && recorded.print == print {
+        if recorded.kind == kind && recorded.effect == effect && recorded.fingerprint == fingerprint {
             return Ok(Some(recorded));
         }
         let side = |effect: &str, input: &str| {
@@ -412,161 +304,5 @@ impl Replay {
             let Some((id, unopened)) = first else { return Ok(None) };
             Ok(unopened.open()?.map(|recorded| (id.clone(), recorded)))
         })?
-    }
-}
-
-/// A record that was read.
-struct Read {
-    seq: u64,
-    at: Timestamp,
-    id: String,
-    content: Content,
-}
-
-/// What is in a record, as far as it is decoded at once.
-enum Content {
-    Intent(Written),
-    Outcome(Written),
-    Other(Box<Entry>),
-}
-
-/// Verifies a page and decodes what is needed of it.
-fn decode(page: Vec<Sealed>, chain: &mut Chain) -> Result<Vec<Read>, RunError> {
-    page.into_iter()
-        .map(|sealed| {
-            chain
-                .follow(&sealed)
-                .map_err(|b| RunError::new(codes::JOURNAL, format!("record {}: {}", b.seq, b.why)))?;
-            let Sealed { seq, at_ms, id, body, .. } = sealed;
-            let content = match tag(&body) {
-                Some("intent") => Content::Intent(Written::Text(body)),
-                Some("outcome") => Content::Outcome(Written::Text(body)),
-                _ => Content::Other(Box::new(open(seq, &body)?)),
-            };
-            let at = Timestamp::from_millisecond(at_ms).unwrap_or_default();
-            Ok(Read { seq, at, id, content })
-        })
-        .collect()
-}
-
-/// The variant of an entry, which stands in front of its fields.
-fn tag(body: &str) -> Option<&str> {
-    body.trim_start().strip_prefix('{')?.trim_start().strip_prefix('"')?.split('"').next()
-}
-
-/// Decodes the entry of a record.
-fn open(seq: u64, body: &str) -> Result<Entry, RunError> {
-    serde_json::from_str(body).map_err(|e| {
-        RunError::new(codes::JOURNAL, format!("record {seq} cannot be read: {e}"))
-            .hint("it may have been written by a newer version of Contraflow")
-    })
-}
-
-impl Unopened {
-    /// Decodes what is recorded of an effect.
-    fn open(&self) -> Result<Option<Recorded>, RunError> {
-        let mut recorded = None;
-        for Body { seq, at, written } in self.intent.iter().chain(&self.outcome) {
-            let entry = match written {
-                Written::Text(text) => open(*seq, text)?,
-                Written::Entry(entry) => (**entry).clone(),
-            };
-            match entry {
-                Entry::Intent { kind, effect, print, input, from, to, .. } => {
-                    let moved = from.zip(to).map(|(from, to)| Moved { from, to });
-                    let intent = Some(Intent { seq: *seq, at: *at, moved });
-                    recorded = Some(Recorded { kind, effect, print, input, intent, outcome: None });
-                }
-                Entry::Outcome { kind, effect, print, input, attempts, elapsed_ms, result, .. } => {
-                    let outcome = Some(Ended { seq: *seq, outcome: result, attempts, elapsed_ms });
-                    let input = input.unwrap_or_default();
-                    recorded
-                        .get_or_insert(Recorded { kind, effect, print, input, intent: None, outcome: None })
-                        .outcome = outcome;
-                }
-                _ => {}
-            }
-        }
-        Ok(recorded)
-    }
-}
-
-/// Whether an effect belongs to a rollback.
-fn is_undoing(id: &str) -> bool {
-    id.starts_with("rollback/")
-}
-
-impl Known {
-    fn remove(&mut self, id: &str) -> Option<Unopened> {
-        let unopened = self.effects.remove(id)?;
-        self.open -= usize::from(!is_undoing(id));
-        Some(unopened)
-    }
-
-    /// What is known of the effect with that id.
-    fn effect(&mut self, id: String) -> &mut Unopened {
-        let open = &mut self.open;
-        self.effects.entry(id).or_insert_with_key(|id| {
-            *open += usize::from(!is_undoing(id));
-            Unopened::default()
-        })
-    }
-
-    fn add(&mut self, Read { seq, at, id, content }: Read) {
-        // Before it was taken up, nobody worked on it; and a clock may have been set back.
-        let idle = matches!(&content, Content::Other(entry) if matches!(**entry, Entry::Resumed { .. }));
-        if let Some(last) = self.last.filter(|_| !idle) {
-            self.worked += Duration::try_from(at.duration_since(last)).unwrap_or_default();
-        }
-        self.last = Some(at);
-        match content {
-            Content::Intent(written) => {
-                let effect = self.effect(id);
-                // An effect in doubt goes on with what it first intended.
-                if effect.intent.is_none() || effect.outcome.is_some() {
-                    *effect = Unopened { intent: Some(Body { seq, at, written }), outcome: None };
-                }
-            }
-            Content::Outcome(written) => {
-                self.looked.remove(&id);
-                self.effect(id).outcome = Some(Body { seq, at, written });
-            }
-            Content::Other(entry) => self.remember(seq, id, *entry),
-        }
-    }
-
-    fn remember(&mut self, seq: u64, id: String, entry: Entry) {
-        let worked = self.worked;
-        let (marks, open) = (&mut self.marks, &mut self.open);
-        let mut mark = |id: String, mark: Mark| {
-            *open += usize::from(mark.is_undone() && !is_undoing(&id));
-            marks.entry(id).or_default().push((mark, seq, worked));
-        };
-        match entry {
-            Entry::StepStarted { .. } => mark(id, Mark::StepStarted),
-            Entry::StepEnded { .. } => mark(id, Mark::StepEnded),
-            Entry::Note { .. } => mark(id, Mark::Note),
-            Entry::Registered { .. } => mark(id, Mark::Registered),
-            Entry::NoReturn { .. } => mark(id, Mark::NoReturn),
-            Entry::GuardStarted { .. } => mark(id, Mark::GuardStarted),
-            Entry::Passed {} => mark(id, Mark::Passed),
-            Entry::Replied { reply } => self.replies.entry(id).or_default().push(reply),
-            Entry::Looked { waited_ms, memory } => {
-                let waited = Duration::from_millis(waited_ms);
-                self.looked.insert(id, Looked { waited, memory: Some(memory) });
-            }
-            Entry::Stopped { error } => {
-                self.stopped.insert(id, error);
-            }
-            Entry::RollbackStarted { error, .. } => {
-                self.undoing.get_or_insert(error);
-            }
-            Entry::RunEnded { outcome: RunOutcome::Aborted, error, .. } => self.aborted = error,
-            Entry::Resumed { .. } => self.aborted = None,
-            Entry::RollbackEnded { left } => self.left_over = !left.is_empty(),
-            // Those of effects are kept as they are.
-            Entry::Intent { .. } | Entry::Outcome { .. } => {}
-            Entry::Doubt { .. } | Entry::RunEnded { .. } | Entry::Paused { .. } => {}
-        }
     }
 }

@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::{
     ConnectOptions as _, Connection as _, SqliteConnection,
@@ -15,15 +14,12 @@ use sqlx::{
 use tokio::sync::Mutex;
 
 use self::schema::SCHEMA;
-use super::{
-    columns::{columns, lock_of},
-    record::Sealed,
-    store::{Asked, Heartbeat, Holder, Lock, Request, Run, RunStatus, Store, StoreError, Used},
-};
-use crate::{effect::Reply, script::Bundle};
+use super::{columns::columns, store::StoreError};
 
-mod people;
+mod locks;
+mod maintenance;
 mod plans;
+mod questions;
 mod records;
 mod runs;
 mod schema;
@@ -219,195 +215,4 @@ fn create_file(path: &Path) -> Result<(), StoreError> {
 /// The clock of the store is the one of this machine.
 fn now() -> i64 {
     Timestamp::now().as_millisecond()
-}
-
-#[async_trait]
-impl Store for SqliteStore {
-    async fn create(&self, run: &Run, bundle: &Bundle, holder: &Holder) -> Result<(), StoreError> {
-        runs::begin(self, run, bundle, holder, None).await.map(drop)
-    }
-
-    async fn create_planned(
-        &self,
-        run: &Run,
-        bundle: &Bundle,
-        holder: &Holder,
-        used: &Used,
-    ) -> Result<Option<String>, StoreError> {
-        runs::begin(self, run, bundle, holder, Some(used)).await
-    }
-
-    async fn plan_used(&self, plan: &str) -> Result<Option<String>, StoreError> {
-        plans::plan_used(self, plan).await
-    }
-
-    async fn binding(&self, run: &str) -> Result<Option<String>, StoreError> {
-        plans::binding(self, run).await
-    }
-
-    async fn approve(&self, plan: &str, until: Timestamp, reply: &Reply) -> Result<(), StoreError> {
-        plans::approve(self, plan, until, reply).await
-    }
-
-    async fn approvals(&self, plan: &str) -> Result<Vec<Reply>, StoreError> {
-        plans::approvals(self, plan).await
-    }
-
-    async fn void_approvals(&self, plan: &str) -> Result<(), StoreError> {
-        plans::void_approvals(self, plan).await
-    }
-
-    async fn acquire(&self, run: &str, epoch: i64, holder: &Holder) -> Result<bool, StoreError> {
-        runs::acquire(self, run, epoch, holder).await
-    }
-
-    async fn rebind(&self, run: &str, epoch: i64, bundle: &Bundle) -> Result<(), StoreError> {
-        runs::rebind(self, run, epoch, bundle).await
-    }
-
-    async fn heartbeat(&self, run: &str, epoch: i64) -> Result<Heartbeat, StoreError> {
-        runs::heartbeat(self, run, epoch).await
-    }
-
-    async fn request(&self, run: &str, request: &Request) -> Result<(), StoreError> {
-        runs::request(self, run, request).await
-    }
-
-    async fn append(
-        &self,
-        run: &str,
-        epoch: i64,
-        records: &[Sealed],
-        durable: bool,
-    ) -> Result<(), StoreError> {
-        records::append(self, run, epoch, records, durable).await
-    }
-
-    async fn end(&self, run: &str, epoch: i64, status: RunStatus, at: Timestamp) -> Result<(), StoreError> {
-        runs::end(self, run, epoch, status, at).await
-    }
-
-    async fn lock(
-        &self,
-        run: &str,
-        epoch: i64,
-        environment: &str,
-        target: &str,
-    ) -> Result<Option<Lock>, StoreError> {
-        let held = self
-            .with(false, async |connection| {
-                // One transaction: whoever has it must not let go of it in between.
-                let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-                let mine: bool =
-                    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM runs WHERE id = $1 AND epoch = $2)")
-                        .bind(run)
-                        .bind(epoch)
-                        .fetch_one(&mut *transaction)
-                        .await?;
-                if !mine {
-                    return Ok(None);
-                }
-                sqlx::query(
-                    "INSERT INTO locks (environment, target, run, since_ms) VALUES ($1, $2, $3, $4)
-                     ON CONFLICT DO NOTHING",
-                )
-                .bind(environment)
-                .bind(target)
-                .bind(run)
-                .bind(now())
-                .execute(&mut *transaction)
-                .await?;
-                let held = sqlx::query(
-                    "SELECT l.*, r.started_by FROM locks l JOIN runs r ON r.id = l.run
-                     WHERE l.environment = $1 AND l.target = $2",
-                )
-                .bind(environment)
-                .bind(target)
-                .fetch_optional(&mut *transaction)
-                .await?;
-                transaction.commit().await?;
-                held.as_ref().map(lock_of).transpose()
-            })
-            .await?;
-        match held {
-            Some(held) if held.run == run => Ok(None),
-            Some(held) => Ok(Some(held)),
-            None => Err(StoreError::lost(run)),
-        }
-    }
-
-    async fn locks(&self) -> Result<Vec<Lock>, StoreError> {
-        self.with(false, async |connection| {
-            let rows = sqlx::query(
-                "SELECT l.*, r.started_by FROM locks l JOIN runs r ON r.id = l.run ORDER BY l.since_ms, l.environment, l.target",
-            )
-            .fetch_all(connection)
-            .await?;
-            rows.iter().map(lock_of).collect()
-        })
-        .await
-    }
-
-    async fn ask(&self, epoch: i64, asked: &Asked) -> Result<(), StoreError> {
-        people::ask(self, epoch, asked).await
-    }
-
-    async fn asked(&self, run: Option<&str>) -> Result<Vec<Asked>, StoreError> {
-        people::asked(self, run).await
-    }
-
-    async fn answer(&self, run: &str, id: &str, reply: &Reply) -> Result<bool, StoreError> {
-        people::answer(self, run, id, reply).await
-    }
-
-    async fn answers(&self, run: &str, id: &str) -> Result<Vec<Reply>, StoreError> {
-        people::answers(self, run, id).await
-    }
-
-    async fn close(&self, run: &str, epoch: i64, id: &str) -> Result<(), StoreError> {
-        people::close(self, run, epoch, id).await
-    }
-
-    async fn runs(&self, limit: u32) -> Result<Vec<Run>, StoreError> {
-        runs::runs(self, limit).await
-    }
-
-    async fn find(&self, id: &str) -> Result<Vec<Run>, StoreError> {
-        runs::find(self, id).await
-    }
-
-    async fn last(&self, run: &str) -> Result<Option<Sealed>, StoreError> {
-        records::last(self, run).await
-    }
-
-    async fn page(&self, run: &str, after: u64) -> Result<Vec<Sealed>, StoreError> {
-        records::page(self, run, after).await
-    }
-
-    async fn bundle(&self, hash: &str) -> Result<Option<Bundle>, StoreError> {
-        let files: Option<String> = self
-            .with(false, async |connection| {
-                sqlx::query_scalar("SELECT files FROM bundles WHERE hash = ?")
-                    .bind(hash)
-                    .fetch_optional(connection)
-                    .await
-            })
-            .await?;
-        let Some(files) = files else { return Ok(None) };
-        Bundle::from_json(&files)
-            .map(Some)
-            .map_err(|e| StoreError::new(format!("the scripts of bundle {hash} cannot be read: {e}")))
-    }
-
-    async fn prune(&self, before: Timestamp) -> Result<u64, StoreError> {
-        runs::prune(self, before).await
-    }
-
-    async fn check(&self) -> Result<Vec<String>, StoreError> {
-        records::check(self).await
-    }
-
-    fn describe(&self) -> String {
-        self.path.display().to_string()
-    }
 }

@@ -103,7 +103,7 @@ impl Kernel {
             return Ok(Some(error));
         }
         if ended {
-            self.keep(&scope.id, &Entry::Passed {});
+            self.keep(&scope.id, &Entry::ScopeEnded {});
         }
         Ok(None)
     }
@@ -127,7 +127,7 @@ impl Kernel {
     fn record_stop(&self, state: &mut ScopeState, scope: &CancelScope, error: RunError) {
         if state.stopped.is_none() {
             if !self.replay_only {
-                let entry = Entry::Stopped { error: error.clone() };
+                let entry = Entry::ScopeStopped { error: error.clone() };
                 self.journal.add(self.shared.clock.now(), &scope.id, &entry);
                 // Told before it takes effect, so that what follows from it is told later.
                 self.emit(Event::ScopeStopped { id: scope.id.clone(), error: error.clone() });

@@ -148,7 +148,7 @@ impl Kernel {
             }
             Err(NotMoved { gave_up: GaveUp { error, attempts }, happened, intended }) => {
                 let moved = happened.then_some(Moved { from, to });
-                let outcome = Outcome::Failed { error: error.clone(), happened: moved.clone() };
+                let outcome = Outcome::Failed { error: error.clone(), possibly_applied: moved.clone() };
                 let ending =
                     Ending { target: Some(change.target()), intended, ..Ending::new(outcome, attempts) };
                 let seq = self.ended(call, ending).await;
@@ -235,8 +235,8 @@ impl Kernel {
                 self.moved(call, &change, Moved { from, to: to.clone() }, undo, false, seq);
                 Ok(Known::Value(to))
             }
-            Outcome::Failed { error, happened } => {
-                if let Some(moved) = happened {
+            Outcome::Failed { error, possibly_applied } => {
+                if let Some(moved) = possibly_applied {
                     let undo = change.undo(&moved.from, &moved.to);
                     self.moved(call, &change, moved, undo, true, seq);
                 }

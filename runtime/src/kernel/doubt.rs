@@ -249,9 +249,9 @@ impl Kernel {
     }
 
     /// Keeps and tells how a doubt was settled.
-    pub(super) async fn settled(&self, call: &Call, found: Doubt, text: String) {
-        self.keep_async(&call.id, &Entry::Doubt { found, text: text.clone() }).await;
-        self.emit(Event::Settled { id: call.id.clone(), found, text });
+    pub(super) async fn settled(&self, call: &Call, resolution: Doubt, text: String) {
+        self.keep_async(&call.id, &Entry::DoubtResolved { resolution, text: text.clone() }).await;
+        self.emit(Event::DoubtResolved { id: call.id.clone(), resolution, text });
     }
 
     /// Lets a person decide.

@@ -43,7 +43,7 @@ impl Kernel {
             target: target.clone(),
             from: self.scrubbed(from),
             to: self.scrubbed(to),
-            binds: call.print.clone(),
+            fingerprint: call.fingerprint.clone(),
             from_text: from_text.to_owned(),
             to_text: to_text.to_owned(),
             grade: ending.grade,
@@ -91,7 +91,7 @@ impl Kernel {
     ) -> Result<Agreed, RunError> {
         let Some(enforcement) = self.binding() else { return Ok(Agreed::Planned) };
         let states = (&self.scrubbed(from), &self.scrubbed(to));
-        if enforcement.binding.has_move(&call.id, call.effect, &call.print, target, states) {
+        if enforcement.binding.has_move(&call.id, call.effect, &call.fingerprint, target, states) {
             return Ok(Agreed::Planned);
         }
         let now = (from.clone(), to.clone());
@@ -99,7 +99,7 @@ impl Kernel {
             return Ok(Agreed::Planned);
         }
         let text = format!("{} {target}: {} -> {}", call.effect, from_text, to_text);
-        let exactly = [&*call.print, target.as_str(), &from.to_string(), &to.to_string()];
+        let exactly = [&*call.fingerprint, target.as_str(), &from.to_string(), &to.to_string()];
         self.decide_outside(call, enforcement, &text, &exactly).await?;
         *agreed = Some(now);
         Ok(Agreed::Just)
@@ -116,14 +116,14 @@ impl Kernel {
         if enforcement.binding.has_action(&call.id, call.effect, &self.binds(call, action)) {
             return Ok(());
         }
-        self.decide_outside(call, enforcement, &format!("{} {text}", call.effect), &[&call.print]).await
+        self.decide_outside(call, enforcement, &format!("{} {text}", call.effect), &[&call.fingerprint]).await
     }
 
     /// What of an action may not differ: all of its input, by its fingerprint, unless it says less.
     fn binds(&self, call: &Call, action: &dyn AnyAction) -> String {
         match action.binds() {
             Some(binds) => self.shared.vault.scrub(&binds).into_owned(),
-            None => call.print.clone(),
+            None => call.fingerprint.clone(),
         }
     }
 

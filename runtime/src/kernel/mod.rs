@@ -141,7 +141,7 @@ struct Call {
     /// Canonical input.
     input: String,
     /// Fingerprint of the input.
-    print: String,
+    fingerprint: String,
     key: Arc<str>,
     shared: Arc<Surroundings>,
     cancel: CancellationToken,
@@ -403,7 +403,7 @@ impl Kernel {
                 Ok(result) => result,
                 Err(panic) => {
                     let error = RunError { effect: Some(call.id.clone()), ..run::defect(&*panic) };
-                    let outcome = Outcome::Failed { error: error.clone(), happened: None };
+                    let outcome = Outcome::Failed { error: error.clone(), possibly_applied: None };
                     self.ended(call, Ending::new(outcome, 1)).await;
                     Err(error)
                 }
@@ -504,14 +504,14 @@ impl Kernel {
         let mut hash = Sha256::new();
         hash.update(effect);
         hash.update(&input);
-        let print = hex(&hash.finalize()[..12]);
+        let fingerprint = hex(&hash.finalize()[..12]);
         Ok(Call {
             id,
             kind,
             effect,
             waits_for: None,
             input,
-            print,
+            fingerprint,
             key: Arc::clone(&self.run),
             shared: Arc::clone(&self.shared),
             cancel: cursor::cancel(),

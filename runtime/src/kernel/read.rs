@@ -47,7 +47,7 @@ impl Kernel {
                 Ok(known)
             }
             Err(GaveUp { error, attempts }) => {
-                let outcome = Outcome::Failed { error: error.clone(), happened: None };
+                let outcome = Outcome::Failed { error: error.clone(), possibly_applied: None };
                 self.ended(call, Ending { about: read.describe(), ..Ending::new(outcome, attempts) }).await;
                 Err(error)
             }

@@ -86,7 +86,7 @@ impl Kernel {
             self.go_live()?;
             return Ok(Past::New);
         }
-        let recorded = self.replay.take(&call.id, call.kind, call.effect, &call.print, &call.input)?;
+        let recorded = self.replay.take(&call.id, call.kind, call.effect, &call.fingerprint, &call.input)?;
         if let Some(Recorded { intent: Some(intent), .. }) = &recorded {
             let _ = call.place.set(intent.seq);
         }
@@ -131,7 +131,7 @@ impl Kernel {
         ending: impl FnOnce(Ending) -> Ending,
     ) -> Result<Known, RunError> {
         let error = RunError { effect: Some(call.id.clone()), ..error };
-        let outcome = Outcome::Failed { error: error.clone(), happened: None };
+        let outcome = Outcome::Failed { error: error.clone(), possibly_applied: None };
         self.ended(call, ending(Ending::new(outcome, 1))).await;
         Err(error)
     }
@@ -172,7 +172,7 @@ impl Kernel {
         let entry = Entry::Intent {
             kind: call.kind,
             effect: call.effect.to_owned(),
-            print: call.print.clone(),
+            fingerprint: call.fingerprint.clone(),
             input: call.input.clone(),
             target: target.cloned(),
             from: states.map(|(from, _)| from.clone()),
@@ -198,7 +198,7 @@ impl Kernel {
             let entry = Entry::Outcome {
                 kind: call.kind,
                 effect: call.effect.to_owned(),
-                print: call.print.clone(),
+                fingerprint: call.fingerprint.clone(),
                 input,
                 target: target.clone(),
                 about: if intended { String::new() } else { about.clone() },
@@ -284,11 +284,11 @@ impl Ending {
 /// Whether an effect has not ended although it broke off: the run is paused or was lost, and whoever goes on with it performs the
 /// effect or finds out about it. What only looks or waits and was stopped with its part of the script leaves nothing behind.
 fn leaves_open(kind: Kind, outcome: &Outcome) -> bool {
-    let Outcome::Failed { error, happened } = outcome else { return false };
+    let Outcome::Failed { error, possibly_applied } = outcome else { return false };
     error.is_pause()
         || error.is(codes::LOST)
         || error.is(codes::ABORTED)
-        || (error.is(codes::STOPPED) && happened.is_none() && matches!(kind, Kind::Read | Kind::Wait))
+        || (error.is(codes::STOPPED) && possibly_applied.is_none() && matches!(kind, Kind::Read | Kind::Wait))
 }
 
 fn tell(outcome: &Outcome, foresight: Foresight) -> EffectResult {

@@ -232,7 +232,7 @@ impl Kernel {
         let order = self.target_lock(&target);
         let _turn = order.lock().await;
         if let Err(error) = self.take_target(call, &target).await {
-            let outcome = Outcome::Failed { error: error.clone(), happened: None };
+            let outcome = Outcome::Failed { error: error.clone(), possibly_applied: None };
             self.ended(call, Ending { target: Some(target), ..Ending::new(outcome, 1) }).await;
             return Err(error);
         }
@@ -284,9 +284,12 @@ impl Kernel {
         };
         let (outcome, attempts, intended, result) = match moved {
             Ok((outcome, attempts, intended)) => (outcome, attempts, intended, Ok(())),
-            Err(NotMoved { gave_up: GaveUp { error, attempts }, intended, .. }) => {
-                (Outcome::Failed { error: error.clone(), happened: None }, attempts, intended, Err(error))
-            }
+            Err(NotMoved { gave_up: GaveUp { error, attempts }, intended, .. }) => (
+                Outcome::Failed { error: error.clone(), possibly_applied: None },
+                attempts,
+                intended,
+                Err(error),
+            ),
         };
         self.ended(call, Ending { target: Some(target), intended, ..Ending::new(outcome, attempts) }).await;
         result
@@ -331,7 +334,7 @@ impl Kernel {
         let (outcome, attempts, result) = match done {
             Ok(((), attempts)) => (Outcome::Performed { value: Value::Null, text }, attempts, Ok(())),
             Err(GaveUp { error, attempts }) => {
-                (Outcome::Failed { error: error.clone(), happened: None }, attempts, Err(error))
+                (Outcome::Failed { error: error.clone(), possibly_applied: None }, attempts, Err(error))
             }
         };
         self.ended(call, Ending { intended, about: action.describe(), ..Ending::new(outcome, attempts) })

@@ -73,7 +73,7 @@ impl Kernel {
             }
             Err(error) => {
                 let error = RunError { effect: Some(call.id.clone()), ..error };
-                let outcome = Outcome::Failed { error: error.clone(), happened: None };
+                let outcome = Outcome::Failed { error: error.clone(), possibly_applied: None };
                 self.ended(call, Ending { intended, about: text, ..Ending::new(outcome, 1) }).await;
                 Err(error)
             }
@@ -217,7 +217,7 @@ impl WaitChannel for KernelChannel<'_> {
     async fn checkpoint(&self, waited: Duration, memory: Value) {
         let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
         if self.kernel.journal.is_kept() {
-            self.kernel.keep_for_later(&self.call.id, &Entry::Looked { waited_ms, memory });
+            self.kernel.keep_for_later(&self.call.id, &Entry::Checkpoint { waited_ms, memory });
         }
     }
 

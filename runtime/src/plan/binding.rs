@@ -26,7 +26,7 @@ struct Move {
     target: Target,
     from: Value,
     to: Value,
-    binds: String,
+    fingerprint: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,8 +39,8 @@ impl Binding {
     pub(crate) fn of(plan: &SavedPlan) -> Self {
         let Foreseen { changes, actions, .. } = &plan.foreseen;
         let moves = changes.iter().map(|change| {
-            let PlannedChange { id, effect, target, from, to, binds, .. } = change.clone();
-            (id, Move { effect, target, from, to, binds })
+            let PlannedChange { id, effect, target, from, to, fingerprint, .. } = change.clone();
+            (id, Move { effect, target, from, to, fingerprint })
         });
         let bound_actions = actions.iter().map(|action| {
             (action.id.clone(), BoundAction { effect: action.effect.clone(), binds: action.binds.clone() })
@@ -53,13 +53,13 @@ impl Binding {
         &self,
         id: &str,
         effect: &str,
-        binds: &str,
+        fingerprint: &str,
         target: &Target,
         (from, to): (&Value, &Value),
     ) -> bool {
         self.changes.get(id).is_some_and(|planned| {
             planned.effect == effect
-                && planned.binds == binds
+                && planned.fingerprint == fingerprint
                 && planned.target == *target
                 && planned.from == *from
                 && planned.to == *to
@@ -148,7 +148,7 @@ fn moved(planned: &PlannedChange, now: Option<&PlannedChange>) -> Option<Differe
     }
     if now.from == planned.from && now.to == planned.to {
         let other = || differs(whole(planned), "the same states, but asked for in another way".to_owned());
-        return if now.binds == planned.binds { None } else { other() };
+        return if now.fingerprint == planned.fingerprint { None } else { other() };
     }
     if now.from == planned.from {
         return differs(whole(planned), whole(now));

@@ -107,7 +107,7 @@ impl Earlier {
             Entry::Intent { kind: Kind::Change, .. } => {
                 open.insert(id, at.as_millisecond());
             }
-            Entry::Doubt { .. } => {
+            Entry::DoubtResolved { .. } => {
                 open.remove(&id);
             }
             Entry::Resumed { .. } => open.clear(),

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Version of the form of a plan. Raised whenever a program that knows only the old form could take the new one for something else.
-pub const PLAN_VERSION: u32 = 2;
+pub const PLAN_VERSION: u32 = 1;
 
 /// Largest file that is read as a plan.
 pub const MAX_PLAN: u64 = 128 << 20;
@@ -43,9 +43,9 @@ pub struct SavedPlan {
     /// SHA-256 over all the rest, in hexadecimal.
     pub id: String,
     /// When it was made.
-    pub made_at: Timestamp,
+    pub created_at: Timestamp,
     /// Who made it, as `user@host`.
-    pub made_by: String,
+    pub created_by: String,
     /// From when on it can no longer be run.
     pub expires_at: Timestamp,
     /// Name of the runbook.
@@ -100,7 +100,7 @@ pub struct PlannedChange {
     /// State after.
     pub to: Value,
     /// Fingerprint of all that the script asks for, which may not differ in a run.
-    pub binds: String,
+    pub fingerprint: String,
     /// `from` for people.
     pub from_text: String,
     /// `to` for people.

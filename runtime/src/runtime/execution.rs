@@ -19,7 +19,7 @@ use crate::{
     executor::Executor,
     journal::{
         Entry, Heartbeat, Journal, Keeper, Replay, Request, RequestKind, RunStatus, Store, StoreError,
-        record::GENESIS, store,
+        record::GENESIS, run::HEARTBEAT_INTERVAL,
     },
     kernel::{Ended, Kernel, State, enforcement::Enforcement},
     plan::Draft,
@@ -248,7 +248,7 @@ async fn heartbeat(journal: Arc<Journal>, kernel: Arc<Kernel>, over: Cancellatio
     loop {
         tokio::select! {
             () = over.cancelled() => return,
-            () = tokio::time::sleep(store::HEARTBEAT_INTERVAL) => {}
+            () = tokio::time::sleep(HEARTBEAT_INTERVAL) => {}
         }
         match journal.heartbeat().await {
             Ok(Heartbeat::Held(Some(Request { kind, by }))) => match kind {

@@ -36,7 +36,7 @@ pub struct Planned {
     runbook: String,
     version: String,
     params: BTreeMap<String, Value>,
-    made_at: Timestamp,
+    created_at: Timestamp,
 }
 
 impl Runtime {
@@ -67,14 +67,14 @@ impl Runtime {
         stop: &Stop,
     ) -> Result<Planned, LoadErrors> {
         let (runbook, version) = (prepared.header.name.clone(), prepared.header.version.clone());
-        let (params, made_at) = (prepared.params.clone(), self.inner.clock.now());
+        let (params, created_at) = (prepared.params.clone(), self.inner.clock.now());
         let draft = Arc::<Draft>::default();
         let execution =
             Execution { draft: Some(Arc::clone(&draft)), silent, ..Execution::new(new_id(&runbook)) };
         let world = Arc::new(PredictedWorld::knowing(earlier));
         let report = self.execute(prepared, world, execution, stop).await;
         let foreseen = draft.take(report.elapsed_ms, report.estimate_ms)?;
-        Ok(Planned { report, foreseen, runbook, version, params, made_at })
+        Ok(Planned { report, foreseen, runbook, version, params, created_at })
     }
 
     /// A plan as it is kept, to be run within `lasts`.
@@ -86,15 +86,15 @@ impl Runtime {
             let message = format!("the plan is not complete: {}", error.message);
             return Err(RunError { message, ..error.clone() }.hint("only a complete plan can be saved"));
         }
-        let Planned { foreseen, runbook, version, params, made_at, .. } = planned.clone();
-        let expires_at = made_at
+        let Planned { foreseen, runbook, version, params, created_at, .. } = planned.clone();
+        let expires_at = created_at
             .checked_add(lasts)
             .map_err(|_| RunError::new(codes::ARGUMENT, "the plan would expire too far in the future"))?;
         let plan = SavedPlan {
             v: PLAN_VERSION,
             id: String::new(),
-            made_at,
-            made_by: self.inner.started_by.clone(),
+            created_at,
+            created_by: self.inner.started_by.clone(),
             expires_at,
             runbook,
             version,

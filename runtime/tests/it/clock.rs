@@ -11,7 +11,7 @@ use contraflow_runtime::{
     Bundle, Stop, Takeover,
     clock::{BoxFuture, Clock},
     event::{Event, RunOutcome},
-    journal::{Store, abandon, history},
+    journal::{abandon, history},
 };
 use jiff::Timestamp;
 use tokio::sync::oneshot;

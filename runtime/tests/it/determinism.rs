@@ -1,9 +1,6 @@
 //! A script sees the same values when it is replayed as when it ran.
 
-use contraflow_runtime::{
-    event::{Event, RunOutcome},
-    journal::Store as _,
-};
+use contraflow_runtime::event::{Event, RunOutcome};
 
 use crate::lab::Lab;
 

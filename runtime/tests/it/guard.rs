@@ -5,7 +5,6 @@ use std::{thread, time::Duration};
 use contraflow_runtime::{
     Stop, Takeover,
     event::{Event, RunOutcome},
-    journal::Store as _,
 };
 
 use crate::lab::Lab;

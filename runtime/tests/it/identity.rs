@@ -2,10 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use contraflow_runtime::{
-    event::{Event, RunOutcome},
-    journal::Store as _,
-};
+use contraflow_runtime::event::{Event, RunOutcome};
 
 use crate::lab::Lab;
 

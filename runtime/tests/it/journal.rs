@@ -2,7 +2,7 @@
 
 use contraflow_runtime::{
     event::RunOutcome,
-    journal::{RunStatus, Store as _, record::verify},
+    journal::{RunStatus, record::verify},
 };
 
 use crate::lab::{Fault, Lab};

@@ -575,7 +575,7 @@ pub struct Lab {
     pub events: Arc<Mutex<Vec<Envelope>>>,
     pub folder: tempfile::TempDir,
     pub tokio: tokio::runtime::Runtime,
-    pub store: Arc<SqliteStore>,
+    pub store: Arc<dyn Store>,
     pub people: Option<Arc<dyn People>>,
     pub policy: Option<Arc<dyn Policy>>,
     pub limits: contraflow_runtime::script::ScriptLimits,
@@ -620,7 +620,7 @@ impl Lab {
         let folder =
             if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
         let tokio = tokio::runtime::Runtime::new().unwrap();
-        let store = Arc::new(tokio.block_on(SqliteStore::open(folder.path())).unwrap());
+        let store: Arc<dyn Store> = Arc::new(tokio.block_on(SqliteStore::open(folder.path())).unwrap());
         let limits = contraflow_runtime::script::ScriptLimits::default();
         Self {
             lamps,
@@ -638,7 +638,7 @@ impl Lab {
     }
 
     pub fn runtime(&self) -> Runtime {
-        self.runtime_on(Arc::clone(&self.store) as Arc<dyn Store>)
+        self.runtime_on(Arc::clone(&self.store))
     }
 
     /// A runtime with another store.

@@ -30,3 +30,4 @@ mod sandbox;
 mod secrets;
 mod stopping;
 mod store;
+mod stored;

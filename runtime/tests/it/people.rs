@@ -6,7 +6,6 @@ use contraflow_runtime::{
     Report,
     effect::{Reply, Role},
     event::{Event, RunOutcome},
-    journal::Store as _,
 };
 
 use crate::lab::Lab;

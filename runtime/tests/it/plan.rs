@@ -108,6 +108,6 @@ fn time_of_a_plan_adds_up_and_branches_count_once() {
 fn a_plan_leaves_no_run_in_the_store() {
     let lab = Lab::new();
     lab.plan(r#"lab::set("a", 1);"#);
-    let runs = lab.tokio.block_on(contraflow_runtime::journal::Store::runs(&*lab.store, 10)).unwrap();
+    let runs = lab.tokio.block_on(lab.store.runs(10)).unwrap();
     assert!(runs.is_empty());
 }

@@ -7,7 +7,7 @@ use contraflow_runtime::{
     effect::Reply,
     error::RunError,
     event::{Event, RunOutcome},
-    journal::{Run, Store as _},
+    journal::Run,
     world::YesToAll,
 };
 
@@ -93,7 +93,7 @@ fn what_was_planned_is_run_from_the_plan_alone() {
         ]
     );
     assert_eq!(plan.foreseen.actions[0].text, "ring done");
-    assert_eq!((&*plan.runbook, &*plan.environment, &*plan.made_by), ("lab", "lab", "starter@lab"));
+    assert_eq!((&*plan.runbook, &*plan.environment, &*plan.created_by), ("lab", "lab", "starter@lab"));
     assert_eq!(lab.log().len(), 0);
     let report = run(&lab, &plan);
     assert_eq!(report.outcome, RunOutcome::Succeeded, "{:?}", report.error);
@@ -333,8 +333,8 @@ fn a_plan_that_was_altered_is_refused() {
         ("starter@lab", "someone@lab"),
         ("lab::set", "lab::set "),
         ("\"to\": 1", "\"to\": 2"),
-        ("\"v\": 2", "\"v\": 1"),
-        ("\"made_by\"", "\"more\": 1, \"made_by\""),
+        ("\"v\": 1", "\"v\": 2"),
+        ("\"created_by\"", "\"more\": 1, \"created_by\""),
         ("{", ""),
     ] {
         let altered = text.replacen(from, to, 1);

@@ -7,7 +7,7 @@ use contraflow_runtime::{
     effect::Reply,
     error::RunError,
     event::{Event, RunOutcome},
-    journal::{RunStatus, Store as _, record::verify},
+    journal::{RunStatus, record::verify},
 };
 use proptest::{
     prelude::*,

@@ -1,6 +1,6 @@
 //! The bytes of a secret reach neither script nor journal nor events nor reports, however careless a server is.
 
-use contraflow_runtime::{event::RunOutcome, journal::Store as _};
+use contraflow_runtime::event::RunOutcome;
 
 use crate::lab::{Lab, secret_value};
 

@@ -33,7 +33,7 @@ pub(crate) fn show(
     if !given.is_empty() {
         lines.push(Line::default().and(Tone::Dim, format!("  {given}")));
     }
-    let made = format!("  plan {}, made by {} at {}", short(&plan.id), plan.made_by, plan.made_at);
+    let made = format!("  plan {}, made by {} at {}", short(&plan.id), plan.created_by, plan.created_at);
     lines.push(Line::default().and(Tone::Dim, clean(&made)));
     lines.push(Line::default());
     lines.extend(foreseen.changes.iter().flat_map(changed));

@@ -4,30 +4,29 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 /// The steps from an empty database to the current tables. Steps that were released are never changed.
 ///
-/// Tables and columns are named as in SQLite. `mark` is a random number that tells a repeated attempt, whose first answer was lost
-/// on the way, from the attempt of somebody else. Ids are compared byte by byte, whatever the database's language.
-const STEPS: [&str; 2] = [
-    r#"
+/// Tables and columns are named as in SQLite. `idempotency_key` is a random number that tells a repeated attempt, whose first answer
+/// was lost on the way, from the attempt of somebody else. Ids are compared byte by byte, whatever the database's language.
+const STEPS: [&str; 1] = [r#"
 CREATE TABLE contraflow.bundles (
     hash  TEXT COLLATE "C" PRIMARY KEY,
     files TEXT NOT NULL
 );
 CREATE TABLE contraflow.runs (
-    id          TEXT COLLATE "C" PRIMARY KEY,
-    runbook     TEXT NOT NULL,
-    version     TEXT NOT NULL,
-    environment TEXT NOT NULL,
-    params      TEXT NOT NULL,
-    bundle      TEXT COLLATE "C" NOT NULL REFERENCES contraflow.bundles (hash),
-    status      TEXT NOT NULL,
-    epoch       BIGINT NOT NULL,
-    started_by  TEXT NOT NULL,
-    started_ms  BIGINT NOT NULL,
-    ended_ms    BIGINT,
-    holder      TEXT,
-    beat_ms     BIGINT NOT NULL,
-    request     TEXT,
-    mark        BIGINT NOT NULL
+    id              TEXT COLLATE "C" PRIMARY KEY,
+    runbook         TEXT NOT NULL,
+    version         TEXT NOT NULL,
+    environment     TEXT NOT NULL,
+    params          TEXT NOT NULL,
+    bundle          TEXT COLLATE "C" NOT NULL REFERENCES contraflow.bundles (hash),
+    status          TEXT NOT NULL,
+    epoch           BIGINT NOT NULL,
+    started_by      TEXT NOT NULL,
+    started_ms      BIGINT NOT NULL,
+    ended_ms        BIGINT,
+    holder          TEXT,
+    heartbeat_ms    BIGINT NOT NULL,
+    request         TEXT,
+    idempotency_key BIGINT NOT NULL
 ) WITH (fillfactor = 50);
 CREATE INDEX runs_by_start ON contraflow.runs (started_ms);
 CREATE INDEX runs_by_bundle ON contraflow.runs (bundle);
@@ -40,55 +39,53 @@ CREATE TABLE contraflow.locks (
 );
 CREATE INDEX locks_by_run ON contraflow.locks (run);
 CREATE TABLE contraflow.questions (
-    run      TEXT COLLATE "C" NOT NULL REFERENCES contraflow.runs (id) ON DELETE CASCADE,
-    id       TEXT COLLATE "C" NOT NULL,
-    question TEXT NOT NULL,
-    at_ms    BIGINT NOT NULL,
-    until_ms BIGINT,
+    run        TEXT COLLATE "C" NOT NULL REFERENCES contraflow.runs (id) ON DELETE CASCADE,
+    id         TEXT COLLATE "C" NOT NULL,
+    question   TEXT NOT NULL,
+    asked_ms   BIGINT NOT NULL,
+    expires_ms BIGINT,
     PRIMARY KEY (run, id)
 );
 CREATE TABLE contraflow.answers (
-    run   TEXT COLLATE "C" NOT NULL,
-    id    TEXT COLLATE "C" NOT NULL,
-    n     BIGINT GENERATED ALWAYS AS IDENTITY,
-    reply TEXT NOT NULL,
-    mark  BIGINT NOT NULL UNIQUE,
+    run             TEXT COLLATE "C" NOT NULL,
+    id              TEXT COLLATE "C" NOT NULL,
+    n               BIGINT GENERATED ALWAYS AS IDENTITY,
+    reply           TEXT NOT NULL,
+    idempotency_key BIGINT NOT NULL UNIQUE,
     PRIMARY KEY (run, id, n),
     FOREIGN KEY (run, id) REFERENCES contraflow.questions (run, id) ON DELETE CASCADE
 );
 CREATE TABLE contraflow.records (
     run   TEXT COLLATE "C" NOT NULL,
     seq   BIGINT NOT NULL,
+    v     BIGINT NOT NULL,
     at_ms BIGINT NOT NULL,
     id    TEXT NOT NULL,
     body  TEXT NOT NULL,
     hash  BYTEA NOT NULL,
     PRIMARY KEY (run, seq)
 );
-"#,
-    r#"
 CREATE TABLE contraflow.plans (
-    plan     TEXT COLLATE "C" PRIMARY KEY,
-    run      TEXT COLLATE "C" NOT NULL UNIQUE,
-    until_ms BIGINT NOT NULL,
-    binding  TEXT NOT NULL
+    plan       TEXT COLLATE "C" PRIMARY KEY,
+    run        TEXT COLLATE "C" NOT NULL UNIQUE,
+    expires_ms BIGINT NOT NULL,
+    binding    TEXT NOT NULL
 );
 CREATE TABLE contraflow.approvals (
-    plan     TEXT COLLATE "C" NOT NULL,
-    n        BIGINT GENERATED ALWAYS AS IDENTITY,
-    until_ms BIGINT NOT NULL,
-    reply    TEXT NOT NULL,
-    mark     BIGINT NOT NULL UNIQUE,
+    plan            TEXT COLLATE "C" NOT NULL,
+    n               BIGINT GENERATED ALWAYS AS IDENTITY,
+    expires_ms      BIGINT NOT NULL,
+    reply           TEXT NOT NULL,
+    idempotency_key BIGINT NOT NULL UNIQUE,
     PRIMARY KEY (plan, n)
 );
-"#,
-];
+"#];
 
 /// The version of the tables that this program writes.
 pub(super) const VERSION: i64 = STEPS.len() as i64;
 
-/// Whoever creates or migrates holds this lock of the database: "contraflow" in ASCII.
-const LOCK: i64 = 0x0063_7574_6f76_6572;
+/// Whoever creates or migrates holds this lock of the database: "contrafl" in ASCII.
+const LOCK: i64 = 0x636f_6e74_7261_666c;
 
 /// The version of the tables that are there. 0: none yet.
 pub(super) async fn version(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {

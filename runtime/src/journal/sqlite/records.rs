@@ -1,9 +1,15 @@
 //! The records of runs.
 
-use super::SqliteStore;
-use crate::journal::{columns::sealed_of, record::Sealed, store::StoreError};
+use async_trait::async_trait;
 
-/// Most records in one statement; each takes six parameters of SQLite's 32,766.
+use super::SqliteStore;
+use crate::journal::{
+    columns::sealed_of,
+    record::Sealed,
+    store::{RecordStore, StoreError},
+};
+
+/// Most records in one statement; each takes seven parameters of SQLite's 32,766.
 const BATCH: usize = 1000;
 
 /// Records in one page when they are read.
@@ -11,8 +17,9 @@ const PAGE: i64 = 2000;
 
 /// A record from its line in a page. Neither JSON text nor ids hold line breaks or unit separators.
 fn parse(line: &str) -> Option<Sealed> {
-    let mut fields = line.splitn(5, '\u{1f}');
-    let (seq, at_ms) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    let mut fields = line.splitn(6, '\u{1f}');
+    let (seq, v, at_ms) =
+        (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
     let (id, hex, body) = (fields.next()?.to_owned(), fields.next()?.as_bytes(), fields.next()?.to_owned());
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let mut hash = [0; 32];
@@ -22,61 +29,63 @@ fn parse(line: &str) -> Option<Sealed> {
     for (byte, pair) in hash.iter_mut().zip(hex.chunks_exact(2)) {
         *byte = digit(pair[0])? << 4 | digit(pair[1])?;
     }
-    Some(Sealed { seq, at_ms, id, body, hash })
+    Some(Sealed { seq, v, at_ms, id, body, hash })
 }
 
-pub(super) async fn append(
-    store: &SqliteStore,
-    run: &str,
-    epoch: i64,
-    records: &[Sealed],
-    durable: bool,
-) -> Result<(), StoreError> {
-    if records.is_empty() {
-        // A durable commit of anything makes all before it durable.
-        let written = store
-            .with(durable, async |connection| {
-                sqlx::query("UPDATE runs SET epoch = epoch WHERE id = $1 AND epoch = $2")
-                    .bind(run)
-                    .bind(epoch)
-                    .execute(connection)
-                    .await
-            })
-            .await?
-            .rows_affected();
-        return if written == 0 { Err(StoreError::lost(run)) } else { Ok(()) };
-    }
-    for batch in records.chunks(BATCH) {
-        let written = store
-            .with(durable, async |connection| {
-                // One statement, so that it is one transaction and one trip: the epoch is checked where it is written.
-                let mut query = sqlx::QueryBuilder::new(
-                    "INSERT INTO records (run, seq, at_ms, id, body, hash) SELECT r.id, v.* FROM (",
-                );
-                query.push_values(batch, |mut values, record| {
-                    values.push_bind(i64::try_from(record.seq).unwrap_or(i64::MAX));
-                    values.push_bind(record.at_ms);
-                    values.push_bind(&*record.id);
-                    values.push_bind(&*record.body);
-                    values.push_bind(&record.hash[..]);
-                });
-                query.push(") v CROSS JOIN runs r WHERE r.id = ").push_bind(run);
-                query.push(" AND r.epoch = ").push_bind(epoch);
-                let persistent = batch.len() <= 4;
-                query.build().persistent(persistent).execute(connection).await
-            })
-            .await?
-            .rows_affected();
-        if written == 0 {
-            return Err(StoreError::lost(run));
+#[async_trait]
+impl RecordStore for SqliteStore {
+    async fn append(
+        &self,
+        run: &str,
+        epoch: i64,
+        records: &[Sealed],
+        durable: bool,
+    ) -> Result<(), StoreError> {
+        if records.is_empty() {
+            // A durable commit of anything makes all before it durable.
+            let written = self
+                .with(durable, async |connection| {
+                    sqlx::query("UPDATE runs SET epoch = epoch WHERE id = $1 AND epoch = $2")
+                        .bind(run)
+                        .bind(epoch)
+                        .execute(connection)
+                        .await
+                })
+                .await?
+                .rows_affected();
+            return if written == 0 { Err(StoreError::lost(run)) } else { Ok(()) };
         }
+        for batch in records.chunks(BATCH) {
+            let written = self
+                .with(durable, async |connection| {
+                    // One statement, so that it is one transaction and one trip: the epoch is checked where it is written.
+                    let mut query = sqlx::QueryBuilder::new(
+                        "INSERT INTO records (run, seq, v, at_ms, id, body, hash) SELECT r.id, n.* FROM (",
+                    );
+                    query.push_values(batch, |mut values, record| {
+                        values.push_bind(i64::try_from(record.seq).unwrap_or(i64::MAX));
+                        values.push_bind(record.v);
+                        values.push_bind(record.at_ms);
+                        values.push_bind(&*record.id);
+                        values.push_bind(&*record.body);
+                        values.push_bind(&record.hash[..]);
+                    });
+                    query.push(") n CROSS JOIN runs r WHERE r.id = ").push_bind(run);
+                    query.push(" AND r.epoch = ").push_bind(epoch);
+                    let persistent = batch.len() <= 4;
+                    query.build().persistent(persistent).execute(connection).await
+                })
+                .await?
+                .rows_affected();
+            if written == 0 {
+                return Err(StoreError::lost(run));
+            }
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-pub(super) async fn last(store: &SqliteStore, run: &str) -> Result<Option<Sealed>, StoreError> {
-    store
-        .with(false, async |connection| {
+    async fn last(&self, run: &str) -> Result<Option<Sealed>, StoreError> {
+        self.with(false, async |connection| {
             let row = sqlx::query("SELECT * FROM records WHERE run = $1 ORDER BY seq DESC LIMIT 1")
                 .bind(run)
                 .fetch_optional(connection)
@@ -84,55 +93,32 @@ pub(super) async fn last(store: &SqliteStore, run: &str) -> Result<Option<Sealed
             row.as_ref().map(sealed_of).transpose()
         })
         .await
-}
+    }
 
-pub(super) async fn page(store: &SqliteStore, run: &str, after: u64) -> Result<Vec<Sealed>, StoreError> {
-    // A row costs a trip between two threads, so rows come as one text of lines and fields.
-    let page: Option<String> = store
-        .with(false, async |connection| {
-            sqlx::query_scalar(
-                "SELECT group_concat(seq || char(31) || at_ms || char(31) || id || char(31) || hex(hash) || char(31) || body,
-                        char(10))
-                 FROM records
-                 WHERE run = ?1 AND seq >= (SELECT min(seq) FROM records WHERE run = ?1 AND seq > ?2)
-                   AND seq < (SELECT min(seq) FROM records WHERE run = ?1 AND seq > ?2) + ?3",
-            )
-            .bind(run)
-            .bind(i64::try_from(after).unwrap_or(i64::MAX))
-            .bind(PAGE)
-            .fetch_one(connection)
-            .await
-        })
-        .await?;
-    let lines = page.as_deref().map(|page| page.split('\n')).into_iter().flatten();
-    let mut records = lines
-        .map(|line| parse(line).ok_or_else(|| StoreError::new("a record has lost its form")))
-        .collect::<Result<Vec<_>, _>>()?;
-    // SQLite promises no order within an aggregate; sorting what is in order already costs next to nothing.
-    records.sort_by_key(|record| record.seq);
-    Ok(records)
-}
-
-pub(super) async fn check(store: &SqliteStore) -> Result<Vec<String>, StoreError> {
-    store
-        .with(false, async |connection| {
-            let mut found: Vec<String> =
-                sqlx::query_scalar("PRAGMA integrity_check").fetch_all(&mut *connection).await?;
-            found.retain(|line| line != "ok");
-            let orphans: i64 = sqlx::query_scalar(
-                "SELECT count(DISTINCT run) FROM records WHERE run NOT IN (SELECT id FROM runs)",
-            )
-            .fetch_one(&mut *connection)
+    async fn page(&self, run: &str, after: u64) -> Result<Vec<Sealed>, StoreError> {
+        // A row costs a trip between two threads, so rows come as one text of lines and fields.
+        let page: Option<String> = self
+            .with(false, async |connection| {
+                sqlx::query_scalar(
+                    "SELECT group_concat(seq || char(31) || v || char(31) || at_ms || char(31) || id || char(31) || hex(hash) || char(31) || body,
+                            char(10))
+                     FROM records
+                     WHERE run = ?1 AND seq >= (SELECT min(seq) FROM records WHERE run = ?1 AND seq > ?2)
+                       AND seq < (SELECT min(seq) FROM records WHERE run = ?1 AND seq > ?2) + ?3",
+                )
+                .bind(run)
+                .bind(i64::try_from(after).unwrap_or(i64::MAX))
+                .bind(PAGE)
+                .fetch_one(connection)
+                .await
+            })
             .await?;
-            if orphans > 0 {
-                found.push(format!("records of {orphans} runs that are not in the list of runs"));
-            }
-            let scriptless: Vec<String> =
-                sqlx::query_scalar("SELECT id FROM runs WHERE bundle NOT IN (SELECT hash FROM bundles)")
-                    .fetch_all(connection)
-                    .await?;
-            found.extend(scriptless.into_iter().map(|run| format!("the scripts of {run} are missing")));
-            Ok(found)
-        })
-        .await
+        let lines = page.as_deref().map(|page| page.split('\n')).into_iter().flatten();
+        let mut records = lines
+            .map(|line| parse(line).ok_or_else(|| StoreError::new("a record has lost its form")))
+            .collect::<Result<Vec<_>, _>>()?;
+        // SQLite promises no order within an aggregate; sorting what is in order already costs next to nothing.
+        records.sort_by_key(|record| record.seq);
+        Ok(records)
+    }
 }

@@ -1,5 +1,6 @@
 //! Runs: who works on them, how they stand, what was asked of them.
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::Connection as _;
 
@@ -7,7 +8,8 @@ use super::{SqliteStore, now};
 use crate::{
     journal::{
         columns::{json, parsed, run_of},
-        store::{Heartbeat, Holder, Request, Run, RunStatus, StoreError, Used},
+        run::{Heartbeat, Holder, Request, Run, RunStatus},
+        store::{RunStore, StoreError, Used},
     },
     script::Bundle,
 };
@@ -26,12 +28,8 @@ const LET_GO: [&str; 3] = [
     "DELETE FROM answers WHERE run = $1",
 ];
 
-/// Runs that ended before a time and cannot go on.
-const OLD: &str =
-    "SELECT id FROM runs WHERE ended_ms < $1 AND status NOT IN ('running', 'paused', 'rollback_incomplete')";
-
 /// Keeps a new run, and that it uses a plan up. Some: another run has used the plan.
-pub(super) async fn begin(
+async fn begin(
     store: &SqliteStore,
     run: &Run,
     bundle: &Bundle,
@@ -49,7 +47,7 @@ pub(super) async fn begin(
             if before.is_some() {
                 return Ok(before);
             }
-            sqlx::query("INSERT INTO plans (plan, run, until_ms, binding) VALUES ($1, $2, $3, $4)")
+            sqlx::query("INSERT INTO plans (plan, run, expires_ms, binding) VALUES ($1, $2, $3, $4)")
                 .bind(plan)
                 .bind(&run.id)
                 .bind(until.as_millisecond())
@@ -64,7 +62,7 @@ pub(super) async fn begin(
             .await?;
         sqlx::query(
             "INSERT INTO runs (id, runbook, version, environment, params, bundle, status, epoch, started_by, started_ms, ended_ms,
-                               holder, beat_ms)
+                               holder, heartbeat_ms)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         )
         .bind(&run.id)
@@ -88,76 +86,81 @@ pub(super) async fn begin(
     .await
 }
 
-pub(super) async fn acquire(
-    store: &SqliteStore,
-    run: &str,
-    epoch: i64,
-    holder: &Holder,
-) -> Result<bool, StoreError> {
-    store.with(true, async |connection| {
-        let acquired = sqlx::query(
-            "UPDATE runs SET epoch = epoch + 1, status = 'running', ended_ms = NULL, request = NULL, holder = $3, beat_ms = $4
-             WHERE id = $1 AND epoch = $2",
-        )
-        .bind(run)
-        .bind(epoch)
-        .bind(json(holder))
-        .bind(now())
-        .execute(connection)
-        .await?;
-        Ok(acquired.rows_affected() == 1)
-    })
-    .await
-}
+#[async_trait]
+impl RunStore for SqliteStore {
+    async fn create(&self, run: &Run, bundle: &Bundle, holder: &Holder) -> Result<(), StoreError> {
+        begin(self, run, bundle, holder, None).await.map(drop)
+    }
 
-pub(super) async fn rebind(
-    store: &SqliteStore,
-    run: &str,
-    epoch: i64,
-    bundle: &Bundle,
-) -> Result<(), StoreError> {
-    let (hash, files) = (bundle.hash(), bundle.to_json());
-    let bound = store
-        .with(true, async |connection| {
-            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-            sqlx::query("INSERT INTO bundles (hash, files) VALUES ($1, $2) ON CONFLICT DO NOTHING")
-                .bind(&hash)
-                .bind(files)
-                .execute(&mut *transaction)
-                .await?;
-            let bound = sqlx::query("UPDATE runs SET bundle = $3 WHERE id = $1 AND epoch = $2")
-                .bind(run)
-                .bind(epoch)
-                .bind(&hash)
-                .execute(&mut *transaction)
-                .await?
-                .rows_affected();
-            transaction.commit().await?;
-            Ok(bound == 1)
+    async fn create_planned(
+        &self,
+        run: &Run,
+        bundle: &Bundle,
+        holder: &Holder,
+        used: &Used,
+    ) -> Result<Option<String>, StoreError> {
+        begin(self, run, bundle, holder, Some(used)).await
+    }
+
+    async fn acquire(&self, run: &str, epoch: i64, holder: &Holder) -> Result<bool, StoreError> {
+        self.with(true, async |connection| {
+            let acquired = sqlx::query(
+                "UPDATE runs SET epoch = epoch + 1, status = 'running', ended_ms = NULL, request = NULL, holder = $3, heartbeat_ms = $4
+                 WHERE id = $1 AND epoch = $2",
+            )
+            .bind(run)
+            .bind(epoch)
+            .bind(json(holder))
+            .bind(now())
+            .execute(connection)
+            .await?;
+            Ok(acquired.rows_affected() == 1)
         })
-        .await?;
-    if bound { Ok(()) } else { Err(StoreError::lost(run)) }
-}
+        .await
+    }
 
-pub(super) async fn heartbeat(store: &SqliteStore, run: &str, epoch: i64) -> Result<Heartbeat, StoreError> {
-    store.with(false, async |connection| {
-        let request: Option<Option<String>> = sqlx::query_scalar(
-            "UPDATE runs SET beat_ms = $3 WHERE id = $1 AND epoch = $2 AND status = 'running' RETURNING request",
-        )
-        .bind(run)
-        .bind(epoch)
-        .bind(now())
-        .fetch_optional(connection)
-        .await?;
-        let Some(request) = request else { return Ok(Heartbeat::Lost) };
-        Ok(Heartbeat::Held(request.map(|request| parsed("request", &request)).transpose()?))
-    })
-    .await
-}
+    async fn rebind(&self, run: &str, epoch: i64, bundle: &Bundle) -> Result<(), StoreError> {
+        let (hash, files) = (bundle.hash(), bundle.to_json());
+        let bound = self
+            .with(true, async |connection| {
+                let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+                sqlx::query("INSERT INTO bundles (hash, files) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+                    .bind(&hash)
+                    .bind(files)
+                    .execute(&mut *transaction)
+                    .await?;
+                let bound = sqlx::query("UPDATE runs SET bundle = $3 WHERE id = $1 AND epoch = $2")
+                    .bind(run)
+                    .bind(epoch)
+                    .bind(&hash)
+                    .execute(&mut *transaction)
+                    .await?
+                    .rows_affected();
+                transaction.commit().await?;
+                Ok(bound == 1)
+            })
+            .await?;
+        if bound { Ok(()) } else { Err(StoreError::lost(run)) }
+    }
 
-pub(super) async fn request(store: &SqliteStore, run: &str, request: &Request) -> Result<(), StoreError> {
-    store
-        .with(false, async |connection| {
+    async fn heartbeat(&self, run: &str, epoch: i64) -> Result<Heartbeat, StoreError> {
+        self.with(false, async |connection| {
+            let request: Option<Option<String>> = sqlx::query_scalar(
+                "UPDATE runs SET heartbeat_ms = $3 WHERE id = $1 AND epoch = $2 AND status = 'running' RETURNING request",
+            )
+            .bind(run)
+            .bind(epoch)
+            .bind(now())
+            .fetch_optional(connection)
+            .await?;
+            let Some(request) = request else { return Ok(Heartbeat::Lost) };
+            Ok(Heartbeat::Held(request.map(|request| parsed("request", &request)).transpose()?))
+        })
+        .await
+    }
+
+    async fn request(&self, run: &str, request: &Request) -> Result<(), StoreError> {
+        self.with(false, async |connection| {
             sqlx::query("UPDATE runs SET request = $2 WHERE id = $1 AND status = 'running'")
                 .bind(run)
                 .bind(json(request))
@@ -166,44 +169,37 @@ pub(super) async fn request(store: &SqliteStore, run: &str, request: &Request) -
                 .map(drop)
         })
         .await
-}
+    }
 
-pub(super) async fn end(
-    store: &SqliteStore,
-    run: &str,
-    epoch: i64,
-    status: RunStatus,
-    at: Timestamp,
-) -> Result<(), StoreError> {
-    let ended = store
-        .with(false, async |connection| {
-            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-            let ended = sqlx::query(
-                "UPDATE runs SET status = $3, ended_ms = $4, holder = NULL, request = NULL WHERE id = $1 AND epoch = $2",
-            )
-            .bind(run)
-            .bind(epoch)
-            .bind(status.as_str())
-            .bind(at.as_millisecond())
-            .execute(&mut *transaction)
-            .await?
-            .rows_affected()
-                == 1;
-            if ended && !status.can_go_on() {
-                for statement in LET_GO {
-                    sqlx::query(statement).bind(run).execute(&mut *transaction).await?;
+    async fn end(&self, run: &str, epoch: i64, status: RunStatus, at: Timestamp) -> Result<(), StoreError> {
+        let ended = self
+            .with(false, async |connection| {
+                let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+                let ended = sqlx::query(
+                    "UPDATE runs SET status = $3, ended_ms = $4, holder = NULL, request = NULL WHERE id = $1 AND epoch = $2",
+                )
+                .bind(run)
+                .bind(epoch)
+                .bind(status.as_str())
+                .bind(at.as_millisecond())
+                .execute(&mut *transaction)
+                .await?
+                .rows_affected()
+                    == 1;
+                if ended && !status.can_go_on() {
+                    for statement in LET_GO {
+                        sqlx::query(statement).bind(run).execute(&mut *transaction).await?;
+                    }
                 }
-            }
-            transaction.commit().await?;
-            Ok(ended)
-        })
-        .await?;
-    if ended { Ok(()) } else { Err(StoreError::lost(run)) }
-}
+                transaction.commit().await?;
+                Ok(ended)
+            })
+            .await?;
+        if ended { Ok(()) } else { Err(StoreError::lost(run)) }
+    }
 
-pub(super) async fn runs(store: &SqliteStore, limit: u32) -> Result<Vec<Run>, StoreError> {
-    store
-        .with(false, async |connection| {
+    async fn runs(&self, limit: u32) -> Result<Vec<Run>, StoreError> {
+        self.with(false, async |connection| {
             let rows = sqlx::query(concat!(runs!(), " ORDER BY started_ms DESC, id LIMIT ?"))
                 .bind(i64::from(limit))
                 .fetch_all(connection)
@@ -211,15 +207,14 @@ pub(super) async fn runs(store: &SqliteStore, limit: u32) -> Result<Vec<Run>, St
             rows.iter().map(|row| run_of(row, now())).collect()
         })
         .await
-}
+    }
 
-pub(super) async fn find(store: &SqliteStore, id: &str) -> Result<Vec<Run>, StoreError> {
-    store
-        .with(false, async |connection| {
+    async fn find(&self, id: &str) -> Result<Vec<Run>, StoreError> {
+        self.with(false, async |connection| {
             let rows = sqlx::query(concat!(
                 runs!(),
                 " WHERE id = ?1 OR substr(id, 1, length(?1)) = ?1 OR substr(id, -length(?1)) = ?1
-             ORDER BY id = ?1 DESC, started_ms DESC"
+                 ORDER BY id = ?1 DESC, started_ms DESC"
             ))
             .bind(id)
             .fetch_all(connection)
@@ -231,34 +226,20 @@ pub(super) async fn find(store: &SqliteStore, id: &str) -> Result<Vec<Run>, Stor
             Ok(runs)
         })
         .await
-}
+    }
 
-pub(super) async fn prune(store: &SqliteStore, before: Timestamp) -> Result<u64, StoreError> {
-    store
-        .with(true, async |connection| {
-            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-            sqlx::query(sqlx::AssertSqlSafe(format!("DELETE FROM records WHERE run IN ({OLD})")))
-                .bind(before.as_millisecond())
-                .execute(&mut *transaction)
-                .await?;
-            let gone = sqlx::query(sqlx::AssertSqlSafe(format!("DELETE FROM runs WHERE id IN ({OLD})")))
-                .bind(before.as_millisecond())
-                .execute(&mut *transaction)
-                .await?
-                .rows_affected();
-            for statement in [
-                "DELETE FROM plans WHERE until_ms < $1 AND run NOT IN (SELECT id FROM runs)",
-                "DELETE FROM approvals WHERE until_ms < $1 AND plan NOT IN (SELECT plan FROM plans)",
-            ] {
-                sqlx::query(statement).bind(before.as_millisecond()).execute(&mut *transaction).await?;
-            }
-            sqlx::query("DELETE FROM bundles WHERE hash NOT IN (SELECT bundle FROM runs)")
-                .execute(&mut *transaction)
-                .await?;
-            transaction.commit().await?;
-            // Gives the space back to the disk.
-            sqlx::query("PRAGMA incremental_vacuum").execute(&mut *connection).await?;
-            Ok(gone)
-        })
-        .await
+    async fn bundle(&self, hash: &str) -> Result<Option<Bundle>, StoreError> {
+        let files: Option<String> = self
+            .with(false, async |connection| {
+                sqlx::query_scalar("SELECT files FROM bundles WHERE hash = ?")
+                    .bind(hash)
+                    .fetch_optional(connection)
+                    .await
+            })
+            .await?;
+        let Some(files) = files else { return Ok(None) };
+        Bundle::from_json(&files)
+            .map(Some)
+            .map_err(|e| StoreError::new(format!("the scripts of bundle {hash} cannot be read: {e}")))
+    }
 }

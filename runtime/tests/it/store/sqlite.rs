@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use contraflow_runtime::journal::{Holder, SqliteStore, Store};
+use contraflow_runtime::journal::{Maintenance as _, RecordStore as _, RunStore as _, SqliteStore, Store};
 use sqlx::Connection as _;
 
 use super::{Place, begin, chain, chain_of, contract::contracts, holds};
@@ -24,7 +24,7 @@ async fn place() -> Option<Place> {
     Some(Place { open: Box::new(open), _kept: Box::new(folder) })
 }
 
-contracts!(place);
+contracts!(super::place);
 
 /// A store with a run of 300 records, folded into its one file.
 async fn folded() -> (tempfile::TempDir, PathBuf) {
@@ -200,61 +200,6 @@ async fn a_store_that_was_only_looked_at_is_not_made() {
     store.append("r", 1, &chain(1, 4), false).await.unwrap();
     let looked = SqliteStore::look(folder.path()).await.unwrap().unwrap();
     holds(&looked, "r", 4).await;
-}
-
-/// The schema of the first version, as it was.
-const FIRST: &str = "
-CREATE TABLE bundles (hash TEXT PRIMARY KEY, files TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE runs (
-    id TEXT PRIMARY KEY, runbook TEXT NOT NULL, version TEXT NOT NULL, environment TEXT NOT NULL, params TEXT NOT NULL,
-    bundle TEXT NOT NULL REFERENCES bundles (hash), status TEXT NOT NULL, epoch INTEGER NOT NULL, started_by TEXT NOT NULL,
-    started_ms INTEGER NOT NULL, ended_ms INTEGER
-) WITHOUT ROWID;
-CREATE INDEX runs_by_start ON runs (started_ms);
-CREATE TABLE records (
-    run TEXT NOT NULL, seq INTEGER NOT NULL, at_ms INTEGER NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL, hash BLOB NOT NULL,
-    PRIMARY KEY (run, seq)
-) WITHOUT ROWID;
-INSERT INTO bundles VALUES ('b', '{}');
-INSERT INTO runs VALUES ('old', 'web', '1', 'production', '{}', 'b', 'running', 1, 'ana@desk', 1000, NULL);
-PRAGMA user_version = 1;
-";
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_file_of_the_first_version_is_brought_up_to_date_with_its_runs() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("contraflow.db");
-    let url = format!("sqlite:{}?mode=rwc", path.display());
-    let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
-    sqlx::raw_sql(FIRST).execute(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
-
-    let store = SqliteStore::open(folder.path()).await.unwrap();
-    let run = store.runs(10).await.unwrap().remove(0);
-    assert_eq!((&*run.id, run.held.is_none(), run.is_alive()), ("old", true, false));
-    assert_eq!(store.acquire("old", 1, &Holder::this("bo")).await, Ok(true));
-    assert!(store.runs(10).await.unwrap()[0].is_alive());
-    assert_eq!(store.lock("old", 2, "production", "traffic/web").await, Ok(None));
-    drop(store);
-    let again = SqliteStore::open(folder.path()).await.unwrap();
-    assert_eq!(again.locks().await.unwrap().len(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_file_of_the_second_version_is_brought_up_to_date_with_its_runs() {
-    let (folder, file) = folded().await;
-    let url = format!("sqlite:{}", file.display());
-    let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
-    sqlx::raw_sql("DROP TABLE plans; DROP TABLE approvals; PRAGMA user_version = 2")
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    connection.close().await.unwrap();
-    let store = SqliteStore::open(folder.path()).await.unwrap();
-    holds(&store, "r", 300).await;
-    assert_eq!(store.binding("r").await, Ok(None));
-    assert_eq!(store.plan_used("p").await, Ok(None));
-    assert_eq!(store.check().await, Ok(vec![]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
