@@ -287,8 +287,8 @@ fn help_of_contraflow() {
               [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow or
-              ~/.local/state/contraflow]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow
+              or ~/.local/state/contraflow]
               
               [env: CONTRAFLOW_STATE_DIR]
 
@@ -317,7 +317,8 @@ fn help_of_contraflow() {
       130  interrupted three times: ended at once, without undoing
            With plan --detailed-exitcode: 0 nothing to do, 2 changes, 1 any error.
 
-    Begin with `contraflow new hello`, then `contraflow plan hello.rhai` and `contraflow run hello.rhai`.
+    Begin with `contraflow new hello`, then `contraflow plan hello.rhai` and `contraflow run
+    hello.rhai`.
     ");
 }
 
@@ -376,8 +377,8 @@ fn help_of_run() {
               [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow or
-              ~/.local/state/contraflow]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow
+              or ~/.local/state/contraflow]
               
               [env: CONTRAFLOW_STATE_DIR]
 
@@ -474,8 +475,8 @@ fn help_of_plan() {
               [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow or
-              ~/.local/state/contraflow]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow
+              or ~/.local/state/contraflow]
               
               [env: CONTRAFLOW_STATE_DIR]
 
@@ -533,8 +534,8 @@ fn help_of_check() {
               [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow or
-              ~/.local/state/contraflow]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow
+              or ~/.local/state/contraflow]
               
               [env: CONTRAFLOW_STATE_DIR]
 
@@ -559,7 +560,7 @@ fn help_of_check() {
 
 #[test]
 fn help_of_runs() {
-    assert_snapshot!(help("runs"), @r#"
+    assert_snapshot!(help("runs"), @"
     List runs, newest first
 
     Usage: contraflow runs [OPTIONS]
@@ -590,8 +591,8 @@ fn help_of_runs() {
               [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow or
-              ~/.local/state/contraflow]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow
+              or ~/.local/state/contraflow]
               
               [env: CONTRAFLOW_STATE_DIR]
 
@@ -612,7 +613,7 @@ fn help_of_runs() {
       contraflow runs
       contraflow runs --limit 5
       contraflow runs --all --output json
-    "#);
+    ");
 }
 
 #[test]
@@ -650,8 +651,8 @@ fn help_of_show() {
               [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow or
-              ~/.local/state/contraflow]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow
+              or ~/.local/state/contraflow]
               
               [env: CONTRAFLOW_STATE_DIR]
 
@@ -704,8 +705,8 @@ fn help_of_verify() {
               [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow or
-              ~/.local/state/contraflow]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow
+              or ~/.local/state/contraflow]
               
               [env: CONTRAFLOW_STATE_DIR]
 
@@ -729,7 +730,7 @@ fn help_of_verify() {
 
 #[test]
 fn help_of_targets() {
-    assert_snapshot!(help("targets"), @r#"
+    assert_snapshot!(help("targets"), @"
     List the targets of an environment
 
     Usage: contraflow targets [OPTIONS]
@@ -761,8 +762,8 @@ fn help_of_targets() {
               [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow or
-              ~/.local/state/contraflow]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow
+              or ~/.local/state/contraflow]
               
               [env: CONTRAFLOW_STATE_DIR]
 
@@ -782,12 +783,12 @@ fn help_of_targets() {
     Examples:
       contraflow targets
       contraflow targets --env production --check
-    "#);
+    ");
 }
 
 #[test]
 fn help_of_new() {
-    assert_snapshot!(help("new"), @r#"
+    assert_snapshot!(help("new"), @"
     Write a new runbook to begin with
 
     Usage: contraflow new [OPTIONS] <NAME|PATH>
@@ -826,8 +827,8 @@ fn help_of_new() {
               [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow or
-              ~/.local/state/contraflow]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow
+              or ~/.local/state/contraflow]
               
               [env: CONTRAFLOW_STATE_DIR]
 
@@ -848,12 +849,12 @@ fn help_of_new() {
       contraflow new blue-green
       contraflow new runbooks/cache-purge.rhai --template minimal
       contraflow new blue-green --with-config
-    "#);
+    ");
 }
 
 #[test]
 fn help_of_completions() {
-    assert_snapshot!(help("completions"), @r#"
+    assert_snapshot!(help("completions"), @"
     Print a script that completes commands in a shell
 
     Usage: contraflow completions [OPTIONS] <SHELL>
@@ -882,8 +883,8 @@ fn help_of_completions() {
               [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow or
-              ~/.local/state/contraflow]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow
+              or ~/.local/state/contraflow]
               
               [env: CONTRAFLOW_STATE_DIR]
 
@@ -904,7 +905,7 @@ fn help_of_completions() {
       contraflow completions bash > ~/.local/share/bash-completion/completions/contraflow
       contraflow completions zsh > ~/.zfunc/_contraflow
       contraflow completions fish > ~/.config/fish/completions/contraflow.fish
-    "#);
+    ");
 }
 
 #[test]
@@ -986,8 +987,8 @@ fn help_of_rehearse() {
               [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow or
-              ~/.local/state/contraflow]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow
+              or ~/.local/state/contraflow]
               
               [env: CONTRAFLOW_STATE_DIR]
 
@@ -1007,8 +1008,8 @@ fn help_of_rehearse() {
     Examples:
       contraflow rehearse blue-green.rhai
       contraflow rehearse blue-green.rhai --env staging --param service=shop --pairs --budget 60s
-      contraflow rehearse blue-green.rhai --scenario production.toml --no-look --junit rehearsal.xml --html
-      rehearsal.html
+      contraflow rehearse blue-green.rhai --scenario production.toml --no-look --junit rehearsal.xml
+      --html rehearsal.html
       contraflow rehearse blue-green.rhai --only 2:traffic.shift=lost-answer --trace
     "#);
 }
@@ -1064,8 +1065,8 @@ fn help_of_snapshot() {
               [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow or
-              ~/.local/state/contraflow]
+              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow
+              or ~/.local/state/contraflow]
               
               [env: CONTRAFLOW_STATE_DIR]
 

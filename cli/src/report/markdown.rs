@@ -190,7 +190,24 @@ let after = 1;
     #[test]
     fn paragraphs_and_lists_are_as_wide_as_the_terminal_and_code_stays_as_it_is() {
         let theme = Theme { width: Some(40), ..Theme::PLAIN };
-        assert_snapshot!(render(PAGE, theme), @"");
+        assert_snapshot!(render(PAGE, theme), @r#"
+        traffic::shift
+
+        Sends a share of traffic to a pool, as
+        routes say. Goes on with the next share
+        once settled, whatever that may take on
+        a bad day.
+
+        - over (duration, default 0s): how long
+          it takes to get there, in as many
+          steps as are needed
+        - watch (list):
+          - metric (text): its name
+
+            traffic::shift("web", "green", 25);
+
+            let after = 1;
+        "#);
     }
 
     #[test]
