@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use contraflow_runtime::{
     Bundle, Report, Stop, Takeover,
-    error::NextStep,
+    error::{NextStep, RunError},
     event::RunOutcome,
     journal::{Run, RunStatus, Sealed, Store, StoreError, record::verify},
 };
@@ -395,7 +395,7 @@ fn an_action_in_doubt_is_undone_with_the_rest_once_a_person_says_that_it_happene
         assert_eq!(report.outcome, RunOutcome::Paused, "{report:?}");
         assert_eq!(lab.level("a"), 1, "what came before it may be what it stands on");
         let id = "rollback/2:lab.ring";
-        assert!(report.error.unwrap().hints[0].ends_with("rollback/2:lab.ring --choose done|fail"));
+        asks(&report.error.unwrap(), "rollback/2:lab.ring", &["done", "fail"]);
         let reply = contraflow_runtime::effect::Reply {
             choice: Some(choice.into()),
             ..contraflow_runtime::effect::Reply::new(true, "ana")
@@ -548,7 +548,7 @@ fn a_taking_back_that_was_broken_off_is_asked_about_where_twice_would_do_harm() 
         let run = run_and_die(&lab, script, Kill::AfterApply(2)).unwrap();
         let report = again(&lab, &run);
         assert_eq!(report.outcome, RunOutcome::Paused, "{report:?}");
-        assert!(report.error.unwrap().hints[0].ends_with("rollback/2:lab.ring --choose again|done"));
+        asks(&report.error.unwrap(), "rollback/2:lab.ring", &["again", "done"]);
         let reply = contraflow_runtime::effect::Reply {
             choice: Some(choice.into()),
             ..contraflow_runtime::effect::Reply::new(true, "ana")
@@ -598,5 +598,15 @@ fn a_branch_that_pauses_the_run_leaves_open_what_others_had_begun() {
         let report = again(&lab, &found(&lab, &run.id));
         assert_eq!(report.outcome, RunOutcome::Succeeded, "{:?}", report.error);
         assert_eq!(["a", "b"].map(|lamp| lab.level(lamp)), [5, 5]);
+    }
+}
+
+/// The error says which question has to be answered first, and with what.
+fn asks(error: &RunError, id: &str, answers: &[&str]) {
+    match &error.next[..] {
+        [NextStep::Answer { question, choices, .. }, NextStep::ResumeRun { .. }] => {
+            assert!(question == id && choices == answers, "{error:?}");
+        }
+        _ => panic!("{error:?}"),
     }
 }
