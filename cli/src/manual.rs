@@ -232,7 +232,7 @@ pub(crate) fn paragraphs(text: &str) -> Vec<String> {
 }
 
 /// Options as a list, each with the options inside it.
-fn option_list(options: &[OptionSchema], depth: usize, into: &mut String) {
+pub(crate) fn option_list(options: &[OptionSchema], depth: usize, into: &mut String) {
     let indent = "  ".repeat(depth);
     for option in options {
         let default = option.default_text().map(|text| format!(", default `{text}`")).unwrap_or_default();

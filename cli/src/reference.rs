@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use contraflow_runtime::{Library, Page, lint};
+use contraflow_runtime::{Library, Page, lint, schema::OptionSchema};
 
 use crate::{
     args::Exit,
@@ -188,8 +188,72 @@ fn warnings() -> String {
     table
 }
 
+/// The kinds of providers of all nouns, with their settings.
+fn providers_page() -> String {
+    let library = contraflow_stdlib::library();
+    let registry = library.registry();
+    let mut page = format!(
+        "# Providers\n\n{GENERATED}\n\nWhat can stand behind a target `[env.NAME.NOUN.TARGET]`: the value of `provider`, and the settings \
+         beside it. How a file is made up: [configuration](../configuration.md).\n"
+    );
+    let settings = |settings: &[OptionSchema], page: &mut String| {
+        if !settings.is_empty() {
+            page.push('\n');
+            manual::option_list(settings, 0, page);
+        }
+    };
+    for noun in registry.nouns() {
+        let _ = write!(page, "\n## {}\n\n{}\n", noun.name, noun.about);
+        for kind in registry.kinds(noun.name) {
+            if let Some(feature) = kind.left_out() {
+                let _ = write!(
+                    page,
+                    "\n### {} {}\n\nComes with the feature `{feature}`.\n",
+                    noun.name, kind.name
+                );
+                continue;
+            }
+            let _ = write!(page, "\n### {} {}\n\n{}\n", noun.name, kind.name, kind.about);
+            if !kind.capabilities.is_empty() {
+                let _ = write!(page, "\nIt {}.\n", kind.capabilities.join("; "));
+            }
+            settings(&kind.settings(), &mut page);
+            let _ = write!(page, "\n```toml\n{}```\n", kind.example);
+        }
+    }
+    for table in registry.tables() {
+        let _ = write!(page, "\n## Table {}\n\n{}\n", table.name, table.about);
+        settings(&table.settings(), &mut page);
+        let _ = write!(page, "\n```toml\n{}```\n", table.example);
+    }
+    page
+}
+
+#[test]
+fn providers_describe_their_settings() {
+    let library = contraflow_stdlib::library();
+    let registry = library.registry();
+    let kinds = registry.all_kinds().iter().filter(|kind| kind.left_out().is_none());
+    let of_kinds = kinds.map(|kind| (kind.name, kind.schema, kind.settings()));
+    let of_tables = registry.tables().iter().map(|table| (table.name, table.schema, table.settings()));
+    for (name, schema, settings) in of_kinds.chain(of_tables) {
+        assert!(
+            schema.is_some(),
+            "the settings of `{name}` have no schema: add `SCHEMA` beside its `EXAMPLE`"
+        );
+        for setting in settings {
+            assert!(
+                setting.doc.ends_with('.'),
+                "the setting `{}` of `{name}` is not described",
+                setting.name
+            );
+        }
+    }
+}
+
 fn pages() -> BTreeMap<PathBuf, String> {
     let mut pages = BTreeMap::new();
+    pages.insert("reference/providers.md".into(), providers_page());
     function_pages(&mut pages);
     pages.insert("reference/commands.md".into(), commands_page());
     for (name, part) in

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     config::{BadSetting, Building, Config, ConfigError, FILE_NAME},
     provider::{Binding, Capability},
+    schema::{OptionSchema, Schema},
 };
 
 /// One kind of provider: how a target `[env.NAME.NOUN.TARGET]` with `provider = "KIND"` is made.
@@ -30,6 +31,9 @@ pub trait Factory: 'static {
 
     /// What it can do that not every provider of its noun can, in a few words each, such as `waits until drained`.
     const CAPABILITIES: &'static [&'static str] = &[];
+
+    /// What the settings look like: `Some(schema::of::<Settings>)`. Documentation and editors read it.
+    const SCHEMA: Option<fn() -> Schema> = None;
 
     /// A target with its settings as it stands in a file: TOML with the header `[env.production.NOUN.NAME]`, and what else of
     /// the environment it needs. A test binds it.
@@ -55,6 +59,9 @@ pub trait Section: Any + Send + Sync + Sized {
 
     /// What it is, in one paragraph of Markdown.
     const ABOUT: &'static str;
+
+    /// What the settings look like: `Some(schema::of::<Settings>)`. Documentation and editors read it.
+    const SCHEMA: Option<fn() -> Schema> = None;
 
     /// The table as it stands in a file: TOML with the header `[env.production.NAME]`. A test binds it.
     const EXAMPLE: &'static str;
@@ -104,6 +111,8 @@ pub struct Kind {
     pub capabilities: &'static [&'static str],
     /// A target of this kind in TOML. Empty where this build leaves it out.
     pub example: &'static str,
+    /// What its settings look like, if it says so.
+    pub schema: Option<fn() -> Schema>,
     how: How,
 }
 
@@ -128,13 +137,27 @@ impl Kind {
             about: F::ABOUT,
             capabilities: F::CAPABILITIES,
             example: F::EXAMPLE,
+            schema: F::SCHEMA,
             how: How::Bind(bind::<F>),
         }
     }
 
     /// A kind that this build leaves out, and the feature that brings it.
     pub const fn absent(noun: &'static str, name: &'static str, feature: &'static str) -> Self {
-        Self { noun, name, about: "", capabilities: &[], example: "", how: How::Absent { feature } }
+        Self {
+            noun,
+            name,
+            about: "",
+            capabilities: &[],
+            example: "",
+            schema: None,
+            how: How::Absent { feature },
+        }
+    }
+
+    /// Its settings, by name, without `provider`. Empty: there are none, or it does not say.
+    pub fn settings(&self) -> Vec<OptionSchema> {
+        self.schema.map_or_else(Vec::new, |schema| OptionSchema::list(&schema()))
     }
 
     /// The feature that brings it, if this build leaves it out.
@@ -170,6 +193,8 @@ pub struct Table {
     pub about: &'static str,
     /// The table in TOML.
     pub example: &'static str,
+    /// What its settings look like, if it says so.
+    pub schema: Option<fn() -> Schema>,
     bind: Bind,
 }
 
@@ -180,9 +205,14 @@ impl fmt::Debug for Table {
 }
 
 impl Table {
+    /// Its settings, by name. Empty: it does not say.
+    pub fn settings(&self) -> Vec<OptionSchema> {
+        self.schema.map_or_else(Vec::new, |schema| OptionSchema::list(&schema()))
+    }
+
     /// The table that a section declares.
     pub const fn of<S: Section>() -> Self {
-        Self { name: S::NAME, about: S::ABOUT, example: S::EXAMPLE, bind: keep::<S> }
+        Self { name: S::NAME, about: S::ABOUT, example: S::EXAMPLE, schema: S::SCHEMA, bind: keep::<S> }
     }
 
     /// Makes the value and keeps it.

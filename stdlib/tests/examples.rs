@@ -228,8 +228,8 @@ mod tests {
         for function in functions() {
             for param in &function.params {
                 let (name, kind) = param.split_once(':').expect("a name and a type");
-                // What branches are called is up to the script.
-                if kind.trim() != "Map" || name == "branches" {
+                // What branches and the values of a text are called is up to the script.
+                if kind.trim() != "Map" || ["branches", "values"].contains(&name) {
                     continue;
                 }
                 let argument = function.arguments.iter().find(|argument| argument.name == name);

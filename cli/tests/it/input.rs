@@ -180,55 +180,91 @@ fn a_target_that_does_not_exist() {
 
 #[test]
 fn an_option_that_does_not_exist_or_has_the_wrong_type() {
-    assert_snapshot!(fails("traffic::shift(\"web\", \"green\", 5, #{ drian: \"1m\" });"), @r#"
-    exit 1
-    ----- stdout
-    ▶ test 0 in sandbox, run test-[ID]
-
-    failed after [TIME], nothing to undo: `drian`: unknown field `drian`, expected `drain` or `timeout`
+    assert_snapshot!(refused("traffic::shift(\"web\", \"green\", 5, #{ drian: \"1m\" });"), @r#"
+    exit 2
     ----- stderr
-    error[argument]: `drian`: unknown field `drian`, expected `drain` or `timeout`
-      at run.rhai:2:1
+    error[argument]: unknown option `drian`, expected `drain` or `timeout`
+      at run.rhai:2:38
        2 | traffic::shift("web", "green", 5, #{ drian: "1m" });
-         | ^^^^^^^^^^^^^^
+         |                                      ^^^^^
       help: did you mean `drain`?
     "#);
-    assert_snapshot!(fails("traffic::shift(\"web\", \"green\", 5, #{ drain: 60 });"), @r#"
-    exit 1
-    ----- stdout
-    ▶ test 0 in sandbox, run test-[ID]
-
-    failed after [TIME], nothing to undo: `drain`: invalid type: the number `60`, expected a duration string such as "90s"
+    assert_snapshot!(refused("traffic::shift(\"web\", \"green\", 5, #{ drain: 60 });"), @r#"
+    exit 2
     ----- stderr
-    error[argument]: `drain`: invalid type: the number `60`, expected a duration string such as "90s"
-      at run.rhai:2:1
+    error[argument]: `drain`: 60 has no unit: want a duration string such as "90s"
+      at run.rhai:2:45
        2 | traffic::shift("web", "green", 5, #{ drain: 60 });
-         | ^^^^^^^^^^^^^^
+         |                                             ^^
     "#);
-    assert_snapshot!(fails("traffic::shift(\"web\", \"green\", \"many\");"), @r#"
-    exit 1
-    ----- stdout
-    ▶ test 0 in sandbox, run test-[ID]
-
-    failed after [TIME], nothing to undo: `percent`: "many" is not a percentage from 0 to 100, such as "25%" or "0.5%"
+    assert_snapshot!(refused("traffic::shift(\"web\", \"green\", \"many\");"), @r#"
+    exit 2
     ----- stderr
     error[argument]: `percent`: "many" is not a percentage from 0 to 100, such as "25%" or "0.5%"
-      at run.rhai:2:1
+      at run.rhai:2:32
        2 | traffic::shift("web", "green", "many");
-         | ^^^^^^^^^^^^^^
+         |                                ^^^^^^
     "#);
-    assert_snapshot!(fails("sleep(90);"), @r#"
+    assert_snapshot!(refused("sleep(90);"), @r#"
+    exit 2
+    ----- stderr
+    error[argument]: `span`: 90 has no unit: want a duration string such as "90s"
+      at run.rhai:2:7
+       2 | sleep(90);
+         |       ^^
+    "#);
+    // What only a run can know is refused there.
+    assert_snapshot!(fails("let options = #{ drian: \"1m\" }; traffic::shift(\"web\", \"green\", 5, options);"), @r#"
     exit 1
     ----- stdout
     ▶ test 0 in sandbox, run test-[ID]
 
-    failed after [TIME], nothing to undo: `span`: 90 has no unit: write sleep("90s")
+    failed after [TIME], nothing to undo: unknown option `drian`, expected `drain` or `timeout`
     ----- stderr
-    error[argument]: `span`: 90 has no unit: write sleep("90s")
-      at run.rhai:2:1
-       2 | sleep(90);
-         | ^^^^^
+    error[argument]: unknown option `drian`, expected `drain` or `timeout`
+      at run.rhai:2:33
+       2 | let options = #{ drian: "1m" }; traffic::shift("web", "green", 5, options);
+         |                                 ^^^^^^^^^^^^^^
+      help: did you mean `drain`?
     "#);
+}
+
+/// What `check` says about a script.
+fn checked(body: &str) -> String {
+    let lab = Lab::with(body);
+    lab.contraflow(&["check", "run.rhai"]).exits_with(2).stderr
+}
+
+#[test]
+fn a_check_finds_every_argument_that_cannot_work() {
+    for (body, message, place) in [
+        (
+            "metrics::hold(\"web\", #{ error_rate: \"< 1%\" }, \"5s\", #{ min_sample: 5 });",
+            "unknown option `min_sample`",
+            "2:56",
+        ),
+        ("probe::http(\"web/green\", #{ attemps: 5 });", "unknown option `attemps`", "2:29"),
+        (
+            "on_rollback(|| notify::send(\"ops\", \"x\", #{ severty: \"critical\" }));",
+            "unknown option `severty`",
+            "2:44",
+        ),
+        ("step(\"a\", #{ timout: \"5m\" }, || note(\"x\"));", "unknown option `timout`", "2:14"),
+        ("sleep(30);", "30 has no unit", "2:7"),
+        ("sleep(\"5 minute\");", "bad duration \"5 minute\"", "2:7"),
+        ("traffic::shift(\"web\", \"green\", 150);", "150", "2:32"),
+        ("traffic::set(\"web\", #{ blue: 50, green: 40 });", "add up to 90%, not to 100%", "2:21"),
+        (
+            "if false { traffic::shift(\"web\", \"green\", 5, #{ dran: \"1s\" }); }",
+            "unknown option `dran`",
+            "2:49",
+        ),
+        ("guard(#{ metric: \"web.error_rate\", abov: \"1%\" }, || 1);", "unknown option `abov`", "2:36"),
+        ("probe::http(\"web\", #{ tls: #{ insecre: true } });", "unknown option `insecre`", "2:31"),
+    ] {
+        let told = checked(body);
+        assert!(told.contains(message) && told.contains(&format!("run.rhai:{place}")), "{body}\n{told}");
+    }
 }
 
 #[test]

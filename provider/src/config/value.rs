@@ -1,11 +1,13 @@
 //! Settings whose value may come from elsewhere: from a variable of the process, from a file or from a secret.
 
-use std::{fmt, io::Read as _, path::PathBuf, sync::Arc};
+use std::{borrow::Cow, fmt, io::Read as _, path::PathBuf, sync::Arc};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
     Deserialize, Deserializer,
     de::{self, MapAccess, value::MapAccessDeserializer},
 };
+use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{BadSetting, ConfigError, Entry, file::File};
@@ -41,6 +43,31 @@ enum Origin {
 pub struct Resolved {
     value: Zeroizing<String>,
     setting: Setting,
+}
+
+impl JsonSchema for Setting {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Setting".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let from = |key: &str, description: &str| {
+            let given = json!({ "type": "string", "description": description });
+            json!({ "type": "object", "properties": { key: given }, "required": [key], "additionalProperties": false })
+        };
+        json_schema!({
+            "anyOf": [
+                { "type": "string" },
+                from("env", "The environment variable that holds the value."),
+                from("file", "The file that holds the value."),
+                from("secret", "The secret of this environment that holds the value."),
+            ]
+        })
+    }
 }
 
 impl Setting {

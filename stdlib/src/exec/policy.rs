@@ -10,9 +10,11 @@ use std::{
 use contraflow_provider::{
     config::{BadSetting, Building, Resolve as _},
     registry::Section,
+    schema::{self, Schema},
 };
 use contraflow_runtime::{error::did_you_mean, provider::ProviderError, secret::Text};
 use nix::unistd::{AccessFlags, access};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::command::shown;
@@ -31,10 +33,11 @@ const SHELLS: [&str; 14] = [
 ///
 /// It keeps runbooks to the tools they are meant to use. It is no sandbox: an allowed program does what it does, with the rights
 /// of the process that runs the runbook.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExecPolicy {
     /// Commands that are allowed.
+    #[schemars(with = "Vec<String>")]
     pub allow: Vec<Pattern>,
     /// Whether shells are allowed: `exec::shell`, and programs such as `sh` and `bash` in `exec::run`. Without it they are
     /// refused even where `allow` matches.
@@ -57,6 +60,7 @@ impl Section for ExecPolicy {
     const NAME: &'static str = "exec";
     const ABOUT: &'static str = "The commands that runbooks may run in the environment, and what they are given. Without this table, \
         none is allowed.";
+    const SCHEMA: Option<fn() -> Schema> = Some(schema::of::<Self::Settings>);
     const EXAMPLE: &'static str = r#"[env.production.exec]
 allow = ["git", "npm run *"]
 env = ["PATH", "HOME"]

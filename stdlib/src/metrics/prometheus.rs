@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use contraflow_provider::{
     config::{BadSetting, Building, Resolve, Setting, Source},
     registry::Factory,
+    schema::{self, Schema},
 };
 use contraflow_runtime::{
     error::{codes, did_you_mean},
@@ -24,7 +25,8 @@ use reqwest::{
     Method, StatusCode, Url,
     header::{self, HeaderMap, HeaderName, HeaderValue},
 };
-use serde::{Deserialize, Deserializer, de};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -45,7 +47,7 @@ const LONGEST_ANSWER: usize = 4 << 20;
 /// error_rate = "sum(rate(http_requests_total{code=~'5..'}[1m])) / sum(rate(http_requests_total[1m]))"
 /// p95 = { query = "…", samples = "sum(increase(http_requests_total[1m]))", unit = "seconds" }
 /// ```
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Base URL, with a path prefix where there is one; without `/api/v1`. May hold user name and password.
@@ -59,7 +61,7 @@ pub struct Settings {
     /// A bearer token, read for each request, so that it may be rotated.
     #[serde(default)]
     pub bearer: Option<Setting>,
-    /// Longest time for one query; default 10s.
+    /// Longest time for one query.
     #[serde(default = "usual_timeout")]
     pub timeout: Span,
     /// Whether to take values that came with a warning, such as that a store of a Thanos did not answer.
@@ -83,7 +85,7 @@ pub struct Query {
 }
 
 /// What the number that a query answers counts. It is turned into base units: a share 0..1, seconds, or a number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
     /// A number, or anything in base units already.
@@ -109,17 +111,35 @@ impl Unit {
     }
 }
 
+/// The form of a query as a table.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    /// In PromQL; answers one number.
+    query: String,
+    /// In PromQL; answers on how many observations that number rests.
+    samples: Option<String>,
+    /// What the number counts.
+    #[serde(default)]
+    unit: Unit,
+}
+
+impl JsonSchema for Query {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Query".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> Schema {
+        schemars::json_schema!({ "anyOf": [String::json_schema(generator), Table::json_schema(generator)] })
+    }
+}
+
 impl<'de> Deserialize<'de> for Query {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Table {
-            query: String,
-            samples: Option<String>,
-            #[serde(default)]
-            unit: Unit,
-        }
-
         // By hand, because an untagged enum does not say which field of the table is wrong.
         struct TextOrTable;
         impl<'de> de::Visitor<'de> for TextOrTable {
@@ -319,6 +339,7 @@ impl Factory for Prometheus {
     const ABOUT: &'static str = "A Prometheus server, or anything that speaks its query API, such as Thanos, Mimir or VictoriaMetrics.";
     const CAPABILITIES: &'static [&'static str] =
         &["takes queries in PromQL as well as names", "counts the observations behind a value"];
+    const SCHEMA: Option<fn() -> Schema> = Some(schema::of::<Self::Settings>);
     const EXAMPLE: &'static str = r#"[env.production.metrics.web]
 provider = "prometheus"
 url = "http://prometheus.internal:9090"

@@ -6,18 +6,20 @@ use async_trait::async_trait;
 use contraflow_provider::{
     config::{BadSetting, Building},
     registry::Factory,
+    schema::{self, Schema},
 };
 use contraflow_runtime::{
     effect::On,
     event::Stream,
     provider::{Provider, ProviderError},
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Message, Notify, Severity};
 
 /// Settings of `provider = "console"`: there are none.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {}
 
@@ -39,6 +41,7 @@ impl Factory for Console {
 
     const KIND: &'static str = "console";
     const ABOUT: &'static str = "Whoever watches the run: messages are shown among its output.";
+    const SCHEMA: Option<fn() -> Schema> = Some(schema::of::<Self::Settings>);
     const EXAMPLE: &'static str = r#"[env.production.notify.ops]
 provider = "console"
 "#;

@@ -206,7 +206,9 @@ mod tests {
         ] {
             assert_eq!(execute(&server, script, false).error.expect(script).message, message);
         }
-        let error = execute(&server, "notify::send(\"ops\", \"x\", #{ severity: \"loud\" })", false).error;
+        let error =
+            execute(&server, "let how = \"loud\"; notify::send(\"ops\", \"x\", #{ severity: how })", false)
+                .error;
         assert!(error.expect("severity").message.contains("`severity`: unknown value `loud`"));
     }
 

@@ -9,12 +9,14 @@ use async_trait::async_trait;
 use contraflow_provider::{
     config::{BadSetting, Building, Resolve, Setting},
     registry::Factory,
+    schema::{self, Schema},
 };
 use contraflow_runtime::{
     effect::On,
     provider::{Provider, ProviderError, Retry},
 };
 use reqwest::{StatusCode, header::CONTENT_TYPE};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -25,7 +27,7 @@ use crate::codes;
 const LONGEST: usize = 40_000;
 
 /// Settings of `provider = "slack"`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// The URL of the incoming webhook. Whoever knows it can send: better in a variable, a file or a secret.
@@ -102,6 +104,7 @@ impl Factory for Slack {
     const KIND: &'static str = "slack";
     const ABOUT: &'static str =
         "A Slack channel behind an incoming webhook. Mattermost and Rocket.Chat take the same requests.";
+    const SCHEMA: Option<fn() -> Schema> = Some(schema::of::<Self::Settings>);
     const EXAMPLE: &'static str = r#"[env.production.notify.ops]
 provider = "slack"
 url = { env = "SLACK_WEBHOOK_URL" }

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use contraflow_provider::{
     config::{BadSetting, Building, Resolve, Setting, Source},
     registry::Factory,
+    schema::{self, Schema},
 };
 use contraflow_runtime::{
     effect::On,
@@ -15,19 +16,20 @@ use reqwest::{
     Method,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{Message, Notify, endpoint::Endpoint};
 
 /// Settings of `provider = "webhook"`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Where to send.
     pub url: Setting,
-    /// `POST` or `PUT`.
+    /// The method of the request.
     #[serde(default)]
     pub method: Verb,
     /// More headers.
@@ -46,13 +48,13 @@ fn yes() -> bool {
 }
 
 /// The method of the request.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Verb {
-    /// `POST`
+    /// Makes something new of each message.
     #[default]
     Post,
-    /// `PUT`
+    /// Replaces what is there.
     Put,
 }
 
@@ -146,6 +148,7 @@ impl Factory for Webhook {
         "An HTTP endpoint that takes messages as JSON, with an idempotency key in body and header.";
     const CAPABILITIES: &'static [&'static str] =
         &["repeats a message safely where the receiver recognizes its key"];
+    const SCHEMA: Option<fn() -> Schema> = Some(schema::of::<Self::Settings>);
     const EXAMPLE: &'static str = r#"[env.production.notify.ops]
 provider = "webhook"
 url = "https://hooks.example.com/runbooks"

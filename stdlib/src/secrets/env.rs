@@ -6,18 +6,20 @@ use async_trait::async_trait;
 use contraflow_provider::{
     config::{BadSetting, Building, Resolve},
     registry::Factory,
+    schema::{self, Schema},
 };
 use contraflow_runtime::{
     error::codes,
     provider::{Provider, ProviderError},
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::{Secrets, remark, usable};
 
 /// Settings of `provider = "env"`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Name of the variable, such as `DEPLOY_TOKEN`.
@@ -67,6 +69,7 @@ impl Factory for Env {
 
     const KIND: &'static str = "env";
     const ABOUT: &'static str = "A secret in an environment variable of the process.";
+    const SCHEMA: Option<fn() -> Schema> = Some(schema::of::<Self::Settings>);
     const EXAMPLE: &'static str = r#"[env.production.secrets.deploy-token]
 provider = "env"
 variable = "DEPLOY_TOKEN"

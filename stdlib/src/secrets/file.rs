@@ -10,11 +10,13 @@ use async_trait::async_trait;
 use contraflow_provider::{
     config::{BadSetting, Building},
     registry::Factory,
+    schema::{self, Schema},
 };
 use contraflow_runtime::{
     error::codes,
     provider::{Provider, ProviderError},
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 use zeroize::Zeroizing;
@@ -25,7 +27,7 @@ use super::{Secrets, remark, usable};
 const LARGEST: u64 = 1 << 20;
 
 /// Settings of `provider = "file"`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Path of the file, taken from the folder of the configuration.
@@ -77,6 +79,7 @@ impl Factory for File {
 
     const KIND: &'static str = "file";
     const ABOUT: &'static str = "A secret in a file of its own, as orchestrators and secret agents mount them. A file that is replaced is seen.";
+    const SCHEMA: Option<fn() -> Schema> = Some(schema::of::<Self::Settings>);
     const EXAMPLE: &'static str = r#"[env.production.secrets.deploy-token]
 provider = "file"
 path = "/run/secrets/deploy-token"

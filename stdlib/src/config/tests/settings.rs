@@ -108,7 +108,7 @@ fn a_wrong_setting_is_shown_at_its_value() {
     );
     check(
         "timeout = 5",
-        "3:11 env.a.traffic.web.timeout: `timeout`: the number `5`, expected a duration string such as \"90s\"",
+        "3:11 env.a.traffic.web.timeout: `timeout`: 5 has no unit: want a duration string such as \"90s\"",
     );
     check(
         "list = [1,\n  2, \"x\"]",

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use contraflow_provider::{
     config::{BadSetting, Building, Resolve, Setting, Source},
     registry::Factory,
+    schema,
 };
 use contraflow_runtime::{
     effect::On,
@@ -19,6 +20,7 @@ use contraflow_runtime::{
     provider::{Provider, ProviderError},
     quantity::Span,
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 use sqlx::{
     ConnectOptions as _, Connection as _, PgConnection,
@@ -40,7 +42,7 @@ mod session;
 mod values;
 
 /// Settings of the provider `postgres`.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// `postgres://user:password@host:5432/database?sslmode=verify-full`.
@@ -247,6 +249,7 @@ impl Factory for Postgres {
         "tries migrations in plans, in a transaction that is rolled back",
         "names the sessions that block a lock",
     ];
+    const SCHEMA: Option<fn() -> schema::Schema> = Some(schema::of::<Self::Settings>);
     const EXAMPLE: &'static str = r#"[env.production.db.main]
 provider = "postgres"
 url = { env = "DATABASE_URL" }

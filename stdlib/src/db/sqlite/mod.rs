@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use contraflow_provider::{
     config::{BadSetting, Building},
     registry::Factory,
+    schema,
 };
 use contraflow_runtime::{
     effect::On,
@@ -21,6 +22,7 @@ use contraflow_runtime::{
     quantity::Size,
 };
 use futures_util::StreamExt as _;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Either, Executor as _, SqliteConnection,
@@ -40,7 +42,7 @@ mod session;
 mod tests;
 
 /// Settings of the provider `sqlite`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// The file, from the folder of the configuration.
@@ -268,6 +270,7 @@ impl Factory for Sqlite {
         "An SQLite database in a file. Migrations, queries and backups need no other program.";
     const CAPABILITIES: &'static [&'static str] =
         &["tries migrations in plans, on a copy", "makes the file with the first migration"];
+    const SCHEMA: Option<fn() -> schema::Schema> = Some(schema::of::<Self::Settings>);
     const EXAMPLE: &'static str = r#"[env.production.db.main]
 provider = "sqlite"
 path = "shop.db"

@@ -15,7 +15,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use contraflow_provider::registry::Factory;
+use contraflow_provider::{
+    registry::Factory,
+    schema::{self, Schema},
+};
 use contraflow_runtime::{
     effect::Progress,
     error::{codes as runtime_codes, did_you_mean},
@@ -256,6 +259,7 @@ impl Factory for HaProxy {
         "waits until connections of a drained pool are closed",
         "gives no weight to a pool without a server that is up",
     ];
+    const SCHEMA: Option<fn() -> Schema> = Some(schema::of::<Self::Settings>);
     const EXAMPLE: &'static str = r#"[env.production.traffic.web]
 provider = "haproxy"
 socket = "unix:/run/haproxy.sock"            # or "tcp:127.0.0.1:9999"; needs `level admin`

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use contraflow_provider::{config::BadSetting, error::did_you_mean, quantity::Span};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// Settings of a route through HAProxy.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Where the runtime API listens: `unix:PATH`, a path, or `tcp:HOST:PORT`.
@@ -28,7 +29,7 @@ pub struct Settings {
 }
 
 /// One server or several.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Servers {
     /// `"blue1"`
