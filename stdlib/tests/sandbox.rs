@@ -25,9 +25,7 @@ mod tests {
     };
     use sqlx::{Connection, Row};
 
-    use super::support::{
-        answered_by, eventually, get, the_shift_effect_works_on, traffic_contract, weights,
-    };
+    use super::support::{eventually, get, the_shift_effect_works_on, traffic_contract, weights};
 
     struct World {
         sandbox: Arc<Sandbox>,
@@ -185,7 +183,7 @@ mod tests {
         assert_eq!(world.deploy().replicas("green").await, Ok(Replicas(3)));
         world.sandbox.clear_faults();
         eventually("back", || async { (world.deploy().ready("green").await == Ok(3)).then_some(()) }).await;
-        assert_eq!(answered_by("green", &route, 100).await, 50);
+        assert_eq!(traffic_contract::answered_by("green", &route, 100).await, 50);
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 pub(crate) use contraflow_provider::contract::{
     eventually,
-    traffic::{self as traffic_contract, answered_by, get, weights},
+    traffic::{self as traffic_contract, get, weights},
 };
 use contraflow_runtime::{
     effect::{Change, On, Progress},
