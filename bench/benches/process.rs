@@ -1,4 +1,5 @@
-//! The whole program next to its peers: `curl` for one probe, `wrk` for many.
+//! The whole program next to its peers and limits: `curl` for one probe, `wrk` for many, itself when it only says its version, the
+//! disk for a change that has to be durable.
 //!
 //! It measures a program that is there already and builds nothing: the one that `CONTRAFLOW_BIN` names, else the one that
 //! `cargo build --release -p contraflow` left. Ours and the peer's take turns, so that both see the same machine; what is printed
@@ -7,7 +8,7 @@
 use std::{
     ffi::OsString,
     fs,
-    io::{self, Write as _},
+    io::{self, Seek as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
@@ -25,11 +26,23 @@ use nix::{
 /// How often one probe and its peer take turns.
 const ROUNDS: usize = 41;
 
+/// How often what takes only milliseconds and its peer take turns.
+const LIGHT_ROUNDS: usize = 101;
+
+/// How often many changes and the disk take turns.
+const DURABLE_ROUNDS: usize = 9;
+
 /// How often many probes and their peer take turns; each takes about a second.
 const LONG_ROUNDS: usize = 5;
 
 /// Requests of `probe::all`.
 const MANY: usize = 10_000;
+
+/// Changes of the sandbox in one run, each durable before it is made.
+const CHANGES: usize = 200;
+
+/// Bytes that one change adds to SQLite's log: a page and its frame header.
+const COMMIT: usize = 4096 + 24;
 
 /// Connections of `probe::all` and of its peer.
 const AT_ONCE: usize = 64;
@@ -163,6 +176,8 @@ fn measure() -> Measured<Vec<Row>> {
             target: "≥ 0.20".into(),
         });
     }
+    rows.extend(bench.start()?);
+    rows.extend(bench.durable()?);
     Ok(rows)
 }
 
@@ -277,6 +292,82 @@ impl Bench {
         Ok(kib / 1024.0)
     }
 
+    /// What it takes to look at a runbook, and to run one with one step.
+    fn start(&self) -> Measured<Vec<Row>> {
+        self.write("one-step", "step(\"shift\", || traffic::shift(\"web\", \"green\", 25));")?;
+        let mut check = Command::new(&self.contraflow);
+        check.args(["check", "one-step.rhai"]).current_dir(&self.folder);
+        let mut version = Command::new(&self.contraflow);
+        version.arg("--version");
+        let (mut checks, mut versions) = (Vec::new(), Vec::new());
+        for _ in 0..LIGHT_ROUNDS {
+            versions.push(wall(&mut version)?);
+            checks.push(wall(&mut check)?);
+        }
+        let over = median(checks.iter().zip(&versions).map(|(check, version)| check - version));
+        let peaks = (0..5).map(|_| self.peak("one-step")).collect::<Measured<Vec<_>>>()?;
+        Ok(vec![
+            Row {
+                what: "check of a small runbook",
+                ours: millis(median(checks)),
+                peer: format!("--version {}", millis(median(versions))),
+                ratio: format!("+{}", millis(over)),
+                target: "≤ +3 ms".into(),
+            },
+            Row {
+                what: "a run with one step, peak memory",
+                ours: format!("{:.1} MiB", median(peaks)),
+                peer: String::new(),
+                ratio: String::new(),
+                target: "≤ 22 MiB".into(),
+            },
+        ])
+    }
+
+    /// What a change costs that has to be durable before it is made, next to what the disk takes for it: once where a file grows by
+    /// it, once where a part of a file is written over.
+    fn durable(&self) -> Measured<Vec<Row>> {
+        let change = "traffic::shift(\"web\", \"green\", i % 100);";
+        self.write("one-change", &format!("for i in 1..=1 {{ {change} }}"))?;
+        self.write("changes", &format!("for i in 1..={CHANGES} {{ {change} }}"))?;
+        let (mut ours, mut appended, mut overwritten) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..DURABLE_ROUNDS {
+            let (more, one) =
+                (wall(&mut self.contraflow("changes"))?, wall(&mut self.contraflow("one-change"))?);
+            ours.push((more - one) / (CHANGES - 1) as f64);
+            let (append, overwrite) = self.disk().map_err(|e| format!("the disk: {e}"))?;
+            appended.push(append);
+            overwritten.push(overwrite);
+        }
+        let row = |what, name, disk: &[f64]| Row {
+            what,
+            ours: micros(median(ours.iter().copied())),
+            peer: format!("{name} {}", micros(median(disk.iter().copied()))),
+            ratio: format!("{:+.0} µs", median(ours.iter().zip(disk).map(|(ours, disk)| ours - disk)) * 1e6),
+            target: "≤ +80 µs".into(),
+        };
+        Ok(vec![
+            row("a durable change in the sandbox", "append", &appended),
+            row("a durable change in the sandbox", "overwrite", &overwritten),
+        ])
+    }
+
+    /// Seconds that one durable write takes where a file grows by it, and where a part of a file is written over.
+    fn disk(&self) -> io::Result<(f64, f64)> {
+        let mut file = fs::File::create(self.folder.join("bare"))?;
+        let mut write = || -> io::Result<f64> {
+            let start = Instant::now();
+            for _ in 0..CHANGES {
+                file.write_all(&[7; COMMIT])?;
+                file.sync_data()?;
+            }
+            let elapsed = start.elapsed().as_secs_f64();
+            file.rewind()?;
+            Ok(elapsed / CHANGES as f64)
+        };
+        Ok((write()?, write()?))
+    }
+
     /// Seconds of the whole process and of its one effect.
     fn many(&self) -> Measured<(f64, f64)> {
         let start = Instant::now();
@@ -346,4 +437,8 @@ fn median(values: impl IntoIterator<Item = f64>) -> f64 {
 
 fn millis(seconds: f64) -> String {
     format!("{:.1} ms", seconds * 1e3)
+}
+
+fn micros(seconds: f64) -> String {
+    format!("{:.0} µs", seconds * 1e6)
 }

@@ -240,13 +240,7 @@ impl Place {
     /// The store there, created if need be.
     pub(crate) async fn open(&self) -> Result<Arc<dyn Store>, Refused> {
         match self {
-            Self::Folder(folder) => {
-                let store: Arc<dyn Store> = Arc::new(SqliteStore::open(folder).await.map_err(failed)?);
-                // It is never closed: closing moves SQLite's log into the database and deletes it, which the disk has to confirm
-                // several times here and in the next run. Left where it is, the log is read by whoever opens the database next.
-                std::mem::forget(Arc::clone(&store));
-                Ok(store)
-            }
+            Self::Folder(folder) => Ok(never_closed(SqliteStore::open(folder).await.map_err(failed)?)),
             #[cfg(feature = "postgres")]
             Self::Database { url, .. } => Ok(Arc::new(PostgresStore::connect(url).await.map_err(failed)?)),
         }
@@ -255,10 +249,7 @@ impl Place {
     /// The store there, for looking. `None`: there is none yet.
     pub(crate) async fn look(&self) -> Result<Option<Arc<dyn Store>>, Refused> {
         Ok(match self {
-            Self::Folder(folder) => SqliteStore::look(folder)
-                .await
-                .map_err(failed)?
-                .map(|store| Arc::new(store) as Arc<dyn Store>),
+            Self::Folder(folder) => SqliteStore::look(folder).await.map_err(failed)?.map(never_closed),
             #[cfg(feature = "postgres")]
             Self::Database { url, .. } => {
                 PostgresStore::look(url).await.map_err(failed)?.map(|store| Arc::new(store) as Arc<dyn Store>)
@@ -274,6 +265,14 @@ impl Place {
             Self::Database { shown, .. } => shown.clone(),
         }
     }
+}
+
+/// Keeps a store open to the end of the process: closing moves SQLite's log into the database and deletes it, which the disk has to
+/// confirm several times here and in the next run. Left where it is, the log is read by whoever opens the database next.
+fn never_closed(store: SqliteStore) -> Arc<dyn Store> {
+    let store = Arc::new(store);
+    std::mem::forget(Arc::clone(&store));
+    store
 }
 
 /// A store that cannot be used.

@@ -26,6 +26,16 @@ mod schema;
 
 columns!(SqliteRow);
 
+/// Pages of the log at which what it holds is moved into the database and it is written from its start again. A program that opens the
+/// store first reads the log up to where it ends, so a short one is opened sooner.
+const LOG_PAGES: u64 = 256;
+
+/// Bytes of a page, as SQLite has them unless told otherwise.
+const PAGE: u64 = 4096;
+
+/// Pages that a connection keeps in memory; a negative number counts KiB.
+const CACHE: &str = "-8192";
+
 /// Longest time to wait for others that write.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -55,7 +65,9 @@ impl SqliteStore {
         create_folder(folder)?;
         let path = folder.join("contraflow.db");
         create_file(&path)?;
-        Self::at(path, false).await
+        let store = Self::at(path, false).await?;
+        store.lengthen_log().await;
+        Ok(store)
     }
 
     /// The store in `folder`, for looking only. `None`: there is none yet.
@@ -76,7 +88,8 @@ impl SqliteStore {
             .filename(&path)
             .create_if_missing(false)
             .busy_timeout(PATIENCE)
-            .pragma("cache_size", "-8192")
+            .pragma("cache_size", CACHE)
+            .pragma("wal_autocheckpoint", LOG_PAGES.to_string())
             .auto_vacuum(SqliteAutoVacuum::Incremental)
             .disable_statement_logging();
         let store = Self { path, options, lazy: Mutex::default(), durable: Mutex::default() };
@@ -135,6 +148,41 @@ impl SqliteStore {
         }
         *self.lazy.lock().await = Some(connection);
         Ok(())
+    }
+
+    /// Brings the log to its full length, if it is shorter: a commit that writes over a part of a file is durable in about half the
+    /// time of one that makes the file longer, for then the disk has to keep the new length as well. SQLite fills it itself, with what
+    /// it then takes back, so that whoever else has the store open is not disturbed. On a disk without that much room it stays as long
+    /// as it is.
+    async fn lengthen_log(&self) {
+        let mut log = self.path.clone().into_os_string();
+        log.push("-wal");
+        if std::fs::metadata(log).is_ok_and(|log| log.len() >= LOG_PAGES * PAGE) {
+            return;
+        }
+        let filled = self
+            .with(false, async |connection| {
+                // Pages that do not fit into memory are written to the log before they are committed. The last ones fit.
+                const UNSPILLED: u64 = 32;
+                sqlx::raw_sql("PRAGMA cache_size = 8").execute(&mut *connection).await?;
+                let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+                sqlx::raw_sql("CREATE TABLE filler (bytes BLOB)").execute(&mut *transaction).await?;
+                sqlx::query("INSERT INTO filler VALUES (zeroblob($1))")
+                    .bind(i64::try_from((LOG_PAGES + UNSPILLED) * PAGE).unwrap_or_default())
+                    .execute(&mut *transaction)
+                    .await?;
+                transaction.rollback().await
+            })
+            .await;
+        let restored = self
+            .with(false, async |connection| {
+                let cache = sqlx::AssertSqlSafe(format!("PRAGMA cache_size = {CACHE}"));
+                sqlx::raw_sql(cache).execute(connection).await.map(drop)
+            })
+            .await;
+        if let Err(error) = filled.and(restored) {
+            tracing::debug!(path = %self.path.display(), %error, "the log stays short");
+        }
     }
 
     fn broken(&self, error: &sqlx::Error) -> StoreError {

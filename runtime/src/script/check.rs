@@ -381,7 +381,7 @@ impl Checks<'_> {
                 if self.natives.has(module, name, arguments_given) {
                     return None;
                 }
-                let names: Vec<&str> = self.natives.names(module).collect();
+                let names: Vec<&str> = self.natives.names(module).into_iter().collect();
                 return Some(self.unknown(module, name, arguments_given, &names, ast));
             }
             if module == "global" {
@@ -412,20 +412,20 @@ impl Checks<'_> {
         }
         // `x.f(a)` is `f(x, a)`; a script function may also take `x` as `this`.
         let native_arity = arguments_given + usize::from(method);
-        if self.natives.has("", name, native_arity) || script(ast) {
+        if script(ast) || self.natives.has("", name, native_arity) {
             return None;
         }
         if method && ast.iter_functions().any(|f| f.name == name && f.params.len() == native_arity) {
             return None;
         }
         let own: Vec<&str> = ast.iter_functions().map(|f| f.name).collect();
-        let names: Vec<&str> = self.natives.names("").chain(own).collect();
+        let names: Vec<&str> = self.natives.names("").into_iter().chain(own).collect();
         Some(self.unknown("", name, native_arity, &names, ast))
     }
 
     fn unknown(&self, module: &str, name: &str, given: usize, names: &[&str], ast: &AST) -> RunError {
         let shown = if module.is_empty() { name.to_owned() } else { format!("{module}::{name}") };
-        let mut arities = self.natives.arities(module, name).to_vec();
+        let mut arities = self.natives.arities(module, name);
         arities.extend(ast.iter_functions().filter(|f| f.name == name).map(|f| f.params.len()));
         arities.sort_unstable();
         arities.dedup();

@@ -1,20 +1,21 @@
 //! The interpreter of one run.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use rhai::{
     AST, Dynamic, Engine, EvalAltResult, FuncRegistration, ImmutableString, Module, ModuleResolver,
     OptimizationLevel, Position, Scope, Shared,
-    packages::{Package, StandardPackage},
 };
 
 use super::{
     Argument, EffectClass, Places, ScriptContext as _, ScriptLimits, answers,
     convert::{self, Unknown},
-    error, syntax,
+    error,
+    standard::{self, Arities},
+    syntax,
 };
 use crate::{
     control,
@@ -46,10 +47,8 @@ impl std::fmt::Debug for Library {
 /// Names and numbers of arguments of all native functions, for checks before a script runs.
 #[derive(Default)]
 pub(crate) struct Natives {
-    /// By module (`""` for none), name and number of arguments.
-    exact: HashSet<(String, String, usize)>,
-    /// Numbers of arguments by module and name.
-    arities: BTreeMap<(String, String), Vec<usize>>,
+    /// Numbers of arguments by module (`""` for none) and name. What the language itself brings is looked up in [`standard`].
+    own: HashMap<String, Arities>,
     modules: HashSet<String>,
     /// What functions do outside, by module, name and number of arguments, and whether the last argument is a map of options.
     classes: HashMap<(String, String, usize), (EffectClass, bool)>,
@@ -80,15 +79,23 @@ impl Natives {
     }
 
     pub(crate) fn has(&self, module: &str, name: &str, arguments: usize) -> bool {
-        self.exact.contains(&(module.to_owned(), name.to_owned(), arguments))
+        let own = self.own.get(module).and_then(|names| names.get(name));
+        own.is_some_and(|arities| arities.contains(&arguments))
+            || (module.is_empty() && standard::has(name, arguments))
     }
 
-    pub(crate) fn arities(&self, module: &str, name: &str) -> &[usize] {
-        self.arities.get(&(module.to_owned(), name.to_owned())).map_or(&[], Vec::as_slice)
+    /// Numbers of arguments that functions of that name take, in order.
+    pub(crate) fn arities(&self, module: &str, name: &str) -> Vec<usize> {
+        let own = self.own.get(module).and_then(|names| names.get(name));
+        let standard = module.is_empty().then(|| standard::all().get(name)).flatten();
+        let arities: BTreeSet<usize> = own.into_iter().chain(standard).flatten().copied().collect();
+        arities.into_iter().collect()
     }
 
-    pub(crate) fn names(&self, module: &str) -> impl Iterator<Item = &str> {
-        self.arities.keys().filter(move |(m, _)| m == module).map(|(_, name)| &**name)
+    pub(crate) fn names(&self, module: &str) -> BTreeSet<&str> {
+        let standard = module.is_empty().then(standard::all);
+        let all = self.own.get(module).into_iter().chain(standard);
+        all.flat_map(|names| names.keys().map(String::as_str)).collect()
     }
 
     pub(crate) fn is_module(&self, name: &str) -> bool {
@@ -105,11 +112,6 @@ fn words() -> HashSet<String> {
     let mut words = Engine::new_raw();
     words.register_global_module(Shared::new(control::module()));
     words.collect_fn_metadata(None, |f| Some(f.metadata.name.to_string()), false).into_iter().collect()
-}
-
-fn standard() -> Shared<Module> {
-    static STANDARD: OnceLock<Shared<Module>> = OnceLock::new();
-    Shared::clone(STANDARD.get_or_init(|| StandardPackage::new().as_shared_module()))
 }
 
 /// A function that scripts can call, as its author describes it.
@@ -174,7 +176,11 @@ impl FunctionDoc {
 
 impl Library {
     /// A library of these modules, with the control words, and `globals` whose functions need no module name.
-    pub fn new(modules: Modules, globals: impl IntoIterator<Item = Module>) -> Self {
+    pub fn new(mut modules: Modules, globals: impl IntoIterator<Item = Module>) -> Self {
+        for (name, module) in &mut modules {
+            // Rhai copies a module without a name or an index each time that an engine takes it.
+            Arc::make_mut(module).set_id(*name).build_index();
+        }
         let mut all = vec![Shared::new(values()), Shared::new(control::module())];
         all.extend(globals.into_iter().map(Shared::new));
         Self { modules, globals: all, natives: OnceLock::new() }
@@ -220,7 +226,7 @@ impl Library {
     }
 
     fn register(&self, engine: &mut Engine) {
-        engine.register_global_module(standard());
+        engine.register_global_module(standard::module());
         for module in &self.globals {
             engine.register_global_module(Shared::clone(module));
         }
@@ -246,23 +252,16 @@ impl Library {
     pub(crate) fn natives(&self) -> &Natives {
         self.natives.get_or_init(|| {
             let mut natives = Natives::default();
-            let add = |natives: &mut Natives, module: &str, name: &str, arguments: usize| {
-                natives.exact.insert((module.to_owned(), name.to_owned(), arguments));
-                let arities = natives.arities.entry((module.to_owned(), name.to_owned())).or_default();
-                if !arities.contains(&arguments) {
-                    arities.push(arguments);
-                    arities.sort_unstable();
-                }
-            };
             let all = self.checker().collect_fn_metadata(
                 None,
                 |f| Some(FunctionDoc::of(&f.namespace, f.metadata)),
-                true,
+                false,
             );
             natives.words = words();
             natives.modules.extend(self.modules.iter().map(|(name, _)| (*name).to_owned()));
             for function in all {
-                add(&mut natives, &function.module, &function.name, function.arity);
+                let own = natives.own.entry(function.module.clone()).or_default();
+                standard::add(own, &function.name, function.arity);
                 for (place, name) in names(&function.params) {
                     let module = self.declaring(&function.module);
                     let Some(argument) = Argument::of(module, &function.name, name) else { continue };

@@ -13,6 +13,7 @@ mod error;
 mod header;
 mod limits;
 pub mod outline;
+mod standard;
 mod syntax;
 
 pub use arguments::{Argument, argument, each, options};
