@@ -33,9 +33,6 @@ const LOG_PAGES: u64 = 256;
 /// Bytes of a page, as SQLite has them unless told otherwise.
 const PAGE: u64 = 4096;
 
-/// Pages that a connection keeps in memory; a negative number counts KiB.
-const CACHE: &str = "-8192";
-
 /// Longest time to wait for others that write.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -88,7 +85,7 @@ impl SqliteStore {
             .filename(&path)
             .create_if_missing(false)
             .busy_timeout(PATIENCE)
-            .pragma("cache_size", CACHE)
+            .pragma("cache_size", "-8192")
             .pragma("wal_autocheckpoint", LOG_PAGES.to_string())
             .auto_vacuum(SqliteAutoVacuum::Incremental)
             .disable_statement_logging();
@@ -160,27 +157,20 @@ impl SqliteStore {
         if std::fs::metadata(log).is_ok_and(|log| log.len() >= LOG_PAGES * PAGE) {
             return;
         }
-        let filled = self
-            .with(false, async |connection| {
-                // Pages that do not fit into memory are written to the log before they are committed. The last ones fit.
-                const UNSPILLED: u64 = 32;
-                sqlx::raw_sql("PRAGMA cache_size = 8").execute(&mut *connection).await?;
-                let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-                sqlx::raw_sql("CREATE TABLE filler (bytes BLOB)").execute(&mut *transaction).await?;
-                sqlx::query("INSERT INTO filler VALUES (zeroblob($1))")
-                    .bind(i64::try_from((LOG_PAGES + UNSPILLED) * PAGE).unwrap_or_default())
-                    .execute(&mut *transaction)
-                    .await?;
-                transaction.rollback().await
-            })
-            .await;
-        let restored = self
-            .with(false, async |connection| {
-                let cache = sqlx::AssertSqlSafe(format!("PRAGMA cache_size = {CACHE}"));
-                sqlx::raw_sql(cache).execute(connection).await.map(drop)
-            })
-            .await;
-        if let Err(error) = filled.and(restored) {
+        // On a connection of its own: what does not fit into its small memory goes to the log before it is committed, and a full disk
+        // leaves it in a state of which the others know nothing. The last pages fit, so there are some more.
+        let filled = async {
+            let mut connection = self.connect(SqliteSynchronous::Normal).await?;
+            let fill = format!(
+                "PRAGMA cache_size = 8; BEGIN IMMEDIATE; CREATE TABLE filler (bytes BLOB);
+                 INSERT INTO filler VALUES (zeroblob({})); ROLLBACK",
+                (LOG_PAGES + 32) * PAGE
+            );
+            let filled = sqlx::raw_sql(sqlx::AssertSqlSafe(fill)).execute(&mut connection).await;
+            filled.map_err(|e| self.broken(&e))?;
+            connection.close().await.map_err(|e| self.broken(&e))
+        };
+        if let Err(error) = filled.await {
             tracing::debug!(path = %self.path.display(), %error, "the log stays short");
         }
     }
