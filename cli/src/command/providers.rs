@@ -5,6 +5,7 @@ use std::io::stdout;
 use contraflow_runtime::{
     error::{RunError, codes, did_you_mean},
     registry::{Kind, Noun, Registry, Table},
+    schema::OptionSchema,
 };
 use serde_json::json;
 use unicode_width::UnicodeWidthStr as _;
@@ -13,6 +14,7 @@ use crate::{
     args::{Exit, Output, library::Providers},
     command::{Refused, print},
     context::Context,
+    manual::option_list,
     render::Sources,
     report::{
         markdown,
@@ -92,6 +94,7 @@ fn lines(found: &Found<'_>) -> String {
                 "provider": kind.name,
                 "about": kind.about,
                 "capabilities": kind.capabilities,
+                "settings": kind.settings(),
                 "example": kind.example,
                 "feature": kind.left_out(),
             })
@@ -100,7 +103,9 @@ fn lines(found: &Found<'_>) -> String {
     let tables = found
         .tables
         .iter()
-        .map(|table| json!({ "table": table.name, "about": table.about, "example": table.example }));
+        .map(|table| {
+            json!({ "table": table.name, "about": table.about, "settings": table.settings(), "example": table.example })
+        });
     kinds.chain(tables).map(|line| format!("{line}\n")).collect()
 }
 
@@ -119,13 +124,28 @@ fn pages(found: &Found<'_>) -> String {
             for capability in kind.capabilities {
                 text.push_str(&format!("- {capability}\n"));
             }
+            text.push_str(&settings(&kind.settings()));
             text.push_str(&format!("\n```toml\n{}\n```\n\n", kind.example.trim()));
         }
     }
     for table in &found.tables {
         let example = table.example.trim();
-        text.push_str(&format!("# {}\n\n{}\n\n```toml\n{example}\n```\n\n", table.name, table.about));
+        let settings = settings(&table.settings());
+        text.push_str(&format!(
+            "# {}\n\n{}\n{settings}\n```toml\n{example}\n```\n\n",
+            table.name, table.about
+        ));
     }
+    text
+}
+
+/// Settings as a list.
+fn settings(settings: &[OptionSchema]) -> String {
+    if settings.is_empty() {
+        return String::new();
+    }
+    let mut text = "\nSettings:\n\n".to_owned();
+    option_list(settings, 0, &mut text);
     text
 }
 

@@ -14,6 +14,7 @@ fn all_nouns_are_listed_with_their_providers() {
 fn a_provider_is_shown_with_a_target_as_it_can_be_pasted() {
     let lab = Lab::new();
     let page = lab.contraflow(&["providers", "haproxy"]).succeeded().stdout;
+    assert!(page.contains("\nSettings:\n\n- "), "{page}");
     assert!(page.contains("    provider = \"haproxy\"\n") && !page.contains("prometheus"), "{page}");
     assert_eq!(lab.contraflow(&["providers", "traffic/haproxy"]).succeeded().stdout, page);
 }
