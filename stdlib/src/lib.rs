@@ -65,6 +65,7 @@ pub fn library() -> Library {
         .module("secrets", secrets::module())
         .module("traffic", traffic::module())
         .noun(Noun::of::<dyn traffic::Traffic>("Routes: what splits traffic over pools by weight"))
+        .provider::<traffic::envoy::Envoy>()
         .provider::<traffic::haproxy::HaProxy>()
         .noun(Noun::of::<dyn deploy::Deploy>("Deployments: pools of replicas"))
         .noun(Noun::of::<dyn metrics::Metrics>("Sources of named measurements"))

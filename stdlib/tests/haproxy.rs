@@ -3,13 +3,15 @@
 //! Where `haproxy` is not installed these tests do nothing, unless `CONTRAFLOW_TEST_SERVERS=1` says that it has to be there.
 
 #[cfg(test)]
+#[path = "support/pool.rs"]
+mod pool;
+#[cfg(test)]
 mod support;
 
 #[cfg(test)]
 mod tests {
     use std::{
         collections::BTreeMap,
-        convert::Infallible,
         net::SocketAddr,
         path::PathBuf,
         process::{Child, Command, Stdio},
@@ -29,14 +31,12 @@ mod tests {
             haproxy::{HaProxy, Servers, Settings},
         },
     };
-    use http_body_util::Full;
-    use hyper::{Request, Response, body::Bytes, body::Incoming, server::conn::http1, service::service_fn};
-    use hyper_util::rt::TokioIo;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, TcpStream, UnixStream},
     };
 
+    use super::pool;
     use super::support::{eventually, get, the_shift_effect_works_on, traffic_contract, weights};
 
     /// Servers of the backend `web`, with the weights of a configuration that knows nothing of percent.
@@ -63,27 +63,6 @@ mod tests {
             let _ = self.process.kill();
             let _ = self.process.wait();
         }
-    }
-
-    /// A backend server: names its pool, answers `/slow?ms=…` late.
-    async fn backend(pool: &'static str) -> (SocketAddr, tokio::task::JoinHandle<()>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let service = service_fn(move |request: Request<Incoming>| async move {
-                    let ms =
-                        request.uri().query().and_then(|q| q.strip_prefix("ms=")?.parse().ok()).unwrap_or(0);
-                    tokio::time::sleep(Duration::from_millis(ms)).await;
-                    let response = Response::builder().header("x-pool", pool);
-                    Ok::<_, Infallible>(
-                        response.body(Full::new(Bytes::from_static(b"ok"))).expect("a response"),
-                    )
-                });
-                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
-            }
-        });
-        (address, task)
     }
 
     async fn free() -> SocketAddr {
@@ -117,7 +96,7 @@ mod tests {
             let (front, stats, operator) = (free().await, free().await, free().await);
             let (mut backends, mut tasks, mut servers) = (BTreeMap::new(), BTreeMap::new(), String::new());
             for (name, pool, weight) in SERVERS {
-                let (address, task) = backend(pool).await;
+                let (address, task) = pool::serve(pool, Arc::default()).await;
                 servers.push_str(&format!(
                     "  server {name} {address} weight {weight} check inter 100ms fall 1 rise 1\n"
                 ));

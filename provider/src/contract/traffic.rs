@@ -55,6 +55,13 @@ pub trait Fixture: Sync {
 
     /// Takes all servers of a pool away, or brings them back; returns when the provider can know.
     async fn serve_pool(&self, pool: &str, up: bool);
+
+    /// How far the number of requests that a pool gets out of `n` may be from its share of them. By default as far as with a
+    /// round robin, which may be anywhere in its turn when the count begins and ends.
+    fn tolerance(&self, n: usize, share: f64) -> f64 {
+        let _ = (n, share);
+        2.0
+    }
 }
 
 /// All of it, on a fixture that is as at its start.
@@ -70,7 +77,7 @@ pub async fn holds(fixture: &dyn Fixture) {
     addresses_lead_to_the_pools(&*traffic).await;
     weights_read_back_exactly(&*traffic).await;
     bad_weights_change_nothing(&*traffic).await;
-    requests_are_split_by_weight(&*traffic, &route).await;
+    requests_are_split_by_weight(fixture, &route).await;
     a_pool_without_weight_is_drained(&*traffic, &route).await;
     a_pool_that_serves_nothing_gets_no_weight(fixture).await;
 }
@@ -128,16 +135,17 @@ async fn bad_weights_change_nothing(traffic: &dyn Traffic) {
     assert_eq!(traffic.weights().await, Ok(weights(90, 10)));
 }
 
-async fn requests_are_split_by_weight(traffic: &dyn Traffic, route: &str) {
+async fn requests_are_split_by_weight(fixture: &dyn Fixture, route: &str) {
+    let traffic = fixture.traffic();
     for green in [0, 5, 20, 50, 100] {
         let want = weights(100 - green, green);
         traffic.set_weights(&want).await.expect("set");
-        settle(traffic, &want).await;
-        let expected = 2 * green as usize;
+        settle(&*traffic, &want).await;
+        let share = f64::from(green) / 100.0;
         let got = answered_by("green", route, 200).await;
-        // A round robin may be anywhere in its turn when the count begins and ends.
-        assert!(got.abs_diff(expected) <= 2, "{green} percent of 200 requests: {got}");
-        assert!((1..100).contains(&green) || got == expected, "{green} percent of 200 requests: {got}");
+        let off = (got as f64 - 200.0 * share).abs();
+        assert!(off <= fixture.tolerance(200, share), "{green} percent of 200 requests: {got}");
+        assert!((1..100).contains(&green) || off == 0.0, "{green} percent of 200 requests: {got}");
     }
 }
 
@@ -149,7 +157,9 @@ async fn a_pool_without_weight_is_drained(traffic: &dyn Traffic, route: &str) {
     tokio::time::sleep(Duration::from_millis(300)).await;
     traffic.set_weights(&weights(0, 100)).await.expect("set");
     match traffic.settled(&weights(0, 100)).await.expect("an answer") {
-        Progress::Waiting { message, .. } => assert_eq!(message, "1 connection still on blue"),
+        Progress::Waiting { message, .. } => {
+            assert!(message.starts_with("1 ") && message.ends_with(" still on blue"), "{message}");
+        }
         Progress::Settled => panic!("settled with a connection open"),
     }
     // New requests go to the other pool meanwhile, and the open one is answered.

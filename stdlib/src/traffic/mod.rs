@@ -4,6 +4,7 @@ pub use contraflow_provider::traffic::*;
 use contraflow_runtime::script::{argument, options};
 use rhai::{Module, combine_with_exported_module};
 
+pub mod envoy;
 pub mod haproxy;
 pub mod set;
 pub mod shift;
