@@ -50,17 +50,14 @@ impl Exit {
     /// All of them with their meaning, for the help and the documentation.
     pub(crate) const ALL: [(Self, &'static str); 9] = [
         (Self::Success, "succeeded"),
-        (
-            Self::Failed,
-            "failed; there was nothing to undo, or a rehearsal found something that does not hold",
-        ),
-        (Self::Usage, "nothing was begun: the command line, script, parameters or configuration are wrong"),
-        (Self::RolledBack, "failed; all it had done was undone"),
-        (Self::RollbackIncomplete, "failed; something is left that a person must undo"),
-        (Self::Paused, "stopped; it can go on: contraflow resume"),
-        (Self::Aborted, "a person ended it, or another runner has it now; what was done stays"),
+        (Self::Failed, "failed with nothing to undo, or a rehearsal found a violation"),
+        (Self::Usage, "not started: the command line, script, parameters or configuration are not valid"),
+        (Self::RolledBack, "failed and rolled back"),
+        (Self::RollbackIncomplete, "failed and partially applied: a person must undo the rest"),
+        (Self::Paused, "stopped and can be resumed: contraflow resume"),
+        (Self::Aborted, "ended by a person, or taken over by another runner; changes stay"),
         (Self::Internal, "a defect in Contraflow"),
-        (Self::Interrupted, "interrupted three times: ended at once, without undoing"),
+        (Self::Interrupted, "interrupted three times: ended at once, without a rollback"),
     ];
 }
 
@@ -83,9 +80,10 @@ impl From<Exit> for std::process::ExitCode {
     }
 }
 
-/// Plans, runs and shows runbooks.
+/// Plans, rehearses, runs, resumes and rolls back runbooks.
 ///
-/// A runbook is a script of deployment steps. The same script is checked, planned, run and, if a step fails, undone.
+/// A runbook is a script of deployment steps. You check, plan, rehearse and run the same script; if a step fails, its
+/// changes are undone.
 #[derive(Debug, Parser)]
 #[command(
     name = "contraflow",
@@ -95,7 +93,8 @@ impl From<Exit> for std::process::ExitCode {
     arg_required_else_help = true,
     subcommand_required = true,
     max_term_width = 100,
-    after_help = "Begin with `contraflow new hello`, then `contraflow plan hello.rhai` and `contraflow run hello.rhai`.",
+    after_help = "Start with `contraflow new hello`, then `contraflow plan hello.rhai` and `contraflow run \
+        hello.rhai`.",
     after_long_help = exit_codes(),
 )]
 pub(crate) struct CommandLine {
@@ -144,34 +143,34 @@ impl CommandLine {
     }
 }
 
-/// Options that every command takes, before or behind its name.
+/// Options of every command, before or after its name.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// Configuration file with the environments [default: contraflow.toml here or in the nearest folder above].
+    /// Configuration file [default: contraflow.toml in this folder or the nearest parent folder].
     #[arg(long, global = true, value_name = "FILE", env = "CONTRAFLOW_CONFIG", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,
-    /// Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE for runners on several machines.
+    /// Run store; overrides the configuration: a folder, or postgres://USER@HOST/DATABASE for several machines.
     // Its value may hold a password, which the help would show.
     #[arg(long, global = true, value_name = "FOLDER|URL", env = "CONTRAFLOW_STORE", hide_env_values = true, value_hint = ValueHint::DirPath)]
     pub(crate) store: Option<String>,
-    /// Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow or ~/.local/state/contraflow].
+    /// Folder of the run store if none is set [default: $XDG_STATE_HOME/contraflow or ~/.local/state/contraflow].
     #[arg(long, global = true, value_name = "DIR", env = "CONTRAFLOW_STATE_DIR", value_hint = ValueHint::DirPath)]
     pub(crate) state_dir: Option<PathBuf>,
-    /// Who reads the output: a person, or a program (one JSON object a line).
+    /// Output format.
     #[arg(long, global = true, value_name = "FORM", env = "CONTRAFLOW_OUTPUT", default_value = "human")]
     pub(crate) output: Output,
-    /// Log what Contraflow itself does to standard error: -v, -vv for more, -vvv for all.
+    /// Log Contraflow's own activity to standard error: -v, -vv for more, -vvv for everything.
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
 }
 
-/// Who reads the output.
+/// Output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
-    /// A person.
+    /// Text for people.
     Human,
-    /// A program.
+    /// One JSON object per line.
     Json,
 }
 
@@ -181,70 +180,70 @@ pub(crate) enum Command {
     /// Run a runbook.
     #[command(after_help = RUN_EXAMPLES)]
     Run(Run),
-    /// Show what a runbook would do, without doing it.
+    /// Show what a runbook would do, without changing anything.
     #[command(after_help = PLAN_EXAMPLES)]
     Plan(Plan),
-    /// Try a runbook against everything that can go wrong, in a simulated world.
+    /// Test a runbook against every fault, in a simulated world.
     ///
-    /// Every effect is tried with every way in which it can go wrong, time passes only where something waits for it, and nothing
-    /// outside is changed. What must hold is asked after every step; what did not is told with the shortest way to it.
+    /// Every fault is tried at every effect. Time is simulated, and nothing outside is changed. Invariants are checked
+    /// after every step; violations are reported with the shortest scenario that shows them.
     #[command(after_help = rehearsal::REHEARSE_EXAMPLES)]
     Rehearse(rehearsal::Rehearse),
-    /// Write down what a rehearsal looks at, so that it can be repeated without looking.
+    /// Save the initial state of a rehearsal, so that it can be repeated without contacting the targets.
     #[command(after_help = rehearsal::SNAPSHOT_EXAMPLES)]
     Snapshot(rehearsal::Snapshot),
-    /// Check runbooks without an environment: syntax, names, header, probable defects.
+    /// Check runbooks without an environment: syntax, names, header, likely mistakes.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
-    /// Go on with a run that died or was paused.
+    /// Resume a crashed or paused run.
     #[command(after_help = later::RESUME_EXAMPLES)]
     Resume(later::Resume),
-    /// Undo what a run has done.
+    /// Roll back a run.
     ///
-    /// Where another process works on the run, that one is asked to stop at its next safe point and to undo, and the command waits
-    /// until it has. Any other run is taken up here.
+    /// If the run is running, its process is asked to stop at its next safe point and roll back, and this command waits
+    /// for it. Any other run is rolled back by this command.
     #[command(after_help = later::ROLLBACK_EXAMPLES)]
     Rollback(later::Rollback),
-    /// Say yes to what a run asks, or to a saved plan.
+    /// Approve a pending question or plan.
     #[command(after_help = later::APPROVE_EXAMPLES)]
     Approve(later::Answer),
-    /// Say no to what a run asks, or to a saved plan.
+    /// Deny a pending question or plan.
     #[command(after_help = later::DENY_EXAMPLES)]
     Deny(later::Answer),
-    /// Stop a run at its next safe point; it can be resumed.
+    /// Pause a run at its next safe point; it can be resumed.
     #[command(after_help = later::PAUSE_EXAMPLES)]
     Pause(later::Ask),
-    /// End a run at its next safe point; what it has done stays.
+    /// End a run at its next safe point and keep its changes.
     #[command(after_help = later::ABORT_EXAMPLES)]
     Abort(later::Ask),
-    /// Give up a run that nobody works on, and free its targets.
+    /// Close a run that is not running, and release its locks.
     #[command(after_help = later::ABANDON_EXAMPLES)]
     Abandon(later::Abandon),
     /// List runs, newest first.
     #[command(after_help = RUNS_EXAMPLES)]
     Runs(Runs),
-    /// Show a run again.
+    /// Show a run.
     #[command(after_help = SHOW_EXAMPLES)]
     Show(Show),
-    /// Check that the record of a run was not altered.
+    /// Verify that the journal of a run was not altered.
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(Verify),
     /// List the targets of an environment.
     #[command(after_help = TARGETS_EXAMPLES)]
     Targets(Targets),
-    /// Look after the place in which runs are kept.
+    /// Maintain the run store.
     #[command(subcommand, subcommand_required = true, arg_required_else_help = true, disable_help_subcommand = true, after_help = STORE_EXAMPLES)]
     Store(Store),
-    /// List the providers that a configuration can name, or print what one of them does and takes.
+    /// List the available providers, or describe one.
     #[command(after_help = library::PROVIDERS_EXAMPLES)]
     Providers(library::Providers),
-    /// Print what a function does, with its options and an example.
+    /// Show the documentation of a function.
     #[command(after_help = library::DOCS_EXAMPLES)]
     Docs(library::Docs),
-    /// Write a new runbook to begin with.
+    /// Create a new runbook.
     #[command(after_help = NEW_EXAMPLES)]
     New(New),
-    /// Print a script that completes commands in a shell.
+    /// Print a shell completion script.
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions(Completions),
 }
@@ -328,7 +327,9 @@ fn exit_codes() -> String {
     let codes: Vec<String> =
         Exit::ALL.iter().map(|(exit, meaning)| format!("  {:>3}  {meaning}", *exit as u8)).collect();
     format!(
-        "Exit codes:\n{}\n       With plan --detailed-exitcode: 0 nothing to do, 2 changes, 1 any error.\n\nBegin with `contraflow new hello`, then `contraflow plan hello.rhai` and `contraflow run hello.rhai`.",
+        "Exit codes:\n{}\n       With plan --detailed-exitcode: 0 nothing to do, 2 changes, 1 any \
+         error.\n\nStart with `contraflow new hello`, then `contraflow plan hello.rhai` and `contraflow run \
+         hello.rhai`.",
         codes.join("\n")
     )
 }
@@ -347,17 +348,16 @@ pub(crate) struct Script {
 /// With what a script is run, and where.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Inputs {
-    /// A parameter of the runbook. May be given again for others; goes before --params.
+    /// Set a parameter of the runbook; may be repeated; overrides --params.
     #[arg(short, long = "param", value_name = "NAME=VALUE")]
     pub(crate) params: Vec<Param>,
-    /// A TOML file with parameters.
+    /// Read parameters from a TOML file.
     #[arg(long = "params", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) params_file: Option<PathBuf>,
-    /// Environment whose targets are used [default: `default_env` of the configuration, else sandbox].
+    /// Environment [default: `default_env` of the configuration, else sandbox].
     #[arg(short, long, value_name = "NAME", env = "CONTRAFLOW_ENV")]
     pub(crate) env: Option<String>,
-    /// Switch on a fault of the environment "sandbox", such as green.error_rate=20% or green.dead@weight>=50. May be given
-    /// again for others.
+    /// Inject a fault in the sandbox, such as green.error_rate=20% or green.dead@weight>=50; may be repeated.
     #[arg(long = "fault", value_name = "SPEC")]
     pub(crate) faults: Vec<String>,
 }
@@ -371,14 +371,14 @@ pub(crate) struct Run {
     /// With what, where.
     #[command(flatten)]
     pub(crate) with: Inputs,
-    /// Run this saved plan: its scripts with its parameters in its environment, and nothing that is not in it without asking.
+    /// Run this saved plan, with its scripts, parameters and environment; ask before anything outside the plan.
     #[arg(long, value_name = "PLAN", value_hint = ValueHint::FilePath,
           conflicts_with_all = ["file", "params", "params_file"])]
     pub(crate) plan: Option<PathBuf>,
-    /// Answer yes to every question. Steps by hand then count as done.
+    /// Answer yes to every question; manual steps count as done.
     #[arg(short, long, conflicts_with = "wait")]
     pub(crate) yes: bool,
-    /// Wait for answers that others give with `contraflow approve`.
+    /// Wait for answers from `contraflow approve` or `contraflow deny`.
     #[arg(short, long)]
     pub(crate) wait: bool,
 }
@@ -395,24 +395,24 @@ pub(crate) struct Plan {
     /// Exit with 0 if there is nothing to do, 2 if there are changes, 1 on any error.
     #[arg(long)]
     pub(crate) detailed_exitcode: bool,
-    /// Save the plan in this file, to be run with `contraflow run --plan`.
+    /// Save the plan to this file, for `contraflow run --plan`.
     #[arg(long, value_name = "PLAN", value_hint = ValueHint::FilePath)]
     pub(crate) save: Option<PathBuf>,
-    /// How long a saved plan can be run.
+    /// How long the saved plan is valid.
     #[arg(long, value_name = "DURATION", default_value = "24h", requires = "save")]
     pub(crate) expires: Age,
-    /// Replace the file if it is there.
+    /// Replace an existing file.
     #[arg(long, requires = "save")]
     pub(crate) force: bool,
-    /// Show a saved plan again, and whether it was approved or used. Nothing is planned.
+    /// Show a saved plan, and whether it was approved or used.
     #[arg(long, value_name = "PLAN", value_hint = ValueHint::FilePath,
           conflicts_with_all = ["file", "params", "params_file", "save", "detailed_exitcode"])]
     pub(crate) show: Option<PathBuf>,
-    /// Show where the run leads if what the plan has to assume is not so: a check or a gate that does not pass, a question that is
-    /// denied or not answered, a guard that is breached.
+    /// Also show what the run does if an assumption does not hold: a failed check or gate, a denied or unanswered
+    /// question, a breached guard.
     #[arg(long, conflicts_with_all = ["save", "show"])]
     pub(crate) all_paths: bool,
-    /// With --all-paths: play at most so many other ways. How many were not played is said.
+    /// With --all-paths: maximum number of other paths; skipped paths are reported.
     #[arg(long, value_name = "N", default_value_t = 200, requires = "all_paths",
           value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) paths: u32,
@@ -432,7 +432,7 @@ pub(crate) struct Check {
 /// `contraflow runs`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Runs {
-    /// Show at most so many.
+    /// Show at most this many.
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20, conflicts_with = "all",
           value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) limit: u32,
@@ -444,13 +444,13 @@ pub(crate) struct Runs {
 /// `contraflow show`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Show {
-    /// Id of the run, or its beginning.
+    /// Run id, or the beginning of it.
     #[arg(value_name = "RUN")]
     pub(crate) run: String,
-    /// Its events as they were, one a line.
+    /// Show its events, one per line.
     #[arg(long, conflicts_with = "records")]
     pub(crate) events: bool,
-    /// The records of its journal.
+    /// Show the records of its journal.
     #[arg(long)]
     pub(crate) records: bool,
 }
@@ -458,7 +458,7 @@ pub(crate) struct Show {
 /// `contraflow verify`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Verify {
-    /// Id of the run, or its beginning.
+    /// Run id, or the beginning of it.
     #[arg(value_name = "RUN")]
     pub(crate) run: String,
 }
@@ -466,10 +466,10 @@ pub(crate) struct Verify {
 /// `contraflow targets`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Targets {
-    /// Environment whose targets are listed [default: `default_env` of the configuration, else sandbox].
+    /// Environment [default: `default_env` of the configuration, else sandbox].
     #[arg(short, long, value_name = "NAME", env = "CONTRAFLOW_ENV")]
     pub(crate) env: Option<String>,
-    /// Reach each target, without changing anything, and say what answered.
+    /// Contact each target, without changing anything, and show what answered.
     #[arg(long)]
     pub(crate) check: bool,
 }
@@ -477,17 +477,17 @@ pub(crate) struct Targets {
 /// `contraflow store`.
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum Store {
-    /// Create the tables of the store, or bring them to this version.
+    /// Create the tables of the store, or upgrade them to this version.
     ///
-    /// A run does the same when it begins. Once the owner of a database has done it, runs need no right to create tables there.
+    /// A run does the same when it starts. After the owner of a database has done this, runs need no right to create tables.
     #[command(after_help = STORE_MIGRATE_EXAMPLES)]
     Migrate,
-    /// Look for damage: of the database, and of every record in it.
+    /// Check the database and every record in it for damage.
     #[command(after_help = STORE_CHECK_EXAMPLES)]
     Check,
-    /// Remove runs that ended long ago, with their records.
+    /// Remove old runs and their records.
     ///
-    /// Runs that can go on stay: those that run, have paused, or whose rollback is incomplete.
+    /// Runs that are running, paused or not completely rolled back are kept.
     #[command(after_help = STORE_PRUNE_EXAMPLES)]
     Prune(Prune),
 }
@@ -495,10 +495,10 @@ pub(crate) enum Store {
 /// `contraflow store prune`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Prune {
-    /// How long ago a run must have ended, such as 30d or 12h.
+    /// Remove runs that ended longer ago than this, such as 30d or 12h.
     #[arg(long, value_name = "DURATION")]
     pub(crate) older_than: Age,
-    /// List the runs without removing them.
+    /// List the runs to remove, without removing them.
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
@@ -513,7 +513,7 @@ impl FromStr for Age {
     fn from_str(text: &str) -> Result<Self, String> {
         let span: Span = text.parse().map_err(|e| format!("{e}"))?;
         if span.0.as_secs() == 0 {
-            return Err("want a second or more".to_owned());
+            return Err("expected a second or more".to_owned());
         }
         Ok(Self(span))
     }
@@ -525,7 +525,7 @@ pub(crate) struct New {
     /// Name of the runbook, or a path whose last part is its name.
     #[arg(value_name = "NAME|PATH", value_hint = ValueHint::FilePath)]
     pub(crate) path: PathBuf,
-    /// What to begin with.
+    /// Template.
     #[arg(short, long, value_name = "TEMPLATE", default_value = "shift")]
     pub(crate) template: Template,
     /// Also write a contraflow.toml next to it.
@@ -563,12 +563,12 @@ impl FromStr for Param {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, value) =
-            text.split_once('=').ok_or("want NAME=VALUE, such as hold=10s; the value may be empty")?;
+            text.split_once('=').ok_or("expected NAME=VALUE, such as hold=10s; the value may be empty")?;
         let name = name.trim();
         let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         if !is_name {
-            return Err(format!("\"{name}\" cannot be the name of a parameter: want letters, digits and _"));
+            return Err(format!("\"{name}\" is not a valid parameter name: expected letters, digits and _"));
         }
         Ok(Self { name: name.to_owned(), text: value.to_owned() })
     }

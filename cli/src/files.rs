@@ -12,7 +12,7 @@ use tempfile::NamedTempFile;
 
 /// Why a file that is there is left alone.
 pub(crate) fn exists(file: &Path) -> RunError {
-    RunError::new(codes::ARGUMENT, format!("{} is already there", file.display()))
+    RunError::new(codes::ARGUMENT, format!("{} already exists", file.display()))
         .hint("choose another name, or remove it first")
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn replace_private(file: &Path, text: &str) -> Result<(), RunError> {
 }
 
 fn refused(file: &Path, error: &io::Error) -> RunError {
-    RunError::new(codes::ARGUMENT, format!("{} could not be written: {error}", file.display()))
+    RunError::new(codes::ARGUMENT, format!("cannot write {}: {error}", file.display()))
 }
 
 fn written(file: &Path, text: &str, mode: u32) -> Result<NamedTempFile, RunError> {

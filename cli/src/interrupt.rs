@@ -21,10 +21,10 @@ pub(crate) fn watch(stop: &Stop, program: &'static str) {
         };
         let mut times = 0;
         loop {
-            let by_hand = tokio::select! {
-                _ = interrupt.recv() => true,
-                _ = terminate.recv() => false,
-                _ = hangup.recv() => false,
+            let (by_hand, name) = tokio::select! {
+                _ = interrupt.recv() => (true, "Ctrl-C"),
+                _ = terminate.recv() => (false, "SIGTERM"),
+                _ = hangup.recv() => (false, "SIGHUP"),
             };
             times += 1;
             match times {
@@ -36,12 +36,12 @@ pub(crate) fn watch(stop: &Stop, program: &'static str) {
                             times += 1;
                             now(&stop, program);
                         }
-                        _ = terminate.recv() => pause(&stop, "SIGTERM"),
+                        _ = terminate.recv() => pause(&stop, &received("SIGTERM")),
                         goes_on = decide(&stop) => if goes_on { times = 0 },
                     }
                     stop.hold(false);
                 }
-                1 => pause(&stop, if by_hand { "Ctrl-C" } else { "a signal to end" }),
+                1 => pause(&stop, &received(name)),
                 2 => now(&stop, program),
                 _ => std::process::exit(i32::from(Exit::Interrupted as u8)),
             }
@@ -49,32 +49,34 @@ pub(crate) fn watch(stop: &Stop, program: &'static str) {
     });
 }
 
+fn received(name: &str) -> String {
+    format!("received {name}: pausing at the next safe point; send it again to stop now")
+}
+
 fn pause(stop: &Stop, why: &str) {
-    tell(&format!("{why}: pausing at the next safe point; once more to break off"));
+    tell(why);
     stop.pause(&who());
 }
 
 fn now(stop: &Stop, program: &str) {
-    tell(&format!("breaking off now; `{program} show last` tells how it stands and how to go on"));
+    tell(&format!("stopping now; `{program} show last` shows the state of the run and how to continue"));
     stop.pause_now(&who());
 }
 
 /// Asks the person at the terminal. Answers whether the run simply goes on.
 async fn decide(stop: &Stop) -> bool {
-    tell("the run waits at its next safe point; what is under way goes on");
+    tell("the run holds at its next safe point; operations in progress finish first");
     loop {
-        let _ = write!(
-            stderr(),
-            "  r = stop and undo what was done, p = pause, c = go on; Ctrl-C again = pause now [r/p/c] "
-        )
-        .and_then(|()| stderr().flush());
+        let _ =
+            write!(stderr(), "  r = roll back, p = pause, c = continue; Ctrl-C again = pause now [r/p/c] ")
+                .and_then(|()| stderr().flush());
         let Some(line) = keyboard::line().await else {
-            pause(stop, "nobody is there to decide");
+            pause(stop, "no answer at the terminal: pausing at the next safe point");
             return false;
         };
         match line.trim().to_lowercase().as_str() {
             "r" | "rollback" | "roll back" => {
-                tell("stopping at the next safe point, then undoing what was done");
+                tell("stopping at the next safe point, then rolling back");
                 stop.cancel_by(&who());
                 return false;
             }

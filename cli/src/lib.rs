@@ -19,6 +19,8 @@ mod files;
 mod interrupt;
 mod keyboard;
 mod manual;
+#[cfg(test)]
+mod messages;
 mod needs;
 mod next;
 mod people;

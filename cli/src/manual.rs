@@ -130,7 +130,7 @@ impl Function {
             let _ = write!(page, "\n{paragraph}");
         }
         for argument in self.options() {
-            let _ = write!(page, "\nWhat `{}` takes:\n\n", argument.name);
+            let _ = write!(page, "\nFields of `{}`:\n\n", argument.name);
             option_list(&argument.options, 0, &mut page);
         }
         for example in examples {
@@ -149,18 +149,18 @@ impl Function {
 /// What each module is for, in one line. Empty: it does not say.
 pub(crate) fn about(module: &str) -> &'static str {
     match module {
-        WORDS => "Plain functions on top of the language: they give a runbook its form.",
-        "db" => "Databases: migrations, backups, queries that only read.",
+        WORDS => "Functions that structure a runbook.",
+        "db" => "Databases: migrations, backups, read-only queries.",
         "deploy" => "Pools of replicas.",
         "exec" => {
-            "Commands of the machine on which the runbook runs. Which ones may be run, \
-             [the configuration](../configuration.md#envnameexec) says."
+            "Commands on the machine that runs the runbook. [The \
+             configuration](../configuration.md#envnameexec) sets which are allowed."
         }
-        "http" => "Requests to servers. To find out whether a service is well, use [`probe`](probe.md).",
-        "metrics" => "Measurements: looked at once, or watched for a while as a gate.",
+        "http" => "HTTP requests. To check whether a service is healthy, use [`probe`](probe.md).",
+        "metrics" => "Metrics: queried once, or watched over time as a gate.",
         "notify" => "Messages to people.",
-        "probe" => "Checks of services: each passes, or fails the step.",
-        "secrets" => "[Secrets](../guide/secrets.md): used by scripts, not seen by them.",
+        "probe" => "Health checks: each passes or fails the step.",
+        "secrets" => "[Secrets](../guide/secrets.md): used by scripts, but not visible to them.",
         "traffic" => "Routes that split traffic over pools.",
         _ => "",
     }

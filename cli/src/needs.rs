@@ -42,7 +42,7 @@ impl Need {
                 Ok(Ok(Ok(text))) => (true, text),
                 Ok(Ok(Err(error))) => (false, error.message),
                 Ok(Err(_)) => (false, format!("no answer within {}s", PATIENCE.as_secs())),
-                Err(_) => (false, "its check ended without an answer".to_owned()),
+                Err(_) => (false, "the check ended without an answer".to_owned()),
             };
             let (provider, at) = (binding.provider.kind().to_owned(), binding.provider.describe());
             needs.push(Self { target, provider, at, reachable, says });

@@ -18,12 +18,12 @@ pub(crate) fn add(hints: &mut Vec<String>, next: &[NextStep], program: &str) {
 pub(crate) fn words(step: &NextStep, program: &str) -> String {
     let p = program;
     match step {
-        NextStep::ShowRun { run } => format!("see how it stands: {p} show {run}"),
+        NextStep::ShowRun { run } => format!("show the run: {p} show {run}"),
         NextStep::ResumeRun { run } => format!("then resume the run: {p} resume {run}"),
         NextStep::RollBackRun { run } => format!("roll it back: {p} rollback {run}"),
         NextStep::AbortRun { run } => format!("abort it first: {p} abort {run}"),
         NextStep::RecoverRun { run } => {
-            format!("if nobody works on it: {p} resume {run}, {p} rollback {run}, or {p} abandon {run}")
+            format!("if it is not running: {p} resume {run}, {p} rollback {run}, or {p} abandon {run}")
         }
         NextStep::ListRuns => format!("list them: {p} runs"),
         NextStep::Answer { run, question, choices } if choices.is_empty() => {
@@ -33,11 +33,11 @@ pub(crate) fn words(step: &NextStep, program: &str) -> String {
             format!("decide: {p} approve {run} {question} --choose {}", choices.join("|"))
         }
         NextStep::LetOthersAnswer => {
-            format!("with --yes, every question is answered yes; with --wait, others answer: {p} approve RUN")
+            format!("answer every question with --yes, or use --wait and answer with {p} approve RUN")
         }
         NextStep::ApprovePlan => format!("approve it: {p} approve --plan PLAN"),
         NextStep::MakePlan => format!("make a new plan: {p} plan FILE --save PLAN"),
-        NextStep::TakeSnapshot => format!("or write down what is there now: {p} snapshot FILE -o SCENARIO"),
+        NextStep::TakeSnapshot => format!("or save the current state: {p} snapshot FILE -o SCENARIO"),
         NextStep::MigrateStore => format!("create or update its tables: {p} store migrate"),
     }
 }
@@ -101,7 +101,7 @@ mod tests {
             worded(&error, "deploy").hints,
             [
                 "wait",
-                "if nobody works on it: deploy resume r1, deploy rollback r1, or deploy abandon r1",
+                "if it is not running: deploy resume r1, deploy rollback r1, or deploy abandon r1",
                 "decide: deploy approve r1 1:confirm, or deploy deny r1 1:confirm",
             ]
         );

@@ -90,7 +90,7 @@ async fn yes_or_no(prompt: &str) -> Option<Reply> {
             "y" | "yes" | "done" => true,
             "n" | "no" | "" => false,
             _ => {
-                say("  answer y or n; words behind it are kept as a comment\n");
+                say("  answer y or n; text after it is kept as a comment\n");
                 continue;
             }
         };

@@ -33,10 +33,12 @@ fn module_page(name: &str, module: &Module) -> String {
 fn function_pages(pages: &mut BTreeMap<PathBuf, String>) {
     let manual = Manual::of(&Program::default());
     let mut index = format!(
-        "# Primitives\n\n{GENERATED}\n\nWhat scripts can call. Functions of a module are called with its name, \
-         `traffic::shift`. Options are a map, always the last\nargument; a parameter without a type takes several. Each \
-         example runs in the [sandbox](../guide/sandbox.md), and the value of its\nlast line is `true`; those without a \
-         server to talk to there are only checked.\n\nQuantities are text with a unit: durations `\"90s\"`, `\"1h30m\"`; \
+        "# Primitives\n\n{GENERATED}\n\nThe functions that scripts can call. Call the functions of a module \
+         with its name, \
+         `traffic::shift`. Options are a map, the last\nargument; a parameter without a type accepts \
+         several types. Each example runs in the [sandbox](../guide/sandbox.md), and its\nlast line is \
+         `true`; examples that need a server outside the sandbox are only checked.\n\nQuantities are text \
+         with a unit: durations `\"90s\"`, `\"1h30m\"`; \
          percentages `\"0.1%\"`; sizes `\"64KiB\"`; comparisons `\"< 200ms\"`.\n\n| function | what it does |\n|---|---|\n"
     );
     for (name, module) in manual.modules() {
@@ -89,7 +91,7 @@ fn option(arg: &clap::Arg) -> String {
         let _ = write!(item, " Default: {}.", defaults.join(", "));
     }
     if let Some(variable) = arg.get_env() {
-        let _ = write!(item, " Also from the variable `{}`.", variable.to_string_lossy());
+        let _ = write!(item, " Variable: `{}`.", variable.to_string_lossy());
     }
     item.push('\n');
     item
@@ -102,8 +104,9 @@ fn commands_page() -> String {
         command.get_long_about().or_else(|| command.get_about()).map(ToString::to_string).unwrap_or_default()
     };
     let mut page = format!(
-        "# Commands\n\n{GENERATED}\n\n{}\n\n`contraflow --help` lists the commands, `contraflow COMMAND --help` says what one takes. \
-         What they end with: [exit codes](../exit-codes.md).\n\n## Options of every command\n\n",
+        "# Commands\n\n{GENERATED}\n\n{}\n\n`contraflow --help` lists the commands, `contraflow COMMAND \
+         --help` shows the options of one. See also [exit codes](../exit-codes.md).\n\n## Options of every \
+         command\n\n",
         about(&cli)
     );
     for arg in cli.get_arguments().filter(|arg| arg.is_global_set()) {
@@ -161,8 +164,7 @@ fn exit_codes() -> String {
 /// Codes with the first sentence of their pages.
 fn error_codes() -> String {
     let mut text = String::new();
-    for (title, library) in
-        [("Of the runtime", Library::of_runtime()), ("Of the primitives", contraflow_stdlib::library())]
+    for (title, library) in [("Runtime", Library::of_runtime()), ("Primitives", contraflow_stdlib::library())]
     {
         let _ = write!(text, "## {title}\n\n| code | meaning |\n|---|---|\n");
         for Page { code, text: page } in library.pages() {
@@ -193,8 +195,8 @@ fn providers_page() -> String {
     let library = contraflow_stdlib::library();
     let registry = library.registry();
     let mut page = format!(
-        "# Providers\n\n{GENERATED}\n\nWhat can stand behind a target `[env.NAME.NOUN.TARGET]`: the value of `provider`, and the settings \
-         beside it. How a file is made up: [configuration](../configuration.md).\n"
+        "# Providers\n\n{GENERATED}\n\nThe providers for a target `[env.NAME.NOUN.TARGET]`: the value of \
+         `provider` and its settings. See also [configuration](../configuration.md).\n"
     );
     let settings = |settings: &[OptionSchema], page: &mut String| {
         if !settings.is_empty() {

@@ -30,8 +30,8 @@ pub(crate) fn create(path: &Path, template: Template, with_config: bool) -> Resu
         _ => Path::new("."),
     };
     if !folder.is_dir() {
-        return Err(RunError::new(codes::ARGUMENT, format!("there is no folder {}", folder.display()))
-            .hint(format!("create it first: mkdir -p {}", folder.display())));
+        return Err(RunError::new(codes::ARGUMENT, format!("no such folder: {}", folder.display()))
+            .hint(format!("create it: mkdir -p {}", folder.display())));
     }
     let text = match template {
         Template::Shift => SHIFT,
@@ -72,8 +72,8 @@ fn name(path: &Path) -> Result<String, RunError> {
     let error = RunError::new(
         codes::ARGUMENT,
         format!(
-            "\"{name}\" cannot be the name of a runbook: want a small letter, then small letters, digits, - and _, \
-             at most {LONGEST_NAME}"
+            "\"{name}\" is not a valid runbook name: expected a lowercase letter, then lowercase letters, \
+             digits, - and _, at most {LONGEST_NAME}"
         ),
     );
     match suggestion(name) {
@@ -175,7 +175,7 @@ mod tests {
         let config = folder.path().join("contraflow.toml");
         fs::write(&config, "mine").expect("file");
         let error = create(&folder.path().join("a"), Template::Shift, true).expect_err("refused");
-        assert_eq!(error.message, format!("{} is already there", config.display()));
+        assert_eq!(error.message, format!("{} already exists", config.display()));
         assert_eq!(entries(folder.path()), ["contraflow.toml"]);
         assert_eq!(fs::read_to_string(&config).expect("text"), "mine");
         // A link that leads nowhere is there too.
@@ -207,8 +207,8 @@ mod tests {
     fn a_folder_that_is_not_there_is_not_made() {
         let folder = folder();
         let error = create(&folder.path().join("no/a"), Template::Shift, false).expect_err("refused");
-        assert!(error.message.starts_with("there is no folder "), "{error}");
-        assert!(error.hints[0].starts_with("create it first: mkdir -p "), "{error:?}");
+        assert!(error.message.starts_with("no such folder: "), "{error}");
+        assert!(error.hints[0].starts_with("create it: mkdir -p "), "{error:?}");
         assert!(entries(folder.path()).is_empty());
     }
 

@@ -37,7 +37,7 @@ impl Scenario {
         };
         let shown = path.display().to_string();
         let text = std::fs::read_to_string(&path).map_err(|e| {
-            let error = RunError::new(codes::ARGUMENT, format!("cannot read the scenario {shown}: {e}"));
+            let error = RunError::new(codes::ARGUMENT, format!("cannot read the scenario file {shown}: {e}"));
             Refused::input(vec![error], Sources::new())
         })?;
         match parse(&shown, &text) {
@@ -68,7 +68,7 @@ fn parse(shown: &str, text: &str) -> Result<InitialStateFile, RunError> {
         let before = text.get(..at).unwrap_or_default();
         let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
         let (message, close) = reword_text(error.message());
-        let placed = RunError::new(codes::ARGUMENT, format!("the scenario cannot be used: {message}")).at(
+        let placed = RunError::new(codes::ARGUMENT, format!("the scenario file is not valid: {message}")).at(
             "",
             shown,
             before.matches('\n').count() + 1,
@@ -124,7 +124,8 @@ mod tests {
         };
         assert_eq!(
             told("[states]\n\n[param]\nx = 1\n"),
-            "3:2: the scenario cannot be used: unknown field `param`, expected one of `states`, `answers`, `params` [\"did you mean `params`?\"]"
+            "3:2: the scenario file is not valid: unknown field `param`, expected one of `states`, \
+             `answers`, `params` [\"did you mean `params`?\"]"
         );
         assert!(told("[[answers]]\neffect = \"a.b\"\nvalu = 1\n").ends_with("[\"did you mean `value`?\"]"));
         assert!(told("[[answers]]\nvalue = 1\n").contains("missing field `effect`"));

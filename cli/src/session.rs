@@ -73,7 +73,7 @@ impl Session {
             bind_sandbox(&mut providers, faults)?;
         } else if !faults.is_empty() {
             let error = RunError::new(codes::ARGUMENT, "--fault works only in the environment \"sandbox\"")
-                .hint("leave out --env, or --fault");
+                .hint("remove --env or --fault");
             return Err(Refused::input(vec![error], Sources::new()));
         }
         Ok(Self { context: context.clone(), config, environment, providers: Some(providers).into() })
@@ -206,8 +206,8 @@ impl Place {
             .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
             .map(|state| Self::Folder(state.join("contraflow")))
             .ok_or_else(|| {
-                let error = RunError::new(codes::JOURNAL, "there is no home directory to keep runs in")
-                    .hint("choose a place with --state-dir");
+                let error = RunError::new(codes::JOURNAL, "no home directory to keep runs in")
+                    .hint("set a folder with --state-dir");
                 Refused::input(vec![error], Sources::new())
             })
     }
@@ -226,12 +226,12 @@ impl Place {
             },
             #[cfg(not(feature = "postgres"))]
             "postgres" | "postgresql" => Err(refuse(
-                "this build of Contraflow keeps no runs in PostgreSQL".to_owned(),
-                "name a folder, or build it with the feature `postgres`",
+                "this build of Contraflow does not support PostgreSQL run stores".to_owned(),
+                "use a folder, or build Contraflow with the feature `postgres`",
             )),
             kind if store.contains("://") || kind == "sqlite" => Err(refuse(
-                format!("there are no stores of the kind \"{kind}\""),
-                "name a folder, or a database: postgres://USER@HOST/DATABASE",
+                format!("unknown kind of store \"{kind}\""),
+                "use a folder, or a database: postgres://USER@HOST/DATABASE",
             )),
             _ => Ok(Self::Folder(store.into())),
         }
@@ -352,8 +352,7 @@ pub(crate) fn read_plan(file: &Path) -> Result<SavedPlan, Refused> {
 /// The one run that an id, its beginning, its end or `last` means.
 pub(crate) async fn find_run(place: &Place, id: &str) -> Result<(Arc<dyn Store>, Run), Refused> {
     let none = || {
-        let error =
-            RunError::new(codes::JOURNAL, format!("there is no run \"{id}\" in {}", place.describe()));
+        let error = RunError::new(codes::JOURNAL, format!("no run \"{id}\" in {}", place.describe()));
         Refused::failed(error.next_step(NextStep::ListRuns))
     };
     let store = place.look().await?.ok_or_else(none)?;
@@ -367,10 +366,7 @@ pub(crate) async fn find_run(place: &Place, id: &str) -> Result<(Arc<dyn Store>,
         1 => Ok((store, found.remove(0))),
         _ => {
             let some: Vec<&str> = found.iter().take(5).map(|run| &*run.id).collect();
-            let error = RunError::new(
-                codes::ARGUMENT,
-                format!("\"{id}\" is the beginning or the end of {} runs", found.len()),
-            );
+            let error = RunError::new(codes::ARGUMENT, format!("\"{id}\" matches {} runs", found.len()));
             Err(Refused::input(vec![error.hint(format!("such as {}", some.join(", ")))], Sources::new()))
         }
     }

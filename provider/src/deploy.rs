@@ -46,7 +46,7 @@ impl TryFrom<&str> for PoolName {
             Some((deployment, pool)) if !deployment.is_empty() && !pool.is_empty() => {
                 Ok(Self { deployment: deployment.to_owned(), pool: pool.to_owned() })
             }
-            _ => Err(format!("\"{text}\" names no pool: want deployment and pool, such as \"web/blue\"")),
+            _ => Err(format!("\"{text}\" is not a pool: expected deployment and pool, such as \"web/blue\"")),
         }
     }
 }

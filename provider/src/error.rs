@@ -87,7 +87,7 @@ codes! {
     CANCELLED = "cancelled";
     /// The run was told to pause: it can go on later.
     PAUSED = "paused";
-    /// A person ended the run; what it had done stays.
+    /// A person ended the run; its changes stay.
     ABORTED = "aborted";
     /// Another runner has taken the run over.
     LOST = "lost";

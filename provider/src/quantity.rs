@@ -50,7 +50,8 @@ impl FromStr for Span {
     fn from_str(text: &str) -> Result<Self, QuantityError> {
         let bad = || {
             QuantityError(format!(
-                "bad duration \"{text}\": want a number with ms, s, m, h or d, such as \"90s\" or \"1h30m\""
+                "bad duration \"{text}\": expected a number with ms, s, m, h or d, such as \"90s\" or \
+                 \"1h30m\""
             ))
         };
         let trimmed = text.trim();
@@ -103,7 +104,7 @@ impl FromStr for Percent {
 
     fn from_str(text: &str) -> Result<Self, QuantityError> {
         let bad =
-            || QuantityError(format!("bad percentage \"{text}\": want a number and %, such as \"0.1%\""));
+            || QuantityError(format!("bad percentage \"{text}\": expected a number and %, such as \"0.1%\""));
         let number =
             text.trim().strip_suffix('%').ok_or_else(bad)?.trim().parse::<f64>().map_err(|_| bad())?;
         if number.is_finite() { Ok(Self(number)) } else { Err(bad()) }
@@ -136,7 +137,7 @@ impl FromStr for Size {
     fn from_str(text: &str) -> Result<Self, QuantityError> {
         let bad = || {
             QuantityError(format!(
-                "bad size \"{text}\": want a number with B, KiB, MiB or GiB, such as \"1MiB\""
+                "bad size \"{text}\": expected a number with B, KiB, MiB or GiB, such as \"1MiB\""
             ))
         };
         let trimmed = text.trim();
@@ -235,7 +236,10 @@ impl Unit {
             };
         }
         text.parse::<Span>().map(|s| (s.0.as_secs_f64(), Self::Seconds)).map_err(|_| {
-            QuantityError(format!("bad value \"{text}\": want a number, a percentage such as \"0.1%\" or a duration such as \"200ms\""))
+            QuantityError(format!(
+                "bad value \"{text}\": expected a number, a percentage such as \"0.1%\" \
+                or a duration such as \"200ms\""
+            ))
         })
     }
 
@@ -269,9 +273,13 @@ impl FromStr for Comparison {
             (">", Operator::Above),
         ];
         let trimmed = text.trim();
-        let (sign, operator) = OPERATORS.iter().find(|(sign, _)| trimmed.starts_with(sign)).ok_or_else(|| {
-            QuantityError(format!("bad comparison \"{text}\": want an operator and a value, such as \"< 200ms\" or \"<= 0.1%\""))
-        })?;
+        let (sign, operator) =
+            OPERATORS.iter().find(|(sign, _)| trimmed.starts_with(sign)).ok_or_else(|| {
+                QuantityError(format!(
+                    "bad comparison \"{text}\": expected an operator and a value, such as \"< \
+                200ms\" or \"<= 0.1%\""
+                ))
+            })?;
         let (bound, unit) = Unit::read(&trimmed[sign.len()..])?;
         Ok(Self { operator: *operator, bound, unit })
     }
@@ -311,13 +319,16 @@ macro_rules! as_text {
                         text.parse().map_err(E::custom)
                     }
                     fn visit_i64<E: de::Error>(self, number: i64) -> Result<$name, E> {
-                        Err(E::custom(format_args!(concat!("{} has no ", $lacks, ": want ", $want), number)))
+                        Err(E::custom(format_args!(concat!("{} has no ", $lacks, ": expected \
+                            ", $want), number)))
                     }
                     fn visit_u64<E: de::Error>(self, number: u64) -> Result<$name, E> {
-                        Err(E::custom(format_args!(concat!("{} has no ", $lacks, ": want ", $want), number)))
+                        Err(E::custom(format_args!(concat!("{} has no ", $lacks, ": expected \
+                            ", $want), number)))
                     }
                     fn visit_f64<E: de::Error>(self, number: f64) -> Result<$name, E> {
-                        Err(E::custom(format_args!(concat!("{} has no ", $lacks, ": want ", $want), number)))
+                        Err(E::custom(format_args!(concat!("{} has no ", $lacks, ": expected \
+                            ", $want), number)))
                     }
                 }
                 from.deserialize_any(Text)

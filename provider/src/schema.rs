@@ -339,8 +339,7 @@ mod tests {
     #[derive(Serialize, Deserialize, JsonSchema)]
     #[serde(default)]
     struct Options {
-        /// Longest time for one
-        /// try.
+        /// Time limit for one attempt.
         timeout: Span,
         limit: Option<Size>,
         #[schemars(extend("default" = Span::secs(5)))]
@@ -413,7 +412,7 @@ mod tests {
         on_failure: text, default "cancel", required false, "" ["\"finish\"", "\"cancel\""]
         status: array of numbers, default [0], required false, "" []
         targets: array of targets, default , required false, "" []
-        timeout: duration, default "30s", required false, "Longest time for one try." []
+        timeout: duration, default "30s", required false, "Time limit for one attempt." []
         "#);
     }
 }

@@ -203,7 +203,7 @@ impl Vault {
         match self.kept.read() {
             Ok(kept) => kept.scrubber.scrub(text, 0, text.len()),
             // Nothing in the vault panics while it is being written; if something did, no text is safe to show.
-            Err(_) => "<not shown: secrets could not be looked for>".into(),
+            Err(_) => "<hidden: secrets could not be searched for>".into(),
         }
     }
 
@@ -212,7 +212,7 @@ impl Vault {
     pub fn scrub_part<'t>(&self, text: &'t str, from: usize, to: usize) -> Cow<'t, str> {
         match self.kept.read() {
             Ok(kept) => kept.scrubber.scrub(text, from, to),
-            Err(_) => "<not shown: secrets could not be looked for>".into(),
+            Err(_) => "<hidden: secrets could not be searched for>".into(),
         }
     }
 

@@ -57,7 +57,7 @@ pub fn usable(value: Zeroizing<String>, whence: &str) -> Result<Zeroizing<String
 
 /// What a check says about a secret besides where it was found. It begins with a comma where there is something to say.
 pub fn remark(value: &str) -> &'static str {
-    if value.len() < 4 { ", but it is too short to be kept out of output" } else { "" }
+    if value.len() < 4 { ", but it is too short to be redacted from output" } else { "" }
 }
 
 #[cfg(test)]

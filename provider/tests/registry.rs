@@ -206,7 +206,7 @@ impl Section for Windows {
 
     fn build(_: &Building<'_>, settings: Self) -> Result<Self, BadSetting> {
         match settings.days.iter().find(|day| !day.ends_with("day")) {
-            Some(day) => Err(BadSetting::new("days", format!("\"{day}\" is no day of the week"))),
+            Some(day) => Err(BadSetting::new("days", format!("\"{day}\" is not a day of the week"))),
             None => Ok(settings),
         }
     }
@@ -283,7 +283,8 @@ fn an_account_of_another_kind_is_refused() {
         [env.a.accounts.main]\nprovider = \"other\"\n";
     assert_eq!(
         refused(text),
-        "contraflow.toml:3:1: `account`: \"main\" in [env.a.accounts] is of the kind \"other\" (the provider \"board\" needs one of another kind)"
+        "contraflow.toml:3:1: `account`: \"main\" in [env.a.accounts] is of the kind \"other\" (the \
+         provider \"board\" needs another kind)"
     );
 }
 
@@ -307,7 +308,7 @@ fn kinds_nouns_and_tables_that_are_misspelt_are_answered_with_the_closest() {
     );
     assert_eq!(
         refused("[env.a.windows]\ndays = [\"may\"]\n"),
-        "contraflow.toml:2:1: `days`: \"may\" is no day of the week"
+        "contraflow.toml:2:1: `days`: \"may\" is not a day of the week"
     );
 }
 

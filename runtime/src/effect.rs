@@ -21,7 +21,7 @@ use crate::{provider::ProviderError, target::Target};
 /// How long an effect may take and how often it may be tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Longest time for one try.
+    /// Time limit for one attempt.
     pub timeout: Duration,
     /// Most tries, counting the first. Only errors that the provider calls retryable lead to another.
     pub attempts: u32,
@@ -322,7 +322,7 @@ pub enum Until {
     Answered(Question),
     /// [`Wait::poll`] says so; asked again after each `every`.
     Polled {
-        /// Time between two looks.
+        /// Time between two measurements.
         every: Duration,
         /// Shortest time it can take, for plans.
         at_least: Duration,

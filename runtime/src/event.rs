@@ -219,7 +219,7 @@ pub enum Event {
         by: String,
         /// Which time, from 2.
         epoch: i64,
-        /// Whether it is taken up to be rolled back.
+        /// Whether it is taken over for rollback.
         rollback: bool,
     },
     /// A step opened.
@@ -509,7 +509,7 @@ impl Emitter {
         clean.unwrap_or_else(|_| Event::Note {
             id: String::new(),
             level: NoteLevel::Log,
-            text: "an event is not shown: secrets could not be removed from it".to_owned(),
+            text: "an event is hidden: its secrets could not be removed".to_owned(),
             replayed: false,
         })
     }

@@ -46,7 +46,7 @@ pub struct Rule {
     /// Names of those who may not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not: Vec<String>,
-    /// How many different people have to say yes.
+    /// How many different people must say yes.
     pub at_least: u32,
 }
 
@@ -180,18 +180,15 @@ impl Question {
         let Rule { among, not, .. } = &self.rule;
         let name = name(&reply.by);
         if not.iter().any(|other| self::name(other) == name) {
-            return Err(format!("{name} began the run: somebody else has to answer"));
+            return Err(format!("{name} started the run: somebody else must answer"));
         }
         if let Some(among) = among
             && !among.iter().any(|one| self::name(one) == name)
         {
-            return Err(format!("{name} is not among those who may answer: {}", self.rule.told()));
+            return Err(format!("{name} may not answer; these may: {}", self.rule.told()));
         }
         if reply.yes && before.iter().any(|one| one.yes && self::name(&one.by) == name) {
-            return Err(format!(
-                "{name} has said yes already: {} different people have to",
-                self.rule.at_least
-            ));
+            return Err(format!("{name} has already said yes: {} different people must", self.rule.at_least));
         }
         // A no needs no choice.
         if reply.yes
@@ -266,7 +263,7 @@ mod tests {
             at_least: 1,
         });
         assert_eq!(question.admits(&Reply::new(true, "ana@desk"), &[]), Ok(()));
-        assert!(question.admits(&Reply::new(true, "bo"), &[]).unwrap_err().contains("began the run"));
+        assert!(question.admits(&Reply::new(true, "bo"), &[]).unwrap_err().contains("started the run"));
         assert!(question.admits(&Reply::new(true, "cy"), &[]).unwrap_err().contains("release-manager"));
     }
 

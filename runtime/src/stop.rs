@@ -49,7 +49,7 @@ impl Stop {
 
     /// Stops the script at the next safe point; what was done is then undone. `by` says who wants it.
     pub fn cancel_by(&self, by: &str) {
-        self.because(RunError::new(codes::CANCELLED, format!("{by} told the run to stop and to be undone")));
+        self.because(RunError::new(codes::CANCELLED, format!("{by} told the run to stop and roll back")));
     }
 
     /// Stops at the next safe point; the run can be resumed later.
@@ -72,7 +72,7 @@ impl Stop {
 
     /// Ends the run at the next safe point; what was done stays.
     pub fn end(&self, by: &str) {
-        self.because(RunError::new(codes::ABORTED, format!("{by} ended the run; what it had done stays")));
+        self.because(RunError::new(codes::ABORTED, format!("{by} ended the run; its changes stay")));
     }
 
     /// Stops everything now, undoing included.

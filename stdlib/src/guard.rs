@@ -29,7 +29,7 @@ use crate::{
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Spec {
-    /// A metric of a metrics target, as `"source.metric"`; with `above` or `below`.
+    /// A metric of a metrics target, as `"source.metric"`, with `above` or `below`.
     #[serde(default)]
     metric: Option<String>,
     /// The limit that the metric must not be above.
@@ -40,23 +40,23 @@ struct Spec {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     below: Option<Limit>,
-    /// What to probe, in place of a metric: text or a map, as an entry of `probe::all`, such as `"web/green"` or `#{ tcp:
+    /// What to probe, in place of a metric: text or a map, like an entry of `probe::all`, such as `"web/green"` or `#{ tcp:
     /// "db.example.com:5432" }`.
     #[serde(default)]
     probe: Option<serde_json::Value>,
-    /// It must be bad for this long.
+    /// How long it must stay bad.
     #[serde(default)]
     sustained: Span,
-    /// Time between two looks.
+    /// Time between two measurements.
     #[serde(default = "every")]
     every: Span,
-    /// For a metric: what it means that there was no data for 30 seconds, or for `sustained` where that is longer.
+    /// For a metric: what to do after 30 seconds without data, or after `sustained` if that is longer.
     #[serde(default)]
     on_no_data: OnNoData,
-    /// Observations that a value must rest on.
+    /// Minimum number of samples behind a value.
     #[serde(default = "one")]
     min_samples: u64,
-    /// So many looks may find it bad.
+    /// How many measurements may be bad.
     #[serde(default)]
     failure_limit: u32,
     /// What the metric depends on besides the route of the same name.
@@ -185,7 +185,7 @@ impl Wait for MetricGuard {
         let since = *seen.blind.get_or_insert(waited);
         let patience = self.sustained.0.max(PATIENCE);
         if self.on_no_data == OnNoData::Breach && waited.saturating_sub(since) >= patience {
-            let why = format!("{} cannot be judged since {}: {why}", self.metric, Span(patience));
+            let why = format!("{} has had too little data since {}: {why}", self.metric, Span(patience));
             return Err(self.breached(verdict.name(), &why));
         }
         Ok(Polled::Waiting(why))
@@ -263,17 +263,17 @@ impl Spec {
         let bad =
             |option: &str, why: &str| RunError::new(runtime_codes::ARGUMENT, format!("`{option}`: {why}"));
         if self.every.0 < Duration::from_millis(10) {
-            return Err(bad("every", "want 10ms or more"));
+            return Err(bad("every", "expected 10ms or more"));
         }
         let Self { sustained, every, failure_limit, .. } = self;
         match (self.metric, self.probe) {
             (Some(_), Some(_)) | (None, None) => Err(bad(
                 "metric",
-                "want either `metric` or `probe`, such as #{ metric: \"web.error_rate\", above: \"1%\" }",
+                "expected either `metric` or `probe`, such as #{ metric: \"web.error_rate\", above: \"1%\" }",
             )),
             (None, Some(probe)) => {
                 if self.above.is_some() || self.below.is_some() {
-                    return Err(bad("above", "a probe passes or fails: it has no `above` and no `below`"));
+                    return Err(bad("above", "a probe passes or fails: it takes no `above` or `below`"));
                 }
                 let probe = Entry::one("probe", probe)?;
                 Ok(Arc::new(ProbeGuard { probe, sustained, every, failure_limit }))
@@ -284,13 +284,18 @@ impl Spec {
                 else {
                     return Err(bad(
                         "metric",
-                        "want a source and one of its metrics, such as \"web.error_rate\"",
+                        "expected a source and one of its metrics, such as \"web.error_rate\"",
                     ));
                 };
                 let (option, text) = match (&self.above, &self.below) {
                     (Some(above), None) => ("above", format!("<= {}", above.0)),
                     (None, Some(below)) => ("below", format!(">= {}", below.0)),
-                    _ => return Err(bad("above", "want either `above` or `below`, such as above: \"1%\"")),
+                    _ => {
+                        return Err(bad(
+                            "above",
+                            "expected either `above` or `below`, such as above: \"1%\"",
+                        ));
+                    }
                 };
                 let bound = text.parse::<Comparison>().map_err(|e| bad(option, &e.to_string()))?;
                 Ok(Arc::new(MetricGuard {
@@ -320,10 +325,12 @@ fn watch(cx: &NativeCallContext<'_>, guards: Vec<Dynamic>, body: &FnPtr) -> Scri
 /// Script functions.
 #[export_module]
 pub mod script {
-    /// Runs `body` while something is watched: also during its sleeps, gates and questions. Returns the value of `body`. A breach
-    /// stops `body` at once and throws `guard-breached`; uncaught, the run is rolled back.
+    /// Runs `body` while something is watched, also during sleeps, gates and questions. Returns the value of `body`. A
+    /// breach
+    /// stops `body` at once and throws `guard-breached`; if nothing catches it, the run is rolled back.
     ///
-    /// Either a metric with a limit is watched, or a probe. For several of them, give an array of maps; the first breach stops `body`.
+    /// Watches either a metric with a limit, or a probe. To watch several, give an array of maps; the first breach
+    /// stops `body`.
     ///
     /// ```rhai
     /// guard(#{ metric: "web.error_rate", above: "5%", every: "50ms" }, || { sleep("100ms"); "calm" }) == "calm"

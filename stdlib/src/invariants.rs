@@ -26,7 +26,10 @@ impl Invariant for WholeWeights {
     fn holds(&self, states: &States) -> Result<(), String> {
         for (route, weights) in routes(states) {
             if !weights.is_whole() {
-                return Err(format!("those of {route} add up to {}: {weights}", weights.total_percent()));
+                return Err(format!(
+                    "the weights of {route} add up to {}: {weights}",
+                    weights.total_percent()
+                ));
             }
         }
         Ok(())
@@ -38,7 +41,7 @@ pub(crate) struct Capacity;
 
 impl Invariant for Capacity {
     fn name(&self) -> &'static str {
-        "traffic only where there is capacity"
+        "traffic only goes to pools with capacity"
     }
 
     fn holds(&self, states: &States) -> Result<(), String> {
@@ -46,7 +49,7 @@ impl Invariant for Capacity {
             for (pool, weight) in weights.iter().filter(|(_, weight)| !weight.is_none()) {
                 let replicas = states.get(Target::new("deploy", &format!("{route}/{pool}")).as_str());
                 if replicas.and_then(serde_json::Value::as_u64) == Some(0) {
-                    return Err(format!("{route}/{pool} gets {weight} of the traffic and has no replicas"));
+                    return Err(format!("{route}/{pool} gets {weight} of the traffic but has no replicas"));
                 }
             }
         }

@@ -439,7 +439,7 @@ mod tests {
         settings.pools.remove("green");
         settings.pool_urls.clear();
         let error = route(settings).weights().await.expect_err("a cluster is left over");
-        assert!(error.message.contains("to the cluster web_green, which is no pool of web"), "{error}");
+        assert!(error.message.contains("to the cluster web_green, which is not a pool of web"), "{error}");
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -687,12 +687,14 @@ mod tests {
         let error = web.address(None).await.expect_err("no address");
         assert!(error.hints[0].contains("add `url`"), "{error:?}");
         let refused: [(&str, &dyn Fn(&mut Settings)); 7] = [
-            ("`admin`: want at least one URL", &|s| s.admin = Admin::Many(Vec::new())),
-            ("`admin`: want a URL with http or https", &|s| s.admin = Admin::One("unix:/run/envoy".into())),
-            ("`admin`: want a base URL", &|s| s.admin = Admin::One("http://e:9901/?a=b".into())),
-            ("want either `runtime_key_prefix` or `rds_file`: ", &|s| s.runtime_key_prefix = None),
+            ("`admin`: expected at least one URL", &|s| s.admin = Admin::Many(Vec::new())),
+            ("`admin`: expected a URL with http or https", &|s| {
+                s.admin = Admin::One("unix:/run/envoy".into())
+            }),
+            ("`admin`: expected a base URL", &|s| s.admin = Admin::One("http://e:9901/?a=b".into())),
+            ("expected either `runtime_key_prefix` or `rds_file`: ", &|s| s.runtime_key_prefix = None),
             ("or `rds_file`, not both", &|s| s.rds_file = Some("routes.json".into())),
-            ("`pools`: the cluster web_blue is named twice: in blue and in red", &|s| {
+            ("`pools`: the cluster web_blue is listed twice: in blue and in red", &|s| {
                 s.pools.insert("red".into(), "web_blue".into());
             }),
             ("`pool_urls`: there is no pool named \"gren\", did you mean \"green\"?", &|s| {

@@ -285,7 +285,7 @@ mod tests {
             .await
             .expect_err("nobody there");
         assert_eq!(refused.code.as_str(), runtime_codes::UNREACHABLE);
-        assert!(refused.hints[0].contains("nobody listens there"), "{refused:?}");
+        assert!(refused.hints[0].contains("nothing listens there"), "{refused:?}");
         // May look but not touch.
         let operator = server.route(format!("tcp:{}", server.operator));
         assert_eq!(operator.weights().await, Ok(weights(100, 0)));

@@ -41,7 +41,9 @@ fn server() -> Option<String> {
     match std::env::var("CONTRAFLOW_TEST_POSTGRES") {
         Ok(url) => Some(url),
         Err(_) if std::env::var("CONTRAFLOW_TEST_SERVERS").is_ok_and(|set| set == "1") => {
-            panic!("CONTRAFLOW_TEST_POSTGRES is not set: want the URL of a PostgreSQL superuser's database")
+            panic!(
+                "CONTRAFLOW_TEST_POSTGRES is not set: expected the URL of a PostgreSQL superuser's database"
+            )
         }
         Err(_) => {
             eprintln!("skipped: CONTRAFLOW_TEST_POSTGRES is not set");
@@ -165,7 +167,7 @@ async fn a_backup_that_lacks_rows_is_found_and_the_scratch_database_is_dropped()
     let settings = PostgresSettings { pg_dump: Some(less.display().to_string()), ..scratch.settings() };
     let e =
         backup(&made(settings, folder.path()), folder.path(), Verify::Restore).await.expect_err("lacks rows");
-    assert_eq!(e.message, "\"s.a\" has 0 rows in the restored dump, and had 10");
+    assert_eq!(e.message, "\"s.a\" has 0 rows in the restored dump, but had 10");
     let question = Question {
         sql: "SELECT datname::text AS name FROM pg_database WHERE datname LIKE 'contraflow_scratch_test%'"
             .into(),
@@ -276,7 +278,7 @@ async fn values_of_all_common_types_are_read() {
         assert_eq!(rows[0]["v"], value, "{sql}");
     }
     let e = database.query(&ask("SELECT '\\x00'::bytea AS v")).await.expect_err("bytes");
-    assert_eq!(e.message, "column \"v\" is of type bytea, which has no form in a script");
+    assert_eq!(e.message, "column \"v\" is of type bytea, which scripts cannot represent");
     let typed = Question { params: vec![json!("x")], ..ask("SELECT * FROM (VALUES (1)) t(a) WHERE a = $1") };
     let e = database.query(&typed);
     assert_eq!(e.await.expect_err("types").hints.len(), 1);
@@ -320,7 +322,7 @@ async fn a_table_that_others_lock_is_a_retryable_timeout_and_not_a_failed_rehear
     let to = change.desired(&from).expect("wanted");
     let note = change.rehearse(&lab.on, &from, &to).await.expect("no verdict").expect("a note");
     assert!(
-        note.starts_with("not tried to the end: 1_a.sql line 2: canceling statement due to lock timeout"),
+        note.starts_with("not tried completely: 1_a.sql line 2: canceling statement due to lock timeout"),
         "{note}"
     );
     let e = change.apply(&lab.on, &from, &to).await.expect_err("locked");

@@ -227,9 +227,9 @@ async fn what_was_pushed_is_read_in_base_units_and_what_was_not_is_no_data() {
     assert_eq!(source.query("scalar(sum(requests))").await.expect("a reading").value, Some(42.0));
 
     let error = source.query("p95_milliseconds{}").await.expect_err("two series");
-    assert!(error.message.ends_with("answered 2 series that differ in pod (a, b), want one"), "{error}");
+    assert!(error.message.ends_with("answered 2 series that differ in pod (a, b), expected one"), "{error}");
     let error = source.query("p95_milliseconds[1m]").await.expect_err("a range");
-    assert!(error.message.contains("answered a range of values"), "{error}");
+    assert!(error.message.contains("returned a range of values"), "{error}");
     let error = source.query("sum(").await.expect_err("no PromQL");
     assert_eq!((error.code.as_str(), error.retry), (codes::PROVIDER, Retry::Never));
     assert!(error.message.contains("(bad_data)") && error.message.contains("parse error"), "{error}");
@@ -271,7 +271,7 @@ async fn a_gate_passes_on_good_values_and_fails_when_they_turn_bad() {
     };
     let error = drive(&hold("60s", json!({ "every": "250ms" })), &on, push).await.expect_err("bad");
     assert_eq!(error.code.as_str(), library::GATE_FAILED);
-    assert!(error.message.starts_with("web: error_rate was 2.5%, want < 0.1%, for 1 of "), "{error}");
+    assert!(error.message.starts_with("web: error_rate was 2.5%, expected < 0.1%, for 1 of "), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -288,6 +288,9 @@ async fn a_gate_whose_source_dies_is_inconclusive() {
     };
     let error = drive(&hold("60s", json!({ "every": "100ms" })), &on, stop).await.expect_err("it died");
     assert_eq!(error.code.as_str(), library::GATE_INCONCLUSIVE);
-    assert!(error.message.starts_with("web: undecided: no answer at 4 looks in a row: "), "{error}");
+    assert!(
+        error.message.starts_with("web: inconclusive: no answer for 4 measurements in a row: "),
+        "{error}"
+    );
     assert_eq!(error.detail.expect("detail")["polls"], 7);
 }

@@ -7,16 +7,16 @@ use clap::{Args, ValueHint};
 /// How `contraflow resume` and `contraflow rollback` take a run up.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct TakeUp {
-    /// Id of the run, its beginning, its end, or `last`.
+    /// Run id, its beginning or end, or `last`.
     #[arg(value_name = "RUN")]
     pub(crate) run: String,
-    /// Take it over from another runner that seems to work on it. That one can then no longer change anything.
+    /// Take the run over from a runner that seems to be alive; the other runner can then change nothing more.
     #[arg(long)]
     pub(crate) take_over: bool,
     /// Answer yes to every question.
     #[arg(short, long, conflicts_with = "wait")]
     pub(crate) yes: bool,
-    /// Wait for answers that others give with `contraflow approve`.
+    /// Wait for answers from `contraflow approve` or `contraflow deny`.
     #[arg(short, long)]
     pub(crate) wait: bool,
 }
@@ -27,7 +27,7 @@ pub(crate) struct Resume {
     /// Which run, and how.
     #[command(flatten)]
     pub(crate) take_up: TakeUp,
-    /// Go on with this script instead of the stored one. Refused unless it first does all that was done.
+    /// Continue with this script instead of the stored one; it must first do everything that was done.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) from_new_script: Option<PathBuf>,
 }
@@ -38,7 +38,7 @@ pub(crate) struct Rollback {
     /// Which run, and how.
     #[command(flatten)]
     pub(crate) take_up: TakeUp,
-    /// Where another process works on the run: ask that one, and do not wait until it has undone.
+    /// If the run is running: request the rollback and do not wait for it.
     #[arg(long, conflicts_with = "take_over")]
     pub(crate) no_wait: bool,
 }
@@ -46,28 +46,28 @@ pub(crate) struct Rollback {
 /// `contraflow approve` and `contraflow deny`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Answer {
-    /// Id of the run, its beginning, its end, or `last`.
+    /// Run id, its beginning or end, or `last`.
     #[arg(value_name = "RUN", required_unless_present = "plan")]
     pub(crate) run: Option<String>,
-    /// Id of the question, or the step it is in; needed where the run waits for more than one answer.
+    /// Question id, or the step it is in; required if the run has several open questions.
     #[arg(value_name = "STEP")]
     pub(crate) step: Option<String>,
-    /// Answer for this saved plan, before it is run.
+    /// Answer for this saved plan, before it runs.
     #[arg(long, value_name = "PLAN", value_hint = ValueHint::FilePath, conflicts_with_all = ["run", "step", "choose"])]
     pub(crate) plan: Option<PathBuf>,
-    /// In whose name [default: the user].
+    /// Record the answer under this name [default: the current user].
     #[arg(long = "as", value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// What to keep with the answer.
+    /// Comment to store with the answer.
     #[arg(short, long, value_name = "TEXT")]
     pub(crate) comment: Option<String>,
-    /// The decision, where there is more to decide than yes or no.
+    /// The decision, if there are more choices than yes and no.
     #[arg(long, value_name = "WORD")]
     pub(crate) choose: Option<String>,
-    /// An address that shows that it was done. May be given again for others.
+    /// URL as evidence; may be repeated.
     #[arg(long = "link", value_name = "URL", value_hint = ValueHint::Url)]
     pub(crate) links: Vec<String>,
-    /// A file that shows that it was done: its name, size and checksum are kept. May be given again for others.
+    /// File as evidence: its name, size and checksum are stored; may be repeated.
     #[arg(long = "file", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) files: Vec<PathBuf>,
 }
@@ -75,7 +75,7 @@ pub(crate) struct Answer {
 /// `contraflow pause` and `contraflow abort`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Ask {
-    /// Id of the run, its beginning, its end, or `last`.
+    /// Run id, its beginning or end, or `last`.
     #[arg(value_name = "RUN")]
     pub(crate) run: String,
     /// Do not wait until it has stopped.
@@ -86,7 +86,7 @@ pub(crate) struct Ask {
 /// `contraflow abandon`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Abandon {
-    /// Id of the run, its beginning, its end, or `last`.
+    /// Run id, its beginning or end, or `last`.
     #[arg(value_name = "RUN")]
     pub(crate) run: String,
 }

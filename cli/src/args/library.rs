@@ -5,7 +5,7 @@ use clap::Args;
 /// `contraflow docs`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Docs {
-    /// A function, such as traffic::shift, a module, such as traffic, or an error code [default: list all functions].
+    /// Function, such as traffic::shift, module, such as traffic, or error code [default: list all functions].
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
 }
@@ -13,7 +13,7 @@ pub(crate) struct Docs {
 /// `contraflow providers`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Providers {
-    /// A noun, such as traffic, or a provider, such as haproxy [default: list all].
+    /// Noun, such as traffic, or provider, such as haproxy [default: list all].
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
 }

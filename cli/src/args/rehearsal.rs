@@ -13,29 +13,28 @@ pub(crate) struct Rehearse {
     /// What to rehearse.
     #[command(flatten)]
     pub(crate) script: Script,
-    /// Scenario file: what is there at the beginning, and what is answered [default: NAME.scenario.toml next to NAME.rhai, if it is
-    /// there].
+    /// Scenario file with the initial state and the answers [default: NAME.scenario.toml next to NAME.rhai, if it exists].
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) scenario: Option<PathBuf>,
-    /// Look at nothing: only the scenario file says what is there. Otherwise, what it does not say is looked at once.
+    /// Do not contact the targets: take the initial state from the scenario file only.
     #[arg(long)]
     pub(crate) no_look: bool,
-    /// Also try every two faults at once.
+    /// Also try every pair of faults.
     #[arg(long)]
     pub(crate) pairs: bool,
-    /// Stop after so many scenarios or so much time, such as 5000 or 60s. What was not tried is said.
+    /// Stop after this many scenarios or this much time, such as 5000 or 60s. Skipped scenarios are reported.
     #[arg(long, value_name = "N|DURATION")]
     pub(crate) budget: Option<Budget>,
-    /// Play one scenario, by its name, such as 2:traffic.shift=lost-answer or as-planned.
+    /// Run only this scenario, such as 2:traffic.shift=lost-answer or as-planned.
     #[arg(long, value_name = "SCENARIO", conflicts_with_all = ["pairs", "budget", "html", "junit", "all"])]
     pub(crate) only: Option<String>,
-    /// With --only: tell how it goes, with simulated time.
+    /// With --only: show the run line by line, with simulated time.
     #[arg(long, requires = "only")]
     pub(crate) trace: bool,
-    /// Write a report for a browser.
+    /// Write an HTML report.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) html: Option<PathBuf>,
-    /// Write a report as CI systems read it.
+    /// Write a JUnit XML report for CI.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) junit: Option<PathBuf>,
     /// List every scenario and every violation.
@@ -49,10 +48,10 @@ pub(crate) struct Snapshot {
     /// Whose targets to look at.
     #[command(flatten)]
     pub(crate) script: Script,
-    /// Where to write it [default: standard output].
+    /// Output file [default: standard output].
     #[arg(short, long = "out", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) out: Option<PathBuf>,
-    /// Replace the file if it is there.
+    /// Replace an existing file.
     #[arg(long, requires = "out")]
     pub(crate) force: bool,
 }
@@ -72,15 +71,17 @@ impl FromStr for Budget {
     fn from_str(text: &str) -> Result<Self, String> {
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
             return match text.parse() {
-                Ok(0) => Err("want one scenario or more".to_owned()),
+                Ok(0) => Err("expected one scenario or more".to_owned()),
                 Ok(n) => Ok(Self::Scenarios(n)),
                 Err(_) => Err("that are too many scenarios".to_owned()),
             };
         }
         match text.parse::<Span>() {
-            Ok(span) if span.0.is_zero() => Err("want some time".to_owned()),
+            Ok(span) if span.0.is_zero() => Err("expected some time".to_owned()),
             Ok(span) => Ok(Self::Time(span)),
-            Err(_) => Err("want a number of scenarios, such as 5000, or a duration, such as 60s".to_owned()),
+            Err(_) => {
+                Err("expected a number of scenarios, such as 5000, or a duration, such as 60s".to_owned())
+            }
         }
     }
 }

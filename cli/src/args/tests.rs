@@ -83,8 +83,8 @@ fn parameters_keep_their_text() {
 #[test]
 fn a_wrong_parameter_says_what_is_wanted() {
     let refused = |text: &str| text.parse::<Param>().expect_err("refused");
-    assert_eq!(refused("hold"), "want NAME=VALUE, such as hold=10s; the value may be empty");
-    assert_eq!(refused("=1"), "\"\" cannot be the name of a parameter: want letters, digits and _");
+    assert_eq!(refused("hold"), "expected NAME=VALUE, such as hold=10s; the value may be empty");
+    assert_eq!(refused("=1"), "\"\" is not a valid parameter name: expected letters, digits and _");
     assert!(refused("a-b=1").starts_with("\"a-b\" cannot be"));
 }
 
@@ -122,10 +122,10 @@ fn old_runs_are_removed_only_with_an_age_of_a_second_or_more() {
     assert_eq!(age("contraflow store prune --older-than 1h30m"), ("1h30m".to_owned(), false));
     for (line, wanted) in [
         ("contraflow store prune", "--older-than <DURATION>"),
-        ("contraflow store prune --older-than 30", "want a number with ms, s, m, h or d"),
-        ("contraflow store prune --older-than month", "want a number with ms, s, m, h or d"),
-        ("contraflow store prune --older-than=-1d", "want a number with ms, s, m, h or d"),
-        ("contraflow store prune --older-than 0d", "want a second or more"),
+        ("contraflow store prune --older-than 30", "expected a number with ms, s, m, h or d"),
+        ("contraflow store prune --older-than month", "expected a number with ms, s, m, h or d"),
+        ("contraflow store prune --older-than=-1d", "expected a number with ms, s, m, h or d"),
+        ("contraflow store prune --older-than 0d", "expected a second or more"),
         ("contraflow store check --older-than 30d", "unexpected argument"),
         ("contraflow store drop", "unrecognized subcommand"),
     ] {
@@ -235,36 +235,36 @@ fn every_command_shows_examples_that_parse() {
 #[test]
 fn help_of_contraflow() {
     assert_snapshot!(help(""), @"
-    Plans, runs and shows runbooks.
+    Plans, rehearses, runs, resumes and rolls back runbooks.
 
-    A runbook is a script of deployment steps. The same script is checked, planned, run and, if a step
-    fails, undone.
+    A runbook is a script of deployment steps. You check, plan, rehearse and run the same script; if a
+    step fails, its changes are undone.
 
     Usage: contraflow [OPTIONS] <COMMAND>
 
     Commands:
       run          Run a runbook
-      plan         Show what a runbook would do, without doing it
-      rehearse     Try a runbook against everything that can go wrong, in a simulated world
-      snapshot     Write down what a rehearsal looks at, so that it can be repeated without looking
-      check        Check runbooks without an environment: syntax, names, header, probable defects
-      resume       Go on with a run that died or was paused
-      rollback     Undo what a run has done
-      approve      Say yes to what a run asks, or to a saved plan
-      deny         Say no to what a run asks, or to a saved plan
-      pause        Stop a run at its next safe point; it can be resumed
-      abort        End a run at its next safe point; what it has done stays
-      abandon      Give up a run that nobody works on, and free its targets
+      plan         Show what a runbook would do, without changing anything
+      rehearse     Test a runbook against every fault, in a simulated world
+      snapshot     Save the initial state of a rehearsal, so that it can be repeated without contacting
+                   the targets
+      check        Check runbooks without an environment: syntax, names, header, likely mistakes
+      resume       Resume a crashed or paused run
+      rollback     Roll back a run
+      approve      Approve a pending question or plan
+      deny         Deny a pending question or plan
+      pause        Pause a run at its next safe point; it can be resumed
+      abort        End a run at its next safe point and keep its changes
+      abandon      Close a run that is not running, and release its locks
       runs         List runs, newest first
-      show         Show a run again
-      verify       Check that the record of a run was not altered
+      show         Show a run
+      verify       Verify that the journal of a run was not altered
       targets      List the targets of an environment
-      store        Look after the place in which runs are kept
-      providers    List the providers that a configuration can name, or print what one of them does and
-                   takes
-      docs         Print what a function does, with its options and an example
-      new          Write a new runbook to begin with
-      completions  Print a script that completes commands in a shell
+      store        Maintain the run store
+      providers    List the available providers, or describe one
+      docs         Show the documentation of a function
+      new          Create a new runbook
+      completions  Print a shell completion script
 
     Options:
       -h, --help
@@ -275,49 +275,48 @@ fn help_of_contraflow() {
 
     Global options:
           --config <FILE>
-              Configuration file with the environments [default: contraflow.toml here or in the nearest
-              folder above]
+              Configuration file [default: contraflow.toml in this folder or the nearest parent folder]
               
               [env: CONTRAFLOW_CONFIG]
 
           --store <FOLDER|URL>
-              Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
-              for runners on several machines
+              Run store; overrides the configuration: a folder, or postgres://USER@HOST/DATABASE for
+              several machines
               
               [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow
-              or ~/.local/state/contraflow]
+              Folder of the run store if none is set [default: $XDG_STATE_HOME/contraflow or
+              ~/.local/state/contraflow]
               
               [env: CONTRAFLOW_STATE_DIR]
 
           --output <FORM>
-              Who reads the output: a person, or a program (one JSON object a line)
+              Output format
 
               Possible values:
-              - human: A person
-              - json:  A program
+              - human: Text for people
+              - json:  One JSON object per line
               
               [env: CONTRAFLOW_OUTPUT]
               [default: human]
 
       -v, --verbose...
-              Log what Contraflow itself does to standard error: -v, -vv for more, -vvv for all
+              Log Contraflow's own activity to standard error: -v, -vv for more, -vvv for everything
 
     Exit codes:
         0  succeeded
-        1  failed; there was nothing to undo, or a rehearsal found something that does not hold
-        2  nothing was begun: the command line, script, parameters or configuration are wrong
-        3  failed; all it had done was undone
-        4  failed; something is left that a person must undo
-        5  stopped; it can go on: contraflow resume
-        6  a person ended it, or another runner has it now; what was done stays
+        1  failed with nothing to undo, or a rehearsal found a violation
+        2  not started: the command line, script, parameters or configuration are not valid
+        3  failed and rolled back
+        4  failed and partially applied: a person must undo the rest
+        5  stopped and can be resumed: contraflow resume
+        6  ended by a person, or taken over by another runner; changes stay
         7  a defect in Contraflow
-      130  interrupted three times: ended at once, without undoing
+      130  interrupted three times: ended at once, without a rollback
            With plan --detailed-exitcode: 0 nothing to do, 2 changes, 1 any error.
 
-    Begin with `contraflow new hello`, then `contraflow plan hello.rhai` and `contraflow run
+    Start with `contraflow new hello`, then `contraflow plan hello.rhai` and `contraflow run
     hello.rhai`.
     ");
 }
@@ -335,65 +334,63 @@ fn help_of_run() {
 
     Options:
       -p, --param <NAME=VALUE>
-              A parameter of the runbook. May be given again for others; goes before --params
+              Set a parameter of the runbook; may be repeated; overrides --params
 
           --params <FILE>
-              A TOML file with parameters
+              Read parameters from a TOML file
 
       -e, --env <NAME>
-              Environment whose targets are used [default: `default_env` of the configuration, else
-              sandbox]
+              Environment [default: `default_env` of the configuration, else sandbox]
               
               [env: CONTRAFLOW_ENV]
 
           --fault <SPEC>
-              Switch on a fault of the environment "sandbox", such as green.error_rate=20% or
-              green.dead@weight>=50. May be given again for others
+              Inject a fault in the sandbox, such as green.error_rate=20% or green.dead@weight>=50; may
+              be repeated
 
           --plan <PLAN>
-              Run this saved plan: its scripts with its parameters in its environment, and nothing that
-              is not in it without asking
+              Run this saved plan, with its scripts, parameters and environment; ask before anything
+              outside the plan
 
       -y, --yes
-              Answer yes to every question. Steps by hand then count as done
+              Answer yes to every question; manual steps count as done
 
       -w, --wait
-              Wait for answers that others give with `contraflow approve`
+              Wait for answers from `contraflow approve` or `contraflow deny`
 
       -h, --help
               Print help (see a summary with '-h')
 
     Global options:
           --config <FILE>
-              Configuration file with the environments [default: contraflow.toml here or in the nearest
-              folder above]
+              Configuration file [default: contraflow.toml in this folder or the nearest parent folder]
               
               [env: CONTRAFLOW_CONFIG]
 
           --store <FOLDER|URL>
-              Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
-              for runners on several machines
+              Run store; overrides the configuration: a folder, or postgres://USER@HOST/DATABASE for
+              several machines
               
               [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow
-              or ~/.local/state/contraflow]
+              Folder of the run store if none is set [default: $XDG_STATE_HOME/contraflow or
+              ~/.local/state/contraflow]
               
               [env: CONTRAFLOW_STATE_DIR]
 
           --output <FORM>
-              Who reads the output: a person, or a program (one JSON object a line)
+              Output format
 
               Possible values:
-              - human: A person
-              - json:  A program
+              - human: Text for people
+              - json:  One JSON object per line
               
               [env: CONTRAFLOW_OUTPUT]
               [default: human]
 
       -v, --verbose...
-              Log what Contraflow itself does to standard error: -v, -vv for more, -vvv for all
+              Log Contraflow's own activity to standard error: -v, -vv for more, -vvv for everything
 
     Examples:
       contraflow run blue-green.rhai
@@ -407,7 +404,7 @@ fn help_of_run() {
 #[test]
 fn help_of_plan() {
     assert_snapshot!(help("plan"), @r#"
-    Show what a runbook would do, without doing it
+    Show what a runbook would do, without changing anything
 
     Usage: contraflow plan [OPTIONS] [FILE]
 
@@ -417,44 +414,43 @@ fn help_of_plan() {
 
     Options:
       -p, --param <NAME=VALUE>
-              A parameter of the runbook. May be given again for others; goes before --params
+              Set a parameter of the runbook; may be repeated; overrides --params
 
           --params <FILE>
-              A TOML file with parameters
+              Read parameters from a TOML file
 
       -e, --env <NAME>
-              Environment whose targets are used [default: `default_env` of the configuration, else
-              sandbox]
+              Environment [default: `default_env` of the configuration, else sandbox]
               
               [env: CONTRAFLOW_ENV]
 
           --fault <SPEC>
-              Switch on a fault of the environment "sandbox", such as green.error_rate=20% or
-              green.dead@weight>=50. May be given again for others
+              Inject a fault in the sandbox, such as green.error_rate=20% or green.dead@weight>=50; may
+              be repeated
 
           --detailed-exitcode
               Exit with 0 if there is nothing to do, 2 if there are changes, 1 on any error
 
           --save <PLAN>
-              Save the plan in this file, to be run with `contraflow run --plan`
+              Save the plan to this file, for `contraflow run --plan`
 
           --expires <DURATION>
-              How long a saved plan can be run
+              How long the saved plan is valid
               
               [default: 24h]
 
           --force
-              Replace the file if it is there
+              Replace an existing file
 
           --show <PLAN>
-              Show a saved plan again, and whether it was approved or used. Nothing is planned
+              Show a saved plan, and whether it was approved or used
 
           --all-paths
-              Show where the run leads if what the plan has to assume is not so: a check or a gate that
-              does not pass, a question that is denied or not answered, a guard that is breached
+              Also show what the run does if an assumption does not hold: a failed check or gate, a
+              denied or unanswered question, a breached guard
 
           --paths <N>
-              With --all-paths: play at most so many other ways. How many were not played is said
+              With --all-paths: maximum number of other paths; skipped paths are reported
               
               [default: 200]
 
@@ -463,35 +459,34 @@ fn help_of_plan() {
 
     Global options:
           --config <FILE>
-              Configuration file with the environments [default: contraflow.toml here or in the nearest
-              folder above]
+              Configuration file [default: contraflow.toml in this folder or the nearest parent folder]
               
               [env: CONTRAFLOW_CONFIG]
 
           --store <FOLDER|URL>
-              Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
-              for runners on several machines
+              Run store; overrides the configuration: a folder, or postgres://USER@HOST/DATABASE for
+              several machines
               
               [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow
-              or ~/.local/state/contraflow]
+              Folder of the run store if none is set [default: $XDG_STATE_HOME/contraflow or
+              ~/.local/state/contraflow]
               
               [env: CONTRAFLOW_STATE_DIR]
 
           --output <FORM>
-              Who reads the output: a person, or a program (one JSON object a line)
+              Output format
 
               Possible values:
-              - human: A person
-              - json:  A program
+              - human: Text for people
+              - json:  One JSON object per line
               
               [env: CONTRAFLOW_OUTPUT]
               [default: human]
 
       -v, --verbose...
-              Log what Contraflow itself does to standard error: -v, -vv for more, -vvv for all
+              Log Contraflow's own activity to standard error: -v, -vv for more, -vvv for everything
 
     Examples:
       contraflow plan blue-green.rhai --env production
@@ -505,7 +500,7 @@ fn help_of_plan() {
 #[test]
 fn help_of_check() {
     assert_snapshot!(help("check"), @"
-    Check runbooks without an environment: syntax, names, header, probable defects
+    Check runbooks without an environment: syntax, names, header, likely mistakes
 
     Usage: contraflow check [OPTIONS] <FILE>...
 
@@ -522,35 +517,34 @@ fn help_of_check() {
 
     Global options:
           --config <FILE>
-              Configuration file with the environments [default: contraflow.toml here or in the nearest
-              folder above]
+              Configuration file [default: contraflow.toml in this folder or the nearest parent folder]
               
               [env: CONTRAFLOW_CONFIG]
 
           --store <FOLDER|URL>
-              Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
-              for runners on several machines
+              Run store; overrides the configuration: a folder, or postgres://USER@HOST/DATABASE for
+              several machines
               
               [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow
-              or ~/.local/state/contraflow]
+              Folder of the run store if none is set [default: $XDG_STATE_HOME/contraflow or
+              ~/.local/state/contraflow]
               
               [env: CONTRAFLOW_STATE_DIR]
 
           --output <FORM>
-              Who reads the output: a person, or a program (one JSON object a line)
+              Output format
 
               Possible values:
-              - human: A person
-              - json:  A program
+              - human: Text for people
+              - json:  One JSON object per line
               
               [env: CONTRAFLOW_OUTPUT]
               [default: human]
 
       -v, --verbose...
-              Log what Contraflow itself does to standard error: -v, -vv for more, -vvv for all
+              Log Contraflow's own activity to standard error: -v, -vv for more, -vvv for everything
 
     Examples:
       contraflow check blue-green.rhai
@@ -567,7 +561,7 @@ fn help_of_runs() {
 
     Options:
       -n, --limit <N>
-              Show at most so many
+              Show at most this many
               
               [default: 20]
 
@@ -579,35 +573,34 @@ fn help_of_runs() {
 
     Global options:
           --config <FILE>
-              Configuration file with the environments [default: contraflow.toml here or in the nearest
-              folder above]
+              Configuration file [default: contraflow.toml in this folder or the nearest parent folder]
               
               [env: CONTRAFLOW_CONFIG]
 
           --store <FOLDER|URL>
-              Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
-              for runners on several machines
+              Run store; overrides the configuration: a folder, or postgres://USER@HOST/DATABASE for
+              several machines
               
               [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow
-              or ~/.local/state/contraflow]
+              Folder of the run store if none is set [default: $XDG_STATE_HOME/contraflow or
+              ~/.local/state/contraflow]
               
               [env: CONTRAFLOW_STATE_DIR]
 
           --output <FORM>
-              Who reads the output: a person, or a program (one JSON object a line)
+              Output format
 
               Possible values:
-              - human: A person
-              - json:  A program
+              - human: Text for people
+              - json:  One JSON object per line
               
               [env: CONTRAFLOW_OUTPUT]
               [default: human]
 
       -v, --verbose...
-              Log what Contraflow itself does to standard error: -v, -vv for more, -vvv for all
+              Log Contraflow's own activity to standard error: -v, -vv for more, -vvv for everything
 
     Examples:
       contraflow runs
@@ -619,55 +612,54 @@ fn help_of_runs() {
 #[test]
 fn help_of_show() {
     assert_snapshot!(help("show"), @"
-    Show a run again
+    Show a run
 
     Usage: contraflow show [OPTIONS] <RUN>
 
     Arguments:
       <RUN>
-              Id of the run, or its beginning
+              Run id, or the beginning of it
 
     Options:
           --events
-              Its events as they were, one a line
+              Show its events, one per line
 
           --records
-              The records of its journal
+              Show the records of its journal
 
       -h, --help
               Print help (see a summary with '-h')
 
     Global options:
           --config <FILE>
-              Configuration file with the environments [default: contraflow.toml here or in the nearest
-              folder above]
+              Configuration file [default: contraflow.toml in this folder or the nearest parent folder]
               
               [env: CONTRAFLOW_CONFIG]
 
           --store <FOLDER|URL>
-              Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
-              for runners on several machines
+              Run store; overrides the configuration: a folder, or postgres://USER@HOST/DATABASE for
+              several machines
               
               [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow
-              or ~/.local/state/contraflow]
+              Folder of the run store if none is set [default: $XDG_STATE_HOME/contraflow or
+              ~/.local/state/contraflow]
               
               [env: CONTRAFLOW_STATE_DIR]
 
           --output <FORM>
-              Who reads the output: a person, or a program (one JSON object a line)
+              Output format
 
               Possible values:
-              - human: A person
-              - json:  A program
+              - human: Text for people
+              - json:  One JSON object per line
               
               [env: CONTRAFLOW_OUTPUT]
               [default: human]
 
       -v, --verbose...
-              Log what Contraflow itself does to standard error: -v, -vv for more, -vvv for all
+              Log Contraflow's own activity to standard error: -v, -vv for more, -vvv for everything
 
     Examples:
       contraflow show last
@@ -679,13 +671,13 @@ fn help_of_show() {
 #[test]
 fn help_of_verify() {
     assert_snapshot!(help("verify"), @"
-    Check that the record of a run was not altered
+    Verify that the journal of a run was not altered
 
     Usage: contraflow verify [OPTIONS] <RUN>
 
     Arguments:
       <RUN>
-              Id of the run, or its beginning
+              Run id, or the beginning of it
 
     Options:
       -h, --help
@@ -693,35 +685,34 @@ fn help_of_verify() {
 
     Global options:
           --config <FILE>
-              Configuration file with the environments [default: contraflow.toml here or in the nearest
-              folder above]
+              Configuration file [default: contraflow.toml in this folder or the nearest parent folder]
               
               [env: CONTRAFLOW_CONFIG]
 
           --store <FOLDER|URL>
-              Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
-              for runners on several machines
+              Run store; overrides the configuration: a folder, or postgres://USER@HOST/DATABASE for
+              several machines
               
               [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow
-              or ~/.local/state/contraflow]
+              Folder of the run store if none is set [default: $XDG_STATE_HOME/contraflow or
+              ~/.local/state/contraflow]
               
               [env: CONTRAFLOW_STATE_DIR]
 
           --output <FORM>
-              Who reads the output: a person, or a program (one JSON object a line)
+              Output format
 
               Possible values:
-              - human: A person
-              - json:  A program
+              - human: Text for people
+              - json:  One JSON object per line
               
               [env: CONTRAFLOW_OUTPUT]
               [default: human]
 
       -v, --verbose...
-              Log what Contraflow itself does to standard error: -v, -vv for more, -vvv for all
+              Log Contraflow's own activity to standard error: -v, -vv for more, -vvv for everything
 
     Examples:
       contraflow verify last
@@ -737,48 +728,46 @@ fn help_of_targets() {
 
     Options:
       -e, --env <NAME>
-              Environment whose targets are listed [default: `default_env` of the configuration, else
-              sandbox]
+              Environment [default: `default_env` of the configuration, else sandbox]
               
               [env: CONTRAFLOW_ENV]
 
           --check
-              Reach each target, without changing anything, and say what answered
+              Contact each target, without changing anything, and show what answered
 
       -h, --help
               Print help (see a summary with '-h')
 
     Global options:
           --config <FILE>
-              Configuration file with the environments [default: contraflow.toml here or in the nearest
-              folder above]
+              Configuration file [default: contraflow.toml in this folder or the nearest parent folder]
               
               [env: CONTRAFLOW_CONFIG]
 
           --store <FOLDER|URL>
-              Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
-              for runners on several machines
+              Run store; overrides the configuration: a folder, or postgres://USER@HOST/DATABASE for
+              several machines
               
               [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow
-              or ~/.local/state/contraflow]
+              Folder of the run store if none is set [default: $XDG_STATE_HOME/contraflow or
+              ~/.local/state/contraflow]
               
               [env: CONTRAFLOW_STATE_DIR]
 
           --output <FORM>
-              Who reads the output: a person, or a program (one JSON object a line)
+              Output format
 
               Possible values:
-              - human: A person
-              - json:  A program
+              - human: Text for people
+              - json:  One JSON object per line
               
               [env: CONTRAFLOW_OUTPUT]
               [default: human]
 
       -v, --verbose...
-              Log what Contraflow itself does to standard error: -v, -vv for more, -vvv for all
+              Log Contraflow's own activity to standard error: -v, -vv for more, -vvv for everything
 
     Examples:
       contraflow targets
@@ -789,7 +778,7 @@ fn help_of_targets() {
 #[test]
 fn help_of_new() {
     assert_snapshot!(help("new"), @"
-    Write a new runbook to begin with
+    Create a new runbook
 
     Usage: contraflow new [OPTIONS] <NAME|PATH>
 
@@ -799,7 +788,7 @@ fn help_of_new() {
 
     Options:
       -t, --template <TEMPLATE>
-              What to begin with
+              Template
 
               Possible values:
               - shift:   A gradual blue/green shift with probes, gates and rollback
@@ -815,35 +804,34 @@ fn help_of_new() {
 
     Global options:
           --config <FILE>
-              Configuration file with the environments [default: contraflow.toml here or in the nearest
-              folder above]
+              Configuration file [default: contraflow.toml in this folder or the nearest parent folder]
               
               [env: CONTRAFLOW_CONFIG]
 
           --store <FOLDER|URL>
-              Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
-              for runners on several machines
+              Run store; overrides the configuration: a folder, or postgres://USER@HOST/DATABASE for
+              several machines
               
               [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow
-              or ~/.local/state/contraflow]
+              Folder of the run store if none is set [default: $XDG_STATE_HOME/contraflow or
+              ~/.local/state/contraflow]
               
               [env: CONTRAFLOW_STATE_DIR]
 
           --output <FORM>
-              Who reads the output: a person, or a program (one JSON object a line)
+              Output format
 
               Possible values:
-              - human: A person
-              - json:  A program
+              - human: Text for people
+              - json:  One JSON object per line
               
               [env: CONTRAFLOW_OUTPUT]
               [default: human]
 
       -v, --verbose...
-              Log what Contraflow itself does to standard error: -v, -vv for more, -vvv for all
+              Log Contraflow's own activity to standard error: -v, -vv for more, -vvv for everything
 
     Examples:
       contraflow new blue-green
@@ -855,7 +843,7 @@ fn help_of_new() {
 #[test]
 fn help_of_completions() {
     assert_snapshot!(help("completions"), @"
-    Print a script that completes commands in a shell
+    Print a shell completion script
 
     Usage: contraflow completions [OPTIONS] <SHELL>
 
@@ -871,35 +859,34 @@ fn help_of_completions() {
 
     Global options:
           --config <FILE>
-              Configuration file with the environments [default: contraflow.toml here or in the nearest
-              folder above]
+              Configuration file [default: contraflow.toml in this folder or the nearest parent folder]
               
               [env: CONTRAFLOW_CONFIG]
 
           --store <FOLDER|URL>
-              Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
-              for runners on several machines
+              Run store; overrides the configuration: a folder, or postgres://USER@HOST/DATABASE for
+              several machines
               
               [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow
-              or ~/.local/state/contraflow]
+              Folder of the run store if none is set [default: $XDG_STATE_HOME/contraflow or
+              ~/.local/state/contraflow]
               
               [env: CONTRAFLOW_STATE_DIR]
 
           --output <FORM>
-              Who reads the output: a person, or a program (one JSON object a line)
+              Output format
 
               Possible values:
-              - human: A person
-              - json:  A program
+              - human: Text for people
+              - json:  One JSON object per line
               
               [env: CONTRAFLOW_OUTPUT]
               [default: human]
 
       -v, --verbose...
-              Log what Contraflow itself does to standard error: -v, -vv for more, -vvv for all
+              Log Contraflow's own activity to standard error: -v, -vv for more, -vvv for everything
 
     Examples:
       contraflow completions bash > ~/.local/share/bash-completion/completions/contraflow
@@ -911,11 +898,10 @@ fn help_of_completions() {
 #[test]
 fn help_of_rehearse() {
     assert_snapshot!(help("rehearse"), @r#"
-    Try a runbook against everything that can go wrong, in a simulated world.
+    Test a runbook against every fault, in a simulated world.
 
-    Every effect is tried with every way in which it can go wrong, time passes only where something
-    waits for it, and nothing outside is changed. What must hold is asked after every step; what did not
-    is told with the shortest way to it.
+    Every fault is tried at every effect. Time is simulated, and nothing outside is changed. Invariants
+    are checked after every step; violations are reported with the shortest scenario that shows them.
 
     Usage: contraflow rehearse [OPTIONS] <FILE>
 
@@ -925,47 +911,45 @@ fn help_of_rehearse() {
 
     Options:
       -p, --param <NAME=VALUE>
-              A parameter of the runbook. May be given again for others; goes before --params
+              Set a parameter of the runbook; may be repeated; overrides --params
 
           --params <FILE>
-              A TOML file with parameters
+              Read parameters from a TOML file
 
       -e, --env <NAME>
-              Environment whose targets are used [default: `default_env` of the configuration, else
-              sandbox]
+              Environment [default: `default_env` of the configuration, else sandbox]
               
               [env: CONTRAFLOW_ENV]
 
           --fault <SPEC>
-              Switch on a fault of the environment "sandbox", such as green.error_rate=20% or
-              green.dead@weight>=50. May be given again for others
+              Inject a fault in the sandbox, such as green.error_rate=20% or green.dead@weight>=50; may
+              be repeated
 
           --scenario <FILE>
-              Scenario file: what is there at the beginning, and what is answered [default:
-              NAME.scenario.toml next to NAME.rhai, if it is there]
+              Scenario file with the initial state and the answers [default: NAME.scenario.toml next to
+              NAME.rhai, if it exists]
 
           --no-look
-              Look at nothing: only the scenario file says what is there. Otherwise, what it does not
-              say is looked at once
+              Do not contact the targets: take the initial state from the scenario file only
 
           --pairs
-              Also try every two faults at once
+              Also try every pair of faults
 
           --budget <N|DURATION>
-              Stop after so many scenarios or so much time, such as 5000 or 60s. What was not tried is
-              said
+              Stop after this many scenarios or this much time, such as 5000 or 60s. Skipped scenarios
+              are reported
 
           --only <SCENARIO>
-              Play one scenario, by its name, such as 2:traffic.shift=lost-answer or as-planned
+              Run only this scenario, such as 2:traffic.shift=lost-answer or as-planned
 
           --trace
-              With --only: tell how it goes, with simulated time
+              With --only: show the run line by line, with simulated time
 
           --html <FILE>
-              Write a report for a browser
+              Write an HTML report
 
           --junit <FILE>
-              Write a report as CI systems read it
+              Write a JUnit XML report for CI
 
           --all
               List every scenario and every violation
@@ -975,35 +959,34 @@ fn help_of_rehearse() {
 
     Global options:
           --config <FILE>
-              Configuration file with the environments [default: contraflow.toml here or in the nearest
-              folder above]
+              Configuration file [default: contraflow.toml in this folder or the nearest parent folder]
               
               [env: CONTRAFLOW_CONFIG]
 
           --store <FOLDER|URL>
-              Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
-              for runners on several machines
+              Run store; overrides the configuration: a folder, or postgres://USER@HOST/DATABASE for
+              several machines
               
               [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow
-              or ~/.local/state/contraflow]
+              Folder of the run store if none is set [default: $XDG_STATE_HOME/contraflow or
+              ~/.local/state/contraflow]
               
               [env: CONTRAFLOW_STATE_DIR]
 
           --output <FORM>
-              Who reads the output: a person, or a program (one JSON object a line)
+              Output format
 
               Possible values:
-              - human: A person
-              - json:  A program
+              - human: Text for people
+              - json:  One JSON object per line
               
               [env: CONTRAFLOW_OUTPUT]
               [default: human]
 
       -v, --verbose...
-              Log what Contraflow itself does to standard error: -v, -vv for more, -vvv for all
+              Log Contraflow's own activity to standard error: -v, -vv for more, -vvv for everything
 
     Examples:
       contraflow rehearse blue-green.rhai
@@ -1017,7 +1000,7 @@ fn help_of_rehearse() {
 #[test]
 fn help_of_snapshot() {
     assert_snapshot!(help("snapshot"), @r#"
-    Write down what a rehearsal looks at, so that it can be repeated without looking
+    Save the initial state of a rehearsal, so that it can be repeated without contacting the targets
 
     Usage: contraflow snapshot [OPTIONS] <FILE>
 
@@ -1027,61 +1010,59 @@ fn help_of_snapshot() {
 
     Options:
       -p, --param <NAME=VALUE>
-              A parameter of the runbook. May be given again for others; goes before --params
+              Set a parameter of the runbook; may be repeated; overrides --params
 
           --params <FILE>
-              A TOML file with parameters
+              Read parameters from a TOML file
 
       -e, --env <NAME>
-              Environment whose targets are used [default: `default_env` of the configuration, else
-              sandbox]
+              Environment [default: `default_env` of the configuration, else sandbox]
               
               [env: CONTRAFLOW_ENV]
 
           --fault <SPEC>
-              Switch on a fault of the environment "sandbox", such as green.error_rate=20% or
-              green.dead@weight>=50. May be given again for others
+              Inject a fault in the sandbox, such as green.error_rate=20% or green.dead@weight>=50; may
+              be repeated
 
       -o, --out <FILE>
-              Where to write it [default: standard output]
+              Output file [default: standard output]
 
           --force
-              Replace the file if it is there
+              Replace an existing file
 
       -h, --help
               Print help (see a summary with '-h')
 
     Global options:
           --config <FILE>
-              Configuration file with the environments [default: contraflow.toml here or in the nearest
-              folder above]
+              Configuration file [default: contraflow.toml in this folder or the nearest parent folder]
               
               [env: CONTRAFLOW_CONFIG]
 
           --store <FOLDER|URL>
-              Where runs are kept, over the configuration: a folder, or postgres://USER@HOST/DATABASE
-              for runners on several machines
+              Run store; overrides the configuration: a folder, or postgres://USER@HOST/DATABASE for
+              several machines
               
               [env: CONTRAFLOW_STORE]
 
           --state-dir <DIR>
-              Folder in which runs are kept where no store is named [default: $XDG_STATE_HOME/contraflow
-              or ~/.local/state/contraflow]
+              Folder of the run store if none is set [default: $XDG_STATE_HOME/contraflow or
+              ~/.local/state/contraflow]
               
               [env: CONTRAFLOW_STATE_DIR]
 
           --output <FORM>
-              Who reads the output: a person, or a program (one JSON object a line)
+              Output format
 
               Possible values:
-              - human: A person
-              - json:  A program
+              - human: Text for people
+              - json:  One JSON object per line
               
               [env: CONTRAFLOW_OUTPUT]
               [default: human]
 
       -v, --verbose...
-              Log what Contraflow itself does to standard error: -v, -vv for more, -vvv for all
+              Log Contraflow's own activity to standard error: -v, -vv for more, -vvv for everything
 
     Examples:
       contraflow snapshot blue-green.rhai --env production -o blue-green.scenario.toml

@@ -22,12 +22,12 @@ pub(super) async fn execute(args: &Abandon, context: &Context) -> Result<Exit, R
         }
         Output::Human => {
             let freed = if freed.is_empty() {
-                "it held no targets".to_owned()
+                "it held no locks".to_owned()
             } else {
-                format!("free again: {}", freed.join(", "))
+                format!("released locks: {}", freed.join(", "))
             };
             print(&format!(
-                "run {0} is abandoned; {freed}\nwhat it had done stays: {1} rollback {0} undoes it\n",
+                "run {0} is abandoned; {freed}\nits changes stay; to undo them: {1} rollback {0}\n",
                 run.id, context.program.name
             ));
         }

@@ -31,7 +31,7 @@ pub(super) async fn execute(args: &Answer, yes: bool, context: &Context) -> Resu
     let heard = asked.question.hear(&before);
     if heard.verdict.is_some() {
         let by = heard.people().join(", ");
-        let error = RunError::new(codes::NO_ANSWER, format!("it was answered already, by {by}"));
+        let error = RunError::new(codes::NO_ANSWER, format!("already answered by {by}"));
         return Err(Refused::failed(error.next_step(NextStep::ShowRun { run: run.id.clone() })));
     }
     let admitted = asked.question.admits(&reply, &before);
@@ -45,7 +45,7 @@ pub(super) async fn execute(args: &Answer, yes: bool, context: &Context) -> Resu
     }
     if !store.answer(&run.id, &asked.id, &reply).await.map_err(failed)? {
         let when = asked.until.map(|until| format!(" since {until}")).unwrap_or_default();
-        let error = RunError::new(codes::NO_ANSWER, format!("it can no longer be answered{when}"));
+        let error = RunError::new(codes::NO_ANSWER, format!("the question can no longer be answered{when}"));
         return Err(Refused::failed(error.next_step(NextStep::ShowRun { run: run.id.clone() })));
     }
     match context.global.output {
@@ -58,7 +58,7 @@ pub(super) async fn execute(args: &Answer, yes: bool, context: &Context) -> Resu
             print(&format!("{word} to \"{}\", by {}\n", clean(&asked.question.text), clean(&reply.by)));
             if !run.is_alive() {
                 let program = context.program.name;
-                print(&format!("nobody works on the run: resume it with {program} resume {}\n", run.id));
+                print(&format!("the run is not running; resume it: {program} resume {}\n", run.id));
             }
         }
     }
@@ -87,7 +87,7 @@ async fn of_plan(args: &Answer, file: &Path, yes: bool, context: &Context) -> Re
     plan.usable(session.environment(), Timestamp::now()).map_err(Refused::failed)?;
     let store = session.place()?.open().await?;
     if let Some(run) = store.plan_used(&plan.id).await.map_err(failed)? {
-        let error = RunError::new(codes::SAVED_PLAN, format!("the plan was used already, by run {run}"));
+        let error = RunError::new(codes::SAVED_PLAN, format!("the plan was already used by run {run}"));
         return Err(Refused::failed(error));
     }
     let reply = reply(args, yes)?;
@@ -125,10 +125,10 @@ fn which(run: &Run, open: Vec<Asked>, step: Option<&str>) -> Result<Asked, Refus
             let error = match step {
                 Some(step) if !ids.is_empty() => RunError::new(
                     codes::NO_ANSWER,
-                    format!("run {} waits for no answer in \"{step}\"", run.id),
+                    format!("run {} has no open question in \"{step}\"", run.id),
                 )
                 .hint(format!("it waits for {}", ids.join(", "))),
-                _ => RunError::new(codes::NO_ANSWER, format!("run {} waits for no answer", run.id))
+                _ => RunError::new(codes::NO_ANSWER, format!("run {} has no open question", run.id))
                     .next_step(NextStep::ShowRun { run: run.id.clone() }),
             };
             Err(Refused::failed(error))
@@ -139,8 +139,8 @@ fn which(run: &Run, open: Vec<Asked>, step: Option<&str>) -> Result<Asked, Refus
             let mut ids: Vec<&str> = meant.iter().map(|asked| &*asked.id).collect();
             ids.sort_unstable();
             let error =
-                RunError::new(codes::ARGUMENT, format!("run {} waits for {n} answers{within}", run.id))
-                    .hint(format!("say which: {}", ids.join(", ")));
+                RunError::new(codes::ARGUMENT, format!("run {} has {n} open questions{within}", run.id))
+                    .hint(format!("choose one: {}", ids.join(", ")));
             Err(Refused::input(vec![error], Sources::new()))
         }
     }

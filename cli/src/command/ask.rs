@@ -37,10 +37,10 @@ async fn execute(
         let (id, stands) = (&run.id, run.status.as_str().replace('_', " "));
         let error = match run.status {
             RunStatus::Running => {
-                RunError::new(codes::NOT_RESUMABLE, format!("nobody works on run {id}: its process died"))
+                RunError::new(codes::NOT_RESUMABLE, format!("run {id} is not running: its process died"))
             }
             RunStatus::Ended(_) => {
-                RunError::new(codes::NOT_RESUMABLE, format!("run {id} has stopped: {stands}"))
+                RunError::new(codes::NOT_RESUMABLE, format!("run {id} is not running: {stands}"))
             }
         };
         let error = if run.status.can_go_on() {
@@ -78,11 +78,11 @@ pub(super) fn tell(run: &Run, context: &Context) {
     match context.global.output {
         Output::Json => print(&format!("{}\n", serde_json::json!({ "run": run.id, "state": stands }))),
         Output::Human if run.is_alive() => {
-            print(&format!("asked: run {} stops at its next safe point\n", run.id));
+            print(&format!("requested: run {} stops at its next safe point\n", run.id));
         }
         Output::Human if run.status == RunStatus::Ended(RunOutcome::RollbackIncomplete) => {
             print(&format!(
-                "run {0}: rollback incomplete; what is left: {1} show {0}\n",
+                "run {0}: rollback incomplete; see what is left: {1} show {0}\n",
                 run.id, context.program.name
             ));
         }

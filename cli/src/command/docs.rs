@@ -63,7 +63,7 @@ fn unknown<'c>(name: &str, manual: &'c Manual, codes: impl Iterator<Item = &'c s
         .copied()
         .filter(|path| path.rsplit("::").next() == Some(name.rsplit("::").next().unwrap_or(name)))
         .collect();
-    let error = RunError::new(ARGUMENT, format!("there is no function, module or error code \"{name}\""));
+    let error = RunError::new(ARGUMENT, format!("no function, module or error code named \"{name}\""));
     let known = paths.iter().copied().chain(manual.modules().map(|(name, _)| name)).chain(codes);
     match (did_you_mean(name, known), &*elsewhere) {
         (_, [one]) => error.hint(format!("did you mean `{one}`?")),

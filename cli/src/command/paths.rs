@@ -46,7 +46,7 @@ pub(super) async fn execute(args: &Plan, context: &Context) -> Result<Exit, Refu
             let plan = PlanReport::new(Out::stdout(), Theme::of(&stdout()));
             heard.take().iter().for_each(|event| plan.event(event));
         }
-        let error = error.clone().hint("its paths are shown once the plan comes to its end");
+        let error = error.clone().hint("paths are shown only for a complete plan");
         return Ok(complain(&[error], &bundle.files, context, Exit::from(planned.report.outcome)));
     }
     let most = usize::try_from(args.paths).unwrap_or(usize::MAX);

@@ -69,7 +69,7 @@ async fn plan(args: &Plan, context: &Context) -> Result<Exit, Refused> {
     if let Some(error) = &report.error {
         let mut error = error.clone();
         if args.save.is_some() {
-            error.hints.push("nothing was saved: only a complete plan can be".to_owned());
+            error.hints.push("the plan was not saved: only a complete plan can be saved".to_owned());
         }
         let exit = complain(&[error], &bundle.files, context, Exit::from(report.outcome));
         return Ok(if args.detailed_exitcode { Exit::Failed } else { exit });

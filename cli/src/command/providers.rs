@@ -69,7 +69,7 @@ fn unknown(registry: &Registry, name: &str) -> RunError {
     let nouns = registry.nouns().iter().map(|noun| noun.name);
     let kinds = registry.all_kinds().iter().map(|kind| kind.name);
     let tables = registry.tables().iter().map(|table| table.name);
-    let error = RunError::new(codes::ARGUMENT, format!("there is no noun or provider \"{name}\""));
+    let error = RunError::new(codes::ARGUMENT, format!("no noun or provider named \"{name}\""));
     match did_you_mean(name, nouns.chain(kinds).chain(tables)) {
         Some(close) => error.hint(format!("did you mean `{close}`?")),
         None => error.hint("`providers` without a name lists all"),
@@ -117,7 +117,7 @@ fn pages(found: &Found<'_>) -> String {
         for kind in kinds {
             text.push_str(&format!("## provider = \"{}\"\n\n", kind.name));
             if let Some(feature) = kind.left_out() {
-                text.push_str(&format!("This build leaves it out. {}\n\n", brings(feature)));
+                text.push_str(&format!("This build does not include it. {}\n\n", brings(feature)));
                 continue;
             }
             text.push_str(&format!("{}\n\n", kind.about));
@@ -150,7 +150,7 @@ fn settings(settings: &[OptionSchema]) -> String {
 }
 
 fn brings(feature: &str) -> String {
-    format!("The feature `{feature}` brings it: `cargo install contraflow --features {feature}`.")
+    format!("The feature `{feature}` adds it: `cargo install contraflow --features {feature}`.")
 }
 
 /// The names, with a sentence each.

@@ -111,7 +111,7 @@ pub(super) async fn show(progress: Arc<Progress>, doing: &str, things: &str) {
 pub(super) async fn interrupted(progress: Arc<Progress>) {
     if tokio::signal::ctrl_c().await.is_ok() {
         progress.stop();
-        tell("\nending with what was found so far; once more to end at once\n");
+        tell("\nstopping with the results so far; press Ctrl-C again to stop now\n");
     }
     if tokio::signal::ctrl_c().await.is_ok() {
         std::process::exit(i32::from(Exit::Interrupted as u8));
@@ -153,18 +153,15 @@ async fn one(
 
 fn named(text: &str) -> Result<Scenario, Refused> {
     text.parse().map_err(|why| {
-        let error = RunError::new(codes::ARGUMENT, format!("there is no scenario {why}"))
-            .hint("names are as `rehearse --all` prints them");
+        let error = RunError::new(codes::ARGUMENT, format!("no such scenario: {why}"))
+            .hint("`rehearse --all` lists all names");
         Refused::input(vec![error], Sources::new())
     })
 }
 
 fn unknown(name: &str, findings: &Findings) -> Refused {
     let names: Vec<String> = findings.tried.iter().map(|tried| tried.scenario.to_string()).collect();
-    let error = RunError::new(
-        codes::ARGUMENT,
-        format!("the run never comes to the scenario \"{name}\", whatever goes wrong before"),
-    );
+    let error = RunError::new(codes::ARGUMENT, format!("the run never reaches the scenario \"{name}\""));
     let error = match did_you_mean(name, names.iter().map(String::as_str)) {
         Some(close) => error.hint(format!("did you mean \"{close}\"?")),
         None => error,

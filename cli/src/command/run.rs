@@ -60,7 +60,7 @@ fn planned(file: &Path, args: &Run) -> Result<SavedPlan, Refused> {
             let made = &plan.environment;
             let message = format!("the plan was made for the environment \"{made}\", not for \"{env}\"");
             let error = RunError::new(codes::SAVED_PLAN, message)
-                .hint("leave out --env (or CONTRAFLOW_ENV): a plan says where it is run");
+                .hint("remove --env (or CONTRAFLOW_ENV): a plan fixes its environment");
             Err(Refused::input(vec![error], Sources::new()))
         }
     }

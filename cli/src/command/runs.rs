@@ -29,7 +29,7 @@ pub(super) async fn execute(args: &Runs, context: &Context) -> Result<Exit, Refu
     match context.global.output {
         Output::Json => print(&table::json(&rows)),
         Output::Human if rows.is_empty() => {
-            print(&format!("no runs yet: begin with `{} run FILE`\n", context.program.name));
+            print(&format!("no runs yet: start one with `{} run FILE`\n", context.program.name));
         }
         Output::Human => print(&table::columns(&rows, Timestamp::now(), Theme::of(&stdout()))),
     }

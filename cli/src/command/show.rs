@@ -81,13 +81,13 @@ fn open_end(run: &Run, records: &[Record], theme: Theme) -> String {
         let target = target.as_ref().map(|target| format!(" {}", target.name())).unwrap_or_default();
         let what = clean(&format!("{effect}{target}: {text}"));
         let mark = theme.paint(Tone::Warn, symbol::WARN);
-        let doubt = format!("begun at {}: done, half done or not done", record.at);
+        let doubt = format!("started at {}: done, partly done or not done", record.at);
         Some(format!("{mark} {what} ({doubt})\n"))
     });
     let heading = match &run.held {
         Some(held) if run.is_alive() => {
             let Holder { who, host, pid } = &held.by;
-            format!("at work: {who}, process {pid} on {host}")
+            format!("running: {who}, process {pid} on {host}")
         }
         _ => format!("its process died at or after {}", last.at),
     };
@@ -124,15 +124,15 @@ fn how_on(program: &str, run: &Run, asked: &[(Asked, Vec<Reply>)], locks: &[Lock
     }
     let held: Vec<&str> = locks.iter().filter(|lock| lock.run == run.id).map(|lock| &*lock.target).collect();
     if !held.is_empty() {
-        lines.push(format!("no other run can move {} meanwhile", held.join(", ")));
+        lines.push(format!("locked by this run: {}", held.join(", ")));
     }
     let id = &run.id;
     let ways = match run.status {
         RunStatus::Ended(RunOutcome::RollbackIncomplete) => {
-            format!("go on undoing: {program} rollback {id}; give it up: {program} abandon {id}")
+            format!("continue the rollback: {program} rollback {id}; close the run: {program} abandon {id}")
         }
         _ => format!(
-            "go on: {program} resume {id}; undo: {program} rollback {id}; give it up: {program} abandon {id}"
+            "resume: {program} resume {id}; undo: {program} rollback {id}; close: {program} abandon {id}"
         ),
     };
     lines.push(theme.paint(Tone::Active, &ways).to_string());
@@ -202,7 +202,8 @@ mod tests {
         assert_eq!(
             open_end(&run(RunStatus::Running), &records, Theme::PLAIN),
             "\nits process died at or after 2026-03-01T12:00:00Z\n\
-             ! traffic.shift web: blue 95 -> blue 75 (begun at 2026-03-01T12:00:00Z: done, half done or not done)\n"
+             ! traffic.shift web: blue 95 -> blue 75 (started at 2026-03-01T12:00:00Z: done, partly done or \
+             not done)\n"
         );
         let ended = run(RunStatus::Ended(RunOutcome::Succeeded));
         assert_eq!(open_end(&ended, &records, Theme::PLAIN), "");
@@ -235,8 +236,8 @@ mod tests {
         ? waits for an answer: retire the old pool?
           contraflow approve web-k3fq7a retire/1:confirm
         ✓ answered, yes by bo: retire the old pool?
-        no other run can move traffic/web meanwhile
-        go on: contraflow resume web-k3fq7a; undo: contraflow rollback web-k3fq7a; give it up: contraflow abandon web-k3fq7a
+        locked by this run: traffic/web
+        resume: contraflow resume web-k3fq7a; undo: contraflow rollback web-k3fq7a; close: contraflow abandon web-k3fq7a
         ");
         let over = run(RunStatus::Ended(RunOutcome::RolledBack));
         assert_eq!(how_on("contraflow", &over, &[], &[], Theme::PLAIN), "");

@@ -64,12 +64,12 @@ fn written(
     unseen: &BTreeMap<String, String>,
 ) -> Result<String, RunError> {
     let body = toml::to_string_pretty(initial_state).map_err(|e| {
-        RunError::new(codes::ARGUMENT, format!("what was found cannot be written as TOML: {e}"))
+        RunError::new(codes::ARGUMENT, format!("the snapshot cannot be written as TOML: {e}"))
     })?;
     let title = clean(title).replace('\n', " ");
-    let mut text = format!("# What a rehearsal of {title} looks at.\n");
+    let mut text = format!("# Initial state for a rehearsal of {title}.\n");
     for (key, why) in unseen {
-        let _ = writeln!(text, "# Not found: {}", clean(&format!("{key}: {why}")).replace('\n', " "));
+        let _ = writeln!(text, "# Not read: {}", clean(&format!("{key}: {why}")).replace('\n', " "));
     }
     let _ = write!(text, "\n{body}");
     Ok(text)

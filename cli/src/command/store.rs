@@ -35,7 +35,7 @@ async fn migrate(place: &Place, context: &Context) -> Result<Exit, Refused> {
     match context.global.output {
         Output::Json => print(&format!("{}\n", json!({ "store": store, "created": created }))),
         Output::Human if created => print(&format!("ok: created {store}\n")),
-        Output::Human => print(&format!("ok: {store} is of this version\n")),
+        Output::Human => print(&format!("ok: {store} is up to date\n")),
     }
     Ok(Exit::Success)
 }
@@ -54,7 +54,7 @@ async fn check(place: &Place, context: &Context) -> Result<Exit, Refused> {
             }
             match store.bundle(&run.bundle).await {
                 Ok(Some(bundle)) if bundle.hash() != run.bundle => {
-                    found.push(format!("{}: its scripts are not the ones that were run", run.id));
+                    found.push(format!("{}: the stored scripts differ from the ones that ran", run.id));
                 }
                 // Whether it is there at all was looked at before.
                 Ok(_) => {}
@@ -70,13 +70,13 @@ async fn check(place: &Place, context: &Context) -> Result<Exit, Refused> {
         )),
         Output::Human if ok => {
             let (runs, records) = (counted(runs, "run"), counted(records, "record"));
-            print(&format!("ok: nothing is damaged in {shown} ({runs}, {records})\n"));
+            print(&format!("ok: no damage found in {shown} ({runs}, {records})\n"));
         }
         Output::Human => {
             for line in &found {
                 print(&format!("damaged: {line}\n"));
             }
-            print(&format!("{shown} does not hold what was written to it: compare it with a backup\n"));
+            print(&format!("{shown} is damaged: compare it with a backup\n"));
         }
     }
     Ok(if ok { Exit::Success } else { Exit::Failed })

@@ -40,7 +40,7 @@ pub(super) async fn execute(args: &Targets, context: &Context) -> Result<Exit, R
                 Ok(Ok(Ok(text))) => Check { ok: true, text },
                 Ok(Ok(Err(error))) => Check { ok: false, text: error.message },
                 Ok(Err(_)) => Check { ok: false, text: format!("no answer within {}s", PATIENCE.as_secs()) },
-                Err(_) => Check { ok: false, text: "its check ended without an answer".to_owned() },
+                Err(_) => Check { ok: false, text: "the check ended without an answer".to_owned() },
             }),
         };
         rows.push(TargetRow {

@@ -16,8 +16,7 @@ pub(super) async fn execute(args: &Verify, context: &Context) -> Result<Exit, Re
     let (store, run) = find_run(&Place::find(context)?, &args.run).await?;
     let fail = |message: String| {
         Refused::failed(
-            RunError::new(codes::JOURNAL, message)
-                .hint("somebody or something changed the store: compare it with a backup"),
+            RunError::new(codes::JOURNAL, message).hint("the store was altered: compare it with a backup"),
         )
     };
     let records = store.records(&run.id).await.map_err(failed)?;
@@ -28,7 +27,7 @@ pub(super) async fn execute(args: &Verify, context: &Context) -> Result<Exit, Re
     let bundle = store.bundle(&run.bundle).await.map_err(failed)?;
     match bundle {
         Some(bundle) if bundle.hash() == run.bundle => {}
-        Some(_) => return Err(fail(format!("{}: its scripts are not the ones that were run", run.id))),
+        Some(_) => return Err(fail(format!("{}: the stored scripts differ from the ones that ran", run.id))),
         None => return Err(fail(format!("{}: its scripts are missing", run.id))),
     }
     let head: String = head.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -281,7 +281,7 @@ mod tests {
         ▶ blue-green 1.0.0 in sandbox, run 01K3
           hold = 15s, service = web, to = green
         ▶ resumed by alice, runner 2
-        │  148 lines more from the journal
+        │  148 more lines from the journal
         ▸ wave 38
           ✓ probe.http: 200 in 12ms (from the journal)
           • 38 is well
@@ -305,8 +305,8 @@ mod tests {
     #[test]
     fn as_many_lines_as_are_shown_leave_nothing_to_count() {
         let text = shown(&samples::resumed_late(3));
-        assert!(!text.contains("more from the journal") && text.contains("wave 1"), "{text}");
-        assert!(shown(&samples::resumed_late(4)).contains("\n│  4 lines more from the journal\n"));
+        assert!(!text.contains("more lines from the journal") && text.contains("wave 1"), "{text}");
+        assert!(shown(&samples::resumed_late(4)).contains("\n│  4 more lines from the journal\n"));
     }
 
     #[test]
@@ -344,7 +344,7 @@ mod tests {
         ▶ blue-green 1.0.0 in sandbox, run 01K3
           hold = 15s, service = web, to = green
 
-        paused after 2m5s: run 01K3 can go on: stopped by a signal
+        paused after 2m5s: run 01K3 can be resumed: stopped by a signal
         ▶ blue-green 1.0.0 in sandbox, run 01K3
           hold = 15s, service = web, to = green
 

@@ -108,7 +108,7 @@ impl Narrator {
         let mut lines = Vec::new();
         let more = all - last.len();
         if more > 0 {
-            let text = format!("  {} more from the journal", count(more, "line"));
+            let text = format!("  {} from the journal", count(more, "more line"));
             lines.push(
                 Line::default().and(Tone::Dim, symbol::OUTPUT).and(Tone::Dim, text).paint(self.theme, ""),
             );
@@ -179,7 +179,7 @@ impl Narrator {
                 self.run_started(&what, environment, &envelope.run, params, plan.as_deref())
             }
             Event::Resumed { by, epoch, rollback } => {
-                let what = if *rollback { "taken up to be rolled back" } else { "resumed" };
+                let what = if *rollback { "taken over for rollback" } else { "resumed" };
                 let line = Line::new(Tone::Active, symbol::RUN)
                     .and(Tone::Strong, what)
                     .and(Tone::Plain, format!(" by {by}"))
@@ -375,7 +375,7 @@ impl Narrator {
                 (Tone::Bad, "rollback incomplete", format!(" after {took}, {left}{because}"))
             }
             RunOutcome::Paused => {
-                (Tone::Warn, "paused", format!(" after {took}: run {} can go on{because}", envelope.run))
+                (Tone::Warn, "paused", format!(" after {took}: run {} can be resumed{because}", envelope.run))
             }
             RunOutcome::Aborted => (Tone::Bad, "aborted", format!(" after {took}{because}")),
         };

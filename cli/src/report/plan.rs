@@ -355,6 +355,7 @@ impl Draft {
             return Line::default();
         };
         let graded = |wanted: Grade| lines.iter().filter(|(_, _, grade)| *grade == Some(wanted)).count();
+        let stopped = *outcome != RunOutcome::Succeeded;
         let mut parts = Vec::new();
         let mut what = Vec::new();
         what.push(if *changes == 0 { "no changes".to_owned() } else { count(*changes, "change") });
@@ -365,9 +366,10 @@ impl Draft {
             what.push(count(self.questions.len(), "question"));
         }
         if *changes == 0 && self.actions == 0 && self.questions.is_empty() {
-            parts.push("nothing to do".to_owned());
+            parts.push(if stopped { "no changes planned so far" } else { "nothing to do" }.to_owned());
         } else {
-            parts.push(what.join(", "));
+            let so_far = if stopped { " planned so far" } else { "" };
+            parts.push(format!("{}{so_far}", what.join(", ")));
         }
         parts.extend(effect::takes(*elapsed_ms, *estimate_ms, self.estimated, *changes));
         let unsure: Vec<String> =
@@ -386,14 +388,12 @@ impl Draft {
             parts.push(unsure.join(", "));
         }
         let told = format!("{}.", parts.join("; "));
-        let line = if *outcome == RunOutcome::Succeeded {
+        let line = if !stopped {
             Line::default().and(Tone::Strong, "Plan: ").and(Tone::Plain, told)
         } else {
             let why = error.as_ref().map_or(outcome.as_str(), |error| &error.message);
             let why = if self.said.contains(why) { String::new() } else { format!(": {why}") };
-            Line::default()
-                .and(Tone::Bad, "Plan stopped")
-                .and(Tone::Plain, format!("{why}. Up to there: {told}"))
+            Line::default().and(Tone::Bad, "Plan stopped").and(Tone::Plain, format!("{why}. {told}"))
         };
         match &self.no_return {
             Some(place) => line.and(Tone::Warn, format!(" Point of no return: {place}.")),

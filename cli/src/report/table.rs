@@ -58,9 +58,9 @@ pub(crate) struct Waiting {
     pub(crate) by: String,
     /// Since when.
     pub(crate) since: Timestamp,
-    /// When it can no longer be answered.
+    /// When the question can no longer be answered.
     pub(crate) until: Option<Timestamp>,
-    /// How many different people have to say yes.
+    /// How many different people must say yes.
     pub(crate) at_least: u32,
     /// What the answers come to. None: more are wanted.
     pub(crate) answered: Option<bool>,
@@ -87,7 +87,7 @@ impl Waiting {
     fn told(&self, now: Timestamp, alive: bool) -> String {
         if let Some(yes) = self.answered {
             let (word, by) = (if yes { "yes" } else { "no" }, self.answered_by.join(", "));
-            let next = if alive { "" } else { "; to be resumed" };
+            let next = if alive { "" } else { "; ready to resume" };
             return format!("{} (answered: {word} by {by}{next})", self.question);
         }
         let so_far = (!self.answered_by.is_empty()).then(|| {
@@ -324,9 +324,9 @@ mod tests {
         assert_snapshot!(all.join("\n"), @"
         retire blue? (by ops, 10m left)
         retire blue? (by ops, 1 of 2: bo, 10m left)
-        retire blue? (answered: yes by bo, cy; to be resumed)
+        retire blue? (answered: yes by bo, cy; ready to resume)
         retire blue? (answered: yes by bo, cy)
-        retire blue? (answered: no by bo; to be resumed)
+        retire blue? (answered: no by bo; ready to resume)
         ");
         let json = serde_json::to_value(Waiting::new(&asked(two), &yes)).expect("json");
         assert_eq!(

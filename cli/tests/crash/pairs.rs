@@ -35,8 +35,7 @@ fn a_dead_run_that_two_take_up_at_the_same_moment_goes_on_in_one_of_them() {
             [one, other].into_iter().partition(|done| done.code == 0);
         assert_eq!(went_on.len(), 1, "{went_on:?} {refused:?}");
         refused[0].says(&["[not-resumable]"]);
-        let reasons =
-            ["was taken over by another runner just now", "is being worked on", "has ended: succeeded"];
+        let reasons = ["was just taken over by another runner", "is running", "has ended: succeeded"];
         let reason = reasons.into_iter().find(|reason| refused[0].err.contains(reason));
         assert_eq!(refused[0].code, 1, "{}", refused[0].text());
         *why.entry(reason.unwrap_or_else(|| panic!("{}", refused[0].text()))).or_default() += 1;

@@ -111,7 +111,7 @@ fn a_runner_that_was_stopped_and_overtaken_can_neither_write_nor_apply() {
     let mut running = begun(&world, script);
     running.wait_for("the sleep", |event| is(event, "effect_started", "2:sleep"));
     running.signal(Signal::SIGSTOP);
-    world.contraflow.run(&["resume", "last"]).exits(1).says(&["is being worked on", "--take-over"]);
+    world.contraflow.run(&["resume", "last"]).exits(1).says(&["is running", "--take-over"]);
     world.contraflow.run(&["resume", "last", "--take-over"]).exits(0);
     let (records, weights) = (world.records(), world.balancer.weights());
     running.signal(Signal::SIGCONT);

@@ -39,20 +39,20 @@ fn warnings_say_what_where_why_and_what_to_do() {
     ----- stdout
     ok: careless.rhai (careless 1.0.0), 2 warnings
     ----- stderr
-    warning[health-loop-cannot-fail]: this loop cannot fail: if `probe::http` never passes, the run goes on as if it had
+    warning[health-loop-cannot-fail]: this loop cannot fail: if `probe::http` never passes, the run continues as if it had
       at careless.rhai:8:1
        8 | for attempt in 0..10 {
          | ^^^
-      why: what comes next is done to something that is not well, and the run says that all is
-      help: remember whether it was found, and fail("…") behind the loop if it was not; `probe::http` tries again by itself, and fails in the end, with #{ attempts: 10, interval: "10s" }
+      why: the next steps act on something unhealthy, and the run reports success
+      help: record whether it was found, and fail("…") after the loop if not; `probe::http` retries by itself, and fails in the end, with #{ attempts: 10, interval: "10s" }
 
-    warning[retire-without-evidence]: web/blue is scaled to zero, and traffic may be left on it: after line 5, green gets 95%
+    warning[retire-without-evidence]: web/blue is scaled to zero, but may still have traffic: after line 5, green gets 95%
       at lib/pools.rhai:2:5
        2 |     deploy::scale(`${service}/${pool}`, 0);
          |     ^^^^^^^^^^^^^
       in pools::retire at careless.rhai:6:1
-      why: requests that still go there fail at once, and starting a pool again takes longer than stopping it
-      help: take its traffic away first: give another pool all of it with traffic::shift("web", …, 100), which waits until no connection is left
+      why: requests that still go there fail at once, and starting a pool takes longer than stopping it
+      help: take its traffic away first: send everything to another pool with traffic::shift("web", …, 100), which waits until no connection is left
     "#);
     assert!(!lab.path("state").exists());
 }
@@ -63,19 +63,19 @@ fn errors_come_before_warnings() {
     assert_snapshot!(lab.contraflow(&["check", "run.rhai"]), @r#"
     exit 2
     ----- stderr
-    error[unknown-function]: there is no module named `trafic`
+    error[unknown-function]: no module named `trafic`
       at run.rhai:3:1
        3 | trafic::shift("web", "green", 1);
          | ^^^^^^^^^^^^^
       help: did you mean `traffic`?
 
-    warning[retire-without-evidence]: web/blue is scaled to zero, and nothing before shows that no traffic is left on it
+    warning[retire-without-evidence]: web/blue is scaled to zero without evidence that it has no traffic
       at run.rhai:2:1
        2 | deploy::scale("web/blue", 0);
          | ^^^^^^^^^^^^^
-      why: requests that still go there fail at once, and starting a pool again takes longer than stopping it
-      help: look first: if traffic::weights("web").blue > 0 { fail("web/blue still has traffic"); }
-      help: or wait until its rate of requests is zero: metrics::hold(…, #{ requests: "< 1" }, "1m")
+      why: requests that still go there fail at once, and starting a pool takes longer than stopping it
+      help: check first: if traffic::weights("web").blue > 0 { fail("web/blue still has traffic"); }
+      help: or wait until its request rate is zero: metrics::hold(…, #{ requests: "< 1" }, "1m")
     "#);
 }
 
@@ -86,8 +86,8 @@ fn programs_get_each_warning_as_an_object() {
     let told = ended.json().remove(0);
     assert_eq!((&told["ok"], &told["warnings"]), (&serde_json::json!(true), &serde_json::json!(2)));
     assert_snapshot!(ended.stderr, @r#"
-    {"warning":{"code":"health-loop-cannot-fail","column":1,"file":"careless.rhai","help":["remember whether it was found, and fail(\"…\") behind the loop if it was not; `probe::http` tries again by itself, and fails in the end, with #{ attempts: 10, interval: \"10s\" }"],"line":8,"message":"this loop cannot fail: if `probe::http` never passes, the run goes on as if it had","severity":"warning","why":"what comes next is done to something that is not well, and the run says that all is"}}
-    {"warning":{"called_from":[{"column":1,"line":6,"source":"careless.rhai","what":"pools::retire"}],"code":"retire-without-evidence","column":5,"file":"lib/pools.rhai","help":["take its traffic away first: give another pool all of it with traffic::shift(\"web\", …, 100), which waits until no connection is left"],"line":2,"message":"web/blue is scaled to zero, and traffic may be left on it: after line 5, green gets 95%","severity":"warning","why":"requests that still go there fail at once, and starting a pool again takes longer than stopping it"}}
+    {"warning":{"code":"health-loop-cannot-fail","column":1,"file":"careless.rhai","help":["record whether it was found, and fail(\"…\") after the loop if not; `probe::http` retries by itself, and fails in the end, with #{ attempts: 10, interval: \"10s\" }"],"line":8,"message":"this loop cannot fail: if `probe::http` never passes, the run continues as if it had","severity":"warning","why":"the next steps act on something unhealthy, and the run reports success"}}
+    {"warning":{"called_from":[{"column":1,"line":6,"source":"careless.rhai","what":"pools::retire"}],"code":"retire-without-evidence","column":5,"file":"lib/pools.rhai","help":["take its traffic away first: send everything to another pool with traffic::shift(\"web\", …, 100), which waits until no connection is left"],"line":2,"message":"web/blue is scaled to zero, but may still have traffic: after line 5, green gets 95%","severity":"warning","why":"requests that still go there fail at once, and starting a pool takes longer than stopping it"}}
     "#);
 }
 
@@ -121,12 +121,12 @@ fn a_comment_with_a_reason_silences_a_warning_and_an_idle_one_is_told() {
     ----- stdout
     ok: run.rhai (test 0), 1 warning
     ----- stderr
-    warning[allow]: there is no warning retire-without-evidence here to be silenced
+    warning[allow]: there is no warning retire-without-evidence here to silence
       at run.rhai:2:1
        2 | // contraflow: allow(retire-without-evidence) because of nothing
          | ^
-      why: it would hide one that comes later
-      help: take the comment out, or put it on the line before what the warning points to
+      why: it would hide a later warning
+      help: remove the comment, or move it to the line before the warning
     ");
     lab.contraflow(&["check", "run.rhai", "--strict"]).exits_with(2);
 }

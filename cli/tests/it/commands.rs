@@ -141,7 +141,7 @@ fn a_plan_shows_each_change_and_makes_none() {
     > notify.send ops: done                                        assumed
 
     Plan: 1 change, 1 action; 1 line assumed.
-    Needs: notify/ops, traffic/web; all can be reached.
+    Needs: notify/ops, traffic/web; all are reachable.
     ");
     assert!(!lab.path("state").exists(), "a plan keeps nothing");
     assert_eq!(lab.leftovers(), Vec::<String>::new());
@@ -184,7 +184,7 @@ fn check_says_what_is_wrong_with_each_file() {
     ----- stdout
     ok: look.rhai (look 1.2.0)
     ----- stderr
-    error[unknown-function]: there is no module named `trafic`
+    error[unknown-function]: no module named `trafic`
       at bad.rhai:2:1
        2 | trafic::shift("web", "green", 1);
          | ^^^^^^^^^^^^^
@@ -201,7 +201,7 @@ fn runs_lists_them_newest_first() {
     assert_snapshot!(lab.contraflow(&["runs"]).columns(), @"
     exit 0
     ----- stdout
-    no runs yet: begin with `contraflow run FILE`
+    no runs yet: start one with `contraflow run FILE`
     ");
     assert_eq!(lab.contraflow(&["runs", "--output", "json"]).succeeded().stdout, "");
     lab.contraflow(&["run", "look.rhai"]).succeeded();
@@ -257,7 +257,7 @@ fn show_tells_the_same_as_the_run_did() {
     assert_snapshot!(lab.contraflow(&["show", "no-such-run"]), @r#"
     exit 1
     ----- stderr
-    error[journal]: there is no run "no-such-run" in [DIR]/state/contraflow
+    error[journal]: no run "no-such-run" in [DIR]/state/contraflow
       help: list them: contraflow runs
     "#);
 }
@@ -277,7 +277,7 @@ fn verify_says_that_a_run_was_not_altered() {
     assert_snapshot!(lab.contraflow(&["verify", "none"]), @r#"
     exit 1
     ----- stderr
-    error[journal]: there is no run "none" in [DIR]/state/contraflow
+    error[journal]: no run "none" in [DIR]/state/contraflow
       help: list them: contraflow runs
     "#);
 }
@@ -340,13 +340,13 @@ fn what_new_writes_checks_plans_and_runs() {
     assert_snapshot!(lab.contraflow(&["new", "hello"]), @"
     exit 1
     ----- stderr
-    error[argument]: hello.rhai is already there
+    error[argument]: hello.rhai already exists
       help: choose another name, or remove it first
     ");
     assert_snapshot!(lab.contraflow(&["new", "Hello World"]), @r#"
     exit 1
     ----- stderr
-    error[argument]: "Hello World" cannot be the name of a runbook: want a small letter, then small letters, digits, - and _, at most 64
+    error[argument]: "Hello World" is not a valid runbook name: expected a lowercase letter, then lowercase letters, digits, - and _, at most 64
       help: try "hello-world"
     "#);
 }
@@ -376,7 +376,7 @@ fn the_command_line_says_what_is_wrong_with_it() {
         let ended = lab.contraflow(args).exits_with(2);
         assert!(
             ended.stdout.is_empty() && ended.stderr.contains("Usage:")
-                || ended.stderr.contains("want NAME=VALUE"),
+                || ended.stderr.contains("expected NAME=VALUE"),
             "{ended}"
         );
     }

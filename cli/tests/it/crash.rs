@@ -28,7 +28,7 @@ fn a_killed_run_leaves_a_journal_that_verifies_and_says_what_was_in_progress() {
       … sleep 10m
 
     its process died at or after [WHEN]
-    go on: contraflow resume test-[ID]; undo: contraflow rollback test-[ID]; give it up: contraflow abandon test-[ID]
+    resume: contraflow resume test-[ID]; undo: contraflow rollback test-[ID]; close: contraflow abandon test-[ID]
     ");
     // The next run is not held up by it.
     lab.runbook("note(\"next\");");

@@ -43,7 +43,7 @@ fn a_function_that_does_not_exist() {
     assert_snapshot!(refused("trafic::shift(\"web\", \"green\", 5);"), @r#"
     exit 2
     ----- stderr
-    error[unknown-function]: there is no module named `trafic`
+    error[unknown-function]: no module named `trafic`
       at run.rhai:2:1
        2 | trafic::shift("web", "green", 5);
          | ^^^^^^^^^^^^^
@@ -52,7 +52,7 @@ fn a_function_that_does_not_exist() {
     assert_snapshot!(refused("traffic::shfit(\"web\", \"green\", 5);"), @r#"
     exit 2
     ----- stderr
-    error[unknown-function]: there is no function named `traffic::shfit`
+    error[unknown-function]: no function named `traffic::shfit`
       at run.rhai:2:10
        2 | traffic::shfit("web", "green", 5);
          |          ^^^^^
@@ -86,11 +86,11 @@ fn a_variable_that_does_not_exist() {
     assert_snapshot!(refused("let pool = \"green\";\nnote(pol);"), @"
     exit 2
     ----- stderr
-    error[unknown-variable]: there is no variable named `pol` here
+    error[unknown-variable]: no variable named `pol` here
       at run.rhai:3:6
        3 | note(pol);
          |      ^^^
-      help: functions (`fn`) see only their arguments and constants, not the variables around them
+      help: functions (`fn`) see only their arguments and constants, not outer variables
     ");
 }
 
@@ -99,13 +99,13 @@ fn every_mistake_is_said_at_once() {
     assert_snapshot!(refused("traffic::shfit(\"web\", \"green\", 5);\nstep(\"a\", || probe::htp(\"web\"));\nnotify::send(\"ops\");"), @r#"
     exit 2
     ----- stderr
-    error[unknown-function]: there is no function named `traffic::shfit`
+    error[unknown-function]: no function named `traffic::shfit`
       at run.rhai:2:10
        2 | traffic::shfit("web", "green", 5);
          |          ^^^^^
       help: did you mean `traffic::shift`?
 
-    error[unknown-function]: there is no function named `probe::htp`
+    error[unknown-function]: no function named `probe::htp`
       at run.rhai:3:21
        3 | step("a", || probe::htp("web"));
          |                     ^^^
@@ -138,11 +138,11 @@ fn a_header_that_is_missing_or_wrong() {
     assert_snapshot!(lab.contraflow(&["run", "run.rhai"]), @r#"
     exit 2
     ----- stderr
-    error[header]: `RUNBOOK.name`: "a b" is no name
+    error[header]: `RUNBOOK.name`: "a b" is not a valid name
       at run.rhai:1:1
        1 | const RUNBOOK = #{ name: "a b", params: #{ hold: #{ type: "duration", "default": 15 } } };
          | ^^^^^
-      help: use letters, digits, - and _, at most 60: it becomes part of run ids
+      help: use at most 60 letters, digits, - and _: it becomes part of run ids
     "#);
 }
 
@@ -192,7 +192,7 @@ fn an_option_that_does_not_exist_or_has_the_wrong_type() {
     assert_snapshot!(refused("traffic::shift(\"web\", \"green\", 5, #{ drain: 60 });"), @r#"
     exit 2
     ----- stderr
-    error[argument]: `drain`: 60 has no unit: want a duration string such as "90s"
+    error[argument]: `drain`: 60 has no unit: expected a duration string such as "90s"
       at run.rhai:2:45
        2 | traffic::shift("web", "green", 5, #{ drain: 60 });
          |                                             ^^
@@ -208,7 +208,7 @@ fn an_option_that_does_not_exist_or_has_the_wrong_type() {
     assert_snapshot!(refused("sleep(90);"), @r#"
     exit 2
     ----- stderr
-    error[argument]: `span`: 90 has no unit: want a duration string such as "90s"
+    error[argument]: `span`: 90 has no unit: expected a duration string such as "90s"
       at run.rhai:2:7
        2 | sleep(90);
          |       ^^
@@ -280,7 +280,7 @@ fn a_file_that_is_none() {
     exit 2
     ----- stderr
     error[import]: cannot read folder.rhai: it is a folder
-      help: name the .rhai file in it
+      help: use the .rhai file in it
     ");
     lab.write("latin.rhai", b"const RUNBOOK = #{ name: \"test\" };\nnote(\"gr\xfcn\");\n");
     assert_snapshot!(lab.contraflow(&["run", "latin.rhai"]), @"
@@ -327,7 +327,7 @@ fn an_import_that_leads_out_of_the_folder() {
       at run.rhai:1:1
        1 | import "../outside" as o;
          | ^^^^^^
-      help: name a script below the runbook's folder without its ending, such as "lib/health"
+      help: use a path below the runbook's folder without .rhai, such as "lib/health"
     "#);
     std::os::unix::fs::symlink(lab.path("outside.rhai"), lab.path("in/link.rhai")).expect("a link");
     lab.write("in/run.rhai", "import \"link\" as o;\nconst RUNBOOK = #{ name: \"test\" };\no::f();\n");
@@ -391,7 +391,7 @@ fn a_configuration_that_is_wrong() {
     assert_snapshot!(config("[limits]\nmax_memory = \"lots\"\n[env.staging]\n"), @r#"
     exit 2
     ----- stderr
-    error[config]: `max_memory`: bad size "lots": want a number with B, KiB, MiB or GiB, such as "1MiB"
+    error[config]: `max_memory`: bad size "lots": expected a number with B, KiB, MiB or GiB, such as "1MiB"
       at [DIR]/contraflow.toml:2:14
        2 | max_memory = "lots"
          |              ^^^^^^
@@ -423,7 +423,7 @@ fn faults_that_are_none() {
     assert_snapshot!(lab.contraflow(&["run", "run.rhai", "--env", "nowhere"]), @r#"
     exit 2
     ----- stderr
-    error[config]: no environment "nowhere": no contraflow.toml was found here or in a folder above
+    error[config]: no environment "nowhere": no contraflow.toml was found in this folder or a parent folder
       help: environments: sandbox
     "#);
 }

@@ -70,7 +70,7 @@ fn a_second_ctrl_c_pauses_at_once() {
     seat.sees("[r/p/c]");
     seat.signal(Signal::SIGINT);
     let ended = seat.leave().exits_with(5);
-    assert!(ended.stdout.contains("breaking off now"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("stopping now"), "{}", ended.stdout);
     assert_eq!(lab.runs()[0]["state"], "paused");
 }
 

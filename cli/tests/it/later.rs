@@ -37,7 +37,7 @@ fn a_run_that_was_killed_is_shown_as_died_resumed_approved_and_rolled_back() {
     assert!(shown.contains("died"), "{shown}");
     let shown = lab.contraflow(&["show", "last"]).succeeded().stdout;
     assert!(
-        shown.contains("its process died") && shown.contains("go on: contraflow resume test-"),
+        shown.contains("its process died") && shown.contains("resume: contraflow resume test-"),
         "{shown}"
     );
 
@@ -85,12 +85,12 @@ fn what_is_resumed_says_where_it_comes_from() {
     exit 0
     ----- stdout
     ▶ test 0 in sandbox, run test-[ID]
-    ▶ taken up to be rolled back by tester@[HOST], runner 2
+    ▶ taken over for rollback by tester@[HOST], runner 2
     ▸ first
       ~ traffic.shift web: blue 100, green 0 -> blue 95, green 5 (from the journal)
     ✓ first
 
-    ↩ rolling back, 1 to undo: tester@[HOST] asked for the run to be rolled back
+    ↩ rolling back, 1 to undo: tester@[HOST] requested a rollback
       ~ traffic.shift web: blue 95, green 5 -> blue 100, green 0
 
     rolled back after [TIME], 1 undone
@@ -105,10 +105,10 @@ fn what_is_resumed_says_where_it_comes_from() {
     ✓ first
     … sleep 10m
 
-    paused after [TIME]: run test-[ID] can go on: tester@[HOST] paused the run
-    ▶ taken up to be rolled back by tester@[HOST], runner 2
+    paused after [TIME]: run test-[ID] can be resumed: tester@[HOST] paused the run
+    ▶ taken over for rollback by tester@[HOST], runner 2
 
-    ↩ rolling back, 1 to undo: tester@[HOST] asked for the run to be rolled back
+    ↩ rolling back, 1 to undo: tester@[HOST] requested a rollback
       ~ traffic.shift web: blue 95, green 5 -> blue 100, green 0
 
     rolled back after [TIME], 1 undone
@@ -192,7 +192,7 @@ fn a_run_that_is_at_work_undoes_itself_when_another_shell_asks_for_it() {
     let said = lab.contraflow(&["rollback", "last", "--no-wait"]).succeeded().stdout;
     assert!(said.starts_with("asked: run test-"), "{said}");
     let ended = running.wait().exits_with(3).complains("cancelled");
-    assert!(ended.stderr.contains("told the run to stop and to be undone"), "{ended}");
+    assert!(ended.stderr.contains("told the run to stop and roll back"), "{ended}");
     assert_eq!(ended.changes().len(), 2, "it is undone where it was done: {ended}");
 
     let running = lab.asleep();
@@ -212,7 +212,7 @@ fn whoever_asks_a_run_to_undo_itself_learns_that_it_could_not() {
     assert_snapshot!(lab.contraflow(&["rollback", "last"]), @"
     exit 4
     ----- stdout
-    run test-[ID]: rollback incomplete; what is left: contraflow show test-[ID]
+    run test-[ID]: rollback incomplete; see what is left: contraflow show test-[ID]
     ");
     running.wait().exits_with(4);
 }
@@ -269,13 +269,13 @@ fn what_was_answered_waits_no_longer_for_people_but_for_the_run() {
     let waits = lab.runs()[0]["waits_for"].clone();
     assert_eq!((&waits[0]["answered"], &waits[0]["answered_by"][0]), (&true.into(), &"bo".into()));
     let shown = lab.contraflow(&["runs"]).succeeded().stdout;
-    assert!(shown.contains("go on? (answered: yes by bo; to be resumed)"), "{shown}");
+    assert!(shown.contains("go on? (answered: yes by bo; ready to resume)"), "{shown}");
     let shown = lab.contraflow(&["show", "last"]).succeeded().stdout;
     assert!(
         shown.contains("✓ answered, yes by bo: go on?") && !shown.contains("contraflow approve"),
         "{shown}"
     );
     let late = lab.contraflow(&["deny", "last", "--as", "cy"]).exits_with(1).complains("no-answer");
-    assert!(late.stderr.contains("it was answered already, by bo"), "{late}");
+    assert!(late.stderr.contains("already answered by bo"), "{late}");
     lab.contraflow(&["resume", "last"]).succeeded();
 }

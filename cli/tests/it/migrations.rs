@@ -65,7 +65,7 @@ fn one_that_fails_halfway_is_named_with_its_line_and_the_ones_before_it_are_undo
     ✓ db.migrations main: 3 files, latest 0003_broken  observed
     ✗ db.migrate main: 0003_broken.up.sql line 3: no such table: nowhere
 
-    Plan stopped. Up to there: nothing to do.
+    Plan stopped. no changes planned so far.
     ----- stderr
     error[migration]: 0003_broken.up.sql line 3: no such table: nowhere
       at run.rhai:2:1
@@ -81,7 +81,7 @@ fn one_that_fails_halfway_is_named_with_its_line_and_the_ones_before_it_are_undo
     ✗ db.migrate main: 0003_broken.up.sql line 3: no such table: nowhere; applied now: 0001, 0002
 
     ↩ rolling back, 1 to undo
-      • db/main is "0001, 0002": the change to "0001, 0002, 0003" failed on the way
+      • db/main is "0001, 0002": the change to "0001, 0002, 0003" failed
       ~ db.migrate main: 0001, 0002 -> no migrations
 
     rolled back after [TIME], 1 undone
@@ -126,7 +126,7 @@ fn without_a_way_back_the_rollback_is_incomplete_and_says_what_is_left() {
 
     rollback incomplete after [TIME], 1 left to undo by hand
       1. db.migrate db/main: no migrations -> 0001, 0002 (2:db.migrate)
-         by hand: it cannot be moved back: decide what to do about db/main
+         by hand: it cannot be undone: decide what to do about db/main
          why: 0002_orders has no down file
     ----- stderr
     error[failed]: something else went wrong

@@ -219,7 +219,7 @@ fn a_command_that_is_not_allowed() {
       at run.rhai:2:1
        2 | exec::run(["rm", "-rf", "/srv"]);
          | ^^^^^^^^^
-      help: name the commands that runbooks may run in contraflow.toml: [env.sandbox.exec] allow = ["git"]
+      help: list the commands that runbooks may run in contraflow.toml: [env.sandbox.exec] allow = ["git"]
     "#);
     assert_snapshot!(commands("exec::run([\"rm\", \"-rf\", \"/srv\"]);").contraflow(&["run", "run.rhai"]), @r#"
     exit 1
@@ -259,7 +259,7 @@ fn a_command_that_hangs_is_ended_with_all_that_it_started() {
       at run.rhai:2:1
        2 | exec::shell("sleep 61.5 & echo begun; wait", #{ timeout: "1s", grace: "1s" });
          | ^^^^^^^^^^^
-      help: what it had done by then is done; to give it more time, pass `timeout`
+      help: its effects until then remain; to give it more time, pass `timeout`
     "#);
     let all = std::process::Command::new("ps").args(["-eo", "args"]).output().expect("ps");
     assert!(!String::from_utf8_lossy(&all.stdout).contains("sleep 61.5"));

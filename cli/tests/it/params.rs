@@ -59,37 +59,37 @@ fn what_is_wrong_with_a_parameter_is_said_before_anything_runs() {
     assert_snapshot!(run(&["-p", "ticket=x", "-p", "percent=101"]), @"
     exit 2
     ----- stderr
-    error[parameter]: the parameter `percent` is 101: want a whole number, 1 to 100
+    error[parameter]: the parameter `percent` is 101: expected a whole number, 1 to 100
     ");
     assert_snapshot!(run(&["-p", "ticket=x", "-p", "percent=many"]), @r#"
     exit 2
     ----- stderr
-    error[parameter]: the parameter `percent` is "many": want a whole number, 1 to 100
+    error[parameter]: the parameter `percent` is "many": expected a whole number, 1 to 100
     "#);
     assert_snapshot!(run(&["-p", "ticket=x", "-p", "hold=90"]), @r#"
     exit 2
     ----- stderr
-    error[parameter]: the parameter `hold` is "90": want a duration such as "90s"
+    error[parameter]: the parameter `hold` is "90": expected a duration such as "90s"
     "#);
     assert_snapshot!(run(&["-p", "ticket=x", "-p", "to=teal"]), @r#"
     exit 2
     ----- stderr
-    error[parameter]: the parameter `to` is "teal": want one of "blue", "green"
+    error[parameter]: the parameter `to` is "teal": expected one of "blue", "green"
     "#);
     assert_snapshot!(run(&["-p", "ticket=x", "-p", "limit=2"]), @r#"
     exit 2
     ----- stderr
-    error[parameter]: the parameter `limit` is "2": want a percentage such as "0.1%"
+    error[parameter]: the parameter `limit` is "2": expected a percentage such as "0.1%"
     "#);
     assert_snapshot!(run(&["-p", "ticket=x", "-p", "really=maybe"]), @r#"
     exit 2
     ----- stderr
-    error[parameter]: the parameter `really` is "maybe": want true or false
+    error[parameter]: the parameter `really` is "maybe": expected true or false
     "#);
     assert_snapshot!(run(&["-p", "ticket"]), @"
     exit 2
     ----- stderr
-    error: invalid value 'ticket' for '--param <NAME=VALUE>': want NAME=VALUE, such as hold=10s; the value may be empty
+    error: invalid value 'ticket' for '--param <NAME=VALUE>': expected NAME=VALUE, such as hold=10s; the value may be empty
 
     For more information, try '--help'.
     ");
@@ -106,7 +106,7 @@ fn what_is_wrong_with_a_parameter_is_said_before_anything_runs() {
     assert_snapshot!(run(&["--params", "table.toml"]), @r#"
     exit 2
     ----- stderr
-    error[parameter]: the parameter `ticket` is {"a":1}: want text
+    error[parameter]: the parameter `ticket` is {"a":1}: expected text
     "#);
     assert_snapshot!(run(&["--params", "none.toml"]), @"
     exit 2

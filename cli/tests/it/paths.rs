@@ -43,7 +43,7 @@ fn the_tree_tells_every_decision_and_where_each_leads() {
 
     ~ traffic.shift web: blue 100, green 0 -> blue 75, green 25
     … metrics.hold web: error_rate < 1% for 10s (at least 10s)
-      └ if it does not pass: ✓ succeeds in another way
+      └ if it does not pass: ✓ succeeds on another path
           > notify.send ops: green is not well
           ~ traffic.shift web: blue 75, green 25 -> blue 95, green 5
           ✓ probe.http GET web/green /health: 200 in [TIME]
@@ -58,7 +58,7 @@ fn the_tree_tells_every_decision_and_where_each_leads() {
     ~ deploy.scale web/blue: 3 replicas -> 0 replicas
 
     As assumed: ✓ succeeded; 3 changes; at least 10s.
-    Otherwise: 4 decisions, 5 other ways: 2 succeed, 3 are rolled back.
+    Otherwise: 4 decisions, 5 other paths: 2 succeed, 3 are rolled back.
     ");
     assert!(!lab.state().exists(), "no run is kept");
     assert_eq!(lab.leftovers(), Vec::<String>::new());
@@ -118,14 +118,14 @@ guard(#{ metric: "web.error_rate", above: "1%", sustained: "5s" }, || {
     ▸ guard web: error_rate <= 1% (a breach counts after [TIME])
       └ if it is breached, at any of 2 effects: ! needs a person: 2 left, 1 to 2 undone: traffic.shift web and deploy.scale web/blue
           ! left: point of no return: customers were told
-          ! left: traffic.shift traffic/web: blue 100, green 0 -> blue 75, green 25 (it comes before 2:point_of_no_return, which is still there)
+          ! left: traffic.shift traffic/web: blue 100, green 0 -> blue 75, green 25 (it comes before 2:point_of_no_return, which is not undone)
     · probe.http GET web/blue /health
-      └ if it fails: ✓ succeeds in another way
+      └ if it fails: ✓ succeeds on another path
           > exec.run date
     ~ traffic.shift web: blue 75, green 25 -> blue 0, green 100
 
     As assumed: ✓ succeeded; 3 changes.
-    Otherwise: 2 decisions, 2 other ways: 1 succeeds, 1 needs a person.
+    Otherwise: 2 decisions, 2 other paths: 1 succeeds, 1 needs a person.
     ");
 }
 
@@ -149,7 +149,7 @@ guard(#{ metric: "web.error_rate", above: "1%", sustained: "5s" }, || {
       ├ if it is breached at 2:traffic.shift: ↩ rolled back; 1 undone: traffic.shift web
       └ if it is breached at 4:traffic.shift, 5:traffic.shift, 6:traffic.shift or 2 more: ! needs a person: 2 left, 1 to 5 undone: traffic.shift web (5 times)
           ! left: point of no return: customers were told
-          ! left: traffic.shift traffic/web: blue 100, green 0 -> blue 75, green 25 (it comes before 3:point_of_no_return, which is still there)
+          ! left: traffic.shift traffic/web: blue 100, green 0 -> blue 75, green 25 (it comes before 3:point_of_no_return, which is not undone)
     ~ traffic.shift web: blue 100, green 0 -> blue 75, green 25
     ! point of no return: customers were told
     ~ traffic.shift web: blue 75, green 25 -> blue 50, green 50
@@ -159,7 +159,7 @@ guard(#{ metric: "web.error_rate", above: "1%", sustained: "5s" }, || {
     ~ traffic.shift web: blue 20, green 80 -> blue 0, green 100
 
     As assumed: ✓ succeeded; 6 changes.
-    Otherwise: 1 decision, 2 other ways: 1 is rolled back, 1 needs a person.
+    Otherwise: 1 decision, 2 other paths: 1 is rolled back, 1 needs a person.
     ");
 }
 
@@ -193,7 +193,7 @@ approve("go on?", #{ timeout: "1h", on_timeout: "approve" });
       └ if nobody answers: ✓ succeeds: it makes no difference
 
     As assumed: ✓ succeeded; 1 change; at least 10s.
-    Otherwise: 2 decisions, 4 other ways: 1 succeeds, 3 are rolled back.
+    Otherwise: 2 decisions, 4 other paths: 1 succeeds, 3 are rolled back.
     ");
 }
 
@@ -229,7 +229,7 @@ for weight in [25, 100] {
       └ if it does not pass: ✓ succeeds: it makes no difference
 
     As assumed: ✓ succeeded; 3 changes; at least 10m.
-    Otherwise: 3 decisions, 3 other ways: 3 succeed.
+    Otherwise: 3 decisions, 3 other paths: 3 succeed.
     ");
 }
 
@@ -252,13 +252,13 @@ fn a_protected_environment_is_looked_at_and_not_touched() {
     ✓ db.migrations main: 1 file, latest 0001_users
     ~ db.migrate main: no migrations -> 0001
     · db.status main: 1 applied, 0 pending
-      · its value is only assumed: what follows from another is not explored
+      · its value is only assumed; other values are not explored
     ? confirm keep it?
       ├ if it is denied: ↩ rolled back; 1 undone: db.migrate main
       └ if nobody answers: ↩ rolled back: the run took longer than 24h; 1 undone: db.migrate main
 
     As assumed: ✓ succeeded; 1 change.
-    Otherwise: 1 decision, 2 other ways: 2 are rolled back.
+    Otherwise: 1 decision, 2 other paths: 2 are rolled back.
     ");
     assert_eq!(names(&lab.path(".")), before, "nothing was written");
 }
@@ -404,7 +404,7 @@ fn ctrl_c_ends_it_with_what_was_found_so_far() {
     seat.sees("exploring: ");
     seat.signal(Signal::SIGINT);
     let ended = seat.leave().succeeded();
-    assert!(ended.stdout.contains("ending with what was found so far"), "{ended}");
+    assert!(ended.stdout.contains("stopping with the results so far"), "{ended}");
     assert!(ended.stdout.contains("Not explored: "), "{ended}");
 }
 
@@ -430,7 +430,7 @@ fn a_plan_that_stops_is_shown_as_a_plan_with_what_is_wrong() {
     let plain = lab.contraflow(&["plan", "run.rhai", "--env", "test"]);
     let ended = all_paths(&lab, &["--env", "test"]).exits_with(plain.code);
     assert_eq!(ended.stdout, plain.stdout);
-    let ended = ended.says("its paths are shown once the plan comes to its end");
+    let ended = ended.says("paths are shown only for a complete plan");
     assert!(ended.stderr.contains("unknown-in-plan"), "{ended}");
 }
 

@@ -23,7 +23,7 @@ fn without_a_terminal_a_question_fails_and_says_what_to_do() {
        2 | confirm("retire the old pool?"); traffic::shift("web", "green", 5);
          | ^^^^^^^
       help: run it in a terminal
-      help: with --yes, every question is answered yes; with --wait, others answer: contraflow approve RUN
+      help: answer every question with --yes, or use --wait and answer with contraflow approve RUN
     "#);
     assert_eq!(lab.runs()[0]["state"], "failed");
 }

@@ -50,7 +50,7 @@ fn a_plan_is_saved_shown_and_run_once() {
       · 2 migrations apply cleanly to a copy
 
     Plan: 1 change.
-    Needs: db/main; it can be reached.
+    Needs: db/main; it is reachable.
     Saved: p.plan, until [WHEN]. Run it: contraflow run --plan p.plan
     ");
     let mode = fs::metadata(lab.path("p.plan")).expect("a file").permissions().mode();
@@ -80,8 +80,8 @@ fn a_plan_is_saved_shown_and_run_once() {
     assert_snapshot!(lab.contraflow(&["run", "--plan", "p.plan"]), @"
     exit 1
     ----- stderr
-    error[saved-plan]: the plan was used already, by run test-[ID]
-      help: see how it stands: contraflow show test-[ID]
+    error[saved-plan]: the plan was already used by run test-[ID]
+      help: show the run: contraflow show test-[ID]
       help: make a new plan: contraflow plan FILE --save PLAN
     ");
     let shown = lab.contraflow(&["plan", "--show", "p.plan"]).succeeded().stdout;
@@ -122,7 +122,7 @@ fn a_plan_that_no_longer_holds_is_refused_with_both_sides() {
     assert_snapshot!(lab.contraflow(&["run", "--plan", "p.plan"]), @"
     exit 1
     ----- stderr
-    error[saved-plan]: the plan no longer holds: one thing is not as it was when it was made; nothing was changed
+    error[saved-plan]: the plan no longer holds: one thing has changed since it was made; nothing was changed
       help: db/main  planned: no migrations   now: 0001
       help: make a new plan: contraflow plan FILE --save PLAN
     ");
@@ -202,7 +202,7 @@ fn what_a_plan_says_already_cannot_be_said_again() {
     exit 2
     ----- stderr
     error[saved-plan]: the plan was made for the environment "test", not for "live"
-      help: leave out --env (or CONTRAFLOW_ENV): a plan says where it is run
+      help: remove --env (or CONTRAFLOW_ENV): a plan fixes its environment
     "#);
     lab.contraflow(&["run", "--plan", "p.plan", "--env", "test"]).succeeded();
 }
@@ -212,7 +212,7 @@ fn a_plan_that_is_not_complete_is_not_saved() {
     let lab = Lab::with("if exec::run([\"true\"]).stdout == \"\" { note(\"x\"); }");
     lab.write("contraflow.toml", "[env.test.exec]\nallow = [\"true\"]\n");
     let ended = lab.contraflow(&["plan", "run.rhai", "--env", "test", "--save", "p.plan"]).exits_with(1);
-    assert!(ended.stderr.contains("nothing was saved"), "{ended}");
+    assert!(ended.stderr.contains("the plan was not saved"), "{ended}");
     assert!(!lab.path("p.plan").exists());
 }
 
@@ -240,8 +240,8 @@ fn a_protected_environment_runs_only_plans_that_enough_people_approved() {
       · 2 migrations apply cleanly to a copy
 
     Plan: 1 change.
-    Needs: db/main; it can be reached.
-    Approval: 2 of managers, before a saved plan is run.
+    Needs: db/main; it is reachable.
+    Approval: 2 of managers, before a saved plan runs.
     Saved: p.plan, until [WHEN]. Run it: contraflow run --plan p.plan
     ");
     lab.contraflow(&["approve", "--plan", "p.plan", "--as", "cy"]).exits_with(1).complains("denied");
@@ -257,8 +257,8 @@ fn a_protected_environment_runs_only_plans_that_enough_people_approved() {
     assert_snapshot!(lab.contraflow(&["run", "--plan", "p.plan"]), @"
     exit 1
     ----- stderr
-    error[denied-by-policy]: the plan has 1 of the 2 approvals by managers that this environment wants
-      help: not counted: tester began the run: somebody else has to answer
+    error[denied-by-policy]: the plan has 1 of the 2 approvals by managers that this environment requires
+      help: not counted: tester started the run: somebody else must answer
       help: approve it: contraflow approve --plan PLAN
     ");
     lab.contraflow(&["approve", "--plan", "p.plan", "--as", "bo"]).succeeded();
@@ -294,11 +294,11 @@ if said.contains("two") { step("more", || db::migrate("main")); }"#,
     > exec.run echo two
     ▸ more
       ✓ db.migrations main: 2 files, latest 0002_orders
-      ? db.migrate db/main: no migrations -> 0001, 0002 is not in the plan; do it?
+      ? db.migrate db/main: no migrations -> 0001, 0002 is not in the plan. Do it?
       ✗ db.migrate main: db.migrate db/main: no migrations -> 0001, 0002 is not in the plan
     ✗ more
 
-    paused after [TIME]: run test-[ID] can go on
+    paused after [TIME]: run test-[ID] can be resumed
     ----- stderr
     error[outside-plan]: db.migrate db/main: no migrations -> 0001, 0002 is not in the plan
       at run.rhai:3:43
@@ -309,7 +309,7 @@ if said.contains("two") { step("more", || db::migrate("main")); }"#,
       help: then resume the run: contraflow resume test-[ID]
     "#);
     let shown = lab.contraflow(&["show", "last"]).succeeded().stdout;
-    assert!(shown.contains("is not in the plan; do it?"), "{shown}");
+    assert!(shown.contains("is not in the plan. Do it?"), "{shown}");
     lab.contraflow(&["approve", "last", "more", "--as", "ana"]).succeeded();
     assert_snapshot!(lab.contraflow(&["resume", "last"]), @"
     exit 0
@@ -319,7 +319,7 @@ if said.contains("two") { step("more", || db::migrate("main")); }"#,
     > exec.run echo two (from the journal)
     ▸ more
       ✓ db.migrations main: 2 files, latest 0002_orders (from the journal)
-      ? db.migrate db/main: no migrations -> 0001, 0002 is not in the plan; do it?
+      ? db.migrate db/main: no migrations -> 0001, 0002 is not in the plan. Do it?
       ~ db.migrate main: no migrations -> 0001, 0002
     ✓ more
 

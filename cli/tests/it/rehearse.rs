@@ -68,7 +68,7 @@ fn the_same_rehearsal_is_the_same_bytes_in_every_form() {
 fn a_violation_ends_with_1_and_is_played_again_by_the_command_that_is_shown() {
     let lab = lab(BAD);
     let ended = lab.contraflow(&["rehearse", "run.rhai", "--no-look"]).exits_with(1);
-    assert!(ended.stdout.contains("✗ traffic only where there is capacity\n"), "{ended}");
+    assert!(ended.stdout.contains("✗ traffic only goes to pools with capacity\n"), "{ended}");
     let replay =
         ended.stdout.lines().find_map(|line| line.strip_prefix("  $ contraflow ")).expect("a command");
     assert_eq!(replay, "rehearse run.rhai --no-look --only 'as-planned' --trace");
@@ -77,7 +77,7 @@ fn a_violation_ends_with_1_and_is_played_again_by_the_command_that_is_shown() {
     exit 1
     ----- stdout
     Rehearsal of test 0 in sandbox
-      from run.scenario.toml; what it does not say is not known
+      from run.scenario.toml; everything else is unknown
 
           0s   ▸ shift
           0s     ~ traffic.shift web: blue 100, green 0 -> blue 75, green 25
@@ -88,7 +88,7 @@ fn a_violation_ends_with_1_and_is_played_again_by_the_command_that_is_shown() {
           0s   succeeded in [TIME]: 2 changes
 
     ✗ as-planned: succeeded
-      ✗ traffic only where there is capacity: web/green gets 25% of the traffic and has no replicas (after retire/1:deploy.scale)
+      ✗ traffic only goes to pools with capacity: web/green gets 25% of the traffic but has no replicas (after retire/1:deploy.scale)
     ");
 }
 
@@ -103,10 +103,10 @@ fn one_scenario_is_played_by_its_name() {
     only("crash@2").succeeded();
     only("shift/1:traffic.shft=refused")
         .exits_with(2)
-        .says("never comes to")
+        .says("never reaches")
         .says("did you mean \"shift/1:traffic.shift=refused\"?");
-    only("crash@900").exits_with(2).says("never comes to the scenario \"crash@900\"");
-    only("refused").exits_with(2).says("want an effect and what goes wrong");
+    only("crash@900").exits_with(2).says("never reaches the scenario \"crash@900\"");
+    only("refused").exits_with(2).says("expected an effect and a fault");
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn what_a_rehearsal_cannot_know_is_told_and_ends_with_1() {
     let lab = Lab::with(GOOD);
     let ended = lab.contraflow(&["rehearse", "run.rhai", "--no-look"]).exits_with(1);
     for part in [
-        "does not say how traffic/web stands at the beginning",
+        "has no initial state for traffic/web",
         "help: add it under [states]: \"traffic/web\" = …",
         "cannot be rehearsed to its end",
     ] {
@@ -129,7 +129,7 @@ fn what_was_not_tried_is_said() {
     let ended = lab.contraflow(&["rehearse", "run.rhai", "--no-look", "--budget", "5"]).succeeded();
     assert!(ended.stdout.contains("5 scenarios of "), "{ended}");
     assert!(ended.stdout.contains(" not tried: ") && ended.stdout.contains("_ not tried"), "{ended}");
-    assert!(ended.stdout.ends_with("no violations in what was tried\n"), "{ended}");
+    assert!(ended.stdout.ends_with("no violations in the scenarios tried\n"), "{ended}");
     let json = lab
         .contraflow(&["rehearse", "run.rhai", "--no-look", "--budget", "5", "--output", "json"])
         .succeeded();
@@ -149,7 +149,7 @@ fn a_scenario_file_that_cannot_be_used_is_shown_with_the_place() {
     refused("[[answers]]\neffect = \"probe.*\"\nfail = \"x\"\n").says("did you mean `fails`?");
     refused("[[answers]]\neffect = \"a.b\"\nvalue = 1\n\n[[answers]]\neffect = \"a.b\"\n")
         .says("run.scenario.toml:5")
-        .says("want one of `value`, `json`, `fails` and `passes_while`");
+        .says("expected one of `value`, `json`, `fails` and `passes_while`");
     refused("[params]\nnope = 1\n").says("nope");
     lab.contraflow(&["rehearse", "run.rhai", "--scenario", "none.toml"]).exits_with(2).says("none.toml");
 }
@@ -162,8 +162,8 @@ fn a_snapshot_is_enough_to_rehearse_the_same_without_looking() {
     let ended = lab.contraflow(&taken).succeeded();
     assert!(ended.stdout.starts_with("wrote taken.toml\n"), "{ended}");
     let text = fs::read_to_string(lab.path("taken.toml")).expect("a snapshot");
-    assert!(text.starts_with("# What a rehearsal of blue-green 1.0.0 in sandbox looks at.\n"), "{text}");
-    lab.contraflow(&taken).exits_with(1).says("taken.toml is already there").says("--force");
+    assert!(text.starts_with("# Initial state for a rehearsal of blue-green 1.0.0 in sandbox.\n"), "{text}");
+    lab.contraflow(&taken).exits_with(1).says("taken.toml already exists").says("--force");
     assert_eq!(fs::read_to_string(lab.path("taken.toml")).expect("still there"), text);
 
     let body = |text: &str| text.lines().skip(2).map(|line| format!("{line}\n")).collect::<String>();
@@ -191,8 +191,8 @@ fn ctrl_c_ends_it_with_what_was_found_so_far() {
     seat.sees("rehearsing: ");
     seat.signal(Signal::SIGINT);
     let ended = seat.leave().succeeded();
-    assert!(ended.stdout.contains("ending with what was found so far"), "{ended}");
-    assert!(ended.stdout.contains("not tried: the rehearsal was ended before"), "{ended}");
+    assert!(ended.stdout.contains("stopping with the results so far"), "{ended}");
+    assert!(ended.stdout.contains("not tried: the rehearsal was stopped early"), "{ended}");
 }
 
 #[test]

@@ -20,13 +20,13 @@ fn a_state_directory_that_cannot_be_made_is_refused_before_anything_happens() {
     exit 1
     ----- stderr
     error[journal]: the journal cannot be used: taken: File exists (os error 17)
-      help: make it writable for this user, or choose another place with --state-dir
+      help: make it writable for this user, or choose another folder with --state-dir
     ");
     assert_snapshot!(lab.contraflow(&["run", "run.rhai", "--state-dir", "taken/below"]), @"
     exit 1
     ----- stderr
     error[journal]: the journal cannot be used: taken/below: Not a directory (os error 20)
-      help: make it writable for this user, or choose another place with --state-dir
+      help: make it writable for this user, or choose another folder with --state-dir
     ");
     assert_eq!(fs::metadata(file).expect("still there").len(), 0);
     lab.contraflow(&["runs", "--state-dir", "taken"]).exits_with(1).complains("journal");
@@ -91,7 +91,7 @@ fn a_record_or_a_script_that_was_altered_is_found() {
     exit 1
     ----- stderr
     error[journal]: test-[ID]: record 1: its hash does not match its content and the records before it
-      help: somebody or something changed the store: compare it with a backup
+      help: the store was altered: compare it with a backup
     ");
 
     folded(&lab);
@@ -101,8 +101,8 @@ fn a_record_or_a_script_that_was_altered_is_found() {
     assert_snapshot!(lab.contraflow(&["verify", "last"]), @"
     exit 1
     ----- stderr
-    error[journal]: test-[ID]: its scripts are not the ones that were run
-      help: somebody or something changed the store: compare it with a backup
+    error[journal]: test-[ID]: the stored scripts differ from the ones that ran
+      help: the store was altered: compare it with a backup
     ");
 }
 
@@ -204,7 +204,7 @@ fn a_store_is_made_looked_at_and_freed_of_old_runs() {
     assert_snapshot!(lab.contraflow(&["store", "check"]), @"
     exit 0
     ----- stdout
-    ok: nothing is damaged in [DIR]/state/contraflow (0 runs, 0 records)
+    ok: no damage found in [DIR]/state/contraflow (0 runs, 0 records)
     ");
     assert_snapshot!(lab.contraflow(&["store", "prune", "--older-than", "1s"]), @"
     exit 0
@@ -220,7 +220,7 @@ fn a_store_is_made_looked_at_and_freed_of_old_runs() {
     assert_snapshot!(lab.contraflow(&["store", "migrate"]), @"
     exit 0
     ----- stdout
-    ok: [DIR]/state/contraflow/contraflow.db is of this version
+    ok: [DIR]/state/contraflow/contraflow.db is up to date
     ");
     let made = lab.contraflow(&["store", "migrate", "--output", "json", "--state-dir", "other"]);
     assert_eq!(made.json()[0]["created"], true);
@@ -273,8 +273,8 @@ fn damage_in_a_store_is_listed() {
     exit 1
     ----- stdout
     damaged: test-[ID]: record 1: its hash does not match its content and the records before it
-    damaged: test-[ID]: its scripts are not the ones that were run
-    [DIR]/state/contraflow does not hold what was written to it: compare it with a backup
+    damaged: test-[ID]: the stored scripts differ from the ones that ran
+    [DIR]/state/contraflow is damaged: compare it with a backup
     ");
     let found = lab.contraflow(&["store", "check", "--output", "json"]).exits_with(1).json().remove(0);
     assert_eq!((&found["ok"], found["found"].as_array().map(Vec::len)), (&false.into(), Some(2)));
@@ -306,20 +306,20 @@ fn a_store_that_is_none_is_refused_without_its_password() {
     assert_snapshot!(lab.contraflow(&["run", "run.rhai", "--store", "mysql://ann:s3cret@db/contraflow"]), @r#"
     exit 2
     ----- stderr
-    error[journal]: there are no stores of the kind "mysql"
-      help: name a folder, or a database: postgres://USER@HOST/DATABASE
+    error[journal]: unknown kind of store "mysql"
+      help: use a folder, or a database: postgres://USER@HOST/DATABASE
     "#);
     assert_snapshot!(lab.contraflow(&["runs", "--store", "postgres://ann:s3cret/1@db/contraflow"]), @"
     exit 2
     ----- stderr
-    error[journal]: the journal cannot be used: the URL of the store: a password with one of / ? # @ must have it percent-encoded: %2F %3F %23 %40
-      help: want postgres://user@host:5432/database?sslmode=verify-full
+    error[journal]: the journal cannot be used: the URL of the run store: a password with one of / ? # @ must have it percent-encoded: %2F %3F %23 %40
+      help: expected postgres://user@host:5432/database?sslmode=verify-full
     ");
     assert_snapshot!(lab.contraflow(&["run", "run.rhai", "--store", "postgres://ann:s3cret@127.0.0.1:1/contraflow"]), @"
     exit 1
     ----- stderr
     error[journal]: the journal cannot be used: postgres://127.0.0.1:[PORT]/contraflow: Connection refused (os error 111)
-      help: check that PostgreSQL runs there and can be reached from here
+      help: check that PostgreSQL runs there and is reachable from here
     ");
     lab.write("contraflow.toml", "store = { env = \"STORE_URL\" }");
     assert_snapshot!(lab.contraflow(&["runs"]), @r#"
@@ -329,7 +329,7 @@ fn a_store_that_is_none_is_refused_without_its_password() {
       at [DIR]/contraflow.toml:1:1
        1 | store = { env = "STORE_URL" }
          | ^^^^^
-      help: set STORE_URL where contraflow is started, or give `store` another source
+      help: set STORE_URL where contraflow is started, or set `store` another way
     "#);
     // What needs no store does not ask where it is.
     lab.contraflow(&["check", "run.rhai"]).succeeded();

@@ -151,7 +151,8 @@ impl<'c> Binder<'c> {
 
 fn left_out(entry: &Entry, kind: &Kind) -> ConfigError {
     let feature = kind.left_out().unwrap_or_default();
-    let message = format!("this build of Contraflow leaves out the {} provider \"{}\"", kind.noun, kind.name);
+    let message =
+        format!("this build of Contraflow does not include the {} provider \"{}\"", kind.noun, kind.name);
     entry.at_provider(RunError::new(codes::CONFIG, message).hint(format!(
         "build it with the feature `{feature}`: cargo install contraflow --features {feature}"
     )))
@@ -183,7 +184,7 @@ impl Building<'_> {
     /// name it, whichever stands first in the file.
     ///
     /// # Errors
-    /// There is none of that name, it is of another kind than `T`, or it refers back to this table.
+    /// There is none of that name, it is of another kind than `T`, or it refers to itself.
     pub fn shared<T: Capability + ?Sized>(&self, key: &str, name: &str) -> Result<Arc<T>, BadSetting> {
         let noun = T::NOUN;
         let environment = &self.entry.environment;
@@ -201,7 +202,7 @@ impl Building<'_> {
             State::Begun => {
                 return Err(BadSetting::new(
                     key,
-                    format!("\"{name}\" in [env.{environment}.{noun}] refers back to this table"),
+                    format!("\"{name}\" in [env.{environment}.{noun}] refers to itself"),
                 ));
             }
             State::Waits | State::Failed => {
@@ -215,7 +216,7 @@ impl Building<'_> {
                 key,
                 format!("\"{name}\" in [env.{environment}.{noun}] is of the kind \"{kind}\""),
             )
-            .hint(format!("the provider \"{}\" needs one of another kind", self.entry.provider))
+            .hint(format!("the provider \"{}\" needs another kind", self.entry.provider))
         })
     }
 

@@ -122,7 +122,7 @@ pub(super) fn unknown_key<'k>(
     let all: Vec<&str> = known.clone().collect();
     match did_you_mean(wrong, known) {
         Some(close) => error.hint(format!("did you mean `{close}`?")),
-        None if all.is_empty() => error.hint("no keys are wanted here"),
+        None if all.is_empty() => error.hint("no keys are allowed here"),
         None => error.hint(format!("keys here: {}", all.join(", "))),
     }
 }

@@ -57,10 +57,8 @@ impl Entry {
         let error =
             RunError::new(codes::CONFIG, format!("no {} provider named \"{}\"", self.noun, self.provider));
         let error = match did_you_mean(&self.provider, known.iter().copied()) {
-            None if known.is_empty() => error.hint(format!(
-                "there are none for {} yet; the environment sandbox brings its own",
-                self.noun
-            )),
+            None if known.is_empty() => error
+                .hint(format!("there are none for {} yet; the environment sandbox has its own", self.noun)),
             Some(close) => error.hint(format!("did you mean \"{close}\"?")),
             None => error.hint(format!("{} providers: {}", self.noun, known.join(", "))),
         };

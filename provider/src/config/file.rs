@@ -121,13 +121,13 @@ pub(super) fn read(path: &Path) -> Result<Arc<str>, ConfigError> {
     let open = std::fs::File::open(path).map_err(cannot)?;
     if open.metadata().map_err(cannot)?.is_dir() {
         return Err(fail(0, 0, "this is a folder, expected a file".to_owned())
-            .hint(format!("name the file in it: {}", path.join(super::FILE_NAME).display())));
+            .hint(format!("use the file in it: {}", path.join(super::FILE_NAME).display())));
     }
     let mut bytes = Vec::new();
     // One byte more than allowed tells a file that is too large from one that just fits, also for a pipe.
     open.take(LARGEST + 1).read_to_end(&mut bytes).map_err(cannot)?;
     if bytes.len() as u64 > LARGEST {
-        return Err(fail(0, 0, "the file is larger than 1MiB, which no configuration is".to_owned()));
+        return Err(fail(0, 0, "the file is larger than 1MiB, too large for a configuration".to_owned()));
     }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(text.into()),
@@ -136,11 +136,7 @@ pub(super) fn read(path: &Path) -> Result<Arc<str>, ConfigError> {
             let text = String::from_utf8_lossy(&error.as_bytes()[..good]);
             let (line, column) = position(&text, good);
             let byte = error.as_bytes()[good];
-            Err(fail(
-                line,
-                column,
-                format!("the file is not UTF-8: byte 0x{byte:02x} is no part of a character"),
-            ))
+            Err(fail(line, column, format!("the file is not UTF-8: byte 0x{byte:02x} is not valid in UTF-8")))
         }
     }
 }
@@ -155,7 +151,7 @@ pub(super) fn parse(path: Option<&Path>, text: &str) -> Result<Table, ConfigErro
         let (line, column) = position(text, span.start);
         let key = text.get(span).unwrap_or_default();
         let message = match error.message() {
-            "duplicate key" => format!("`{key}` stands here a second time"),
+            "duplicate key" => format!("`{key}` is defined twice"),
             other => format!("not valid TOML: {other}"),
         };
         let source = path.unwrap_or(Path::new(super::FILE_NAME)).display().to_string();

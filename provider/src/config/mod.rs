@@ -278,7 +278,10 @@ impl Config {
                 }
                 None => RunError::new(
                     codes::CONFIG,
-                    format!("no environment \"{name}\": no {FILE_NAME} was found here or in a folder above"),
+                    format!(
+                        "no environment \"{name}\": no {FILE_NAME} was found in this folder or a parent \
+                        folder"
+                    ),
                 ),
             };
             let error = match did_you_mean(name, known.iter().copied()) {

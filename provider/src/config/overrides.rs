@@ -99,7 +99,7 @@ fn put(
         let inner = table.get_mut(&key).and_then(Item::as_table_like_mut);
         path.push(key);
         table = inner.ok_or_else(|| {
-            let message = format!("`{}` is no table: there is nothing in it to set", dotted(&path));
+            let message = format!("`{}` is not a table: it has no keys to set", dotted(&path));
             RunError::new(codes::CONFIG, message)
         })?;
     }
@@ -134,10 +134,7 @@ fn matching(table: &dyn TableLike, wanted: &str) -> Result<Option<String>, Confi
         [key] => Ok(Some(key.to_owned())),
         _ => Err(RunError::new(
             codes::CONFIG,
-            format!(
-                "`{wanted}` could be {}: they differ only in what a variable cannot say",
-                found.join(" or ")
-            ),
+            format!("`{wanted}` could be {}: a variable name cannot tell them apart", found.join(" or ")),
         )),
     }
 }
@@ -164,11 +161,11 @@ fn missing(table: &dyn TableLike, path: &[String], wanted: &str) -> ConfigError 
     let wanted = wanted.to_lowercase();
     let known: Vec<&str> = table.iter().map(|(key, _)| key).collect();
     let place = if path.is_empty() { "the file".to_owned() } else { format!("`{}`", dotted(path)) };
-    let error = RunError::new(codes::CONFIG, format!("there is no `{wanted}` in {place}"));
+    let error = RunError::new(codes::CONFIG, format!("no `{wanted}` in {place}"));
     match did_you_mean(&wanted, known.iter().copied()) {
         Some(close) => error.hint(format!("did you mean `{close}`?")),
         None if known.is_empty() => {
-            error.hint("a variable changes environments and targets of the file; it cannot add one")
+            error.hint("a variable can change environments and targets of the file, but cannot add one")
         }
         None => error.hint(format!("keys there: {}", known.join(", "))),
     }

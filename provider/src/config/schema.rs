@@ -55,9 +55,8 @@ impl Reader<'_> {
                 "roles" => config.roles = self.roles(item),
                 "env" => config.environments = self.environments(item),
                 noun if self.registry.noun(noun).is_some() => {
-                    let error =
-                        RunError::new(codes::CONFIG, format!("`{noun}` stands outside an environment"))
-                            .hint(format!("targets belong to an environment: [env.NAME.{noun}.TARGET]"));
+                    let error = RunError::new(codes::CONFIG, format!("`{noun}` is outside an environment"))
+                        .hint(format!("targets belong to an environment: [env.NAME.{noun}.TARGET]"));
                     self.at_key(error, &path, key);
                 }
                 wrong => self.at_key(unknown_key(wrong, wrong, KEYS.into_iter()), &path, key),
@@ -125,7 +124,7 @@ impl Reader<'_> {
             Ok(limits) => {
                 if limits.max_operations == Some(0) {
                     let at = table.get("max_operations").and_then(Item::span).map(|span| span.start);
-                    let error = RunError::new(codes::CONFIG, "`max_operations`: 0 would let nothing run");
+                    let error = RunError::new(codes::CONFIG, "`max_operations`: 0 would stop every script");
                     self.errors.push(placed(&self.file, error, &["limits", "max_operations"], at));
                 }
                 limits
@@ -193,9 +192,9 @@ impl Reader<'_> {
                     if name == SANDBOX {
                         let error = RunError::new(
                             codes::CONFIG,
-                            "the environment `sandbox` brings its own targets and takes no others",
+                            "the environment `sandbox` has its own targets and takes no others",
                         )
-                        .hint("put them into an environment of another name");
+                        .hint("put them in another environment");
                         self.at_key(error, &path, key);
                         continue;
                     }
@@ -230,13 +229,12 @@ impl Reader<'_> {
         let table = self.table(path, key, item)?;
         let [_, _, noun, name] = *path;
         let Some(provider) = table.get("provider") else {
-            let error = RunError::new(
-                codes::CONFIG,
-                format!("the {noun} target `{name}` does not say its `provider`"),
-            );
+            let error = RunError::new(codes::CONFIG, format!("the {noun} target `{name}` has no `provider`"));
             let error = match did_you_mean("provider", table.iter().map(|(key, _)| key)) {
-                Some(close) => error.hint(format!("is `{close}` meant to be `provider`?")),
-                None => error.hint("add `provider = \"…\"`: what stands behind this target"),
+                Some(close) => error.hint(format!("did you mean `provider` instead of `{close}`?")),
+                None => {
+                    error.hint("add `provider = \"…\"`: the kind of server or service behind this target")
+                }
             };
             self.at_key(error, path, key);
             return None;
@@ -276,9 +274,11 @@ impl Reader<'_> {
         if name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(plain) {
             return;
         }
-        let error =
-            RunError::new(codes::CONFIG, format!("\"{}\" is no name for {what}", name.escape_debug()))
-                .hint("a name starts with a letter or digit and has letters, digits, `-`, `_` and `.`");
+        let error = RunError::new(
+            codes::CONFIG,
+            format!("\"{}\" is not a valid name for {what}", name.escape_debug()),
+        )
+        .hint("a name starts with a letter or digit and consists of letters, digits, `-`, `_` and `.`");
         self.at_key(error, path, key);
     }
 

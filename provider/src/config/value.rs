@@ -209,7 +209,7 @@ impl Source {
                 let name = self.name();
                 let value = file.variables.get(name).ok_or_else(|| {
                     bad("is not set").hint(format!(
-                        "set {name} where contraflow is started, or give `{}` another source",
+                        "set {name} where contraflow is started, or set `{}` another way",
                         self.key
                     ))
                 })?;
@@ -231,7 +231,7 @@ impl Source {
                 let file = std::fs::File::open(path).map_err(cannot)?;
                 file.take(LARGEST + 1).read_to_string(&mut value).map_err(cannot)?;
                 if value.len() as u64 > LARGEST {
-                    return Err(bad("is larger than 64KiB, which no setting is"));
+                    return Err(bad("is larger than 64KiB, too large for a setting"));
                 }
                 let end = value.trim_end_matches(['\n', '\r']).len();
                 value.truncate(end);
@@ -318,7 +318,7 @@ impl<'de> Deserialize<'de> for Setting {
                     Elsewhere { env: Some(name), file: None, secret: None } => {
                         if name.is_empty() || name.contains(['=', '\0']) {
                             return Err(de::Error::custom(format_args!(
-                                "\"{name}\" is no name of an environment variable"
+                                "\"{name}\" is not a valid name of an environment variable"
                             )));
                         }
                         Ok(Setting(Origin::Env(name)))

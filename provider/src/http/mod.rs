@@ -56,8 +56,9 @@ pub fn client(url: &str) -> Result<Client, ProviderError> {
         builder().tls_backend_preconfigured(config).build().map_err(|e| chain(&e))
     });
     let shared = if url.starts_with("https:") { &TLS } else { &PLAIN };
-    Result::clone(shared)
-        .map_err(|e| ProviderError::terminal(crate::error::codes::INTERNAL, format!("no HTTP client: {e}")))
+    Result::clone(shared).map_err(|e| {
+        ProviderError::terminal(crate::error::codes::INTERNAL, format!("cannot create an HTTP client: {e}"))
+    })
 }
 
 /// The error of a request that got no answer. Retryable where nothing can have happened at the receiver, or for requests that
@@ -139,12 +140,15 @@ pub fn reason(error: &reqwest::Error) -> String {
             return io_reason(error);
         }
         if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
-            return "the connection was closed before the answer was complete".to_owned();
+            return "the connection was closed before the response was complete".to_owned();
         }
         if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled) {
             // No more is known of a handshake that the server took back.
             return match is_tls {
-                true => "the server closed the connection right after the handshake: it may want a client certificate",
+                true => {
+                    "the server closed the connection right after the handshake: it may require a \
+                    client certificate"
+                }
                 false => "the server closed the connection before anything was sent",
             }
             .to_owned();

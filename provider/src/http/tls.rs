@@ -199,7 +199,7 @@ impl Tls {
                 };
                 digest.update(&*key_pem);
                 let key = PrivateKeyDer::from_pem_slice(&key_pem)
-                    .map_err(|_| bad(format!("`tls.client_key`: {key} holds no PEM private key")))?;
+                    .map_err(|_| bad(format!("`tls.client_key`: {key} has no PEM private key")))?;
                 Some((certificates, key))
             }
         };
@@ -218,7 +218,7 @@ impl Tls {
             None => Ok(config.with_no_client_auth()),
             Some((certificates, key)) => config
                 .with_client_auth_cert(certificates, key)
-                .map_err(|e| bad(format!("`tls.client_cert` and `tls.client_key` cannot be used: {e}"))),
+                .map_err(|e| bad(format!("`tls.client_cert` and `tls.client_key` are not valid: {e}"))),
         }
     }
 
@@ -244,7 +244,7 @@ async fn read(option: &str, path: &std::path::Path) -> Result<Vec<u8>, ProviderE
 fn certificates(option: &str, path: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, ProviderError> {
     match CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>() {
         Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(bad(format!("`tls.{option}`: {path} holds no PEM certificate"))),
+        Ok(_) => Err(bad(format!("`tls.{option}`: {path} has no PEM certificate"))),
         Err(e) => Err(bad(format!("`tls.{option}`: {path} is not PEM: {e}"))),
     }
 }
@@ -255,7 +255,7 @@ fn trusted_from(path: &std::path::Path, pem: &[u8]) -> Result<RootCertStore, Pro
     for certificate in certificates("ca", &path, pem)? {
         store
             .add(certificate)
-            .map_err(|e| bad(format!("`tls.ca`: {path} holds a certificate that cannot be a root: {e}")))?;
+            .map_err(|e| bad(format!("`tls.ca`: {path} has a certificate that cannot be a root: {e}")))?;
     }
     Ok(store)
 }
@@ -289,15 +289,15 @@ pub async fn link(tls: &Tls, url: &Url, vault: &Vault) -> Result<Link, ProviderE
         if let Some(host) = bound {
             builder = builder.dns_resolver(Arc::new(Instead(host)));
         }
-        builder
-            .build()
-            .map_err(|e| ProviderError::terminal(codes::INTERNAL, format!("no HTTP client: {}", chain(&e))))
+        builder.build().map_err(|e| {
+            ProviderError::terminal(codes::INTERNAL, format!("cannot create an HTTP client: {}", chain(&e)))
+        })
     })?;
     let Some(name) = &tls.server_name else { return Ok(Link { client, url: url.clone(), host: None }) };
     let mut renamed = url.clone();
-    renamed
-        .set_host(Some(name.as_str()))
-        .map_err(|e| bad(format!("`tls.server_name`: \"{}\" is no host of a URL: {e}", name.as_str())))?;
+    renamed.set_host(Some(name.as_str())).map_err(|e| {
+        bad(format!("`tls.server_name`: \"{}\" is not a valid host of a URL: {e}", name.as_str()))
+    })?;
     let said = url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
     Ok(Link { client, url: renamed, host: Some(said) })
 }
@@ -385,13 +385,13 @@ pub fn explain(error: &rustls::Error) -> String {
     match error {
         Error::InvalidCertificate(certificate) => explain_certificate(certificate),
         Error::AlertReceived(Alert::ProtocolVersion) | Error::PeerIncompatible(_) => {
-            "the server offers no TLS version and cipher that are accepted here".to_owned()
+            "the server offers no acceptable TLS version and cipher".to_owned()
         }
         Error::AlertReceived(Alert::CertificateRequired) => {
-            "the server wants a client certificate".to_owned()
+            "the server requires a client certificate".to_owned()
         }
         Error::AlertReceived(alert) => format!("the server refused the handshake ({alert:?})"),
-        Error::InvalidMessage(_) => "what answers does not speak TLS".to_owned(),
+        Error::InvalidMessage(_) => "the server does not speak TLS".to_owned(),
         other => format!("the TLS handshake failed: {other}"),
     }
 }
@@ -415,13 +415,11 @@ fn explain_certificate(error: &CertificateError) -> String {
                 .collect();
             wrong_host(&expected.to_str(), &names)
         }
-        CertificateError::NotValidForName => "the certificate is for another host".to_owned(),
-        CertificateError::UnknownIssuer => {
-            "the certificate was issued by nobody who is trusted here".to_owned()
-        }
+        CertificateError::NotValidForName => "the certificate is issued for another host".to_owned(),
+        CertificateError::UnknownIssuer => "the certificate is not issued by a trusted authority".to_owned(),
         CertificateError::Revoked => "the certificate was revoked".to_owned(),
-        CertificateError::BadSignature => "the certificate's signature is wrong".to_owned(),
-        other => format!("the certificate cannot be accepted: {other}"),
+        CertificateError::BadSignature => "the certificate's signature is not valid".to_owned(),
+        other => format!("the certificate was rejected: {other}"),
     }
 }
 

@@ -210,12 +210,13 @@ impl Weights {
                 1 => others.keys().map(|name| (*name, rest)).collect(),
                 _ => {
                     return refuse(format!(
-                        "the {rest} that {pool} of {route} would give up have nowhere to go: no other pool has weight"
+                        "the {rest} that {pool} of {route} would lose has nowhere to go: no other pool has \
+                         weight"
                     ))
                     .map_err(|e| {
                         let names: Vec<String> = self.0.keys().map(|name| format!("{name}: …")).collect();
                         e.hint(format!(
-                            "say it for all pools: traffic::set(\"{route}\", #{{ {} }})",
+                            "set all pools: traffic::set(\"{route}\", #{{ {} }})",
                             names.join(", ")
                         ))
                     });

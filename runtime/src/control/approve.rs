@@ -21,13 +21,13 @@ use crate::{
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Options {
-    /// Roles of `[roles]` in the configuration, names of people, or `"somebody-else"` for everybody but the person who started the
-    /// run. Where no roles are configured, each is taken for the name of a person; where there are some, a name that is neither a
-    /// role nor that of somebody who has one is refused. In the sandbox everybody may.
+    /// Roles of `[roles]` in the configuration, names of people, or `"somebody-else"` for everybody except the person
+    /// who started the run. If no roles are configured, each is taken as a person's name; otherwise a name that is
+    /// neither a role nor a member of one is refused. In the sandbox everybody may approve.
     #[serde(deserialize_with = "one_or_many")]
     #[schemars(with = "Names")]
     by: Vec<String>,
-    /// So many different people have to say yes; one no is enough for a no.
+    /// So many different people must say yes; one no is enough for a no.
     at_least: u32,
     /// How long to wait.
     timeout: Option<Span>,
@@ -47,12 +47,12 @@ impl Default for Options {
 enum OnTimeout {
     /// A no.
     Deny,
-    /// The script goes on, and `approved` is `false`.
+    /// The script continues, and `approved` is `false`.
     Approve,
 }
 
 #[derive(Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "want a name or a list of names")]
+#[serde(untagged, expecting = "expected a name or a list of names")]
 enum Names {
     One(String),
     Many(Vec<String>),
@@ -97,10 +97,10 @@ impl Approve {
         environment: &str,
     ) -> Result<Self, (&'static str, String)> {
         if options.at_least == 0 {
-            return Err(("at_least", "want 1 or more".to_owned()));
+            return Err(("at_least", "expected 1 or more".to_owned()));
         }
         if options.timeout.is_some_and(|timeout| timeout.0.is_zero()) {
-            return Err(("timeout", "want more than 0s".to_owned()));
+            return Err(("timeout", "expected more than 0s".to_owned()));
         }
         contraflow_provider::config::check_approvers(&options.by, roles).map_err(|why| ("by", why))?;
         // In the sandbox there is nobody but whoever tries it.
@@ -113,9 +113,9 @@ impl Approve {
             && among.len() < usize::try_from(options.at_least).unwrap_or(usize::MAX)
         {
             let why = match among.len() {
-                0 => "nobody may answer: the role has no members besides the person who started the run"
+                0 => "nobody may answer: the role has no members other than the person who started the run"
                     .to_owned(),
-                few => format!("only {few} may answer, and {} have to", options.at_least),
+                few => format!("only {few} may answer, but {} must", options.at_least),
             };
             return Err(("by", why));
         }
@@ -178,7 +178,7 @@ impl Wait for Approve {
 
     fn show(&self, answer: &Approved) -> String {
         if !answer.approved {
-            return "nobody answered in time; going on as the script says".to_owned();
+            return "nobody answered in time; continuing, as the script says".to_owned();
         }
         let comments: String = answer.comments.iter().map(|comment| format!(" ({comment})")).collect();
         format!("approved by {}{comments}", answer.by.join(", "))
@@ -189,8 +189,8 @@ impl Wait for Approve {
 pub(super) mod script {
     /// Waits until somebody approves; returns `#{ approved, by, comments }`. A no throws `denied`.
     ///
-    /// It is answered in the terminal, by `contraflow approve RUN` and `contraflow deny RUN` from anywhere that reaches the store, or by
-    /// the embedding program. A run without a terminal waits.
+    /// Answered at the terminal, with `contraflow approve RUN` or `contraflow deny RUN` from any machine that reaches
+    /// the store, or by the embedding program. A run without a terminal waits.
     ///
     /// ```rhai
     /// approve("retire the old pool?").approved

@@ -48,7 +48,7 @@ impl Wait for Checklist {
 
 #[export_module]
 pub(super) mod script {
-    /// Asks a person to check points, one after the other, and waits until all are; returns
+    /// Asks a person to tick off points, one by one, and waits until all are done; returns
     /// `#{ yes, by, comment, evidence, at }`. A no throws `denied`.
     ///
     /// ```rhai
@@ -58,7 +58,7 @@ pub(super) mod script {
     pub fn checklist(cx: NativeCallContext<'_>, items: Array) -> ScriptResult {
         let items: Vec<String> = cx.arg("items", items)?;
         if items.is_empty() {
-            return Err(cx.bad_argument("items", "want at least one point"));
+            return Err(cx.bad_argument("items", "expected at least one point"));
         }
         cx.wait(super::Checklist { items })
     }

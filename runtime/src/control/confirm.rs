@@ -46,10 +46,10 @@ pub(super) fn yes(replies: &[Reply], told: impl FnOnce(&Reply) -> String) -> Res
 
 #[export_module]
 pub(super) mod script {
-    /// Asks a person; returns `true` on yes. On no it throws `denied`, so that the run is rolled back unless that is caught.
+    /// Asks a person; returns `true` on yes. On no it throws `denied`; if nothing catches it, the run is rolled back.
     ///
-    /// It is answered in the terminal or by `contraflow approve` and `contraflow deny`. Without a terminal it fails the run, unless that
-    /// was started with `--yes` or `--wait`.
+    /// Answered at the terminal, or with `contraflow approve` and `contraflow deny`. Without a terminal it fails the
+    /// run, unless the run was started with `--yes` or `--wait`.
     ///
     /// ```rhai
     /// confirm("retire the old pool?")

@@ -9,7 +9,7 @@ use crate::{
 
 #[export_module]
 pub(super) mod script {
-    /// Throws `failed` with a reason. Uncaught, it ends the run, which is then rolled back.
+    /// Throws `failed` with a reason. If nothing catches it, the run ends and is rolled back.
     ///
     /// ```rhai
     /// let seen = ();

@@ -9,11 +9,11 @@ use crate::{
 
 #[export_module]
 pub(super) mod script {
-    /// Says what must hold from here on, whatever goes wrong. `contraflow rehearse` asks `holds` after every change that it rehearses;
-    /// runs and plans do not ask.
+    /// Declares what must hold from here on, whatever goes wrong. `contraflow rehearse` evaluates `holds` after every
+    /// change; runs and plans do not.
     ///
-    /// `holds` gets the states of all targets that the run has come to, by noun and name, and answers true or false. It may only look
-    /// at them: it performs no effects.
+    /// `holds` gets the states of all targets that the run has used, by noun and name, and returns true or false. It
+    /// performs no effects.
     ///
     /// ```rhai
     /// invariant("green never has all traffic before it has capacity", |world| {

@@ -81,8 +81,8 @@ pub(super) mod script {
     /// Asks a person to do something by hand and waits until they say it is done; returns
     /// `#{ yes, by, comment, evidence, at }`. A no throws `denied`.
     ///
-    /// Whoever answers with `contraflow approve` can add evidence: `--comment`, `--link`, `--file`. A file is kept by its name, size and
-    /// checksum.
+    /// An answer with `contraflow approve` can have evidence: `--comment`, `--link`, `--file`. Of a file, the name,
+    /// size and checksum are stored.
     ///
     /// ```rhai
     /// manual("silence the pager for web").yes

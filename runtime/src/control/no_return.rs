@@ -10,8 +10,9 @@ use crate::{
 
 #[export_module]
 pub(super) mod script {
-    /// Says that the script passes a point from which there is no way back, and why. A plan shows it. If the run fails later, what
-    /// was done since is undone; what was done before stays, and the run ends as `rollback_incomplete` with a list of it.
+    /// Declares that nothing before this point can be undone, and why. A plan shows it. If the run fails later,
+    /// everything after this point is undone; everything before it stays, and the run ends as `rollback_incomplete`
+    /// with a list of it.
     ///
     /// ```rhai
     /// point_of_no_return("the old database is gone");

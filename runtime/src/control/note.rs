@@ -6,7 +6,7 @@ use crate::{event::NoteLevel, kernel::Kernel, script::ScriptResult};
 
 #[export_module]
 pub(super) mod script {
-    /// Puts a line into the record of the run, for whoever reads it later.
+    /// Adds a line to the record of the run.
     ///
     /// ```rhai
     /// note("starting with 5%");
@@ -18,7 +18,7 @@ pub(super) mod script {
         Ok(())
     }
 
-    /// Puts a detail into the record of the run; shown with `-v`.
+    /// Adds a detail to the record of the run; shown with `-v`.
     ///
     /// ```rhai
     /// log("nothing special");

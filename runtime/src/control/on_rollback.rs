@@ -13,7 +13,7 @@ pub(super) mod script {
     /// Calls `undo` if the run is rolled back, in reverse order with everything else that is undone. It has the values
     /// that it captured, also after a resume.
     ///
-    /// Register it right after (or right before) what it undoes. Effects inside are journaled like all others.
+    /// Register it right after (or right before) what it undoes. Effects inside it are journaled like all others.
     ///
     /// ```rhai
     /// on_rollback(|| log("taking it back"));

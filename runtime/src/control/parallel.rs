@@ -28,7 +28,7 @@ const STACK: usize = 32 << 20;
 pub(super) mod script {
     /// Runs closures at the same time, waits for all, and returns their values in the same order.
     ///
-    /// Branches cannot see each other's changes to variables around them: what a branch finds out, it returns. If a branch
+    /// Branches cannot see each other's changes to outer variables: return what a branch finds out. If a branch
     /// fails, the others stop at their next safe point, and its error is thrown.
     ///
     /// ```rhai
@@ -76,18 +76,18 @@ pub(super) mod script {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Options {
-    /// What becomes of the other branches when one fails.
+    /// What happens to the other branches when one fails.
     on_failure: OnFailure,
 }
 
-/// What becomes of the other branches when one fails.
+/// What happens to the other branches when one fails.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum OnFailure {
-    /// They stop at their next safe point: an effect that is being applied ends first, sleeps and waits are broken off.
+    /// They stop at their next safe point: an effect that is being applied finishes first, sleeps and waits are cancelled.
     #[default]
     Cancel,
-    /// They run to their end; the first failure in the order of the array is thrown.
+    /// They finish; the first failure in array order is thrown.
     Finish,
 }
 
@@ -102,7 +102,7 @@ fn run(cx: &NativeCallContext<'_>, branches: Array, options: Options) -> ScriptR
         .map(|(i, branch)| {
             let kind = convert::kind(&branch);
             branch.try_cast::<FnPtr>().map(isolated).ok_or_else(|| {
-                cx.bad_argument(&format!("branches[{i}]"), &format!("want a closure, this is {kind}"))
+                cx.bad_argument(&format!("branches[{i}]"), &format!("expected a closure, this is {kind}"))
             })
         })
         .collect::<Result<Vec<_>, _>>()?;

@@ -36,7 +36,7 @@ impl Wait for Sleep {
 
 #[export_module]
 pub(super) mod script {
-    /// Lets time pass: `sleep("90s")`. A plan only counts it; a stopped run does not wait for it to end.
+    /// Waits: `sleep("90s")`. A plan only counts the time; a stopped run does not wait for it to end.
     ///
     /// ```rhai
     /// sleep("10ms");

@@ -14,8 +14,8 @@ use crate::{
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Options {
-    /// The step is stopped after this long, also within a sleep or while it waits for a person, and throws `timeout`. Time during
-    /// which nobody worked on the run, after a crash or a pause, does not count.
+    /// The step is stopped after this time, also during a sleep or a question, and throws `timeout`. Time while no
+    /// process works on the run, after a crash or a pause, does not count.
     timeout: Option<Span>,
 }
 

@@ -277,21 +277,21 @@ pub async fn abandon(store: &dyn Store, run: &Run, by: &str, at: Timestamp) -> R
     let refuse = |why: &str| RunError::new(codes::NOT_RESUMABLE, format!("run {} {why}", run.id));
     if let Some(held) = run.held.as_ref().filter(|_| run.is_alive()) {
         let Holder { who, host, pid } = &held.by;
-        return Err(refuse(&format!("is being worked on: {who} on {host}, process {pid}"))
+        return Err(refuse(&format!("is running: {who} on {host}, process {pid}"))
             .next_step(NextStep::AbortRun { run: run.id.clone() }));
     }
     if !run.status.can_go_on() {
         return Err(refuse(&format!("has ended: {}", run.status.as_str().replace('_', " "))));
     }
     if !store.acquire(&run.id, run.epoch, &Holder::this(by)).await? {
-        return Err(refuse("was taken over by another runner just now"));
+        return Err(refuse("was just taken over by another runner"));
     }
     let epoch = run.epoch + 1;
     let (seq, hash) = store.last(&run.id).await?.map_or((0, record::GENESIS), |last| (last.seq, last.hash));
-    let error = RunError::new(codes::ABORTED, format!("{by} abandoned the run; what it had done stays"));
+    let error = RunError::new(codes::ABORTED, format!("{by} abandoned the run; its changes stay"));
     let entry = Entry::RunEnded { outcome: RunOutcome::Aborted, error: Some(error), elapsed_ms: 0 };
     let body = serde_json::to_string(&entry)
-        .map_err(|e| RunError::new(codes::INTERNAL, format!("a record has no JSON form: {e}")))?;
+        .map_err(|e| RunError::new(codes::INTERNAL, format!("a record cannot be written as JSON: {e}")))?;
     store.append(&run.id, epoch, &[Sealed::seal(seq + 1, at, "run", body, &hash)], true).await?;
     store.end(&run.id, epoch, RunStatus::Ended(RunOutcome::Aborted), at).await?;
     Ok(())

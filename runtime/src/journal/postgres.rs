@@ -136,7 +136,7 @@ impl PostgresStore {
         match there.await {
             Ok(true) => StoreError::lost(run),
             Ok(false) => {
-                let message = format!("{}: the run {run} is not there any more", self.describe());
+                let message = format!("{}: the run {run} is missing", self.describe());
                 StoreError { lost: true, ..StoreError::new(message) }
             }
             Err(error) => error,

@@ -235,7 +235,7 @@ pub enum Doubt {
     Repeated,
     /// A person decided to do it again.
     DecidedAgain,
-    /// A person decided to take it as done.
+    /// A person decided to count it as done.
     DecidedDone,
     /// A person decided that it fails.
     DecidedFailed,
@@ -340,7 +340,7 @@ pub enum Unreadable {
 const USE_NEWER: &str = "use the version of Contraflow that wrote it, or a later one";
 
 /// What to do about a chain that does not hold.
-const COMPARE: &str = "somebody or something changed the store: compare it with a backup";
+const COMPARE: &str = "the store was altered: compare it with a backup";
 
 fn newer(v: u32) -> String {
     format!("a newer version of Contraflow wrote it (records of version {v}; this one reads up to {VERSION})")

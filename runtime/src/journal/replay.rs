@@ -114,7 +114,7 @@ impl Replay {
                 Ok(())
             });
             let read = read.and_then(|()| {
-                let broken_off = || RunError::new(codes::JOURNAL, "reading the journal was broken off");
+                let broken_off = || RunError::new(codes::JOURNAL, "reading the journal was interrupted");
                 complete.then_some(()).ok_or_else(broken_off)
             });
             shared.end(read.err());
@@ -208,11 +208,14 @@ impl Replay {
         let side = |effect: &str, input: &str| {
             if input.is_empty() { effect.to_owned() } else { format!("{effect} {input}") }
         };
-        let message = format!("the script does something else at {id} than the journal says");
+        let message = format!("the script does something different at {id} from the journal");
         Err(RunError::new(codes::DIVERGED, message)
             .hint(format!("journal: {}", side(&recorded.effect, &recorded.input)))
             .hint(format!("script:  {}", side(effect, input)))
-            .hint("a script must do the same between effects each time it runs: no input but parameters and effects"))
+            .hint(
+                "between effects a script must do the same each time: its only inputs are parameters and \
+                effects",
+            ))
     }
 
     /// Takes a mark: its place, and for how long the run had been worked on then. Blocks until it has arrived, or all have.

@@ -183,10 +183,10 @@ impl SqliteStore {
         };
         let error = StoreError::new(format!("{path}: {text}"));
         if text.contains("full") {
-            error.hint("free some space on that disk; the run can go on afterwards")
+            error.hint("free some space on that disk, then resume the run")
         } else if text.contains("readonly") || text.contains("unable to open") || text.contains("permission")
         {
-            error.hint("make it writable for this user, or choose another place with --state-dir")
+            error.hint("make it writable for this user, or choose another folder with --state-dir")
         } else if text.contains("malformed") || text.contains("not a database") {
             error.hint("the file is damaged: restore it from a backup, or move it away and start with an empty store")
         } else {
@@ -230,7 +230,7 @@ fn is_busy(error: &sqlx::Error) -> bool {
 
 fn unusable(path: &Path, error: &std::io::Error) -> StoreError {
     StoreError::new(format!("{}: {error}", path.display()))
-        .hint("make it writable for this user, or choose another place with --state-dir")
+        .hint("make it writable for this user, or choose another folder with --state-dir")
 }
 
 fn create_folder(folder: &Path) -> Result<(), StoreError> {

@@ -81,7 +81,7 @@ pub struct Asked {
     pub question: Question,
     /// Since when.
     pub at: Timestamp,
-    /// When it can no longer be answered.
+    /// When the question can no longer be answered.
     pub until: Option<Timestamp>,
 }
 

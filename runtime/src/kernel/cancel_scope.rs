@@ -213,11 +213,10 @@ impl Kernel {
         }
         self.others_at_the_end();
         if let Some((id, recorded)) = self.replay.left()? {
-            let message =
-                format!("the new script goes another way before {id}, which the journal says was done");
+            let message = format!("the new script diverges before {id}, which the journal says was done");
             let error = RunError::new(codes::DIVERGED, message)
                 .hint(format!("journal: {} {}", recorded.effect, recorded.input))
-                .hint("a new script must first do all that was done, in the same steps");
+                .hint("a new script must first do everything that was done, in the same steps");
             return Err(error);
         }
         Ok(())

@@ -178,7 +178,7 @@ impl Kernel {
             Ok(Some(held)) => RunError::new(
                 codes::LOCKED,
                 format!(
-                    "{name} is in the hands of run {}, which {} began; since {}",
+                    "{name} is locked by run {} (started by {}) since {}",
                     held.run, held.started_by, held.since
                 ),
             )
@@ -363,7 +363,7 @@ impl Kernel {
                 let error = RunError::new(
                     codes::NOT_SETTLED,
                     format!(
-                        "{} was set but did not come into effect within {}: {message}",
+                        "{} was set but did not take effect within {}: {message}",
                         change.target(),
                         Span(limits.settle)
                     ),

@@ -34,10 +34,7 @@ impl Kernel {
     ) -> Result<Known, RunError> {
         let target = change.target();
         let Some(moved) = intent.moved else {
-            return Err(RunError::new(
-                codes::JOURNAL,
-                format!("the intent of {} says nothing of states", call.id),
-            ));
+            return Err(RunError::new(codes::JOURNAL, format!("the intent of {} has no states", call.id)));
         };
         self.started(call, Some(&target), String::new());
         let order = self.target_lock(&target);
@@ -71,7 +68,7 @@ impl Kernel {
                 return self.failed(call, error, left_open).await;
             }
             (Err(GaveUp { error, .. }), _) => {
-                let message = format!("nobody knows whether {} was changed: {}", target, error.message);
+                let message = format!("it is unknown whether {} was changed: {}", target, error.message);
                 let error = RunError::new(codes::IN_DOUBT, message)
                     .hint(format!("make {target} reachable"))
                     .next_step(NextStep::ResumeRun { run: self.run.to_string() });
@@ -80,7 +77,7 @@ impl Kernel {
         };
         let is = change.show(&now);
         if now == *to {
-            self.settled(call, Doubt::Happened, format!("{target} is at \"{is}\": it had happened")).await;
+            self.settled(call, Doubt::Happened, format!("{target} is at \"{is}\": it happened")).await;
             let done = match going {
                 Ok(()) => self.settle(call, &*change, &limits, to).await,
                 Err(_) => Ok(()),
@@ -90,7 +87,7 @@ impl Kernel {
             return self.conclude(call, change, moved, done, Grade::Observed, Foresight::default()).await;
         }
         if now == *from {
-            let text = format!("{target} is at \"{is}\": it had not happened");
+            let text = format!("{target} is at \"{is}\": it did not happen");
             self.settled(call, Doubt::NotHappened, text).await;
             let done = match going {
                 Ok(()) => self.move_target(call, &*change, &moved, false).await,
@@ -101,7 +98,8 @@ impl Kernel {
             return self.conclude(call, change, moved, done, Grade::Observed, Foresight::default()).await;
         }
         let text = format!(
-            "{target} is at \"{is}\"; the change from \"{was}\" to \"{wanted}\" was broken off, and nobody knows how far it got"
+            "{target} is at \"{is}\"; the change from \"{was}\" to \"{wanted}\" was interrupted, and it is \
+             unknown how far it got"
         );
         if let Err(why) = going {
             self.settled(call, Doubt::DecidedFailed, text).await;
@@ -112,9 +110,9 @@ impl Kernel {
                 .await;
         }
         let choices = [
-            (AGAIN, format!("move it to \"{wanted}\" from where it is now")),
-            (DONE, format!("take it as it is for \"{wanted}\"")),
-            (FAIL, "let the change fail; it is undone".to_owned()),
+            (AGAIN, format!("move it to \"{wanted}\" from its current state")),
+            (DONE, format!("accept its current state as \"{wanted}\"")),
+            (FAIL, "let the change fail; it is rolled back".to_owned()),
         ];
         let (found, text) = match self.decide(call, text, choices.into()).await {
             Ok(decided) => decided,
@@ -162,14 +160,14 @@ impl Kernel {
             return Err(why);
         }
         if action.in_doubt() == InDoubt::Repeat {
-            let how = "it is sent again with the same key, or twice does no harm".to_owned();
+            let how = "it is repeated: it has the same key, or is harmless twice".to_owned();
             self.settled(call, Doubt::Repeated, how).await;
             return Ok(None);
         }
-        let what = format!("\"{text}\" was broken off, and nobody knows whether it happened");
+        let what = format!("\"{text}\" was interrupted, and it is unknown whether it happened");
         let choices = [
             (AGAIN, "do it again".to_owned()),
-            (DONE, "take it as done".to_owned()),
+            (DONE, "count it as done".to_owned()),
             (FAIL, "let it fail".to_owned()),
         ];
         self.started(call, None, text.to_owned());
@@ -209,10 +207,10 @@ impl Kernel {
             return Ok(true);
         }
         let text = action.describe();
-        let what = format!("\"{text}\" was broken off, and nobody knows whether it has to be taken back");
+        let what = format!("\"{text}\" was interrupted, and it is unknown whether it must be undone");
         let choices = [
-            (DONE, "it had happened: take it back".to_owned()),
-            (FAIL, "it had not happened: there is nothing to take back".to_owned()),
+            (DONE, "it happened: undo it".to_owned()),
+            (FAIL, "it did not happen: there is nothing to undo".to_owned()),
         ];
         let (found, how) = self.decide(call, what, choices.into()).await?;
         self.settled(call, found, how.clone()).await;
@@ -232,12 +230,12 @@ impl Kernel {
         text: &str,
     ) -> Result<bool, RunError> {
         if action.in_doubt() == InDoubt::Repeat {
-            let how = "it is taken back with the same key again, or twice does no harm".to_owned();
+            let how = "the undo is repeated: it has the same key, or is harmless twice".to_owned();
             self.settled(call, Doubt::Repeated, how).await;
             return Ok(false);
         }
-        let what = format!("\"{text}\" was broken off, and nobody knows whether it happened");
-        let choices = [(AGAIN, "do it again".to_owned()), (DONE, "take it as done".to_owned())];
+        let what = format!("\"{text}\" was interrupted, and it is unknown whether it happened");
+        let choices = [(AGAIN, "do it again".to_owned()), (DONE, "count it as done".to_owned())];
         let (found, how) = self.decide(call, what, choices.into()).await?;
         self.settled(call, found, how.clone()).await;
         if found != Doubt::DecidedDone {
@@ -284,7 +282,7 @@ impl Kernel {
         };
         Ok(match (reply.yes, reply.choice.as_deref()) {
             (true, Some(AGAIN)) => (Doubt::DecidedAgain, format!("{} decided to do it again", reply.by)),
-            (true, Some(DONE)) => (Doubt::DecidedDone, format!("{} decided to take it as done", reply.by)),
+            (true, Some(DONE)) => (Doubt::DecidedDone, format!("{} decided to count it as done", reply.by)),
             _ => (Doubt::DecidedFailed, format!("{} decided that it failed", reply.by)),
         })
     }

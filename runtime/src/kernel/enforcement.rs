@@ -149,7 +149,7 @@ impl Kernel {
         let id = format!("{}/outside-plan:{}", call.id, hex(&hash.finalize()[..4]));
         let asking = self.call(call.kind, call.effect, call.input.clone(), id)?;
         let what = self.shared.vault.scrub(what).into_owned();
-        let text = format!("{what} is not in the plan; do it?");
+        let text = format!("{what} is not in the plan. Do it?");
         let question =
             Question { rule: enforcement.rule.clone(), ..Question::new(QuestionKind::OutsidePlan, text) };
         let placed = |error: RunError| RunError { effect: Some(call.id.clone()), ..error };
@@ -171,7 +171,7 @@ impl Kernel {
             None => Ok(()),
             Some(no) => {
                 let why = no.comment.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
-                let message = format!("{} denied what is not in the plan, {what}{why}", no.by);
+                let message = format!("{} denied an effect outside the plan, {what}{why}", no.by);
                 Err(placed(RunError::new(codes::DENIED, message)))
             }
         }

@@ -16,8 +16,9 @@ use crate::{
 };
 
 fn encode<T: Serialize>(value: &T) -> Result<Value, ProviderError> {
-    serde_json::to_value(value)
-        .map_err(|e| ProviderError::terminal(codes::INTERNAL, format!("a state has no JSON form: {e}")))
+    serde_json::to_value(value).map_err(|e| {
+        ProviderError::terminal(codes::INTERNAL, format!("a state cannot be written as JSON: {e}"))
+    })
 }
 
 fn decode<T: DeserializeOwned>(value: &Value) -> Result<T, ProviderError> {

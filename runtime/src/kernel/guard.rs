@@ -73,7 +73,7 @@ impl Kernel {
             if least <= span {
                 return Ok(value);
             }
-            let text = format!("{what} takes at least {}, and may take {}", Span(least), Span(span));
+            let text = format!("{what} takes at least {}, but its timeout is {}", Span(least), Span(span));
             return Err(self.throw(cx, RunError::new(codes::TIMEOUT, text)));
         }
         self.within(cx, id, |scope| {

@@ -491,11 +491,11 @@ impl Kernel {
         if self.state.checking_invariants.load(Ordering::Relaxed) {
             return Err(RunError::new(
                 codes::ARGUMENT,
-                format!("an invariant only looks at its world: {effect} is an effect"),
+                format!("an invariant may only read its world: {effect} is an effect"),
             ));
         }
         let input = serde_json::to_string(input).map_err(|e| {
-            RunError::new(codes::INTERNAL, format!("the input of {effect} has no JSON form: {e}"))
+            RunError::new(codes::INTERNAL, format!("the input of {effect} cannot be written as JSON: {e}"))
         })?;
         self.call(kind, effect, input, cursor::next(effect))
     }

@@ -101,10 +101,9 @@ impl Kernel {
             _ => {
                 self.may_begin()?;
                 if self.replay_only {
-                    let text =
-                        format!("the journal has no outcome for {}, which the script asks for", call.id);
+                    let text = format!("the journal has no outcome for {}, which the script needs", call.id);
                     return Err(RunError::new(codes::DIVERGED, text)
-                        .hint("the run stopped there, or its journal is not complete"));
+                        .hint("the run stopped there, or its journal is incomplete"));
                 }
                 Ok(Past::New)
             }
@@ -116,7 +115,7 @@ impl Kernel {
         if self.is_over(&error) {
             return error;
         }
-        let message = format!("{what} cannot be had again: {}", error.message);
+        let message = format!("{what} is no longer available: {}", error.message);
         let resume = NextStep::ResumeRun { run: self.run.to_string() };
         let next = error.next.into_iter().chain([resume]).collect();
         let effect = Some(call.id.clone());

@@ -108,7 +108,7 @@ impl Kernel {
             left.push(entry.left(error.message));
             left.extend(
                 entries.drain(..).rev().map(|earlier| {
-                    earlier.left(format!("it comes before {}, which is still there", entry.id))
+                    earlier.left(format!("it comes before {}, which is not undone", entry.id))
                 }),
             );
         }
@@ -246,7 +246,7 @@ impl Kernel {
             Err(gave_up) => Err(NotMoved { gave_up, happened: true, intended: false }),
             // It was undone just before the run died.
             Ok(((now, _), attempts)) if now == *back_to && intended_before.is_some() => {
-                let text = format!("{target} is at \"{}\": it had been undone", change.show(&now));
+                let text = format!("{target} is at \"{}\": it was already undone", change.show(&now));
                 self.settled(call, Doubt::Happened, text).await;
                 let from = intended_before.unwrap_or_default();
                 let settled = self.settle(call, &**change, &limits, back_to).await;
@@ -264,9 +264,11 @@ impl Kernel {
                 if now != *left_at {
                     let (is, was) = (change.show(&now), change.show(left_at));
                     let text = if failed {
-                        format!("{target} is \"{is}\": the change to \"{was}\" failed on the way")
+                        format!("{target} is \"{is}\": the change to \"{was}\" failed")
                     } else {
-                        format!("{target} was moved meanwhile: it is \"{is}\", this run had set \"{was}\"")
+                        format!(
+                            "{target} was moved meanwhile: it is \"{is}\", but this run had set \"{was}\""
+                        )
                     };
                     self.keep_async(&call.id, &Entry::Note { level: NoteLevel::Note, text: text.clone() })
                         .await;
@@ -318,7 +320,7 @@ impl Kernel {
         if doubtful && !self.has_happened(call, action).await? {
             return Ok(());
         }
-        let text = format!("take back {}", action.describe());
+        let text = format!("undo {}", action.describe());
         if in_doubt && self.was_taken_back(call, action, &text).await? {
             return Ok(());
         }
@@ -360,14 +362,14 @@ impl UndoEntry {
     pub(super) fn left(&self, why: String) -> LeftOver {
         let by_hand = match &self.doing {
             Undoing::Change { change, undo: Undo::Impossible(_), .. } => {
-                format!("it cannot be moved back: decide what to do about {}", change.target())
+                format!("it cannot be undone: decide what to do about {}", change.target())
             }
             Undoing::Change { change, from, .. } => {
                 format!("set {} back to \"{}\"", change.target(), change.show(from))
             }
-            Undoing::Action { action, .. } => format!("take back by hand: {}", action.describe()),
-            Undoing::Closure { .. } => "do by hand what this on_rollback closure does".to_owned(),
-            Undoing::NoReturn(_) => "decide by hand what to do about all that was done before it".to_owned(),
+            Undoing::Action { action, .. } => format!("undo {}", action.describe()),
+            Undoing::Closure { .. } => "do what this on_rollback closure does".to_owned(),
+            Undoing::NoReturn(_) => "decide what to do about everything that was done before it".to_owned(),
         };
         LeftOver { id: self.id.clone(), what: self.what(), by_hand, why }
     }

@@ -110,8 +110,7 @@ impl Kernel {
             Err(error) => Some(error),
             Ok(None) => undoing().unwrap_or_else(Some),
             Ok(Some((id, recorded))) => {
-                let message =
-                    format!("the script came to its end without {id}, which the journal says it did");
+                let message = format!("the script ended without {id}, which is in the journal");
                 let what = format!("{} {}", recorded.effect, recorded.input);
                 Some(
                     RunError::new(codes::DIVERGED, message)
@@ -132,9 +131,8 @@ impl Kernel {
             None => self.replay.unregistered()?,
         };
         let Some(id) = undone else { return Ok(error) };
-        let message =
-            format!("the script ended before {id}, which the journal says was reached: {}", error.message);
-        let hint = "nothing was undone: it is not known how to undo what the script did not get to";
+        let message = format!("the script ended before {id}, which is in the journal: {}", error.message);
+        let hint = "nothing was undone: the script did not reach everything that would have to be undone";
         Err(RunError { code: codes::DIVERGED.into(), message, ..error }.hint(hint))
     }
 
@@ -170,7 +168,7 @@ impl Kernel {
             return (outcome, Vec::new(), Some(error));
         }
         if self.stop.is_aborted() {
-            let left = self.left_over("the run was stopped before it could be undone");
+            let left = self.left_over("the run was stopped before it could be rolled back");
             return (RunOutcome::RollbackIncomplete, left, Some(error));
         }
         let (outcome, left) = self.undo_all(engine, &error);
@@ -201,7 +199,7 @@ impl Kernel {
                 let left = LeftOver {
                     id: "rollback".into(),
                     what: "the rollback itself".into(),
-                    by_hand: "look at what the run has done".into(),
+                    by_hand: "see what the run has done".into(),
                     why,
                 };
                 (RunOutcome::RollbackIncomplete, vec![left])
@@ -214,7 +212,7 @@ impl Kernel {
         let changes = self.state.changes.load(Ordering::Relaxed);
         Ended {
             outcome: if changes > 0 { RunOutcome::RollbackIncomplete } else { RunOutcome::Failed },
-            error: Some(RunError::new(codes::INTERNAL, "the script's thread could not run to its end")),
+            error: Some(RunError::new(codes::INTERNAL, "the script's thread stopped unexpectedly")),
             left: Vec::new(),
             changes,
             elapsed_ms: 0,
@@ -248,5 +246,5 @@ pub(crate) fn defect(panic: &(dyn std::any::Any + Send)) -> RunError {
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "no message".to_owned());
     RunError::new(codes::INTERNAL, format!("a defect in Contraflow or in a primitive: {what}"))
-        .hint("what was done so far is in the journal")
+        .hint("the journal has everything done so far")
 }

@@ -41,15 +41,15 @@ pub(super) fn apply(bundle: &Bundle, found: Vec<Warning>, known: &[&str]) -> Vec
         let told = |message: String| Warning::at(ALLOW, &allow.place, "", message);
         if !allow.reasoned {
             left.push(
-                told("this does not say why, and silences nothing".to_owned())
-                    .why("whoever reads the runbook next cannot tell whether the reason still holds")
+                told("this comment gives no reason, so it silences nothing".to_owned())
+                    .why("without a reason, the next reader cannot tell whether it still applies")
                     .help(format!("write // contraflow: allow({}) because …", allow.codes.join(", "))),
             );
             continue;
         }
         for code in &allow.codes {
             if !known.contains(&&**code) {
-                let warning = told(format!("there is no warning \"{code}\""));
+                let warning = told(format!("unknown warning \"{code}\""));
                 left.push(match did_you_mean(code, known.iter().copied()) {
                     Some(close) => warning.help(format!("did you mean `{close}`?")),
                     None => warning.help(format!("there are {}", known.join(", "))),
@@ -57,11 +57,9 @@ pub(super) fn apply(bundle: &Bundle, found: Vec<Warning>, known: &[&str]) -> Vec
             } else if !used.contains(&(at, &**code)) && *allow.place.file == *bundle.main {
                 // What an imported script allows may be needed by another runbook that imports it.
                 left.push(
-                    told(format!("there is no warning {code} here to be silenced"))
-                        .why("it would hide one that comes later")
-                        .help(
-                            "take the comment out, or put it on the line before what the warning points to",
-                        ),
+                    told(format!("there is no warning {code} here to silence"))
+                        .why("it would hide a later warning")
+                        .help("remove the comment, or move it to the line before the warning"),
                 );
             }
         }

@@ -17,7 +17,7 @@ impl Lint for HealthLoop {
     }
 
     fn about(&self) -> &'static str {
-        "a loop looks whether something is well, and goes on, or round for ever, if it is not"
+        "a loop checks health, and continues, or never ends, if the check does not pass"
     }
 
     fn look(&self, outline: &Outline) -> Vec<Warning> {
@@ -83,13 +83,19 @@ fn judge(part: &Part, about: Loop, behind: &[&[Node]], bounded: bool) -> Option<
         if bounded || leaves == 0 || leaves != on_success || leaves > 1 {
             return None;
         }
-        let message =
-            format!("this loop never gives up: it goes round until `{name}` finds what it waits for");
+        let message = format!("this loop never ends unless `{name}` finds what it waits for");
         return Some(
             Warning::of_part(NAME, part, message)
-                .why("if that never comes, the run stands in the middle, with its locks, until somebody notices")
-                .help("count: for attempt in 0..30 { … }, then fail(\"…\") if none has found it")
-                .help(format!("or let it end by time: step(\"wait\", #{{ timeout: \"5m\" }}, || {{ … }}){}", attempts(check))),
+                .why(
+                    "if that never happens, the run stays partially applied and keeps its locks until \
+                    somebody notices",
+                )
+                .help("limit the rounds: for attempt in 0..30 { … }, then fail(\"…\") if none found it")
+                .help(format!(
+                    "or set a deadline: step(\"wait\", #{{ timeout: \"5m\" }}, || {{ … \
+                    }}){}",
+                    attempts(check)
+                )),
         );
     }
     // A loop that only notes what it finds may be meant so: it neither tries again nor goes on to change something.
@@ -100,22 +106,22 @@ fn judge(part: &Part, about: Loop, behind: &[&[Node]], bounded: bool) -> Option<
         return None;
     }
     let message = if writes && leaves == 0 {
-        format!("this loop goes on when `{name}` fails: it is caught, and nothing comes of it")
+        format!("this loop ignores a failure of `{name}`: it catches the error and continues")
     } else if swallowed {
-        format!("this loop cannot fail: if `{name}` never passes, the run goes on as if it had")
+        format!("this loop cannot fail: if `{name}` never passes, the run continues as if it had")
     } else {
         format!(
-            "this loop cannot fail: if `{name}` never finds what it waits for, the run goes on as if it had"
+            "this loop cannot fail: if `{name}` never finds what it waits for, the run continues as if it had"
         )
     };
     let help = if writes && leaves == 0 {
-        "let it fail: leave out the `catch`, or throw the error in it again"
+        "let it fail: remove the `catch`, or throw the error again in it"
     } else {
-        "remember whether it was found, and fail(\"…\") behind the loop if it was not"
+        "record whether it was found, and fail(\"…\") after the loop if not"
     };
     Some(
         Warning::of_part(NAME, part, message)
-            .why("what comes next is done to something that is not well, and the run says that all is")
+            .why("the next steps act on something unhealthy, and the run reports success")
             .help(format!("{help}{}", attempts(check))),
     )
 }
@@ -126,7 +132,7 @@ fn attempts(check: &Call) -> String {
         return String::new();
     }
     format!(
-        "; `{}` tries again by itself, and fails in the end, with #{{ attempts: 10, interval: \"10s\" }}",
+        "; `{}` retries by itself, and fails in the end, with #{{ attempts: 10, interval: \"10s\" }}",
         check.name
     )
 }

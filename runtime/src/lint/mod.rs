@@ -103,7 +103,7 @@ pub trait Lint: Send + Sync {
 pub const ALLOW: &str = "allow";
 
 /// What warnings with the code [`ALLOW`] are about.
-pub const ABOUT_ALLOW: &str = "a comment that should silence a warning silences none, or does not say why";
+pub const ABOUT_ALLOW: &str = "a comment that silences no warning, or gives no reason";
 
 /// The lints of the runtime.
 pub fn lints() -> Vec<std::sync::Arc<dyn Lint>> {

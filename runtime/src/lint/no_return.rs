@@ -17,7 +17,7 @@ impl Lint for UnguardedWrite {
     }
 
     fn about(&self) -> &'static str {
-        "something is changed after the point of no return, and no guard watches it"
+        "a change after the point of no return without a guard"
     }
 
     fn look(&self, outline: &Outline) -> Vec<Warning> {
@@ -52,12 +52,17 @@ impl Walk for Search {
         } else {
             format!("{}:{}", point.file, point.line)
         };
-        let message =
-            format!("`{}` acts after the point of no return ({there}), and no guard watches it", call.name);
+        let message = format!("`{}` acts after the point of no return ({there}) without a guard", call.name);
         self.found.push(
             Warning::of_call(NAME, call, message)
-                .why("if it goes bad, nothing stops the run, and a rollback cannot bring back what was there before that point")
-                .help("put it into guard(#{ metric: \"web.error_rate\", above: \"1%\", sustained: \"1m\" }, || { … })")
+                .why(
+                    "if it goes bad, nothing stops the run, and a rollback cannot restore what was there \
+                    before that point",
+                )
+                .help(
+                    "put it inside guard(#{ metric: \"web.error_rate\", above: \"1%\", sustained: \"1m\" \
+                    }, || { … })",
+                )
                 .help(format!("or do it before the point of no return ({there})")),
         );
     }

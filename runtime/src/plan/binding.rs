@@ -147,7 +147,7 @@ fn moved(planned: &PlannedChange, now: Option<&PlannedChange>) -> Option<Differe
         return None;
     }
     if now.from == planned.from && now.to == planned.to {
-        let other = || differs(whole(planned), "the same states, but asked for in another way".to_owned());
+        let other = || differs(whole(planned), "the same states, but with a different input".to_owned());
         return if now.fingerprint == planned.fingerprint { None } else { other() };
     }
     if now.from == planned.from {
@@ -169,13 +169,13 @@ fn refusal(found: &[Difference]) -> RunError {
         .map(|one| format!("{:first$}  planned: {:second$}   now: {}", one.what, one.planned, one.now));
     let n = found.len();
     let what = if n == 1 {
-        "one thing is not as it was".to_owned()
+        "one thing has changed since it".to_owned()
     } else {
-        format!("{n} things are not as they were")
+        format!("{n} things have changed since it")
     };
     let mut error = RunError::new(
         codes::SAVED_PLAN,
-        format!("the plan no longer holds: {what} when it was made; nothing was changed"),
+        format!("the plan no longer holds: {what} was made; nothing was changed"),
     );
     error.hints = lines.collect();
     if n > MOST {

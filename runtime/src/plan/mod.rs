@@ -145,7 +145,7 @@ pub struct PlannedQuestion {
     pub text: String,
     /// Who was asked for, in words: roles, and people by name. Empty: anybody.
     pub by: String,
-    /// How many different people have to say yes.
+    /// How many different people must say yes.
     pub at_least: u32,
 }
 
@@ -192,10 +192,11 @@ impl SavedPlan {
         }
         let refused = |why: String| RunError::new(codes::SAVED_PLAN, why);
         let Version { v } =
-            serde_json::from_str(text).map_err(|e| refused(format!("this is no saved plan: {e}")))?;
+            serde_json::from_str(text).map_err(|e| refused(format!("this is not a saved plan: {e}")))?;
         if v != PLAN_VERSION {
-            let why = format!("the plan has version {v} of its form, this program knows {PLAN_VERSION}");
-            return Err(refused(why).hint("make it again with this program").next_step(NextStep::MakePlan));
+            let why =
+                format!("the plan has format version {v}, but this program reads version {PLAN_VERSION}");
+            return Err(refused(why).hint("make a new plan with this program").next_step(NextStep::MakePlan));
         }
         let plan: Self = serde_json::from_str(text)
             .map_err(|e| refused(format!("the plan cannot be read: {e}")).next_step(NextStep::MakePlan))?;
@@ -219,7 +220,7 @@ impl SavedPlan {
     pub fn usable(&self, environment: &str, now: Timestamp) -> Result<(), RunError> {
         if self.environment != environment {
             let why = format!(
-                "the plan was made for the environment \"{}\", this is \"{environment}\"",
+                "the plan was made for the environment \"{}\", but this is \"{environment}\"",
                 self.environment
             );
             return Err(RunError::new(codes::SAVED_PLAN, why));

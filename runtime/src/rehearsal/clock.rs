@@ -98,7 +98,7 @@ impl VirtualClock {
             if !woken.0.load(Ordering::Relaxed) && !self.advance() {
                 self.state().stuck = true;
                 patience -= 1;
-                assert!(patience > 0, "a rehearsed effect does not heed that it was told to stop");
+                assert!(patience > 0, "a rehearsed effect ignores the request to stop");
                 stuck();
             }
         }

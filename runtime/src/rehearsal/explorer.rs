@@ -84,7 +84,7 @@ pub enum End {
     Paused,
     /// It was given up.
     Aborted,
-    /// It waits for a person, without end.
+    /// It waits for a person forever.
     Waits,
     /// The scenario does not say what it would need to go on.
     Unknown,

@@ -174,7 +174,8 @@ impl InitialState {
                 answer.passes_while.is_some(),
             ];
             if ways.iter().filter(|way| **way).count() != 1 {
-                let why = format!("answers[{n}]: want one of `value`, `json`, `fails` and `passes_while`");
+                let why =
+                    format!("answers[{n}]: expected one of `value`, `json`, `fails` and `passes_while`");
                 return Err(Unusable { answer: n, why });
             }
             let json = answer.json.as_ref().map(|text| serde_json::from_str(text));
@@ -225,7 +226,7 @@ impl InitialState {
             Some(Observer { handle, on }) => handle.block_on(change.observe(on)).map_err(once),
             None => Err(ProviderError::terminal(
                 codes::UNKNOWN_IN_PLAN,
-                format!("the scenario does not say how {} stands at the beginning", change.target()),
+                format!("the scenario file has no initial state for {}", change.target()),
             )
             .hint(format!("add it under [states]: \"{key}\" = …"))
             .next_step(NextStep::TakeSnapshot)),
@@ -275,7 +276,7 @@ impl InitialState {
         self.engine.eval_ast_with_scope::<bool>(&mut scope, expression).map_err(|e| {
             ProviderError::terminal(
                 codes::SCRIPT,
-                format!("a condition of the scenario cannot be evaluated: {e}"),
+                format!("a condition of the scenario file cannot be evaluated: {e}"),
             )
         })
     }

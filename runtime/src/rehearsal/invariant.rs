@@ -48,12 +48,12 @@ impl ScriptInvariant {
         match self.body.call_within_context::<Dynamic>(&cx, (world,)) {
             Ok(value) => match value.as_bool() {
                 Ok(true) => Holds::Yes,
-                Ok(false) => Holds::No("it answers false".to_owned()),
-                Err(kind) => Holds::No(format!("it answers {kind}, and not true or false")),
+                Ok(false) => Holds::No("it returned false".to_owned()),
+                Err(kind) => Holds::No(format!("it returned {kind}, not true or false")),
             },
             Err(error) => match innermost(&error) {
                 EvalAltResult::ErrorPropertyNotFound(name, _) => {
-                    Holds::Unknown(format!("it was never asked: no state is known of `{name}`"))
+                    Holds::Unknown(format!("it was never evaluated: there is no known state of `{name}`"))
                 }
                 other => Holds::No(thrown(&error).map_or_else(|| other.to_string(), |error| error.message)),
             },

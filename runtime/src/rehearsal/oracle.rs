@@ -62,8 +62,8 @@ pub(super) fn violations(
         }
         for (par, key, branches) in races(trial) {
             let text =
-                format!("branches {branches} of {par} change {key}: what remains depends on which is later");
-            add("branches do not change the same thing", None, text);
+                format!("branches {branches} of {par} change {key}: the result depends on which is later");
+            add("parallel branches change different targets", None, text);
         }
     }
     if matches!(ended, End::RolledBack | End::Failed) {
@@ -72,22 +72,22 @@ pub(super) fn violations(
             if now != Some(first) {
                 let now = now.map(ToString::to_string).unwrap_or_default();
                 let last = trial.moves.iter().rev().find(|(_, moved)| moved == key).map(|(id, _)| id.clone());
-                add("rolled back means as before", last, format!("{key} was {first} and is {now}"));
+                add("a rollback restores every target", last, format!("{key} was {first} and is {now}"));
             }
         }
     }
     let internal = trial.error.as_ref().is_some_and(|error| error.is(codes::INTERNAL));
     if matches!(ended, End::Paused | End::Aborted) || internal {
-        add("ends, or can go on", trial.error.as_ref().and_then(|e| e.effect.clone()), why());
+        add("ends or can be resumed", trial.error.as_ref().and_then(|e| e.effect.clone()), why());
     }
     let silent = scenario.faults.iter().any(|(_, fault)| *fault == Fault::NoAnswer);
     let limit = trial.error.as_ref().is_some_and(|error| error.is(codes::LIMIT));
     if (ended == End::Waits || silent && limit) && !trial.moves.is_empty() {
         let at = scenario.faults.last().map(|(id, _)| id.clone());
         add(
-            "ends within a deadline",
+            "every question has a deadline",
             at,
-            "nobody answers, what was changed stays meanwhile, and no timeout ends the wait".to_owned(),
+            "nobody answers, the run stays partially applied, and no timeout ends the wait".to_owned(),
         );
     }
     if ended == End::RollbackIncomplete
@@ -98,13 +98,12 @@ pub(super) fn violations(
         let no = scenario.faults.iter().find(|(_, fault)| is_no(fault));
         match no {
             _ if !one_way && !declared => {
-                add("can be undone", Some(left.id.clone()), format!("{}: {}", left.what, left.why));
+                add("can be rolled back", Some(left.id.clone()), format!("{}: {}", left.what, left.why));
             }
             // Whoever declares a point of no return knows that what comes behind it cannot be undone; to ask there is in vain.
             Some((id, fault)) if one_way || *fault == Fault::Denied => {
-                let text =
-                    format!("{}, and it is too late: {} cannot be undone", fault.describe(), left.what);
-                add("asks before it is too late", Some(id.clone()), text);
+                let text = format!("{}, too late: {} cannot be undone", fault.describe(), left.what);
+                add("asks before the point of no return", Some(id.clone()), text);
             }
             _ => {}
         }
@@ -116,8 +115,8 @@ pub(super) fn violations(
         && !raced
     {
         let name = match scenario.backwards {
-            true => "branches come to one end in any order",
-            false => "comes to the same end after a crash",
+            true => "same outcome in any branch order",
+            false => "same outcome after a crash",
         };
         if ended != end(alive) && !ended_unknown(ended, alive) {
             add(name, None, format!("{ended:?} instead of {:?}: {}", end(alive), why()));
@@ -134,7 +133,7 @@ pub(super) fn violations(
         let mut counts: BTreeMap<&(String, String), usize> = BTreeMap::new();
         trial.moves.iter().for_each(|moved| *counts.entry(moved).or_default() += 1);
         if let Some(((id, key), times)) = counts.iter().find(|(_, times)| **times > 1) {
-            add("applies a change once", Some(id.clone()), format!("{key} was changed {times} times"));
+            add("applies each change once", Some(id.clone()), format!("{key} was changed {times} times"));
         }
     }
     if ended == End::Succeeded && trial.struck && !scenario.disturbs_rollback() {
@@ -142,11 +141,11 @@ pub(super) fn violations(
         let unimpressed = goes_the_same_way(happy, trial);
         for (id, fault) in scenario.faults.iter().filter(|_| unimpressed) {
             let kind = trial.fault_points.iter().find(|point| point.id == *id).map(|point| point.kind);
-            let text = || format!("{}, and the run goes on as if nothing had happened", fault.describe());
+            let text = || format!("{}, but the run continues as if nothing had happened", fault.describe());
             if is_no(fault) && trial.end == happy.end {
-                add("heeds its checks", Some(id.clone()), text());
+                add("acts on failed checks", Some(id.clone()), text());
             } else if kind == Some(Kind::Change) && !matches!(fault, Fault::Killed | Fault::LostAnswer) {
-                add("heeds what fails", Some(id.clone()), text());
+                add("acts on failed changes", Some(id.clone()), text());
             }
         }
     }

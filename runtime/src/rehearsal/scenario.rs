@@ -53,8 +53,8 @@ impl Fault {
             Self::Refused => "it fails before anything was done".to_owned(),
             Self::LostAnswer => "it is done, and the answer is lost".to_owned(),
             Self::TimesOut => "it never answers".to_owned(),
-            Self::NeverSettles => "it is set and never comes into effect".to_owned(),
-            Self::Verdict(name) => format!("its verdict is bad: {}", name.replace('-', " ")),
+            Self::NeverSettles => "it is set and never takes effect".to_owned(),
+            Self::Verdict(name) => format!("bad verdict: {}", name.replace('-', " ")),
             Self::Denied => "a person says no".to_owned(),
             Self::NoAnswer => "nobody answers".to_owned(),
             Self::Breach(guard) => format!("the guard {guard} is breached"),
@@ -183,8 +183,9 @@ impl FromStr for Scenario {
         for part in text.split('+') {
             if let Some(records) = part.strip_prefix(CRASH) {
                 let records = records.parse().ok().filter(|n| *n > 0);
-                scenario.crash =
-                    Some(records.ok_or(format!("\"{part}\": want a number of records, such as {CRASH}17"))?);
+                scenario.crash = Some(
+                    records.ok_or(format!("\"{part}\": expected a number of records, such as {CRASH}17"))?,
+                );
             } else if part == BACKWARDS {
                 scenario.backwards = true;
             } else if let Some((id, fault)) =
@@ -194,7 +195,7 @@ impl FromStr for Scenario {
                 scenario.faults.push((id.to_owned(), fault));
             } else {
                 return Err(format!(
-                    "\"{part}\": want an effect and what goes wrong, such as 1:traffic.shift=lost-answer"
+                    "\"{part}\": expected an effect and a fault, such as 1:traffic.shift=lost-answer"
                 ));
             }
         }

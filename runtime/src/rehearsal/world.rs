@@ -279,9 +279,9 @@ impl World for RehearsedWorld {
         if !lock(&self.unsettled).contains(on.id()) {
             return Ok(Progress::Settled);
         }
-        // Looks that take nearly as long as they may: the same end after fewer of them.
+        // Looks that take nearly as long as they may: same outcome after fewer of them.
         on.clock().sleep(change.limits().timeout * 9 / 10).await;
-        Ok(Progress::Waiting { done: 0, total: 0, message: "rehearsed: it never does".to_owned() })
+        Ok(Progress::Waiting { done: 0, total: 0, message: "rehearsed: it never settles".to_owned() })
     }
 
     async fn foresee(

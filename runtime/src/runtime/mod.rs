@@ -203,7 +203,7 @@ impl Runtime {
 
     async fn stored(&self, store: &dyn Store, run: &Run) -> Result<Bundle, RunError> {
         store.bundle(&run.bundle).await?.ok_or_else(|| {
-            RunError::new(codes::JOURNAL, format!("the scripts of {} are not in the store", run.id))
+            RunError::new(codes::JOURNAL, format!("the scripts of {} are missing from the store", run.id))
         })
     }
 

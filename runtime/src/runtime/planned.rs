@@ -83,7 +83,7 @@ impl Runtime {
     /// It did not succeed: what comes behind the place where it stopped is not known.
     pub fn save(&self, planned: &Planned, bundle: &Bundle, lasts: Duration) -> Result<SavedPlan, RunError> {
         if let Some(error) = &planned.report.error {
-            let message = format!("the plan is not complete: {}", error.message);
+            let message = format!("the plan is incomplete: {}", error.message);
             return Err(RunError { message, ..error.clone() }.hint("only a complete plan can be saved"));
         }
         let Planned { foreseen, runbook, version, params, created_at, .. } = planned.clone();
@@ -133,7 +133,7 @@ impl Runtime {
             }
             // Should what has moved move back: they agreed to it as it was then.
             store.void_approvals(&plan.id).await.map_err(RunError::from)?;
-            return Err(error.hint("what was said to this plan no longer counts").into());
+            return Err(error.hint("approvals of this plan no longer count").into());
         }
         let prepared = self.prepare(&plan.bundle, &plan.given())?;
         let run = new_id(&prepared.header.name);
@@ -142,8 +142,9 @@ impl Runtime {
         let used = Used {
             plan: plan.id.clone(),
             until: plan.expires_at,
-            binding: serde_json::to_string(&binding)
-                .map_err(|e| RunError::new(codes::INTERNAL, format!("a plan has no JSON form: {e}")))?,
+            binding: serde_json::to_string(&binding).map_err(|e| {
+                RunError::new(codes::INTERNAL, format!("a plan cannot be written as JSON: {e}"))
+            })?,
         };
         let holder = Holder::this(&self.inner.started_by);
         let other = store.create_planned(&row, &plan.bundle, &holder, &used).await.map_err(RunError::from)?;
@@ -176,7 +177,7 @@ impl Runtime {
         }
         let by = if wanted.by.is_empty() { String::new() } else { format!(" by {}", wanted.by.join(" or ")) };
         let message = format!(
-            "the plan has {} of the {} approvals{by} that this environment wants",
+            "the plan has {} of the {} approvals{by} that this environment requires",
             counted.len(),
             wanted.at_least
         );
@@ -203,7 +204,7 @@ impl Runtime {
 }
 
 fn used_before(run: &str) -> RunError {
-    RunError::new(codes::SAVED_PLAN, format!("the plan was used already, by run {run}"))
+    RunError::new(codes::SAVED_PLAN, format!("the plan was already used by run {run}"))
         .next_step(NextStep::ShowRun { run: run.to_owned() })
         .next_step(NextStep::MakePlan)
 }

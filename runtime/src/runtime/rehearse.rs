@@ -149,7 +149,7 @@ impl Runtime {
         let observer = observer.map(look);
         let unusable = |Unusable { answer, why }| RunError {
             detail: Some(serde_json::json!({ "answer": answer })),
-            ..RunError::new(codes::ARGUMENT, format!("the scenario cannot be used: {why}"))
+            ..RunError::new(codes::ARGUMENT, format!("the scenario file is not valid: {why}"))
         };
         let mut initial_state = InitialState::new(&beginning.file, observer).map_err(unusable)?;
         initial_state.plans = plans;
@@ -169,7 +169,7 @@ impl Runtime {
 async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, LoadErrors> {
     let (send, receive) = oneshot::channel();
     let thread = thread::Builder::new().name("rehearsal".into()).stack_size(STACK);
-    let failed = || RunError::new(codes::INTERNAL, "the rehearsal's thread could not run to its end");
+    let failed = || RunError::new(codes::INTERNAL, "the rehearsal's thread stopped unexpectedly");
     thread.spawn(move || drop(send.send(work()))).map_err(|_| failed())?;
     receive.await.map_err(|_| failed().into())
 }

@@ -32,7 +32,7 @@ impl Runtime {
         match run.status {
             RunStatus::Running | RunStatus::Ended(RunOutcome::Paused) => {}
             RunStatus::Ended(RunOutcome::RollbackIncomplete) => {
-                return Err(not_resumable(run, "could not be rolled back entirely")
+                return Err(not_resumable(run, "could not be rolled back completely")
                     .next_step(NextStep::RollBackRun { run: run.id.clone() })
                     .into());
             }
@@ -52,10 +52,7 @@ impl Runtime {
         if run.status == RunStatus::Ended(RunOutcome::RolledBack) {
             return Err(not_resumable(run, "was rolled back already").into());
         }
-        let why = RunError::new(
-            codes::CANCELLED,
-            format!("{} asked for the run to be rolled back", self.inner.started_by),
-        );
+        let why = RunError::new(codes::CANCELLED, format!("{} requested a rollback", self.inner.started_by));
         self.take_up(run, how, Some(why), stop).await
     }
 
@@ -68,19 +65,22 @@ impl Runtime {
     ) -> Result<Report, LoadErrors> {
         let here = self.inner.providers.environment();
         if run.environment != here {
-            let why = format!("belongs to environment \"{}\", this is \"{here}\"", run.environment);
+            let why = format!("belongs to environment \"{}\", but this is \"{here}\"", run.environment);
             return Err(not_resumable(run, &why).into());
         }
         if let Some(held) = run.held.as_ref().filter(|_| run.is_alive() && !how.take_over) {
             let why = format!(
-                "is being worked on: {} on {}, process {}, {} s since its last sign of life",
+                "is running: {} on {}, process {}, last heartbeat {} s ago",
                 held.by.who,
                 held.by.host,
                 held.by.pid,
                 held.silent_ms / 1000
             );
             return Err(not_resumable(run, &why)
-                .hint("if you know that it is dead or cut off: --take-over; it can then no longer change anything")
+                .hint(
+                    "if you know that it is dead or cut off, add --take-over; it can then change nothing \
+                    more",
+                )
                 .into());
         }
         let store = self.store()?;
@@ -95,7 +95,7 @@ impl Runtime {
         let holder = Holder::this(&self.inner.started_by);
         let acquired = store.acquire(&run.id, run.epoch, &holder).await.map_err(RunError::from)?;
         if !acquired {
-            return Err(not_resumable(run, "was taken over by another runner just now")
+            return Err(not_resumable(run, "was just taken over by another runner")
                 .next_step(NextStep::ShowRun { run: run.id.clone() })
                 .into());
         }

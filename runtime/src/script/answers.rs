@@ -163,7 +163,7 @@ fn wrong(cx: &Cx<'_>, name: &str, answer: &Dynamic, wanted: &str) -> Box<EvalAlt
         None => RunError::new(
             codes::SCRIPT,
             format!(
-                "the closure given to `{name}` answered {}, where {wanted} is needed",
+                "the closure given to `{name}` returned {}, but {wanted} is expected",
                 convert::kind(answer)
             ),
         ),

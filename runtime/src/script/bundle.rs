@@ -43,10 +43,9 @@ impl Bundle {
     /// # Errors
     /// A file that cannot be read, is too large, is not UTF-8 or does not parse; an import that is not allowed; a cycle.
     pub fn load(path: &Path) -> Result<Self, RunError> {
-        let main = path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .ok_or_else(|| RunError::new(codes::IMPORT, format!("{} is no script file", path.display())))?;
+        let main = path.file_name().map(|name| name.to_string_lossy().into_owned()).ok_or_else(|| {
+            RunError::new(codes::IMPORT, format!("{} is not a script file", path.display()))
+        })?;
         let text = read(path)?;
         let root = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let root = root
@@ -68,7 +67,7 @@ impl Bundle {
                 let way = stack.iter().map(String::as_str).chain([&*name]).collect::<Vec<_>>().join(" -> ");
                 return Err(at(RunError::new(
                     codes::IMPORT,
-                    format!("scripts import each other in a circle: {way}"),
+                    format!("scripts import each other in a cycle: {way}"),
                 )));
             }
             if self.files.contains_key(&name) {
@@ -133,20 +132,27 @@ pub(crate) fn imports(ast: &AST, file: &str) -> Result<Vec<Import>, RunError> {
             let (path, alias) = &**import;
             match path {
                 Expr::StringConstant(path, _) if is_plain(path) => {
-                    found.push(Import { path: path.to_string(), alias: alias.name.to_string(), line, column });
+                    found.push(Import {
+                        path: path.to_string(),
+                        alias: alias.name.to_string(),
+                        line,
+                        column,
+                    });
                 }
                 Expr::StringConstant(path, _) => {
                     wrong = Some(
                         RunError::new(codes::IMPORT, format!("\"{path}\" cannot be imported"))
                             .at("import", file, line, column)
-                            .hint("name a script below the runbook's folder without its ending, such as \"lib/health\""),
+                            .hint(
+                                "use a path below the runbook's folder without .rhai, such as \"lib/health\"",
+                            ),
                     );
                 }
                 _ => {
                     wrong = Some(
                         RunError::new(codes::IMPORT, "the path of an import must be literal text")
                             .at("import", file, line, column)
-                            .hint("what a runbook consists of must be known before it runs"),
+                            .hint("all files of a runbook must be known before it runs"),
                     );
                 }
             }
@@ -168,7 +174,7 @@ fn locate(root: &Path, import: &str) -> Result<PathBuf, RunError> {
     let wanted = root.join(format!("{import}.rhai"));
     let found = wanted.canonicalize().map_err(|e| {
         let what = if e.kind() == std::io::ErrorKind::NotFound {
-            "there is no such script".to_owned()
+            "no such script".to_owned()
         } else {
             e.to_string()
         };
@@ -188,7 +194,7 @@ fn read(path: &Path) -> Result<String, RunError> {
     let file = std::fs::File::open(path).map_err(|e| fail(e.to_string()))?;
     let meta = file.metadata().map_err(|e| fail(e.to_string()))?;
     if meta.is_dir() {
-        return Err(fail("it is a folder".into()).hint("name the .rhai file in it"));
+        return Err(fail("it is a folder".into()).hint("use the .rhai file in it"));
     }
     let mut bytes = Vec::new();
     file.take(MAX_SOURCE + 1).read_to_end(&mut bytes).map_err(|e| fail(e.to_string()))?;

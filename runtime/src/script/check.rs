@@ -68,10 +68,8 @@ pub(crate) fn load(bundle: &Bundle, library: &Library) -> Result<(Header, Loaded
             }
             Err(mut error) => {
                 // The parser does not know which modules there are to be meant.
-                let named = error
-                    .message
-                    .strip_prefix("there is no module named `")
-                    .and_then(|rest| rest.strip_suffix('`'));
+                let named =
+                    error.message.strip_prefix("no module named `").and_then(|rest| rest.strip_suffix('`'));
                 if let Some(close) = named.and_then(|name| did_you_mean(name, library.natives().modules())) {
                     error.hints.push(format!("did you mean `{close}`?"));
                 }
@@ -100,7 +98,7 @@ pub(crate) fn load(bundle: &Bundle, library: &Library) -> Result<(Header, Loaded
     let mut errors = fixed(checks.errors, &places);
     errors.extend(hidden.into_iter().map(|position| {
         let (line, column) = place(position);
-        RunError::new(codes::UNKNOWN_VARIABLE, "there is no variable named `params` here")
+        RunError::new(codes::UNKNOWN_VARIABLE, "no variable named `params` here")
             .hint("functions see only their arguments: pass what they need of `params`")
             .at("params", &*bundle.main, line, column)
     }));
@@ -151,11 +149,11 @@ impl Checks<'_> {
                         RunError::new(
                             codes::AMBIGUOUS_NAME,
                             format!(
-                                "the function `{name}` would hide a built-in one with {}",
+                                "the function `{name}` would hide a built-in function with {}",
                                 arguments(arity)
                             ),
                         )
-                        .hint("give it another name"),
+                        .hint("rename it"),
                         name,
                         file,
                         position,
@@ -163,8 +161,14 @@ impl Checks<'_> {
                 }
                 if let Some(other) = functions.insert((name.to_owned(), arity), file) {
                     self.add(
-                        RunError::new(codes::AMBIGUOUS_NAME, format!("the function `{name}` with {} is also defined in {other}", arguments(arity)))
-                            .hint("give one of them another name: in closures it would depend on the caller which one is meant"),
+                        RunError::new(
+                            codes::AMBIGUOUS_NAME,
+                            format!(
+                                "the function `{name}` with {} is also defined in {other}",
+                                arguments(arity)
+                            ),
+                        )
+                        .hint("rename one of them: in closures, the caller would decide which one is meant"),
                         name,
                         file,
                         position,
@@ -175,7 +179,7 @@ impl Checks<'_> {
                 let wrong = |message: String| {
                     RunError::new(codes::AMBIGUOUS_NAME, message)
                         .at(&*alias, file.as_str(), line, column)
-                        .hint("use another name behind `as`")
+                        .hint("use another name after `as`")
                 };
                 if alias.is_empty() {
                     continue;
@@ -217,9 +221,9 @@ impl Checks<'_> {
                     self.add(
                         RunError::new(
                             codes::IMPORT,
-                            "an imported script may only define functions and constants",
+                            "an imported script may define only functions and constants",
                         )
-                        .hint("put this into a function"),
+                        .hint("move this into a function"),
                         "",
                         file,
                         statement.position(),
@@ -231,12 +235,19 @@ impl Checks<'_> {
         if file != self.main {
             for statement in ast.statements() {
                 statement.walk(&mut Vec::new(), &mut |nodes: &[ASTNode<'_>]| {
-                    if let Some(ASTNode::Expr(Expr::FnCall(call, position) | Expr::MethodCall(call, position))) =
-                        nodes.last()
+                    if let Some(ASTNode::Expr(
+                        Expr::FnCall(call, position) | Expr::MethodCall(call, position),
+                    )) = nodes.last()
                         && !call.is_operator_call()
                     {
-                        let error = RunError::new(codes::IMPORT, "a constant of an imported script may not call anything")
-                            .hint("when an import is evaluated depends on who imports it first: put this into a function");
+                        let error = RunError::new(
+                            codes::IMPORT,
+                            "a constant of an imported script may not call anything",
+                        )
+                        .hint(
+                            "the first importer decides when an import is evaluated: move this into a \
+                                function",
+                        );
                         seen.push((error, call.name.to_string(), *position));
                     }
                     true
@@ -246,14 +257,16 @@ impl Checks<'_> {
         let is_main = file == self.main;
         ast.walk(&mut |nodes: &[ASTNode<'_>]| {
             match nodes.last() {
-                Some(ASTNode::Expr(Expr::FnCall(call, position))) | Some(ASTNode::Stmt(Stmt::FnCall(call, position))) => {
+                Some(ASTNode::Expr(Expr::FnCall(call, position)))
+                | Some(ASTNode::Stmt(Stmt::FnCall(call, position))) => {
                     if let Some(error) = self.call(call, false, ast, &modules) {
                         seen.push((error, call.name.to_string(), *position));
                     }
                     for (error, name, at) in self.eager(call) {
                         seen.push((error, name, at));
                     }
-                    if let Some(Expr::StringConstant(name, at)) = call.args.first().filter(|_| call.name == "Fn")
+                    if let Some(Expr::StringConstant(name, at)) =
+                        call.args.first().filter(|_| call.name == "Fn")
                         && let Some(error) = self.pointer(name, ast)
                     {
                         seen.push((error, name.to_string(), *at));
@@ -277,7 +290,11 @@ impl Checks<'_> {
                         && !self.header.params.contains_key(name)
                     {
                         let at = if at.is_none() { *position } else { at };
-                        seen.push((RunError { code: codes::PARAMETER.into(), ..self.header.unknown(name) }, name.to_owned(), at));
+                        seen.push((
+                            RunError { code: codes::PARAMETER.into(), ..self.header.unknown(name) },
+                            name.to_owned(),
+                            at,
+                        ));
                     }
                 }
                 Some(ASTNode::Stmt(Stmt::Share(captured))) => {
@@ -285,9 +302,16 @@ impl Checks<'_> {
                         if captures_loop_variable(nodes, &name.name, name.pos) {
                             let error = RunError::new(
                                 codes::LOOP_CAPTURE,
-                                format!("this closure takes the loop variable `{0}`, which will have moved on when it runs", name.name),
+                                format!(
+                                    "this closure captures the loop variable `{0}`, which will have \
+                                    changed when it runs",
+                                    name.name
+                                ),
                             )
-                            .hint(format!("put `let {0} = {0};` before the closure, inside the loop", name.name));
+                            .hint(format!(
+                                "put `let {0} = {0};` before the closure, inside the loop",
+                                name.name
+                            ));
                             seen.push((error, name.name.to_string(), name.pos));
                         }
                     }
@@ -337,7 +361,7 @@ impl Checks<'_> {
         eager
             .map(|(inner, position)| {
                 let message =
-                    format!("`{}` wants a closure; this happens at once, before `{0}` is called", call.name);
+                    format!("`{}` expects a closure; this runs at once, before `{0}` is called", call.name);
                 let error = RunError::new(codes::ARGUMENT, message).hint("put `||` in front of it");
                 (error, inner.name.to_string(), position)
             })
@@ -371,7 +395,7 @@ impl Checks<'_> {
                 if private {
                     return Some(
                         RunError::new(codes::UNKNOWN_FUNCTION, format!("`{module}::{name}` is private"))
-                            .hint("leave out `private` where it is defined, or call another function"),
+                            .hint("remove `private` where it is defined, or call another function"),
                     );
                 }
                 return (!script(imported))
@@ -390,11 +414,10 @@ impl Checks<'_> {
                         codes::UNKNOWN_FUNCTION,
                         "`global::` does not work in closures that run elsewhere",
                     )
-                    .hint("leave `global::` out"),
+                    .hint("remove `global::`"),
                 );
             }
-            let error =
-                RunError::new(codes::UNKNOWN_FUNCTION, format!("there is no module named `{module}`"));
+            let error = RunError::new(codes::UNKNOWN_FUNCTION, format!("no module named `{module}`"));
             let known = self.natives.modules().chain(modules.keys().map(String::as_str));
             return Some(match did_you_mean(module, known) {
                 Some(close) => error.hint(format!("did you mean `{close}`?")),
@@ -445,7 +468,7 @@ impl Checks<'_> {
                 None => error,
             };
         }
-        let error = RunError::new(codes::UNKNOWN_FUNCTION, format!("there is no function named `{shown}`"));
+        let error = RunError::new(codes::UNKNOWN_FUNCTION, format!("no function named `{shown}`"));
         let plain = names
             .iter()
             .copied()

@@ -73,7 +73,7 @@ fn json_of(value: &Dynamic, depth: usize) -> Result<Value, RunError> {
     let what = kind(value);
     Err(RunError::new(
         codes::ARGUMENT,
-        format!("{what} cannot be used here: want text, a number, a boolean, an array or a map"),
+        format!("{what} cannot be used here: expected text, a number, a boolean, an array or a map"),
     ))
 }
 
@@ -107,9 +107,9 @@ pub fn kind(value: &Dynamic) -> &'static str {
 pub fn unknown_in_plan(origin: &str) -> RunError {
     RunError::new(
         codes::UNKNOWN_IN_PLAN,
-        format!("this needs the result of {origin}, which a plan does not produce"),
+        format!("this needs the result of {origin}, which a plan does not have"),
     )
-    .hint("give that call `assume: …`: the result a plan should take for granted")
+    .hint("give that call `assume: …`: the result that a plan should use")
 }
 
 /// JSON as a script value. The inverse of [`to_json`]; `null` is `()`.
@@ -246,6 +246,9 @@ pub fn reword(error: &serde_json::Error) -> (String, Option<String>) {
 /// `internal`: the type has no JSON form.
 pub fn encode<T: serde::Serialize>(value: &T) -> Result<Value, RunError> {
     serde_json::to_value(value).map_err(|e| {
-        RunError::new(codes::INTERNAL, format!("a value has no JSON form: {}", serde_json::Error::custom(e)))
+        RunError::new(
+            codes::INTERNAL,
+            format!("a value cannot be written as JSON: {}", serde_json::Error::custom(e)),
+        )
     })
 }

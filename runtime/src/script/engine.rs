@@ -392,20 +392,21 @@ fn values() -> Module {
     FuncRegistration::new("known")
         .with_params_info(["value: Dynamic", "Dynamic"])
         .with_comments([
-            "/// Gives `value` back, if a plan knows all of it; otherwise the plan ends here and says what it depends on.",
+            "/// Returns `value` if a plan knows all of it; otherwise the plan ends here and says what the \
+             value depends on.",
             "///",
-            "/// Use it where a value is passed on to something that must not be planned with a gap. In a run it does nothing.",
+            "/// Use it for a value that a plan must know completely. In a run it does nothing.",
             "///",
             "/// ```rhai",
             "/// known([1, #{ a: 2 }]) == [1, #{ a: 2 }]",
             "/// ```",
         ])
         .set_into_module(&mut m, |cx: Cx<'_>, value: Dynamic| -> Native {
-        match find_unknown(&value) {
-            Some(origin) => Err(cx.throw(convert::unknown_in_plan(&origin))),
-            None => Ok(value),
-        }
-    });
+            match find_unknown(&value) {
+                Some(origin) => Err(cx.throw(convert::unknown_in_plan(&origin))),
+                None => Ok(value),
+            }
+        });
     FuncRegistration::new("known_error").set_into_module(
         &mut m,
         |cx: Cx<'_>, error: Dynamic| -> Native<()> {
@@ -454,7 +455,7 @@ fn values() -> Module {
     // Time is an effect: `timestamp` of the standard library would differ at each execution.
     FuncRegistration::new("timestamp").set_into_module(&mut m, || -> Native<()> {
         Err(thrown_here(
-            RunError::new(codes::SCRIPT, "a script has no clock of its own")
+            RunError::new(codes::SCRIPT, "a script has no clock")
                 .hint("the journal keeps the time of every effect; to wait, use sleep(\"30s\")"),
         ))
     });
@@ -463,11 +464,13 @@ fn values() -> Module {
         &mut m,
         |cx: Cx<'_>, map: &mut rhai::Map| -> Native<String> {
             let json = convert::to_json(&Dynamic::from_map(map.clone())).and_then(|json| match json {
-                json if convert::has_secret(&json) => {
-                    Err(RunError::new(codes::SECRET, "a secret cannot become part of a text").hint(
-                        "pass the secret itself as an option: it is filled in when the request is sent",
-                    ))
-                }
+                json if convert::has_secret(&json) => Err(RunError::new(
+                    codes::SECRET,
+                    "a secret cannot become part of a text",
+                )
+                .hint(
+                    "pass the secret itself as an option: its value is filled in when the request is sent",
+                )),
                 json => Ok(json.to_string()),
             });
             json.map_err(|error| cx.throw(error))

@@ -93,7 +93,7 @@ fn describe(error: &EvalAltResult) -> RunError {
         E::ErrorMismatchDataType(expected, actual, _) | E::ErrorMismatchOutputType(expected, actual, _) => {
             RunError::new(
                 codes::SCRIPT,
-                format!("this is {}, where {} is needed", plain_types(actual), plain_types(expected)),
+                format!("this is {}, but {} is expected", plain_types(actual), plain_types(expected)),
             )
         }
         E::ErrorPropertyNotFound(name, _) => RunError::new(codes::SCRIPT, format!("the map has no `{name}`")),
@@ -101,7 +101,7 @@ fn describe(error: &EvalAltResult) -> RunError {
             .hint("look for a function that calls itself"),
         E::ErrorDataTooLarge(what, _) => {
             RunError::new(codes::LIMIT, format!("{} is over the limit", lower(what)))
-                .hint("a runbook is no place for bulk data")
+                .hint("keep bulk data out of runbooks")
         }
         E::ErrorTooManyOperations(_) | E::ErrorTooManyVariables(_) | E::ErrorTooManyModules(_) => {
             RunError::new(codes::LIMIT, lower(&without_place(error)))
@@ -110,7 +110,7 @@ fn describe(error: &EvalAltResult) -> RunError {
             codes::SCRIPT,
             format!("`{name}` is in use by another branch or by the call it is passed to"),
         )
-        .hint("return values from closures instead of changing variables around them"),
+        .hint("return values from closures instead of changing outer variables"),
         _ => RunError::new(codes::SCRIPT, lower(&without_place(error))),
     }
 }

@@ -149,7 +149,7 @@ impl Header {
             |message: String, line: usize| RunError::new(codes::HEADER, message).at("", file, line, 1);
         let (line, declared) = declaration(ast);
         if let Some(again) = declarations(ast).nth(1) {
-            return Err(wrong("there are two headers RUNBOOK".into(), again));
+            return Err(wrong("there are two RUNBOOK headers".into(), again));
         }
         let value = ast
             .iter_literal_variables(true, false)
@@ -157,7 +157,7 @@ impl Header {
             .map(|(_, _, value)| value);
         let Some(value) = value else {
             return Err(if declared {
-                wrong("the header RUNBOOK is not literal".into(), line).hint(
+                wrong("the RUNBOOK header is not literal".into(), line).hint(
                     "it is read without running anything: use only literal values, no calls, no variables",
                 )
             } else {
@@ -169,8 +169,8 @@ impl Header {
             .map_err(|e| RunError { code: codes::HEADER.into(), ..e }.at("", file, line, 1))?;
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if header.name.is_empty() || header.name.len() > 60 || !header.name.chars().all(plain) {
-            return Err(wrong(format!("`RUNBOOK.name`: \"{}\" is no name", header.name), line)
-                .hint("use letters, digits, - and _, at most 60: it becomes part of run ids"));
+            return Err(wrong(format!("`RUNBOOK.name`: \"{}\" is not a valid name", header.name), line)
+                .hint("use at most 60 letters, digits, - and _: it becomes part of run ids"));
         }
         for (name, param) in &mut header.params {
             param.check(name).map_err(|e| e.at("", file, line, 1))?;
@@ -242,7 +242,7 @@ impl Param {
         if let (Some(min), Some(max)) = (self.min, self.max)
             && min > max
         {
-            let message = format!("`RUNBOOK.params.{name}`: min {min} is more than max {max}");
+            let message = format!("`RUNBOOK.params.{name}`: min {min} is greater than max {max}");
             return Err(RunError::new(codes::HEADER, message));
         }
         for choice in &mut self.choices {
@@ -277,7 +277,7 @@ impl Param {
         let refuse = || {
             RunError::new(
                 codes::PARAMETER,
-                format!("the parameter `{name}` is {}: want {}", plain(value), self.allowed()),
+                format!("the parameter `{name}` is {}: expected {}", plain(value), self.allowed()),
             )
         };
         let accepted = self.kind.accept(value).ok_or_else(refuse)?;
@@ -376,16 +376,16 @@ const RUNBOOK = #{ name: "move", params: #{
     fn a_wrong_parameter_says_what_is_allowed() {
         let header = header(GOOD).expect("header");
         for (pairs, message, hint) in [
-            (&[("n", "x")][..], "the parameter `n` is \"x\": want a whole number, 1 to 9", ""),
-            (&[("n", "10")], "the parameter `n` is 10: want a whole number, 1 to 9", ""),
+            (&[("n", "x")][..], "the parameter `n` is \"x\": expected a whole number, 1 to 9", ""),
+            (&[("n", "10")], "the parameter `n` is 10: expected a whole number, 1 to 9", ""),
             (
                 &[("n", "1"), ("to", "red")],
-                "the parameter `to` is \"red\": want one of \"blue\", \"green\"",
+                "the parameter `to` is \"red\": expected one of \"blue\", \"green\"",
                 "",
             ),
             (
                 &[("n", "1"), ("hold", "5x")],
-                "the parameter `hold` is \"5x\": want a duration such as \"90s\"",
+                "the parameter `hold` is \"5x\": expected a duration such as \"90s\"",
                 "",
             ),
             (
@@ -405,12 +405,12 @@ const RUNBOOK = #{ name: "move", params: #{
     fn a_bad_header_is_refused_with_its_place() {
         for (text, message) in [
             ("let x = 1;", "the runbook has no header"),
-            ("let n = 1; const RUNBOOK = #{ name: `a${n}` };", "the header RUNBOOK is not literal"),
+            ("let n = 1; const RUNBOOK = #{ name: `a${n}` };", "the RUNBOOK header is not literal"),
             (r#"const RUNBOOK = #{ name: "a", vresion: "1" };"#, "`RUNBOOK`: unknown key `vresion`"),
-            (r#"const RUNBOOK = #{ name: "a b" };"#, "`RUNBOOK.name`: \"a b\" is no name"),
+            (r#"const RUNBOOK = #{ name: "a b" };"#, "`RUNBOOK.name`: \"a b\" is not a valid name"),
             (
                 r#"const RUNBOOK = #{ name: "a", params: #{ x: #{ type: "int", "default": "z" } } };"#,
-                "the parameter `x` is \"z\": want a whole number",
+                "the parameter `x` is \"z\": expected a whole number",
             ),
         ] {
             let error = header(text).expect_err(text);

@@ -171,14 +171,14 @@ impl Budget {
             let max = self.limits.max_operations;
             return limit(
                 format!("the script ran more than {max} operations"),
-                "look for a loop that does not end; or raise limits.max_operations",
+                "look for an endless loop, or raise limits.max_operations",
             );
         }
         if self.memory.grown().is_some_and(|grown| grown > self.limits.max_memory) {
             let max = crate::quantity::Size(self.limits.max_memory);
             return limit(
-                format!("the script holds more than {max} of memory"),
-                "keep less in variables; or raise limits.max_memory",
+                format!("the script uses more than {max} of memory"),
+                "keep less in variables, or raise limits.max_memory",
             );
         }
         if operations.is_multiple_of(STRIDE * 64)

@@ -65,10 +65,10 @@ pub(crate) fn syntax_error(error: &ParseError, file: &str) -> RunError {
     let kind = error.err_type();
     let (code, message) = match kind {
         ParseErrorType::VariableUndefined(name) => {
-            (codes::UNKNOWN_VARIABLE, format!("there is no variable named `{name}` here"))
+            (codes::UNKNOWN_VARIABLE, format!("no variable named `{name}` here"))
         }
         ParseErrorType::ModuleUndefined(name) => {
-            (codes::UNKNOWN_FUNCTION, format!("there is no module named `{name}`"))
+            (codes::UNKNOWN_FUNCTION, format!("no module named `{name}`"))
         }
         other => (codes::SYNTAX, lower(&other.to_string())),
     };
@@ -83,8 +83,9 @@ pub(crate) fn syntax_error(error: &ParseError, file: &str) -> RunError {
         ParseErrorType::VariableUndefined(name) if name == "params" => {
             error.hint("functions see only their arguments: pass what they need of `params`")
         }
-        ParseErrorType::VariableUndefined(_) => error
-            .hint("functions (`fn`) see only their arguments and constants, not the variables around them"),
+        ParseErrorType::VariableUndefined(_) => {
+            error.hint("functions (`fn`) see only their arguments and constants, not outer variables")
+        }
         _ => error,
     }
 }

@@ -149,9 +149,8 @@ impl LiveWorld {
                 && question.verdict(replies).is_none()
                 && (!channel.takes_answers() || self.people.speaks_for_all())
             {
-                let why = refused.unwrap_or_else(|| {
-                    format!("{} different people have to say yes", question.rule.at_least)
-                });
+                let why = refused
+                    .unwrap_or_else(|| format!("{} different people must say yes", question.rule.at_least));
                 return Err(ProviderError::terminal(codes::DENIED, why).next_step(NextStep::LetOthersAnswer));
             }
         }

@@ -16,36 +16,38 @@ fn mistakes_are_found_before_the_first_effect() {
     for (script, expected) in [
         (
             "lab::sett(\"a\", 1);",
-            "unknown-function lab.rhai:2:6 there is no function named `lab::sett` [did you mean `lab::set`?]",
+            "unknown-function lab.rhai:2:6 no function named `lab::sett` [did you mean `lab::set`?]",
         ),
         ("lab::set(\"a\");", "unknown-function lab.rhai:2:6 `lab::set` takes 2 arguments, not 1 []"),
         (
             "labb::set(\"a\", 1);",
-            "unknown-function lab.rhai:2:1 there is no module named `labb` [did you mean `lab`?]",
+            "unknown-function lab.rhai:2:1 no module named `labb` [did you mean `lab`?]",
         ),
         (
             "stepp(\"a\", || 1);",
-            "unknown-function lab.rhai:2:1 there is no function named `stepp` [did you mean `step`?]",
+            "unknown-function lab.rhai:2:1 no function named `stepp` [did you mean `step`?]",
         ),
         (
             "look(\"a\");",
-            "unknown-function lab.rhai:2:1 there is no function named `look` [did you mean `lab::look`?]",
+            "unknown-function lab.rhai:2:1 no function named `look` [did you mean `lab::look`?]",
         ),
         (
             "let x = [1]; x.pussh(2);",
-            "unknown-function lab.rhai:2:16 there is no function named `pussh` [did you mean `push`?]",
+            "unknown-function lab.rhai:2:16 no function named `pussh` [did you mean `push`?]",
         ),
         (
             "step(\"a\", || { || nope(1) });",
-            "unknown-function lab.rhai:2:19 there is no function named `nope` [did you mean `note`?]",
+            "unknown-function lab.rhai:2:19 no function named `nope` [did you mean `note`?]",
         ),
         (
             "let x = y + 1;",
-            "unknown-variable lab.rhai:2:9 there is no variable named `y` here [functions (`fn`) see only their arguments and constants, not the variables around them]",
+            "unknown-variable lab.rhai:2:9 no variable named `y` here [functions (`fn`) see only their \
+             arguments and constants, not outer variables]",
         ),
         (
             "fn f() { params.x }",
-            "unknown-variable lab.rhai:2:10 there is no variable named `params` here [functions see only their arguments: pass what they need of `params`]",
+            "unknown-variable lab.rhai:2:10 no variable named `params` here [functions see only their \
+             arguments: pass what they need of `params`]",
         ),
         (
             "let x = params.nope;",
@@ -53,17 +55,20 @@ fn mistakes_are_found_before_the_first_effect() {
         ),
         (
             "fn len(x) { 1 }",
-            "ambiguous-name lab.rhai:2:4 the function `len` would hide a built-in one with 1 argument [give it another name]",
+            "ambiguous-name lab.rhai:2:4 the function `len` would hide a built-in function with 1 argument \
+             [rename it]",
         ),
         (
             "let jobs = []; for h in [1, 2] { jobs.push(|| lab::set(\"a\", h)); }",
-            "loop-capture lab.rhai:2:61 this closure takes the loop variable `h`, which will have moved on when it runs [put `let h = h;` before the closure, inside the loop]",
+            "loop-capture lab.rhai:2:61 this closure captures the loop variable `h`, which will have \
+             changed when it runs [put `let h = h;` before the closure, inside the loop]",
         ),
         ("let x = eval(\"1\");", "syntax lab.rhai:2:9 reserved keyword 'eval' is disabled []"),
         ("let = 3;", "syntax lab.rhai:2:5 expecting name of a variable []"),
         (
             "let p = \"x\"; import p as x;",
-            "import lab.rhai:2:14 the path of an import must be literal text [what a runbook consists of must be known before it runs]",
+            "import lab.rhai:2:14 the path of an import must be literal text [all files of a runbook must \
+             be known before it runs]",
         ),
     ] {
         let errors: Vec<String> = lab.refused(script).iter().map(line).collect();
@@ -142,7 +147,7 @@ fn imports_cannot_leave_the_folder_or_go_in_circles() {
             .unwrap_err();
     assert_eq!(
         errors[0].message,
-        "scripts import each other in a circle: main.rhai -> a.rhai -> b.rhai -> a.rhai"
+        "scripts import each other in a cycle: main.rhai -> a.rhai -> b.rhai -> a.rhai"
     );
     let errors = load(&[("main.rhai", &format!("{HEADER}import \"main\" as m;"))]).unwrap_err();
     assert!(errors[0].message.contains("circle"), "{errors:?}");
@@ -170,7 +175,7 @@ fn no_name_may_mean_two_things_across_imports() {
 fn an_import_may_only_define_things() {
     let main = format!("{HEADER}import \"a\" as a;");
     let errors = load(&[("main.rhai", &main), ("a.rhai", "lab::set(\"a\", 1);")]).unwrap_err();
-    assert_eq!(errors[0].message, "an imported script may only define functions and constants");
+    assert_eq!(errors[0].message, "an imported script may define only functions and constants");
 }
 
 #[test]
@@ -205,7 +210,8 @@ fn misspelt_options_and_unusable_values_are_found_where_they_stand() {
         ),
         (
             "fn f() { step(\"a\", #{\n    timeout: \"5x\" }, || 1) }",
-            "argument lab.rhai:3:14 `timeout`: bad duration \"5x\": want a number with ms, s, m, h or d, such as \"90s\" or \"1h30m\" []",
+            "argument lab.rhai:3:14 `timeout`: bad duration \"5x\": expected a number with ms, s, m, h or \
+             d, such as \"90s\" or \"1h30m\" []",
         ),
         (
             "approve(\"go?\", #{ timeout: params, at_least: \"two\" });",
@@ -213,7 +219,7 @@ fn misspelt_options_and_unusable_values_are_found_where_they_stand() {
         ),
         (
             "approve(\"go?\", #{ by: [\"a\", 1] });",
-            "argument lab.rhai:2:23 `by`: want a name or a list of names []",
+            "argument lab.rhai:2:23 `by`: expected a name or a list of names []",
         ),
         (
             "parallel([|| 1], #{ on_failure: \"cancle\" });",
@@ -221,11 +227,12 @@ fn misspelt_options_and_unusable_values_are_found_where_they_stand() {
         ),
         (
             "sleep(\"5 minute\");",
-            "argument lab.rhai:2:7 `span`: bad duration \"5 minute\": want a number with ms, s, m, h or d, such as \"90s\" or \"1h30m\" []",
+            "argument lab.rhai:2:7 `span`: bad duration \"5 minute\": expected a number with ms, s, m, h or \
+             d, such as \"90s\" or \"1h30m\" []",
         ),
         (
             "sleep(30);",
-            "argument lab.rhai:2:7 `span`: 30 has no unit: want a duration string such as \"90s\" []",
+            "argument lab.rhai:2:7 `span`: 30 has no unit: expected a duration string such as \"90s\" []",
         ),
     ] {
         let errors: Vec<String> = lab.refused(script).iter().map(line).collect();

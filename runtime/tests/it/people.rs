@@ -88,10 +88,10 @@ fn a_role_without_anybody_who_may_answer_is_refused_at_once() {
     let lab = Lab::new();
     for (options, want) in [
         ("by: \"lonely\"", "nobody may answer"),
-        ("by: \"ana\", at_least: 2", "only 1 may answer, and 2 have to"),
-        ("at_least: 0", "want 1 or more"),
-        ("timeout: \"0s\"", "want more than 0s"),
-        ("by: 3", "want a name or a list of names"),
+        ("by: \"ana\", at_least: 2", "only 1 may answer, but 2 must"),
+        ("at_least: 0", "expected 1 or more"),
+        ("timeout: \"0s\"", "expected more than 0s"),
+        ("by: 3", "expected a name or a list of names"),
         ("on_timeout: \"maybe\"", "on_timeout"),
     ] {
         let report = lab.run(&format!("let options = #{{ {options} }}; approve(\"go on?\", options);"));

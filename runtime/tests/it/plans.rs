@@ -111,7 +111,7 @@ fn a_plan_is_refused_where_something_has_moved_and_shows_both_sides() {
     assert_eq!(
         told(&refused(&lab, &plan)),
         "\
-saved-plan: the plan no longer holds: one thing is not as it was when it was made; nothing was changed
+saved-plan: the plan no longer holds: one thing has changed since it was made; nothing was changed
   lab/b  planned: level 0   now: level 70"
     );
     lab.lamps.board().lamps.insert("b".into(), 0);
@@ -127,7 +127,7 @@ fn a_plan_is_refused_if_the_script_would_now_do_something_else() {
     assert_eq!(
         told(&refused(&lab, &plan)),
         "\
-saved-plan: the plan no longer holds: 2 things are not as they were when it was made; nothing was changed
+saved-plan: the plan no longer holds: 2 things have changed since it was made; nothing was changed
   lab/a     planned: level 0 -> level 1   now: lab.set lab/b: level 0 -> level 5
   lab.ring  planned: ring first           now: nothing"
     );
@@ -189,7 +189,7 @@ fn whoever_denies_what_is_outside_the_plan_lets_it_fail() {
     let error = resumed.error.unwrap();
     assert_eq!(
         (error.code.as_str(), &*error.message),
-        ("denied", "ana denied what is not in the plan, lab.set lab/b: level 0 -> level 2")
+        ("denied", "ana denied an effect outside the plan, lab.set lab/b: level 0 -> level 2")
     );
     assert_eq!(lab.log(), ["a 0 -> 1", "a 1 -> 0"]);
 }
@@ -288,7 +288,7 @@ fn a_plan_is_used_once() {
     let first = run(&lab, &plan);
     lab.lamps.board().lamps.insert("a".into(), 0);
     let error = refused(&lab, &plan);
-    assert_eq!(error.message, format!("the plan was used already, by run {}", first.run));
+    assert_eq!(error.message, format!("the plan was already used by run {}", first.run));
     assert_eq!(lab.level("a"), 0);
 }
 
@@ -324,7 +324,7 @@ fn a_plan_is_for_one_environment() {
     let lab = Lab::new();
     let plan = save(&lab, r#"lab::set("a", 1);"#);
     let error = refused_by(&lab, &Runtime::builder().store(lab.store.clone()).build(), &plan);
-    assert_eq!(error.message, r#"the plan was made for the environment "lab", this is "sandbox""#);
+    assert_eq!(error.message, r#"the plan was made for the environment "lab", but this is "sandbox""#);
 }
 
 #[test]
@@ -353,10 +353,7 @@ fn a_plan_that_is_not_complete_is_not_saved() {
     let lab = Lab::new();
     let script = r#"lab::set("a", 1); if lab::ring("x") == 1 { lab::set("b", 1); }"#;
     let error = save_with(&lab, &lab.runtime(), script).unwrap_err();
-    assert!(
-        error.is("unknown-in-plan") && error.message.starts_with("the plan is not complete: "),
-        "{error}"
-    );
+    assert!(error.is("unknown-in-plan") && error.message.starts_with("the plan is incomplete: "), "{error}");
 }
 
 #[test]
@@ -419,10 +416,10 @@ fn where_approvals_are_wanted_a_plan_runs_only_with_those_that_count() {
     assert_eq!(
         told(&refused_by(&lab, &runtime, &plan)),
         "\
-denied-by-policy: the plan has 1 of the 2 approvals by managers that this environment wants
-  not counted: ana has said yes already: 2 different people have to
-  not counted: cy is not among those who may answer: managers
-  not counted: starter began the run: somebody else has to answer"
+denied-by-policy: the plan has 1 of the 2 approvals by managers that this environment requires
+  not counted: ana has already said yes: 2 different people must
+  not counted: cy may not answer; these may: managers
+  not counted: starter started the run: somebody else must answer"
     );
     approved_by(&lab, &plan, &[Reply::new(true, "bo")]);
     let report = lab.tokio.block_on(runtime.run_plan(&plan, &Stop::default())).unwrap();

@@ -148,7 +148,9 @@ fn a_scenario_says_how_things_stand_and_what_is_answered_while_they_do() {
     assert_eq!(planned.end, End::RolledBack);
     assert!(planned.why.as_ref().unwrap().ends_with("not while world.lab.a == 7"), "{planned:?}");
     let nothing = rehearse_from(script, Beginning::default(), Explore::default());
-    assert!(nothing.tried[0].why.as_ref().unwrap().contains("the scenario does not say how lab/a stands"));
+    assert!(
+        nothing.tried[0].why.as_ref().unwrap().contains("the scenario file has no initial state for lab/a")
+    );
 }
 
 #[test]
@@ -164,9 +166,9 @@ fn what_a_runbook_says_must_hold_is_asked_after_every_change() {
     let first = &broken.tried[0].violations[0];
     assert_eq!((first.invariant.as_str(), first.after.as_deref()), ("a stays small", Some("3:lab.set")));
     for (body, why) in [
-        ("|world| 42", "it answers i64, and not true or false"),
+        ("|world| 42", "it returned i64, not true or false"),
         ("|world| world.lab.nothing", "no state is known of `nothing`"),
-        ("|world| lab::look(\"a\") == 0", "an invariant only looks at its world"),
+        ("|world| lab::look(\"a\") == 0", "an invariant may only read its world"),
     ] {
         let findings = rehearse(&format!(r#"invariant("odd", {body}); lab::set("a", 1);"#));
         let told = &findings.tried[0].violations[0].why;

@@ -467,7 +467,7 @@ fn a_run_that_cannot_have_again_what_it_needs_is_paused_and_nothing_is_undone_in
         assert_eq!(report.outcome, RunOutcome::Paused, "{report:?}");
         let error = report.error.unwrap();
         assert_eq!(error.code.as_str(), "not-resumable");
-        assert_eq!(error.message, "the key cannot be had again: the drawer is locked");
+        assert_eq!(error.message, "the key is no longer available: the drawer is locked");
         assert_eq!(["a", "b"].map(|lamp| lab.level(lamp)), [1, 1]);
     }
     lab.lamps.board().locked = false;

@@ -95,7 +95,8 @@ fn a_failing_undo_is_tried_again_and_then_names_what_is_left() {
         left,
         [
             "2:lab.set | lab.set lab/b: level 0 -> level 1 | set lab/b back to \"level 0\" | the fuse is blown",
-            "1:lab.set | lab.set lab/a: level 0 -> level 1 | set lab/a back to \"level 0\" | it comes before 2:lab.set, which is still there",
+            "1:lab.set | lab.set lab/a: level 0 -> level 1 | set lab/a back to \"level 0\" | it comes \
+             before 2:lab.set, which is not undone",
         ]
     );
     assert_eq!((lab.level("a"), lab.level("b"), lab.level("c")), (1, 1, 0));

@@ -65,16 +65,16 @@ impl<'de> Deserialize<'de> for Verify {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Folder, taken from the database's folder; made if it is not there.
+    /// Folder, relative to the database's folder; created if missing.
     pub dir: String,
     /// How many backups of this database to keep in the folder, counting the new one. Default: all.
     pub keep: Option<u32>,
-    /// How it is proven: restored and compared, only read from end to end, or not at all.
+    /// How the backup is verified: restored and compared, only read from end to end, or not at all.
     #[schemars(with = "serde_json::Value", extend("enum" = [true, "read", false], "default" = true))]
     pub verify: Verify,
-    /// Longest time for all of it.
+    /// time limit for everything.
     pub timeout: Span,
-    /// What a plan takes for granted as the result: a map.
+    /// The result that a plan assumes: a map.
     pub assume: Option<Value>,
 }
 
@@ -98,7 +98,7 @@ pub struct Backup {
     pub verify: Verify,
     /// Longest time.
     pub timeout: Span,
-    /// What a plan takes for granted as the result.
+    /// The result that a plan assumes.
     pub assume: Option<Value>,
 }
 
@@ -295,7 +295,8 @@ impl OpenFolder {
                 Err(e) => return Err(failed(&path, &e)),
             }
         }
-        let message = format!("{}: a thousand backups of one second", self.folder.display());
+        let message =
+            format!("{}: there are already a thousand backups from this second", self.folder.display());
         Err(ProviderError::terminal(codes::BACKUP, message))
     }
 
@@ -354,7 +355,7 @@ fn summed(path: &Path) -> io::Result<(u64, String)> {
 fn start(cx: &NativeCallContext<'_>, database: &str, options: Options) -> ScriptResult {
     let Options { dir, keep, verify, timeout, assume } = options;
     if keep == Some(0) {
-        return Err(cx.bad_argument("keep", "want 1 or more: the new backup counts"));
+        return Err(cx.bad_argument("keep", "expected 1 or more: the new backup counts"));
     }
     cx.action(Backup { database: database.to_owned(), dir, keep, verify, timeout, assume })
 }
@@ -362,11 +363,12 @@ fn start(cx: &NativeCallContext<'_>, database: &str, options: Options) -> Script
 /// The script functions.
 #[export_module]
 pub mod script {
-    /// Writes a copy of a database to a file in the folder `backups` and proves that it can be read back; returns the file.
+    /// Writes a copy of a database to a file in the folder `backups` and verifies that it can be read back; returns the
+    /// file.
     ///
     /// SQLite: `VACUUM INTO`; the copy is opened, its integrity checked, tables and rows compared. PostgreSQL: `pg_dump` in
     /// custom format; the dump is restored into a scratch database that is dropped again, and tables and rows are compared with
-    /// the dump's snapshot. A role that may not create databases has the dump read from end to end instead; `verified` and
+    /// the dump's snapshot. If the role may not create databases, the dump is read from end to end instead; `verified` and
     /// `note` of the result say so. A backup that cannot be read back is an error, and its file is removed.
     ///
     /// The result has `path`, `size` in bytes, `sha256`, `verified` ("restored", "read" or "no"), `tables` and `rows` where they

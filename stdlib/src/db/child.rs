@@ -70,7 +70,7 @@ pub(crate) async fn run<A: AsRef<OsStr>>(
     read_err?;
     let status = match &mut group.leader {
         Some(leader) => leader.wait().await?,
-        None => return Err(io::Error::other("the process is gone")),
+        None => return Err(io::Error::other("the process has ended")),
     };
     group.leader = None;
     Ok(Output { status, stdout: out, stderr: err })

@@ -342,7 +342,7 @@ pub(super) async fn rows_have_the_types_of_their_columns(lab: &Lab) {
     let few = || QueryOptions { max_rows: 2, ..QueryOptions::default() };
     assert_eq!(lab.ask("VALUES (1), (2)", few()).await.expect("two").len(), 2);
     let (code, message) = code(lab.ask("VALUES (1), (2), (3)", few()).await);
-    assert_eq!((&*code, &*message), (codes::QUERY, "the query gives more than 2 rows"));
+    assert_eq!((&*code, &*message), (codes::QUERY, "the query returns more than 2 rows"));
     let e = lab.ask("SELECT 1 AS a, 2 AS a", QueryOptions::default()).await.expect_err("same name");
     assert_eq!(e.message, "two columns are named \"a\"");
 }

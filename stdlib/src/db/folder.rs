@@ -86,7 +86,7 @@ impl<'de> Deserialize<'de> for Version {
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Version, E> {
                 Version::read(text).ok_or_else(|| {
                     E::custom(format!(
-                        "\"{text}\" is no version: want the number of a migration, such as \"0003\""
+                        "\"{text}\" is not a version: expected the number of a migration, such as \"0003\""
                     ))
                 })
             }
@@ -168,8 +168,10 @@ pub(crate) fn arrange(
                 ))
             })
         else {
-            return Err(broken(format!("{file}: not a name for a migration"))
-                .hint("want a number, an underscore and a name: 0001_create_users.up.sql, with 0001_create_users.down.sql to undo it"));
+            return Err(broken(format!("{file}: not a valid name of a migration")).hint(
+                "expected a number, an underscore and a name: 0001_create_users.up.sql, with \
+                    0001_create_users.down.sql to undo it",
+            ));
         };
         check_text(&file, &text, dialect)?;
         let earlier = if kind == ".down" {
@@ -200,8 +202,9 @@ pub(crate) fn arrange(
                     .hint(format!("rename it to {}.down.sql", up.name)));
             }
             None => {
-                return Err(broken(format!("{file} has no {name}.up.sql"))
-                    .hint("a way back needs the way up it belongs to"));
+                return Err(
+                    broken(format!("{file} has no {name}.up.sql")).hint("a down file needs its up file")
+                );
             }
         }
     }
@@ -211,11 +214,11 @@ pub(crate) fn arrange(
 fn check_text(file: &str, text: &str, dialect: Dialect) -> Result<(), ProviderError> {
     if let Some(unknown) = directives(text).find(|directive| *directive != "no-transaction") {
         return Err(broken(format!("{file}: unknown directive \"{unknown}\""))
-            .hint("there is one: `-- contraflow: no-transaction`"));
+            .hint("the only directive is `-- contraflow: no-transaction`"));
     }
     let statements = sql::statements(text, dialect);
     if statements.is_empty() {
-        return Err(broken(format!("{file}: holds no statement")).hint("write `SELECT 1;` if that is meant"));
+        return Err(broken(format!("{file}: has no statement")).hint("write `SELECT 1;` if that is meant"));
     }
     if is_without_transaction(text) {
         return Ok(());
@@ -226,7 +229,7 @@ fn check_text(file: &str, text: &str, dialect: Dialect) -> Result<(), ProviderEr
             found.line,
             sql::brief(found.text)
         ))
-        .hint("leave it out, or begin the file with `-- contraflow: no-transaction`")),
+        .hint("remove it, or begin the file with `-- contraflow: no-transaction`")),
         None => Ok(()),
     }
 }
@@ -259,7 +262,7 @@ pub(crate) async fn read_folder(folder: &Path, dialect: Dialect) -> Result<Vec<M
         let bytes = tokio::fs::read(&path).await.map_err(|e| failed(&path, &e))?;
         if bytes.len() > LARGEST_FILE {
             return Err(broken(format!("{name}: larger than 4MiB"))
-                .hint("migrations are kept in the journal of the run: load bulk data by other means"));
+                .hint("migrations are stored in the journal of the run: load bulk data another way"));
         }
         let text = String::from_utf8(bytes).map_err(|_| broken(format!("{name}: not UTF-8 text")))?;
         files.push((name, text));
@@ -285,7 +288,7 @@ impl Folder {
             (Some(dir), _) => database.folder().join(dir),
             (None, Some(configured)) => configured.to_owned(),
             (None, None) => {
-                return Err(broken(format!("no folder of migrations is known for \"{}\"", self.database))
+                return Err(broken(format!("no folder of migrations is set for \"{}\"", self.database))
                     .hint("give `dir`, or set `migrations` for the database in contraflow.toml"));
             }
         };
@@ -352,7 +355,7 @@ mod tests {
     #[test]
     fn what_cannot_be_a_migration_is_refused_by_the_name_of_its_file() {
         for (files, message) in [
-            (&[("V1__a.sql", "SELECT 1")][..], "V1__a.sql: not a name for a migration"),
+            (&[("V1__a.sql", "SELECT 1")][..], "V1__a.sql: not a valid name of a migration"),
             (
                 &[("0001_a.sql", "SELECT 1"), ("1_b.up.sql", "SELECT 1")],
                 "0001_a.sql and 1_b.up.sql are both version 1",
@@ -362,7 +365,7 @@ mod tests {
                 &[("0001_a.up.sql", "SELECT 1"), ("0001_b.down.sql", "SELECT 1")],
                 "0001_b.down.sql does not belong to 0001_a.up.sql",
             ),
-            (&[("0001_a.sql", "-- nothing\n")], "0001_a.sql: holds no statement"),
+            (&[("0001_a.sql", "-- nothing\n")], "0001_a.sql: has no statement"),
             (
                 &[("0001_a.sql", "\nBEGIN;\nSELECT 1;")],
                 "0001_a.sql line 2: `BEGIN` inside the transaction in which each file runs",
@@ -385,6 +388,6 @@ mod tests {
         let read = |json: &str| serde_json::from_str::<Version>(json).map_err(|e| e.to_string());
         assert_eq!(read("3"), read("\"0003\""));
         assert!(read("-3").is_err());
-        assert!(read("\"0003_name\"").is_err_and(|e| e.contains("want the number of a migration")));
+        assert!(read("\"0003_name\"").is_err_and(|e| e.contains("expected the number of a migration")));
     }
 }

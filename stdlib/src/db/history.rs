@@ -55,7 +55,8 @@ impl<'de> Deserialize<'de> for Table {
             Ok(Self(text))
         } else {
             Err(de::Error::custom(format!(
-                "\"{text}\" is no name for a table: want letters, digits and underscores, such as \"schema_history\""
+                "\"{text}\" is not a valid name for a table: expected letters, digits and underscores, such \
+                 as \"schema_history\""
             )))
         }
     }
@@ -94,8 +95,8 @@ impl Record {
     ) -> Result<Self, ProviderError> {
         let digits = name.split('_').next().unwrap_or_default();
         let version = Version::read(digits).ok_or_else(|| {
-            refused(format!("the history table has a row named \"{name}\", which is no migration"))
-                .hint("name another table with `table`")
+            refused(format!("the history table has a row named \"{name}\", which is not a migration"))
+                .hint("choose another table with `table`")
         })?;
         Ok(Self { version, name, checksum, down_checksum, down })
     }
@@ -160,11 +161,11 @@ pub struct Work {
     pub migrations: Vec<Migration>,
     /// Longest wait for a lock.
     pub lock_timeout: Span,
-    /// Longest time for one statement.
+    /// time limit for one statement.
     pub statement_timeout: Span,
 }
 
-/// Longest time for one statement that is tried without effect.
+/// time limit for one statement that is tried without effect.
 pub(crate) const REHEARSED_STATEMENT: Span = Span::secs(15);
 
 /// One file to run.
@@ -226,7 +227,7 @@ impl Work {
         let now: BTreeSet<&Version> = history.iter().map(|row| &row.version).collect();
         for Applied { version, .. } in &self.from.0 {
             if self.to.get(version).is_some() && !now.contains(version) {
-                return Err(moved(format!("{version} is not applied any more")));
+                return Err(moved(format!("{version} is no longer applied")));
             }
         }
         let mut steps = Vec::new();
@@ -249,8 +250,8 @@ impl Work {
 }
 
 fn moved(what: String) -> ProviderError {
-    refused(format!("the history changed since it was looked at: {what}"))
-        .hint("somebody else migrates this database; look at db::status, then run again")
+    refused(format!("the history has changed since it was read: {what}"))
+        .hint("somebody else is migrating this database; check db::status, then run again")
 }
 
 /// The error for a migration that cannot be taken back.
@@ -386,12 +387,9 @@ mod tests {
     #[test]
     fn a_history_that_somebody_else_moved_is_left_alone() {
         let found = steps(&work(NAMES, &[1], &[1, 2]), &[1, 3]);
-        assert_eq!(found, Err("the history changed since it was looked at: 3_c is applied now".into()));
+        assert_eq!(found, Err("the history has changed since it was read: 3_c is applied now".into()));
         let found = steps(&work(NAMES, &[1, 2], &[1, 2, 3]), &[1]);
-        assert_eq!(
-            found,
-            Err("the history changed since it was looked at: 2 is not applied any more".into())
-        );
+        assert_eq!(found, Err("the history has changed since it was read: 2 is no longer applied".into()));
     }
 
     #[test]

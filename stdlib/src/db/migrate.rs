@@ -23,15 +23,15 @@ use super::{
 pub struct Options {
     /// Folder of migrations, taken from the database's folder. Default: as configured.
     pub dir: Option<String>,
-    /// Last version to be applied; later ones are taken back with their down files, all of them for 0. Default: the latest
+    /// Last version to apply; later ones are undone with their down files, all of them for 0. Default: the latest
     /// file.
     #[schemars(with = "Option<NumberOrText>")]
     pub to: Option<Version>,
-    /// Longest wait for a lock; the try may be repeated after it.
+    /// Time limit for a lock; the attempt may be repeated after it.
     pub lock_timeout: Span,
-    /// Longest time for one statement.
+    /// time limit for one statement.
     pub statement_timeout: Span,
-    /// Longest time for all of it.
+    /// time limit for everything.
     pub timeout: Span,
     /// The history table.
     #[schemars(with = "String")]
@@ -69,9 +69,9 @@ pub struct Migrate {
     pub to: Option<Version>,
     /// Longest wait for a lock.
     pub lock_timeout: Span,
-    /// Longest time for one statement.
+    /// time limit for one statement.
     pub statement_timeout: Span,
-    /// Longest time for all of it.
+    /// time limit for everything.
     pub timeout: Span,
     /// History table.
     pub table: Table,
@@ -143,14 +143,12 @@ impl Change for Migrate {
         for Applied { version, checksum } in &now.0 {
             match self.file(version) {
                 None => {
-                    return Err(refused(format!(
-                        "version {version} is applied, and there is no file for it"
-                    ))
-                    .hint("bring the file back, or check that this is the right folder and database"));
+                    return Err(refused(format!("version {version} is applied, but its file is missing"))
+                        .hint("restore the file, or check that this is the right folder and database"));
                 }
                 Some(file) if file.checksum != *checksum => {
                     return Err(refused(format!("{} was changed after it was applied", file.file))
-                        .hint("put the file back as it was and write the change as a new migration"));
+                        .hint("restore the file and write the change as a new migration"));
                 }
                 Some(_) => {}
             }
@@ -167,8 +165,8 @@ impl Change for Migrate {
             && !self.allow_out_of_order
         {
             let latest = latest.map(Version::to_string).unwrap_or_default();
-            return Err(refused(format!("{} is not applied, and {latest} after it is", late.file))
-                .hint("give it a number after the latest, or allow it with `allow_out_of_order: true`"));
+            return Err(refused(format!("{} is not applied, but {latest} after it is", late.file))
+                .hint("give it a number after the latest, or allow this with `allow_out_of_order: true`"));
         }
         let taken_back =
             now.0.iter().filter(|applied| self.to.as_ref().is_some_and(|to| applied.version > *to));
@@ -222,15 +220,17 @@ fn start(cx: &NativeCallContext<'_>, database: &str, options: Options) -> Script
 /// The script functions.
 #[export_module]
 pub mod script {
-    /// Applies the migrations of a database that are not applied yet; returns the applied ones.
+    /// Applies the pending migrations of a database; returns them.
     ///
-    /// The files (`0001_create_users.up.sql`, with `0001_create_users.down.sql` to undo it) come from the folder that the
-    /// configuration gives as `migrations`. Each file runs in one transaction together with its row in the history table, under
+    /// The files (`0001_create_users.up.sql`, with `0001_create_users.down.sql` to undo it) come from the folder
+    /// `migrations` in the configuration. Each file runs in one transaction together with its row in the history table,
+    /// under
     /// a lock that keeps other migrations out. A file that begins with `-- contraflow: no-transaction` runs as it is, for statements
     /// such as `CREATE INDEX CONCURRENTLY`.
     ///
-    /// A file that was changed after it was applied, an applied version without a file, and a file numbered below one that is
-    /// applied already are refused. If a file fails, the ones before it stay applied and recorded. Undo runs the down files in
+    /// A file that was changed after it was applied, an applied version without a file, and a file numbered below an
+    /// applied one are refused. If a file fails, the ones before it stay applied and recorded. Undo runs the down files
+    /// in
     /// reverse; without one, the migration is a point of no return, and the plan says so.
     ///
     /// ```rhai
@@ -293,7 +293,7 @@ mod tests {
         now.0[0].checksum = "other".into();
         assert_eq!(desired(&all, &now), Err("0001_a.up.sql was changed after it was applied".into()));
         let fewer = change(&NAMES[..2], None);
-        let missing = "version 0002 is applied, and there is no file for it";
+        let missing = "version 0002 is applied, but its file is missing";
         assert_eq!(desired(&fewer, &state(&all, &[1, 2])), Err(missing.into()));
         assert_eq!(
             desired(&change(NAMES, Some("7")), &Schema::default()),
@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn a_file_below_the_latest_is_refused_unless_allowed() {
         let mut all = change(NAMES, None);
-        let late = "0002_b.up.sql is not applied, and 0003 after it is";
+        let late = "0002_b.up.sql is not applied, but 0003 after it is";
         assert_eq!(desired(&all, &state(&all, &[1, 3])), Err(late.into()));
         all.allow_out_of_order = true;
         assert_eq!(desired(&all, &state(&all, &[1, 3])), Ok("0001, 0002, 0003".into()));

@@ -104,7 +104,8 @@ pub trait Queries: Send + Sync {
     /// Reads rows, where nothing can be written.
     ///
     /// # Errors
-    /// `query`: a write, a value that has no form in a script, too many rows, the database's own errors; `timeout`.
+    /// `query`: a write, a value that cannot be represented in a script, too many rows, the database's own errors;
+    /// `timeout`.
     async fn query(&self, question: &Question) -> Result<Rows, ProviderError>;
 }
 

@@ -24,12 +24,12 @@ use crate::codes;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Values for the placeholders `$1`, `$2`; secrets are taken too.
+    /// Values for the placeholders `$1`, `$2`; may be secrets.
     #[schemars(with = "Vec<serde_json::Value>")]
     pub params: Vec<Param>,
-    /// Longest time; the database stops the query then.
+    /// Time limit; the database then stops the query.
     pub timeout: Span,
-    /// More rows are an error, not a shorter answer.
+    /// More rows are an error, not a truncated result.
     pub max_rows: u32,
 }
 
@@ -98,18 +98,18 @@ pub(crate) fn check(sql: &str, dialect: Dialect) -> Result<(), ProviderError> {
     let refused = |message: String| ProviderError::terminal(codes::QUERY, message);
     let found = sql::statements(sql, dialect);
     let [one] = &*found else {
-        return Err(refused(format!("a query is one statement, and this is {}", found.len())));
+        return Err(refused(format!("a query must be one statement, but this is {}", found.len())));
     };
     if is_allowed(one.keyword(), dialect) {
         return Ok(());
     }
-    Err(refused(format!("a query only reads, and this is `{}`", sql::brief(one.text)))
+    Err(refused(format!("a query must be read-only, but this is `{}`", sql::brief(one.text)))
         .hint("write changes as a migration; a query begins with SELECT, WITH, VALUES or EXPLAIN"))
 }
 
 /// The error for more rows than were allowed.
 pub(crate) fn too_many(most: u32) -> ProviderError {
-    ProviderError::terminal(codes::QUERY, format!("the query gives more than {most} rows"))
+    ProviderError::terminal(codes::QUERY, format!("the query returns more than {most} rows"))
         .hint("ask for fewer with LIMIT, count them in the database, or raise `max_rows`")
 }
 
@@ -172,7 +172,7 @@ fn start(cx: &NativeCallContext<'_>, database: &str, sql: &str, options: Options
 pub mod script {
     /// Reads rows from a database; returns an array of maps, at most 1000.
     ///
-    /// The query runs where it cannot write: in a read-only transaction that is rolled back (PostgreSQL), on a connection opened
+    /// The query cannot write: it runs in a read-only transaction that is rolled back (PostgreSQL), on a connection opened
     /// for reading (SQLite). It is one statement that begins with SELECT, WITH, VALUES or EXPLAIN. Numbers, booleans, text,
     /// JSON and arrays come as such; times, UUIDs and numerics as text.
     ///
@@ -204,12 +204,12 @@ mod tests {
             assert_eq!(check(sql, Dialect::Postgres), Ok(()), "{sql}");
         }
         for (sql, message) in [
-            ("", "a query is one statement, and this is 0"),
-            ("SELECT 1; DELETE FROM a", "a query is one statement, and this is 2"),
-            ("DELETE FROM a", "a query only reads, and this is `DELETE FROM a`"),
-            ("VACUUM INTO 'x'", "a query only reads, and this is `VACUUM INTO 'x'`"),
-            ("COPY a TO '/tmp/x'", "a query only reads, and this is `COPY a TO '/tmp/x'`"),
-            ("PRAGMA query_only = 0", "a query only reads, and this is `PRAGMA query_only = 0`"),
+            ("", "a query must be one statement, but this is 0"),
+            ("SELECT 1; DELETE FROM a", "a query must be one statement, but this is 2"),
+            ("DELETE FROM a", "a query must be read-only, but this is `DELETE FROM a`"),
+            ("VACUUM INTO 'x'", "a query must be read-only, but this is `VACUUM INTO 'x'`"),
+            ("COPY a TO '/tmp/x'", "a query must be read-only, but this is `COPY a TO '/tmp/x'`"),
+            ("PRAGMA query_only = 0", "a query must be read-only, but this is `PRAGMA query_only = 0`"),
         ] {
             let e = check(sql, Dialect::Sqlite).expect_err(sql);
             assert_eq!((e.code.as_str(), &*e.message), (codes::QUERY, message));

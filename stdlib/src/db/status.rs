@@ -157,7 +157,8 @@ fn start(cx: &NativeCallContext<'_>, database: &str, options: Options) -> Script
 /// The script functions.
 #[export_module]
 pub mod script {
-    /// Says which migrations of a database are `applied`, `pending`, `changed` or `changed_down` after they were applied, or
+    /// Returns which migrations of a database are `applied`, `pending`, `changed` or `changed_down` after they were
+    /// applied, or
     /// `missing` their file, as lists of names such as `0001_create_users`, and the `latest` applied version.
     ///
     /// ```rhai

@@ -17,7 +17,7 @@ use super::{Deploy, PoolName, Replicas};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Longest time until exactly that many replicas are ready; after it the change fails as `not-settled`.
+    /// Time limit until exactly that many replicas are ready; after it, the change fails as `not-settled`.
     #[schemars(extend("default" = Span::from(Limits::default().settle)))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settle: Option<Span>,

@@ -82,11 +82,8 @@ impl Command {
         let path = policy.admit(&self.argv, on.environment())?;
         let dir = policy.dir(self.dir.as_deref());
         if !dir.is_dir() {
-            return Err(ProviderError::terminal(
-                codes::EXEC,
-                format!("there is no folder {}", dir.display()),
-            )
-            .hint("`dir` is taken from the folder of contraflow.toml"));
+            return Err(ProviderError::terminal(codes::EXEC, format!("no such folder: {}", dir.display()))
+                .hint("`dir` starts at the folder of contraflow.toml"));
         }
         Ok(path)
     }
@@ -121,11 +118,11 @@ impl Command {
                 ProviderError::terminal(codes::EXEC, format!("`{}` cannot be started: {e}", self.describe()));
             match e.raw_os_error().map(nix::errno::Errno::from_raw) {
                 Some(nix::errno::Errno::ENOEXEC) => error.hint(format!(
-                    "{} is no program; a script begins with #! and its interpreter",
+                    "{} is not a program; a script must begin with #! and its interpreter",
                     job.path.display()
                 )),
                 Some(nix::errno::Errno::ENOENT) => error.hint(format!(
-                    "the interpreter in the first line of {} is not there",
+                    "the interpreter in the first line of {} does not exist",
                     job.path.display()
                 )),
                 Some(nix::errno::Errno::E2BIG) => {
@@ -160,7 +157,7 @@ impl Command {
             Ending::TimedOut => {
                 let message = format!("`{what}` did not end within {} and was stopped{said}", self.timeout);
                 return Err(failed(core::TIMEOUT, message, None, None)
-                    .hint("what it had done by then is done; to give it more time, pass `timeout`"));
+                    .hint("its effects until then remain; to give it more time, pass `timeout`"));
             }
             Ending::Cancelled => {
                 return Err(failed(
@@ -174,9 +171,9 @@ impl Command {
         let Some(exit_code) = status.code() else {
             let signal = signal_name(status);
             let error =
-                failed(codes::EXEC, format!("`{what}` was ended by {signal}{said}"), Some(&signal), None);
+                failed(codes::EXEC, format!("`{what}` was killed by {signal}{said}"), Some(&signal), None);
             return Err(if signal == "SIGKILL" {
-                error.hint("something outside killed it: often the machine was out of memory")
+                error.hint("something outside killed it, often because the machine ran out of memory")
             } else {
                 error
             });
@@ -185,7 +182,7 @@ impl Command {
             let message = format!("`{what}` exited with {exit_code}{said}");
             let error = failed(codes::EXEC, message, None, Some(exit_code));
             return Err(
-                error.hint(format!("if {exit_code} is no failure, say so with `status: [0, {exit_code}]`"))
+                error.hint(format!("if {exit_code} is not a failure, add `status: [0, {exit_code}]`"))
             );
         }
         Ok(Output {

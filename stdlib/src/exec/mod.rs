@@ -26,14 +26,18 @@ pub use policy::{ExecPolicy, Pattern};
 /// What may be run in this environment: what was kept with [`Providers::extend`].
 ///
 /// # Errors
-/// Nothing may: there is no `[env.NAME.exec]` in the configuration.
+/// Nothing may: no `[env.NAME.exec]` in the configuration.
 pub fn policy(on: &Providers) -> Result<Arc<ExecPolicy>, ProviderError> {
     on.extension::<ExecPolicy>().ok_or_else(|| {
         let environment = on.environment();
-        ProviderError::terminal(codes::EXEC, format!("no command is allowed in environment \"{environment}\""))
-            .hint(format!(
-                "name the commands that runbooks may run in contraflow.toml: [env.{environment}.exec] allow = [\"git\"]"
-            ))
+        ProviderError::terminal(
+            codes::EXEC,
+            format!("no command is allowed in environment \"{environment}\""),
+        )
+        .hint(format!(
+            "list the commands that runbooks may run in contraflow.toml: [env.{environment}.exec] allow \
+                 = [\"git\"]"
+        ))
     })
 }
 

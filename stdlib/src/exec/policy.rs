@@ -58,8 +58,8 @@ impl Section for ExecPolicy {
     type Settings = Self;
 
     const NAME: &'static str = "exec";
-    const ABOUT: &'static str = "The commands that runbooks may run in the environment, and what they are given. Without this table, \
-        none is allowed.";
+    const ABOUT: &'static str = "The commands that runbooks may run in the environment, with their \
+        variables and folder. Without this table, no command is allowed.";
     const SCHEMA: Option<fn() -> Schema> = Some(schema::of::<Self::Settings>);
     const EXAMPLE: &'static str = r#"[env.production.exec]
 allow = ["git", "npm run *"]
@@ -106,7 +106,7 @@ impl TryFrom<String> for Pattern {
         let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
         if words.is_empty() {
             return Err(
-                "want a program, with arguments or without, such as \"git\" or \"npm run *\"".to_owned()
+                "expected a program, with arguments or without, such as \"git\" or \"npm run *\"".to_owned()
             );
         }
         Ok(Self(words))
@@ -240,7 +240,7 @@ impl ExecPolicy {
                         "`{program}` is a shell, and shells are not allowed in environment \"{environment}\""
                     ),
                 )
-                .hint("exec::run passes words on as they are: most commands need no shell")
+                .hint("exec::run passes arguments as they are: most commands need no shell")
                 .hint(format!("to allow shells, set shell = true in {table}")));
             }
         } else if !self.allow.iter().any(|p| p.allows(argv, found.as_ref().ok().map(PathBuf::as_path))) {
@@ -277,7 +277,10 @@ impl ExecPolicy {
                     .hint(format!("chmod +x {}", path.display())))
             } else {
                 Err(ProviderError::terminal(codes::EXEC, format!("there is no program {}", path.display()))
-                    .hint("a relative path is taken from the folder of contraflow.toml, or `dir` of its exec table"))
+                    .hint(
+                        "a relative path starts at the folder of contraflow.toml, or at `dir` of its exec \
+                        table",
+                    ))
             };
         }
         let path = self.variables.get("PATH").and_then(|path| path.to_str()).unwrap_or(DEFAULT_PATH);
@@ -288,11 +291,11 @@ impl ExecPolicy {
         let error =
             ProviderError::terminal(codes::EXEC, format!("there is no program `{program}` on PATH ({path})"));
         Err(match folders().map(|folder| folder.join(program)).find(|path| path.is_file()) {
-            Some(there) => error.hint(format!("{} is there but is not executable", there.display())),
+            Some(there) => error.hint(format!("{} exists but is not executable", there.display())),
             None if program.contains(char::is_whitespace) => error.hint(
-                "each word of a command is an element of its own: [\"git\", \"fetch\"], not [\"git fetch\"]",
+                "each word of a command is a separate element: [\"git\", \"fetch\"], not [\"git fetch\"]",
             ),
-            None => error.hint("install it where the runbook runs, or give its whole path"),
+            None => error.hint("install it where the runbook runs, or give its full path"),
         })
     }
 }

@@ -23,11 +23,11 @@ const MOST_KEPT: Size = Size(16 << 20);
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Options {
-    /// More environment variables, each a text or a secret.
+    /// Additional environment variables, each a text or a secret.
     env: BTreeMap<String, Text>,
-    /// Working directory, taken from the folder of the configuration.
+    /// Working directory, relative to the folder of the configuration.
     dir: Option<String>,
-    /// Its input. Default: none.
+    /// Standard input. Default: none.
     stdin: Option<Text>,
     /// Exit codes that mean success.
     status: Vec<i32>,
@@ -35,9 +35,9 @@ pub(super) struct Options {
     timeout: Span,
     /// How long after that they are killed.
     grace: Span,
-    /// How much of each stream is kept; of more, the beginning and the end.
+    /// How much of each stream to keep; of longer output, the beginning and the end.
     keep: Size,
-    /// It changes nothing, so a plan runs it as well.
+    /// It changes nothing, so a plan runs it too.
     read_only: bool,
     /// With `read_only`: it is a check, something that passes or fails.
     check: bool,
@@ -47,12 +47,12 @@ pub(super) struct Options {
     /// Targets that it may alter, such as `["deploy/web/blue"]`. In a plan, checks on them cannot be known afterwards.
     #[schemars(with = "Vec<Target>")]
     touches: Vec<Named>,
-    /// Running it twice does no harm, so after a crash it is run again and nobody is asked.
+    /// Running it twice is harmless, so after a crash it runs again without asking.
     idempotent: bool,
-    /// The result that a plan takes for granted, since it does not run the command. What is not given is as after a success
+    /// The result that a plan assumes, because it does not run the command. What is not given is as after a success
     /// without output.
     assume: Option<Assumed>,
-    /// The command that takes it back on rollback, as an array like `argv`.
+    /// The command that undoes it on rollback, an array like `argv`.
     undo: Vec<Text>,
 }
 
@@ -89,7 +89,7 @@ impl TryFrom<String> for Named {
         match text.split_once('/') {
             Some((noun, name)) if !noun.is_empty() && !name.is_empty() => Ok(Self(Target::new(noun, name))),
             _ => Err(format!(
-                "\"{text}\" names no target: want a noun and a name, such as \"deploy/web/blue\""
+                "\"{text}\" is not a target: expected a noun and a name, such as \"deploy/web/blue\""
             )),
         }
     }
@@ -221,7 +221,7 @@ impl Read for Look {
     }
 
     fn verdicts(&self) -> Vec<Verdict> {
-        let text = format!("{}: exit code 1, want 0", self.command.describe());
+        let text = format!("{}: exit code 1, expected 0", self.command.describe());
         vec![Verdict::new("fails", ProviderError::terminal(crate::codes::EXEC, text))]
     }
 
@@ -266,10 +266,13 @@ fn effect(argv: Vec<Text>, options: Options) -> Result<Effect, (&'static str, St
         undo,
     } = options;
     if argv.is_empty() {
-        return Err(("argv", "want a program and its arguments, such as [\"git\", \"fetch\"]".to_owned()));
+        return Err((
+            "argv",
+            "expected a program and its arguments, such as [\"git\", \"fetch\"]".to_owned(),
+        ));
     }
     if status.is_empty() {
-        return Err(("status", "want the exit codes that mean success, such as [0, 1]".to_owned()));
+        return Err(("status", "expected the exit codes that mean success, such as [0, 1]".to_owned()));
     }
     if keep > MOST_KEPT {
         return Err((
@@ -278,7 +281,7 @@ fn effect(argv: Vec<Text>, options: Options) -> Result<Effect, (&'static str, St
         ));
     }
     if let Some(name) = env.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
-        return Err(("env", format!("\"{name}\" cannot be the name of a variable")));
+        return Err(("env", format!("\"{name}\" is not a valid variable name")));
     }
     let command = Command { argv, env, dir, stdin, status, timeout, grace, keep };
     if read_only {
@@ -289,10 +292,7 @@ fn effect(argv: Vec<Text>, options: Options) -> Result<Effect, (&'static str, St
             ("assume", assume.is_some()),
         ] {
             if given {
-                return Err((
-                    name,
-                    "a command that is `read_only` changes nothing, and a plan runs it".to_owned(),
-                ));
+                return Err((name, "a `read_only` command changes nothing, so a plan runs it".to_owned()));
             }
         }
         return Ok(Effect::Look(Look { command, depends_on, check }));
@@ -321,11 +321,12 @@ fn shell_words(command: &str) -> Vec<Text> {
 pub mod script {
     /// Runs a command; returns a map with `exit_code`, `stdout`, `stderr`, `stdout_truncated`, `stderr_truncated` and `duration_ms`.
     ///
-    /// `argv` is an array: the program and its arguments, each a text or a secret. No shell takes part. The command must be allowed
-    /// in the configuration. It gets no input and only the environment variables that the configuration passes on. An exit code
+    /// `argv` is an array: the program and its arguments, each a text or a secret. No shell is used. The configuration
+    /// must allow the command. It gets no input and only the environment variables that the configuration passes on. An
+    /// exit code
     /// other than 0 is an error.
     ///
-    /// Arguments can be seen by every user of the machine while the command runs: pass a secret with `env` or `stdin`.
+    /// Every user of the machine can see the arguments while the command runs: pass secrets with `env` or `stdin`.
     ///
     /// ```rhai
     /// exec::run(["echo", "green"]).stdout == "green"
@@ -348,7 +349,7 @@ pub mod script {
 
     /// Runs a command line with `sh -c`; returns the same map as `exec::run`. Shells must be allowed with `shell = true`.
     ///
-    /// A parameter put into the command line is read as shell syntax: pass it with `env` and write `"$NAME"` instead.
+    /// A parameter inside the command line is parsed as shell syntax: pass it with `env` and write `"$NAME"` instead.
     ///
     /// ```rhai
     /// exec::shell("echo green | tr a-z A-Z").stdout == "GREEN"

@@ -40,7 +40,7 @@ pub struct Call {
     pub body: Option<Payload>,
     /// Answers that are no failure.
     pub status: Statuses,
-    /// Longest time for one try.
+    /// Time limit for one attempt.
     pub timeout: Span,
     /// Most tries.
     pub attempts: Attempts,
@@ -125,7 +125,7 @@ impl Call {
                         ProviderError::retryable(runtime_codes::TIMEOUT, message)
                     } else {
                         ProviderError::terminal(runtime_codes::TIMEOUT, message)
-                            .hint("whether the server acted on it is not known")
+                            .hint("it is unknown whether the server acted on it")
                     });
                 }
             };
@@ -155,7 +155,7 @@ impl Call {
     /// the others something may have been, so those are repeated only where that does no harm.
     fn refused(&self, on: &On, name: &str, raw: &Raw, repeatable: bool) -> ProviderError {
         let scrub = |text: &str| on.vault().scrub(text).into_owned();
-        let message = scrub(&format!("{name} answered {}, want {}", raw.summary(), self.status));
+        let message = scrub(&format!("{name} answered {}, expected {}", raw.summary(), self.status));
         let after = net::retry_after(&raw.headers);
         let again = match raw.status.as_u16() {
             429 => true,

@@ -119,7 +119,10 @@ impl Prepared {
             let mut value = HeaderValue::from_str(value.trim_end_matches(['\r', '\n'])).map_err(|_| {
                 ProviderError::terminal(
                     codes::ARGUMENT,
-                    format!("header `{}`: {text} holds characters that no header can", name.as_str()),
+                    format!(
+                        "header `{}`: {text} has characters that are not allowed in a header",
+                        name.as_str()
+                    ),
                 )
             })?;
             if matches!(text, Text::Secret(_)) {
@@ -168,7 +171,9 @@ impl Prepared {
                 .and_then(|location| url.join(location).ok())
                 .filter(|next| matches!(next.scheme(), "http" | "https"))
                 .ok_or_else(|| {
-                    NoAnswer::Redirect(format!("{url} redirects to {location:?}, which is no HTTP address"))
+                    NoAnswer::Redirect(format!(
+                        "{url} redirects to {location:?}, which is not an HTTP address"
+                    ))
                 })?;
             let rewritten = match response.status() {
                 StatusCode::SEE_OTHER => method != reqwest::Method::HEAD,

@@ -22,28 +22,28 @@ use crate::{net::tls::Tls, probe::attempts::Attempts};
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Comes behind the address, such as `"/health"`.
+    /// Comes after the address, such as `"/health"`.
     #[schemars(with = "Option<String>")]
     path: Option<UrlPath>,
     /// Headers to send; values may be secrets.
     #[schemars(with = "std::collections::BTreeMap<String, contraflow_runtime::secret::Text>")]
     headers: Headers,
-    /// Answers that are no error: a number, `"2xx"`, `"200-399"`, or an array of these.
+    /// Accepted responses: a number, `"2xx"`, `"200-399"`, or an array of these.
     #[schemars(with = "OneOrMany<NumberOrText>")]
     status: Statuses,
-    /// For one try, connection and whole answer.
+    /// For one attempt, including connection and full response.
     timeout: Span,
-    /// Most tries. Only no answer, 429, 502, 503 and 504 lead to another.
+    /// Maximum attempts. Only no answer, 429, 502, 503 and 504 are retried.
     #[schemars(with = "u32")]
     attempts: Attempts,
     /// Whether, or how often, to follow redirects; `true` is 10.
     #[schemars(with = "SwitchOrNumber")]
     redirects: Redirects,
-    /// Most of the answer's body to keep; `truncated` says whether there was more.
+    /// How much of the response body to keep; `truncated` says whether there was more.
     max_body: Size,
     /// How to connect.
     tls: Tls,
-    /// What else the answer depends on, such as `["db/main"]`.
+    /// What else the result depends on, such as `["db/main"]`.
     depends_on: Vec<Target>,
 }
 
@@ -123,10 +123,11 @@ impl Read for Get {
 /// The script functions.
 #[export_module]
 pub mod script {
-    /// Asks a server for something; returns `#{ url, status, headers, body, json, truncated }`. `json` is `()` if the body is no JSON.
+    /// Sends a GET request; returns `#{ url, status, headers, body, json, truncated }`. `json` is `()` if the body is
+    /// not JSON.
     ///
-    /// The first argument is a URL, a route (`web`) or one of its pools (`web/green`). It is a read, not a check: a plan asks for
-    /// real. Answers that are not 2xx are an error.
+    /// The first argument is a URL, a route (`web`) or one of its pools (`web/green`). It is a read, not a check: a
+    /// plan really sends it. Responses other than 2xx are an error.
     ///
     /// ```rhai
     /// http::get("web/green").status == 200
@@ -187,7 +188,11 @@ mod tests {
         let error = get(&server.url(), json!({})).read(&detached()).await.expect_err("refused");
         assert_eq!(error.code.as_str(), "http-status");
         assert_eq!(error.retry, contraflow_runtime::provider::Retry::Never);
-        assert!(error.message.contains("404 Not Found: \"no such thing\", want 2xx"), "{}", error.message);
+        assert!(
+            error.message.contains("404 Not Found: \"no such thing\", expected 2xx"),
+            "{}",
+            error.message
+        );
         let answer =
             get(&server.url(), json!({ "status": ["2xx", 404] })).read(&detached()).await.expect("accepted");
         assert_eq!((answer.status, answer.body.as_str()), (404, "no such thing"));

@@ -81,7 +81,7 @@ fn url(text: &str) -> Result<Url, String> {
         );
     }
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(format!("\"{url}\" is no HTTP address: want http:// or https://"));
+        return Err(format!("\"{url}\" is not an HTTP address: expected http:// or https://"));
     }
     Ok(url)
 }
@@ -108,7 +108,7 @@ impl Where {
                 url(&address).map_err(|e| {
                     ProviderError::terminal(
                         codes::PROVIDER,
-                        format!("the address of {self} cannot be used: {e}"),
+                        format!("the address of {self} is not valid: {e}"),
                     )
                 })?
             }
@@ -117,12 +117,12 @@ impl Where {
         if base.query().is_some() || base.fragment().is_some() {
             return Err(ProviderError::terminal(
                 codes::ARGUMENT,
-                format!("`path`: {base} already has a query, so {path} cannot follow it"),
+                format!("`path`: {base} already has a query, so {path} cannot be appended"),
             )
-            .hint("write the whole address in the URL, or the query in `path`"));
+            .hint("put the full address in the URL, or the query in `path`"));
         }
         Url::parse(&format!("{}{path}", base.as_str().trim_end_matches('/'))).map_err(|e| {
-            ProviderError::terminal(codes::ARGUMENT, format!("`path`: {path} cannot be used: {e}"))
+            ProviderError::terminal(codes::ARGUMENT, format!("`path`: {path} is not valid: {e}"))
         })
     }
 }
@@ -139,7 +139,7 @@ impl TryFrom<String> for UrlPath {
         if text.starts_with('/') {
             Ok(Self(text))
         } else {
-            Err(format!("bad path \"{text}\": want one that begins with /, such as \"/health\""))
+            Err(format!("bad path \"{text}\": expected one that begins with /, such as \"/health\""))
         }
     }
 }
@@ -224,7 +224,7 @@ impl<'de> Deserialize<'de> for Method {
             .find(|method| method.as_str().eq_ignore_ascii_case(&text))
             .ok_or_else(|| {
                 de::Error::custom(format!(
-                    "bad method \"{text}\": want GET, HEAD, OPTIONS, POST, PUT, PATCH or DELETE"
+                    "bad method \"{text}\": expected GET, HEAD, OPTIONS, POST, PUT, PATCH or DELETE"
                 ))
             })
     }
@@ -443,6 +443,6 @@ mod tests {
     fn methods_are_read_in_any_case_and_others_refused() {
         let read = |text: &str| serde_json::from_value::<Method>(json!(text));
         assert_eq!(read("post").expect("method"), Method::Post);
-        assert!(read("FETCH").expect_err("refused").to_string().contains("want GET"));
+        assert!(read("FETCH").expect_err("refused").to_string().contains("expected GET"));
     }
 }

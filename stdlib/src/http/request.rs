@@ -24,7 +24,7 @@ use crate::{net::tls::Tls, probe::attempts::Attempts};
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Comes behind the address, such as `"/v1/purge"`.
+    /// Comes after the address, such as `"/v1/purge"`.
     #[schemars(with = "Option<String>")]
     path: Option<UrlPath>,
     /// Headers to send; values may be secrets.
@@ -34,10 +34,10 @@ pub struct Options {
     body: Option<Text>,
     /// Body to send as JSON; secrets in it are filled in.
     json: Option<Value>,
-    /// Answers that are no error: a number, `"2xx"`, `"200-399"`, or an array of these.
+    /// Accepted responses: a number, `"2xx"`, `"200-399"`, or an array of these.
     #[schemars(with = "OneOrMany<NumberOrText>")]
     status: Statuses,
-    /// For one try, connection and whole answer.
+    /// For one attempt, including connection and full response.
     timeout: Span,
     /// Most tries.
     #[schemars(with = "u32")]
@@ -45,21 +45,21 @@ pub struct Options {
     /// Whether, or how often, to follow redirects; `true` is 10.
     #[schemars(with = "SwitchOrNumber")]
     redirects: Redirects,
-    /// Most of the answer's body to keep; `truncated` says whether there was more.
+    /// How much of the response body to keep; `truncated` says whether there was more.
     max_body: Size,
     /// How to connect.
     tls: Tls,
     /// With `read_only`: what the answer depends on.
     depends_on: Vec<Target>,
-    /// It only looks; a plan sends it for real.
+    /// It changes nothing; a plan really sends it.
     read_only: bool,
-    /// The header in which this receiver takes an idempotency key. Without it the key is sent as `Idempotency-Key`, but nothing
-    /// relies on it. `""` sends none.
+    /// The header in which this receiver expects an idempotency key. Without it, the key is sent as `Idempotency-Key`,
+    /// but nothing relies on it. `""` sends none.
     #[schemars(with = "Option<String>")]
     idempotency_header: Option<KeyHeader>,
-    /// What a plan takes as the result, such as `#{ status: 200 }`.
+    /// The result that a plan assumes, such as `#{ status: 200 }`.
     assume: Option<Value>,
-    /// What else it may alter, such as `["traffic/web"]`.
+    /// What else it may change, such as `["traffic/web"]`.
     touches: Vec<Target>,
 }
 
@@ -234,25 +234,25 @@ fn build(method: Method, to: Where, options: Options) -> Result<Either, (&'stati
         touches,
     } = options;
     let body = match (body, json) {
-        (Some(_), Some(_)) => return Err(("json", "there is a `body` already: give one of the two")),
+        (Some(_), Some(_)) => return Err(("json", "there is already a `body`: give only one of the two")),
         (Some(text), None) => Some(Payload::Text(text)),
         (None, json) => json.map(Payload::Json),
     };
     let call = Call { method, to, path, headers, body, status, timeout, attempts, redirects, max_body, tls };
     if read_only {
         if assume.is_some() {
-            return Err(("assume", "with `read_only` a plan sends the request and needs no assumption"));
+            return Err(("assume", "with `read_only`, a plan sends the request and needs no assumption"));
         }
         if idempotency_header.is_some() {
-            return Err(("idempotency_header", "a request that is `read_only` needs no key"));
+            return Err(("idempotency_header", "a `read_only` request needs no key"));
         }
         if !touches.is_empty() {
-            return Err(("touches", "a request that is `read_only` alters nothing: use `depends_on`"));
+            return Err(("touches", "a `read_only` request changes nothing: use `depends_on`"));
         }
         return Ok(Either::Looks(Query { call, depends_on }));
     }
     if !depends_on.is_empty() {
-        return Err(("depends_on", "this is for requests that are `read_only`: use `touches`"));
+        return Err(("depends_on", "this is for `read_only` requests: use `touches`"));
     }
     Ok(Either::Acts(Request { call, idempotency_header, assume, touches }))
 }
@@ -260,13 +260,14 @@ fn build(method: Method, to: Where, options: Options) -> Result<Either, (&'stati
 /// The script functions.
 #[export_module]
 pub mod script {
-    /// Asks a server to do something; returns `#{ url, status, headers, body, json, truncated }`.
+    /// Sends a request that may change something; returns `#{ url, status, headers, body, json, truncated }`.
     ///
-    /// A plan does not send it. Answers that are not 2xx are an error.
+    /// A plan does not send it. Responses other than 2xx are an error.
     ///
-    /// The URL may be a route (`web`) or one of its pools (`web/green`). The request carries a key that is the same when it is sent
-    /// again after a crash. It is sent again by itself only if that does no harm: for GET, HEAD, OPTIONS, PUT and DELETE, when
-    /// `idempotency_header` says that the receiver knows the key, or when it was certainly not acted on.
+    /// The URL may be a route (`web`) or one of its pools (`web/green`). The request carries a key that stays the same
+    /// when it is sent again after a crash. It is retried only if that is harmless: for GET, HEAD, OPTIONS, PUT and
+    /// DELETE, if `idempotency_header` says that the receiver knows the key, or if the server certainly did not act on
+    /// it.
     ///
     /// ```rhai
     /// http::request("OPTIONS", "web", #{ path: "/health", status: "100-599" }).status >= 100

@@ -32,12 +32,12 @@ const WANT: &str =
 fn one(status: u64) -> Result<RangeInclusive<u16>, String> {
     match u16::try_from(status) {
         Ok(status @ 100..=599) => Ok(status..=status),
-        _ => Err(format!("{status} is not an HTTP status: want a number from 100 to 599")),
+        _ => Err(format!("{status} is not an HTTP status: expected a number from 100 to 599")),
     }
 }
 
 fn parse(text: &str) -> Result<RangeInclusive<u16>, String> {
-    let bad = || format!("bad status \"{text}\": want {WANT}");
+    let bad = || format!("bad status \"{text}\": expected {WANT}");
     let trimmed = text.trim();
     if let Some(class) = trimmed.strip_suffix("xx").or_else(|| trimmed.strip_suffix("XX")) {
         return match class.parse::<u16>() {
@@ -111,7 +111,9 @@ impl<'de> Deserialize<'de> for Statuses {
                     all.extend(ranges);
                 }
                 if all.is_empty() {
-                    return Err(de::Error::custom(format!("an empty array accepts nothing: want {WANT}")));
+                    return Err(de::Error::custom(format!(
+                        "an empty array accepts nothing: expected {WANT}"
+                    )));
                 }
                 Ok(Statuses(all))
             }

@@ -26,7 +26,7 @@ impl Lint for RetireWithoutEvidence {
     }
 
     fn about(&self) -> &'static str {
-        "a pool is scaled to zero, and nothing before shows that no traffic is left on it"
+        "a pool is scaled to zero without evidence that it has no traffic"
     }
 
     fn look(&self, outline: &Outline) -> Vec<Warning> {
@@ -62,21 +62,25 @@ impl Search {
         let name = self.pool.name();
         let message = match left {
             Left::Some { line, what } => {
-                format!("{name} is scaled to zero, and traffic may be left on it: after line {line}, {what}")
+                format!("{name} is scaled to zero, but may still have traffic: after line {line}, {what}")
             }
-            _ => format!("{name} is scaled to zero, and nothing before shows that no traffic is left on it"),
+            _ => format!("{name} is scaled to zero without evidence that it has no traffic"),
         };
-        let warning = Warning::of_call(NAME, call, message)
-            .why("requests that still go there fail at once, and starting a pool again takes longer than stopping it");
+        let warning = Warning::of_call(NAME, call, message).why(
+            "requests that still go there fail at once, and starting a pool takes longer than stopping it",
+        );
         if let Left::Some { .. } = left {
             return warning.help(format!(
-                "take its traffic away first: give another pool all of it with traffic::shift(\"{route}\", …, 100), which waits until \
-                 no connection is left"
+                "take its traffic away first: send everything to another pool with \
+                 traffic::shift(\"{route}\", …, 100), which waits until no connection is left"
             ));
         }
         warning
-            .help(format!("look first: if traffic::weights(\"{route}\").{pool} > 0 {{ fail(\"{name} still has traffic\"); }}"))
-            .help("or wait until its rate of requests is zero: metrics::hold(…, #{ requests: \"< 1\" }, \"1m\")")
+            .help(format!(
+                "check first: if traffic::weights(\"{route}\").{pool} > 0 {{ fail(\"{name} still \
+                has traffic\"); }}"
+            ))
+            .help("or wait until its request rate is zero: metrics::hold(…, #{ requests: \"< 1\" }, \"1m\")")
     }
 }
 

@@ -21,7 +21,7 @@ impl Lint for RollbackWithoutCapacity {
     }
 
     fn about(&self) -> &'static str {
-        "a rollback sends traffic to a pool that was scaled to zero before"
+        "a rollback sends traffic to a pool that was scaled to zero"
     }
 
     fn look(&self, outline: &Outline) -> Vec<Warning> {
@@ -89,9 +89,9 @@ impl Walk for Search {
         let name = self.pool.name();
         let (when, order) = if around.undoing {
             (
-                "on the way back",
+                "in the rollback",
                 Some(format!(
-                    "or register it before line {line}: then it is called after that line was undone"
+                    "or register it before line {line}: then it is called after that line is undone"
                 )),
             )
         } else {
@@ -100,9 +100,9 @@ impl Walk for Search {
         let warning = Warning::of_call(
             NAME,
             call,
-            format!("{when} traffic goes to {name}, which line {line} has scaled to zero"),
+            format!("{when}, traffic goes to {name}, which line {line} scaled to zero"),
         )
-        .why("a rollback is what is left when something has failed: this one makes an outage of it")
+        .why("a rollback runs when something has already failed: this one would cause an outage")
         .help(format!("scale it up first: deploy::scale(\"{name}\", 3)"));
         self.found.push(order.into_iter().fold(warning, Warning::help));
     }

@@ -37,25 +37,25 @@ pub enum OnNoData {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Time between two looks. Default: a thirtieth of the hold, from "250ms" to "30s".
+    /// Time between two measurements. Default: a thirtieth of the hold, from "250ms" to "30s".
     pub every: Option<Span>,
-    /// Observations that a value must rest on. With 2 or more, the source must be able to tell.
+    /// Minimum number of samples behind a value. With 2 or more, the metric needs a `samples` query.
     pub min_samples: u64,
-    /// So many looks may find a metric's bound broken. With `sustained`, both must be exceeded. A hold never passes while a
-    /// breach is open: it goes on until the bound is kept again or the limits are exceeded.
+    /// How many measurements of a metric may violate its bound. With `sustained`, both must be exceeded. A hold never
+    /// passes during a breach: it continues until the value is within its bound again or the limits are exceeded.
     pub failure_limit: u32,
-    /// A bound must stay broken for this long to fail the hold. Only a look that finds it kept ends a breach.
+    /// A bound must stay violated this long to fail the hold. Only a good measurement ends a breach.
     pub sustained: Span,
-    /// Looks in a row at which the source may be out of reach.
+    /// How many measurements in a row may fail because the source is unreachable.
     pub inconclusive_limit: u32,
     /// What to do without enough data.
     pub on_no_data: OnNoData,
     /// Share of the time for which every metric must have had enough data, where it is not waited for.
     pub coverage: Percent,
-    /// The hold ends then, decided or not. Default: twice the hold plus `sustained` plus "5m".
+    /// The hold ends then, even without a verdict. Default: twice the hold plus `sustained` plus "5m".
     pub timeout: Option<Span>,
-    /// What the metrics depend on besides the source and the route of the same name, such as `["deploy/web"]`. A plan cannot
-    /// know the verdict where it would have changed one of them.
+    /// What the metrics depend on besides the source and the route of the same name, such as `["deploy/web"]`. If a
+    /// plan would change one of them, it assumes the verdict.
     pub depends_on: Vec<Target>,
 }
 
@@ -107,23 +107,26 @@ impl Hold {
     fn refusal(&self) -> Option<(&'static str, String)> {
         let Self { bounds, duration, options, .. } = self;
         if bounds.is_empty() {
-            return Some(("bounds", "want at least one, such as #{ error_rate: \"< 0.1%\" }".to_owned()));
+            return Some(("bounds", "expected at least one, such as #{ error_rate: \"< 0.1%\" }".to_owned()));
         }
         if options.every.is_some_and(|every| every.0.is_zero()) {
-            return Some(("every", "want more than 0s".to_owned()));
+            return Some(("every", "expected more than 0s".to_owned()));
         }
         if !(options.coverage.0 > 0.0 && options.coverage.0 <= 100.0) {
-            return Some(("coverage", format!("{} is not more than 0% and at most 100%", options.coverage)));
+            return Some((
+                "coverage",
+                format!("{} is not a percentage above 0% and up to 100%", options.coverage),
+            ));
         }
         match options.timeout {
             Some(timeout) if timeout < *duration => {
-                Some(("timeout", format!("{timeout} is shorter than the hold of {duration}")))
+                Some(("timeout", format!("{timeout} is shorter than the hold time of {duration}")))
             }
             _ => None,
         }
     }
 
-    /// Time between two looks: thirty of them, unless that is oftener than four a second or rarer than two a minute.
+    /// Time between two measurements: thirty of them, unless that is oftener than four a second or rarer than two a minute.
     fn every(&self) -> Duration {
         let thirtieth = (self.duration.0 / 30).clamp(Duration::from_millis(250), Duration::from_secs(30));
         self.options.every.map_or(thirtieth, |every| every.0)
@@ -165,12 +168,11 @@ impl Hold {
             Verdict::NoData(why) => {
                 ProviderError::terminal(codes::GATE_INCONCLUSIVE, format!("{source}: not enough data: {why}"))
                     .hint("check that the metrics are collected and that there is traffic to measure")
-                    .hint("where data comes late, use #{ on_no_data: \"wait\" }")
+                    .hint("if data comes late, use #{ on_no_data: \"wait\" }")
             }
             Verdict::Inconclusive(why) => {
-                ProviderError::terminal(codes::GATE_INCONCLUSIVE, format!("{source}: undecided: {why}")).hint(
-                    "nothing is known to be wrong, and nothing is known to be right: look before going on",
-                )
+                ProviderError::terminal(codes::GATE_INCONCLUSIVE, format!("{source}: inconclusive: {why}"))
+                    .hint("the gate could neither pass nor fail: check the metrics before you continue")
             }
             Verdict::Pass => {
                 ProviderError::terminal(error::codes::INTERNAL, "a passed gate was taken for an error")
@@ -245,8 +247,8 @@ impl Wait for Hold {
             effect::Verdict::new(name, ProviderError::terminal(code, text).detail(json!({ "verdict": name })))
         };
         vec![
-            bad("fails", codes::GATE_FAILED, "a bound is broken"),
-            bad("inconclusive", codes::GATE_INCONCLUSIVE, "the source cannot be asked"),
+            bad("fails", codes::GATE_FAILED, "a bound is violated"),
+            bad("inconclusive", codes::GATE_INCONCLUSIVE, "the source cannot be queried"),
             bad("no-data", codes::GATE_INCONCLUSIVE, "not enough data"),
         ]
     }
@@ -289,7 +291,7 @@ impl Wait for Hold {
         let (source, timeout) = (&self.source, Span(self.timeout()));
         Err(ProviderError::terminal(
             codes::GATE_INCONCLUSIVE,
-            format!("{source}: undecided: the source did not answer in time to decide within {timeout}"),
+            format!("{source}: inconclusive: the source did not answer in time to decide within {timeout}"),
         )
         .detail(json!({ "verdict": "inconclusive", "source": source })))
     }
@@ -301,7 +303,7 @@ impl Wait for Hold {
             Some(if min == max { format!("{metric} {min}") } else { format!("{metric} {min} to {max}") })
         });
         let s = if held.polls == 1 { "" } else { "s" };
-        format!("{} in {} look{s}", values.collect::<Vec<_>>().join(", "), held.polls)
+        format!("{} in {} measurement{s}", values.collect::<Vec<_>>().join(", "), held.polls)
     }
 }
 
@@ -313,10 +315,10 @@ pub mod script {
 
     use super::{Options, start};
 
-    /// Watches metrics of a source and passes when every one keeps its bound for `duration`.
+    /// Watches metrics of a source and passes if every metric stays within its bound for `duration`.
     ///
-    /// Bounds are comparisons such as `"< 0.1%"`, `"<= 200ms"` or `"> 3"`. A bound that is broken ends the hold at once
-    /// (`gate-failed`); too little data to decide is never a pass (`gate-inconclusive`). Returns a map with `verdict`,
+    /// Bounds are comparisons such as `"< 0.1%"`, `"<= 200ms"` or `"> 3"`. A violated bound ends the hold at once
+    /// (`gate-failed`); too little data is never a pass (`gate-inconclusive`). Returns a map with `verdict`,
     /// `polls`, `elapsed` and, for each metric in `metrics`, `last`, `min`, `max` and `mean`.
     ///
     /// ```rhai

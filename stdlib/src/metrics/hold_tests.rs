@@ -122,7 +122,7 @@ async fn kept_bounds_pass_when_the_time_is_over_with_what_was_seen() {
     let p95 = held.metrics["p95"];
     assert_eq!((p95.min, p95.max, p95.last, p95.looks), (0.1, 0.2, 0.2, 11));
     assert!((p95.mean - 0.15).abs() < 0.005, "{}", p95.mean);
-    assert_eq!(hold.show(&held), "error_rate 0.05%, p95 100ms to 200ms in 11 looks");
+    assert_eq!(hold.show(&held), "error_rate 0.05%, p95 100ms to 200ms in 11 measurements");
     let json = serde_json::to_value(&held).expect("json");
     assert_eq!(serde_json::from_value::<Held>(json).expect("a journaled answer reads back"), held);
 }
@@ -136,7 +136,7 @@ async fn a_broken_bound_fails_at_once_and_says_all_about_it() {
     assert_eq!(error.retry, Retry::Never);
     assert_eq!(
         error.message,
-        "web: error_rate was 2.3%, want < 0.1%, for 1 of 4 looks, since 3m after the first"
+        "web: error_rate was 2.3%, expected < 0.1%, for 1 of 4 measurements, since 3m after the first"
     );
     let detail = error.detail.expect("detail");
     assert_eq!(detail["verdict"], "fail");
@@ -158,7 +158,7 @@ async fn a_breach_must_be_sustained_where_that_is_asked_for() {
     let error = held.expect_err("sustained");
     assert_eq!(
         error.message,
-        "web: error_rate was 100%, want < 0.1%, for 5 of 9 looks, since 2m after the first"
+        "web: error_rate was 100%, expected < 0.1%, for 5 of 9 measurements, since 2m after the first"
     );
     // A breach that is open when the time is over is not waved through.
     let (held, took) = run(spell(19, 99), options.clone()).await;
@@ -178,7 +178,7 @@ async fn so_many_looks_may_break_a_bound_as_the_limit_says() {
     assert_eq!(took, 9 * MINUTE);
     assert_eq!(
         error.message,
-        "web: error_rate was 100%, want < 0.1%, for 3 of 10 looks, since 9m after the first"
+        "web: error_rate was 100%, expected < 0.1%, for 3 of 10 measurements, since 9m after the first"
     );
 }
 
@@ -227,10 +227,10 @@ async fn too_few_samples_decide_nothing() {
     let options = json!({ "min_samples": 100 });
     let error = run(few(99), options.clone()).await.0.expect_err("few");
     assert_eq!(error.code.as_str(), codes::GATE_INCONCLUSIVE);
-    assert_eq!(error.message, "web: undecided: error_rate rested on fewer than 100 samples for 10m of 10m");
+    assert_eq!(error.message, "web: inconclusive: error_rate had fewer than 100 samples for 10m of 10m");
     assert_eq!(run(few(100), options.clone()).await.0.expect_err("enough").code.as_str(), codes::GATE_FAILED);
     let error = run(|_, _| value(0.0), options).await.0.expect_err("not known");
-    assert_eq!(error.message, "web: undecided: error_rate came without a number of samples for 10m of 10m");
+    assert_eq!(error.message, "web: inconclusive: error_rate has no `samples` query, but min_samples is 100");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -251,7 +251,8 @@ async fn a_source_out_of_reach_is_put_up_with_for_a_while() {
     assert_eq!((error.code.as_str(), took), (codes::GATE_INCONCLUSIVE, 4 * MINUTE));
     assert_eq!(
         error.message,
-        "web: undecided: no answer at 4 looks in a row: error_rate could not be read: connection refused"
+        "web: inconclusive: no answer for 4 measurements in a row: error_rate could not be read: connection \
+         refused"
     );
     // Now and then is not in a row.
     let flaky = |_: &str, n: u32| match n {

@@ -46,7 +46,7 @@ fn check_depends_on(cx: &NativeCallContext<'_>, targets: &[Target]) -> ScriptRes
         None => Ok(()),
         Some(wrong) => Err(cx.bad_argument(
             "depends_on",
-            &format!("\"{wrong}\" is not the name of a target: want noun/name, such as \"deploy/web\""),
+            &format!("\"{wrong}\" is not the name of a target: expected noun/name, such as \"deploy/web\""),
         )),
     }
 }

@@ -61,7 +61,7 @@ pub struct Settings {
     /// A bearer token, read for each request, so that it may be rotated.
     #[serde(default)]
     pub bearer: Option<Setting>,
-    /// Longest time for one query.
+    /// Time limit for one query.
     #[serde(default = "usual_timeout")]
     pub timeout: Span,
     /// Whether to take values that came with a warning, such as that a store of a Thanos did not answer.
@@ -76,11 +76,11 @@ fn usual_timeout() -> Span {
 /// The query behind a name: text, or a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
-    /// In PromQL; answers one number.
+    /// PromQL that returns one number.
     pub query: String,
-    /// In PromQL; answers on how many observations that number rests.
+    /// PromQL that returns the number of samples behind the value.
     pub samples: Option<String>,
-    /// What the number counts.
+    /// Unit of the value.
     pub unit: Unit,
 }
 
@@ -115,11 +115,11 @@ impl Unit {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Table {
-    /// In PromQL; answers one number.
+    /// PromQL that returns one number.
     query: String,
-    /// In PromQL; answers on how many observations that number rests.
+    /// PromQL that returns the number of samples behind the value.
     samples: Option<String>,
-    /// What the number counts.
+    /// Unit of the value.
     #[serde(default)]
     unit: Unit,
 }
@@ -182,14 +182,14 @@ impl Prometheus {
         let bad = |key: &str, why: String| BadSetting::new(key, why);
         let url = Url::parse(&settings.url).map_err(|e| bad("url", format!("not a URL: {e}")))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(bad("url", format!("want http or https, not {}", url.scheme())));
+            return Err(bad("url", format!("expected http or https, not {}", url.scheme())));
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(bad("url", "want a base URL, without ? and #".to_owned()));
+            return Err(bad("url", "expected a base URL, without ? and #".to_owned()));
         }
         let bearer = settings.bearer.as_ref().map(|bearer| at.source("bearer", bearer)).transpose()?;
         if settings.timeout.0.is_zero() {
-            return Err(bad("timeout", "want more than 0s".to_owned()));
+            return Err(bad("timeout", "expected more than 0s".to_owned()));
         }
         if let Some((name, _)) = settings.metrics.iter().find(|(_, metric)| metric.query.trim().is_empty()) {
             return Err(bad("metrics", format!("the query of {name} is empty")));
@@ -253,7 +253,7 @@ impl Prometheus {
             return Err(match status.as_u16() {
                 401 | 403 => error.hint("give credentials with `bearer` or `headers`"),
                 300..=399 => error.hint("set `url` to where it redirects: redirects are not followed"),
-                404 => error.hint("check `url`: it is the address in front of /api/v1"),
+                404 => error.hint("check `url`: it is the address before /api/v1"),
                 _ => error,
             });
         }
@@ -263,13 +263,13 @@ impl Prometheus {
             body.extend_from_slice(&chunk);
             if body.len() > LONGEST_ANSWER {
                 return Err(provider_error(format!("{at} answered more than {} MiB", LONGEST_ANSWER >> 20))
-                    .hint("make the query answer one series: wrap it in sum(…) or max(…)"));
+                    .hint("make the query return one series: wrap it in sum(…) or max(…)"));
             }
         }
         let answer = serde_json::from_slice(&body).map_err(|_| {
             let start: String = String::from_utf8_lossy(&body).trim().chars().take(120).collect();
             provider_error(format!("{at} did not answer JSON but \"{start}\""))
-                .hint("check `url`: it is the address of Prometheus itself, not of a page that shows it")
+                .hint("check `url`: it must be the address of Prometheus itself, not of a page that shows it")
         })?;
         Ok((status, answer))
     }
@@ -285,11 +285,11 @@ impl Prometheus {
         let again = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
         let answer: Answer = serde_json::from_value(answer).map_err(|_| {
             let at = net::without_credentials(&self.base);
-            let message = format!("{at} answered {status} and JSON that is not an answer of Prometheus");
+            let message = format!("{at} answered {status} and JSON that is not a Prometheus response");
             if again {
                 return ProviderError::retryable(library::HTTP_STATUS, message);
             }
-            provider_error(message).hint("check `url`: it is the address in front of /api/v1")
+            provider_error(message).hint("check `url`: it is the address before /api/v1")
         })?;
         if answer.status != "success" {
             return Err(refused(what, query, &answer, again));
@@ -301,9 +301,9 @@ impl Prometheus {
                 codes::PROVIDER,
                 format!("{what} came with a warning: {warning}"),
             )
-            .hint("the value may be wrong; with `ignore_warnings = true` it is taken anyway"));
+            .hint("the value may be wrong; set `ignore_warnings = true` to use it anyway"));
         }
-        let data = answer.data.ok_or_else(|| provider_error(format!("{what} came without data")))?;
+        let data = answer.data.ok_or_else(|| provider_error(format!("{what} returned no data")))?;
         single(what, data)
     }
 
@@ -336,9 +336,10 @@ impl Factory for Prometheus {
     type Settings = Settings;
 
     const KIND: &'static str = "prometheus";
-    const ABOUT: &'static str = "A Prometheus server, or anything that speaks its query API, such as Thanos, Mimir or VictoriaMetrics.";
+    const ABOUT: &'static str =
+        "A Prometheus server, or any server with its query API, such as Thanos, Mimir or VictoriaMetrics.";
     const CAPABILITIES: &'static [&'static str] =
-        &["takes queries in PromQL as well as names", "counts the observations behind a value"];
+        &["accepts PromQL queries as well as names", "counts the samples behind a value"];
     const SCHEMA: Option<fn() -> Schema> = Some(schema::of::<Self::Settings>);
     const EXAMPLE: &'static str = r#"[env.production.metrics.web]
 provider = "prometheus"
@@ -375,7 +376,7 @@ impl Provider for Prometheus {
             // Not everything that answers queries says its version.
             Ok(_) => "Prometheus API".to_owned(),
             Err(error) if error.code.as_str() == library::HTTP_STATUS => {
-                self.number("a query of nothing", "vector(1)").await?;
+                self.number("an empty query", "vector(1)").await?;
                 "Prometheus API".to_owned()
             }
             Err(error) => return Err(error),
@@ -463,7 +464,7 @@ fn refused(what: &str, query: &str, answer: &Answer, again: bool) -> ProviderErr
 /// The one number of a result. `None`: no series, or a value that is not finite.
 fn single(what: &str, data: Data) -> Result<Option<f64>, ProviderError> {
     let Data { kind, result } = data;
-    let odd = || provider_error(format!("{what} answered a {kind} that cannot be read"));
+    let odd = || provider_error(format!("{what} returned a {kind} that cannot be read"));
     let number = |sample: &Value| -> Result<Option<f64>, ProviderError> {
         // `[time, "value"]`, the value as text so that NaN and infinities can be written.
         let text = sample.get(1).and_then(Value::as_str).ok_or_else(odd)?;
@@ -474,15 +475,15 @@ fn single(what: &str, data: Data) -> Result<Option<f64>, ProviderError> {
         "vector" => match result.as_array().ok_or_else(odd)?.as_slice() {
             [] => Ok(None),
             [one] if one.get("histogram").is_some() => {
-                Err(provider_error(format!("{what} answered a histogram"))
-                    .hint("take one number from it: histogram_quantile(0.95, …)"))
+                Err(provider_error(format!("{what} returned a histogram"))
+                    .hint("get one number from it: histogram_quantile(0.95, …)"))
             }
             [one] => number(one.get("value").ok_or_else(odd)?),
             many => Err(several(what, many)),
         },
-        "matrix" => Err(provider_error(format!("{what} answered a range of values"))
-            .hint("take one number from it: rate(…[1m]) or last_over_time(…[1m])")),
-        _ => Err(provider_error(format!("{what} answered a {kind}, want one number"))),
+        "matrix" => Err(provider_error(format!("{what} returned a range of values"))
+            .hint("get one number from it: rate(…[1m]) or last_over_time(…[1m])")),
+        _ => Err(provider_error(format!("{what} returned a {kind}, expected one number"))),
     }
 }
 
@@ -504,8 +505,8 @@ fn several(what: &str, series: &[Value]) -> ProviderError {
     });
     let apart = apart.collect::<Vec<_>>().join(", ");
     let apart = if apart.is_empty() { apart } else { format!(" that differ in {apart}") };
-    provider_error(format!("{what} answered {} series{apart}, want one", series.len()))
-        .hint("make them one: wrap the query in sum(…) or max(…), or select with {label=\"…\"}")
+    provider_error(format!("{what} returned {} series{apart}, expected one", series.len()))
+        .hint("make it return one series: wrap the query in sum(…) or max(…), or select with {label=\"…\"}")
 }
 
 #[cfg(test)]

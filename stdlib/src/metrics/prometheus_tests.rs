@@ -109,7 +109,10 @@ async fn one_series_or_a_scalar_is_a_number_and_nothing_else_is_data() {
 #[tokio::test(flavor = "multi_thread")]
 async fn several_series_are_an_error_that_names_the_labels() {
     let error = answer(200, vector(&["1", "2", "3", "4"])).await.expect_err("four");
-    assert_eq!(error.message, "rps answered 4 series that differ in pod (web-0, web-1, web-2, …), want one");
+    assert_eq!(
+        error.message,
+        "rps returned 4 series that differ in pod (web-0, web-1, web-2, …), expected one"
+    );
     assert!(error.hints[0].contains("sum(…) or max(…)"), "{:?}", error.hints);
     assert_eq!(error.retry, Retry::Never);
 }
@@ -118,15 +121,15 @@ async fn several_series_are_an_error_that_names_the_labels() {
 async fn what_is_no_number_says_how_to_make_it_one() {
     let of = |kind: &str, result: Value| json!({ "status": "success", "data": { "resultType": kind, "result": result } });
     for (body, want) in [
-        (of("matrix", json!([{ "metric": {}, "values": [[1, "1"]] }])), "rps answered a range of values"),
-        (of("string", json!([1, "x"])), "rps answered a string, want one number"),
-        (of("vector", json!([{ "metric": {}, "histogram": [1, {}] }])), "rps answered a histogram"),
+        (of("matrix", json!([{ "metric": {}, "values": [[1, "1"]] }])), "rps returned a range of values"),
+        (of("string", json!([1, "x"])), "rps returned a string, expected one number"),
+        (of("vector", json!([{ "metric": {}, "histogram": [1, {}] }])), "rps returned a histogram"),
         (
             of("vector", json!([{ "metric": {}, "value": [1, "x"] }])),
-            "rps answered a vector that cannot be read",
+            "rps returned a vector that cannot be read",
         ),
-        (of("vector", json!([{ "metric": {} }])), "rps answered a vector that cannot be read"),
-        (json!({ "status": "success" }), "rps came without data"),
+        (of("vector", json!([{ "metric": {} }])), "rps returned a vector that cannot be read"),
+        (json!({ "status": "success" }), "rps returned no data"),
     ] {
         let error = answer(200, body).await.expect_err(want);
         assert_eq!((&*error.message, error.retry), (want, Retry::Never));
@@ -151,7 +154,7 @@ async fn only_what_may_pass_is_retryable() {
     let error = answer(502, json!({ "message": "gateway" })).await.expect_err("not Prometheus");
     assert_eq!(error.retry, safe);
     let error = answer(200, json!({ "message": "hello" })).await.expect_err("not Prometheus");
-    assert!(error.message.ends_with("JSON that is not an answer of Prometheus"), "{error}");
+    assert!(error.message.ends_with("JSON that is not a Prometheus response"), "{error}");
     assert_eq!(error.retry, Retry::Never);
 
     let html = |status: u16| async move {

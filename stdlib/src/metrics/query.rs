@@ -18,14 +18,14 @@ use crate::codes;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// What to answer when there is no data, such as `0` or `()`. Without it, no data is an error (`gate-inconclusive`).
+    /// The value to return if there is no data, such as `0` or `()`. Without it, no data is an error (`gate-inconclusive`).
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub if_no_data: Option<Value>,
-    /// Whether to answer a map with `value` and `samples`, the number of observations behind it, or `()` where the source
-    /// cannot tell.
+    /// Whether to return a map with `value` and `samples`, the number of samples behind it, or `()` if the source does
+    /// not know it.
     pub detail: bool,
-    /// What the value depends on besides the source and the route of the same name, such as `["deploy/web"]`. A plan says of a
-    /// value whose targets it would have changed that it is stale.
+    /// What the value depends on besides the source and the route of the same name, such as `["deploy/web"]`. If a plan
+    /// would change one of them, the value is stale.
     pub depends_on: Vec<Target>,
 }
 
@@ -84,7 +84,7 @@ impl Query {
             format!("{} has no data for {}", self.source, self.metric),
         )
         .hint("check that the metric is collected and that there is traffic to measure")
-        .hint("say what to answer instead: #{ if_no_data: 0 } or #{ if_no_data: () }")
+        .hint("set a fallback: #{ if_no_data: 0 } or #{ if_no_data: () }")
         .detail(json!({ "verdict": "no_data", "source": self.source, "metric": self.metric }))
     }
 }
@@ -97,7 +97,7 @@ pub mod script {
 
     use super::{Options, read};
 
-    /// Reads a metric and returns its value now: a share 0..1, seconds, or a number.
+    /// Reads the current value of a metric: a ratio 0..1, seconds, or a number.
     ///
     /// `metric` is a name bound to the source in the configuration, or a query in the source's own language. No data is an
     /// error (`gate-inconclusive`).

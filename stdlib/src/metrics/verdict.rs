@@ -25,7 +25,7 @@ pub struct Rules {
     pub failure_limit: u32,
     /// How long a bound must stay broken before that is a failure.
     pub sustained: Duration,
-    /// Looks in a row at which the source may be out of reach.
+    /// How many measurements in a row may fail because the source is unreachable.
     pub inconclusive_limit: u32,
 }
 
@@ -99,7 +99,7 @@ impl fmt::Display for Breach {
         let Self { metric, bound, value, since, broken, looks } = self;
         let value = show_against(bound, *value);
         let s = if *looks == 1 { "" } else { "s" };
-        write!(f, "{metric} was {value}, want {bound}, for {broken} of {looks} look{s}, since ")?;
+        write!(f, "{metric} was {value}, expected {bound}, for {broken} of {looks} measurement{s}, since ")?;
         if since.0.is_zero() { f.write_str("the first") } else { write!(f, "{since} after the first") }
     }
 }
@@ -319,10 +319,10 @@ impl Watch {
                 State::NoData => Some(format!("{metric} has no data")),
                 State::TooFew(Some(n)) => {
                     let s = if *n == 1 { "" } else { "s" };
-                    Some(format!("{metric} rests on {n} sample{s}, want {min}"))
+                    Some(format!("{metric} has {n} sample{s}, expected {min}"))
                 }
                 State::TooFew(None) => {
-                    Some(format!("{metric} comes without a number of samples, want {min}"))
+                    Some(format!("{metric} has no `samples` query, but min_samples is {min}"))
                 }
                 State::Unreachable(why) => Some(format!("{metric} could not be read: {why}")),
             })
@@ -339,9 +339,9 @@ impl Watch {
             return Some(moment.clone());
         }
         if self.unreachable > rules.inconclusive_limit {
-            let times = if self.unreachable == 1 { "look" } else { "looks in a row" };
+            let times = if self.unreachable == 1 { "measurement" } else { "measurements in a row" };
             let why = self.dark_now(rules).join("; ");
-            return Some(Verdict::Inconclusive(format!("no answer at {} {times}: {why}", self.unreachable)));
+            return Some(Verdict::Inconclusive(format!("no answer for {} {times}: {why}", self.unreachable)));
         }
         let passes = *moment == Verdict::Pass;
         if length.wait_for_data {
@@ -373,18 +373,17 @@ impl Watch {
                 (!span.is_zero()).then(|| format!("{metric} {what} for {} of {total}", Span(span)))
             };
             why.extend(part(track.no_data, "had no data"));
-            let few = if track.now == State::TooFew(None) {
-                "came without a number of samples".to_owned()
-            } else {
-                format!("rested on fewer than {min} samples")
-            };
-            why.extend(part(track.too_few, &few));
+            if track.now != State::TooFew(None) {
+                why.extend(part(track.too_few, &format!("had fewer than {min} samples")));
+            } else if !track.too_few.is_zero() {
+                why.push(format!("{metric} has no `samples` query, but min_samples is {min}"));
+            }
             why.extend(part(track.unreachable, "could not be read"));
         }
         let open = self.breaches(rules).map(|breach| format!("{breach}, which is within the limits"));
         why.extend(open);
         if why.is_empty() {
-            why.push(format!("there was enough data for {} of {total} only", Span(self.covered)));
+            why.push(format!("there was enough data for only {} of {total}", Span(self.covered)));
         }
         let silent = self.tracks.values().map(|track| track.no_data).max().unwrap_or_default();
         let dark = self.tracks.values().map(Track::dark).max().unwrap_or_default();
@@ -423,7 +422,7 @@ impl Watch {
             let value = match (&track.now, rules.bounds.get(metric)) {
                 (State::Kept(value), Some(bound)) => bound.show(*value),
                 (State::Broken(value), Some(bound)) => {
-                    format!("{} (want {bound})", show_against(bound, *value))
+                    format!("{} (expected {bound})", show_against(bound, *value))
                 }
                 (State::TooFew(_), _) => "too few samples".to_owned(),
                 (State::Unreachable(_), _) => "no answer".to_owned(),

@@ -40,7 +40,7 @@ impl Factory for Console {
     type Settings = Settings;
 
     const KIND: &'static str = "console";
-    const ABOUT: &'static str = "Whoever watches the run: messages are shown among its output.";
+    const ABOUT: &'static str = "The output of the run: messages are shown there.";
     const SCHEMA: Option<fn() -> Schema> = Some(schema::of::<Self::Settings>);
     const EXAMPLE: &'static str = r#"[env.production.notify.ops]
 provider = "console"

@@ -123,15 +123,13 @@ impl Answered {
             _ => Retry::Never,
         };
         match status {
-            _ if status.is_redirection() => {
-                error.hint("redirects are not followed: set the URL that it points to")
-            }
+            _ if status.is_redirection() => error.hint("redirects are not followed: set the final URL"),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => error.hint("check the token and its rights"),
             StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::METHOD_NOT_ALLOWED => {
                 error.hint("check the URL: it may have been revoked or mistyped")
             }
             _ if status.is_server_error() && !again => {
-                error.hint("the message may have been delivered all the same: look before you send it again")
+                error.hint("the message may have been delivered: check before you send it again")
             }
             _ => error,
         }
@@ -142,7 +140,7 @@ impl Answered {
 fn parse(url: &str) -> Result<Url, Cow<'static, str>> {
     let parsed = Url::parse(url).map_err(|e| format!("not a URL ({e})"))?;
     if !["http", "https"].contains(&parsed.scheme()) || parsed.host_str().is_none() {
-        return Err("want a URL that begins with https:// or http://".into());
+        return Err("expected a URL that begins with https:// or http://".into());
     }
     Ok(parsed)
 }

@@ -82,7 +82,7 @@ fn perform(cx: &NativeCallContext<'_>, target: &str, text: Dynamic, options: Map
     }
     let text: String = cx.arg("text", text)?;
     if text.trim().is_empty() {
-        return Err(cx.bad_argument("text", "there is nothing to send"));
+        return Err(cx.bad_argument("text", "the message is empty"));
     }
     let Options { severity, in_doubt } = cx.options(options)?;
     cx.action(Send { target: target.to_owned(), message: Message { text, severity }, in_doubt })
@@ -91,7 +91,7 @@ fn perform(cx: &NativeCallContext<'_>, target: &str, text: Dynamic, options: Map
 /// Script functions.
 #[export_module]
 pub mod script {
-    /// Sends `text` to the people behind `target`; returns nothing.
+    /// Sends `text` to `target`; returns nothing.
     ///
     /// ```rhai
     /// notify::send("ops", "cutover to green done") == ()
@@ -200,7 +200,7 @@ mod tests {
     fn what_cannot_be_sent_is_refused() {
         let server = Server::answering([]);
         for (script, message) in [
-            ("notify::send(\"ops\", \" \")", "`text`: there is nothing to send"),
+            ("notify::send(\"ops\", \" \")", "`text`: the message is empty"),
             ("notify::send(\"ops\", secrets::text(\"x\", #{}))", "`text`: a secret cannot be sent to people"),
             ("notify::send(\"ops\", 5)", "`text`: invalid type: the number `5`, expected text"),
         ] {

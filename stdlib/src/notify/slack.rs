@@ -1,7 +1,7 @@
 //! Messages to a Slack channel, through an incoming webhook.
 //!
 //! Format, escaping and errors: <https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks>,
-//! <https://docs.slack.dev/messaging/formatting-message-text>. Mattermost and Rocket.Chat take the same requests.
+//! <https://docs.slack.dev/messaging/formatting-message-text>. Mattermost and Rocket.Chat accept the same requests.
 
 use std::sync::Arc;
 
@@ -81,7 +81,7 @@ fn advice(name: &str) -> Option<&'static str> {
     Some(match name {
         "no_service" | "no_service_id" | "no_team" | "no_active_hooks" | "invalid_token"
         | "team_disabled" => {
-            "the webhook was removed or disabled, or its URL is not complete: create one and set its URL"
+            "the webhook was removed or disabled, or its URL is incomplete: create a webhook and set its URL"
         }
         "channel_not_found" | "user_not_found" => "the channel was deleted: create a webhook for another one",
         "channel_is_archived" => "the channel is archived: unarchive it, or create a webhook for another one",
@@ -91,8 +91,8 @@ fn advice(name: &str) -> Option<&'static str> {
         "invalid_payload" | "no_text" => {
             "Slack could not read the message: the URL may be that of a workflow"
         }
-        "rollup_error" => "the message may have been delivered all the same: look before you send it again",
-        "rate_limited" | "rate_limit_exceeded" => "Slack takes about one message a second for each webhook",
+        "rollup_error" => "the message may have been delivered: check before you send it again",
+        "rate_limited" | "rate_limit_exceeded" => "Slack accepts about one message per second and webhook",
         _ => return None,
     })
 }
@@ -103,7 +103,7 @@ impl Factory for Slack {
 
     const KIND: &'static str = "slack";
     const ABOUT: &'static str =
-        "A Slack channel behind an incoming webhook. Mattermost and Rocket.Chat take the same requests.";
+        "A Slack channel behind an incoming webhook. Mattermost and Rocket.Chat accept the same requests.";
     const SCHEMA: Option<fn() -> Schema> = Some(schema::of::<Self::Settings>);
     const EXAMPLE: &'static str = r#"[env.production.notify.ops]
 provider = "slack"
@@ -205,7 +205,7 @@ mod tests {
             (410, "channel_is_archived", "archived"),
             (403, "action_prohibited", "administrators"),
             (403, "invalid_token", "removed or disabled"),
-            (500, "rollup_error", "delivered all the same"),
+            (500, "rollup_error", "may have been delivered"),
             (200, "no_text", "could not read"),
         ] {
             let server = Server::answering([Answer::status(status).body(name)]);

@@ -51,7 +51,7 @@ fn yes() -> bool {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Verb {
-    /// Makes something new of each message.
+    /// Sends each message as a new one.
     #[default]
     Post,
     /// Replaces what is there.
@@ -85,11 +85,11 @@ impl Webhook {
             .into_iter()
             .map(|(name, value)| {
                 let known = HeaderName::try_from(&name).map_err(|_| {
-                    BadSetting::new("headers", format!("\"{name}\" cannot be the name of a header"))
+                    BadSetting::new("headers", format!("\"{name}\" is not a valid name of a header"))
                 })?;
                 let value = at.source(&format!("headers.{name}"), &value)?;
                 if value.as_plain().is_some_and(|text| HeaderValue::from_str(text).is_err()) {
-                    return Err(value.unusable("it cannot stand in a header"));
+                    return Err(value.unusable("it is not valid in a header"));
                 }
                 Ok((known, value))
             })
@@ -123,7 +123,7 @@ async fn header(on: &On, source: &Source, before: &str) -> Result<HeaderValue, P
     }
     let text = Zeroizing::new(format!("{before}{}", value.as_str().trim()));
     let mut header = HeaderValue::from_str(&text)
-        .map_err(|_| ProviderError::from(source.unusable("it cannot stand in a header")))?;
+        .map_err(|_| ProviderError::from(source.unusable("it is not valid in a header")))?;
     header.set_sensitive(true);
     Ok(header)
 }
@@ -145,9 +145,9 @@ impl Factory for Webhook {
 
     const KIND: &'static str = "webhook";
     const ABOUT: &'static str =
-        "An HTTP endpoint that takes messages as JSON, with an idempotency key in body and header.";
+        "An HTTP endpoint that receives messages as JSON, with an idempotency key in body and header.";
     const CAPABILITIES: &'static [&'static str] =
-        &["repeats a message safely where the receiver recognizes its key"];
+        &["repeats a message safely if the receiver recognizes its key"];
     const SCHEMA: Option<fn() -> Schema> = Some(schema::of::<Self::Settings>);
     const EXAMPLE: &'static str = r#"[env.production.notify.ops]
 provider = "webhook"

@@ -42,7 +42,7 @@ use crate::{
 pub struct Options {
     /// How many at a time, up to 4096.
     limit: usize,
-    /// So many may fail; they are in the result with `ok: false` and `error`.
+    /// How many may fail; they are in the result with `ok: false` and `error`.
     allow_failures: usize,
     /// Start no more probes once too many have failed.
     stop_on_fail: bool,
@@ -90,16 +90,18 @@ impl Entry {
                         (kind, target, map)
                     }
                     (Some(one), Some(other)) => {
-                        return Err(bad(&format!(
-                            "`{one}` and `{other}` are two probes: make them two entries"
-                        )));
+                        return Err(bad(&format!("`{one}` and `{other}` are two probes: use two entries")));
                     }
                     (None, _) => {
-                        return Err(bad("which probe? want one of `http`, `tcp`, `tls` and `dns`"));
+                        return Err(bad("no probe: expected one of `http`, `tcp`, `tls` and `dns`"));
                     }
                 }
             }
-            _ => return Err(bad("want a URL, a route, or a map such as #{ tcp: \"db.example.com:5432\" }")),
+            _ => {
+                return Err(bad(
+                    "expected a URL, a route, or a map such as #{ tcp: \"db.example.com:5432\" }",
+                ));
+            }
         };
         // A place takes longer to write than a target to read, so it is written only for an error.
         let at_target =
@@ -322,10 +324,10 @@ impl All {
     pub fn new(entries: Vec<Entry>, options: &Options) -> Result<Self, (&'static str, String)> {
         let &Options { limit, allow_failures, stop_on_fail } = options;
         if !(1..=MOST_AT_ONCE).contains(&limit) {
-            return Err(("limit", format!("{limit} at once: want a number from 1 to {MOST_AT_ONCE}")));
+            return Err(("limit", format!("{limit} at once: expected a number from 1 to {MOST_AT_ONCE}")));
         }
         if entries.is_empty() {
-            return Err(("entries", "there is nothing to probe, which is no pass".to_owned()));
+            return Err(("entries", "there is nothing to probe, and that is not a pass".to_owned()));
         }
         Ok(Self { entries: entries.into(), limit, allow_failures, stop_on_fail })
     }
@@ -368,7 +370,7 @@ impl All {
         }
         while let Some(done) = tasks.join_next().await {
             let done = done.map_err(|e| {
-                ProviderError::terminal(runtime_codes::INTERNAL, format!("a probe broke off: {e}"))
+                ProviderError::terminal(runtime_codes::INTERNAL, format!("a probe stopped unexpectedly: {e}"))
             })?;
             for (index, outcome) in done {
                 if let Some(place) = outcomes.get_mut(index) {
@@ -466,11 +468,11 @@ impl Read for All {
 /// The script functions.
 #[export_module]
 pub mod script {
-    /// Makes many probes at once, at most 50 at a time, and fails if one of them does; returns one
+    /// Runs many probes, at most 50 at a time, and fails if one of them fails; returns one
     /// `#{ ok, probe, value, error, latency_ms }` for each, in order.
     ///
-    /// An entry is a target for `probe::http`, or a map with `http`, `tcp`, `tls` or `dns` and the options of that probe. `value` is
-    /// what that probe returns, but without headers and body.
+    /// An entry is a target for `probe::http`, or a map with `http`, `tcp`, `tls` or `dns` and the options of that
+    /// probe. `value` is the result of that probe, without headers and body.
     ///
     /// ```rhai
     /// probe::all(["web", #{ http: "web/green", path: "/health", attempts: 3 }, #{ tcp: "web/blue" }]).len() == 3

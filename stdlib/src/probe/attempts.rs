@@ -61,9 +61,9 @@ impl<'de> Deserialize<'de> for Attempts {
 pub struct Tries {
     /// How often.
     pub attempts: Attempts,
-    /// Time between two tries.
+    /// Time between two attempts.
     pub interval: Span,
-    /// Longest time for one try.
+    /// Time limit for one attempt.
     pub timeout: Span,
 }
 

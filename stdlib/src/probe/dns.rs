@@ -42,20 +42,20 @@ pub struct Options {
     /// The name server to ask, such as `"10.0.0.2"` or `"127.0.0.1:5353"`. Default: those of the machine.
     #[schemars(with = "Option<String>")]
     server: Option<Server>,
-    /// The records, in any order; `[]` means that there must be none.
+    /// The expected records, in any order; `[]` means that there must be none.
     expect: Option<Vec<String>>,
-    /// Nothing but `expect`; with false, more is accepted.
+    /// Accept only `expect`; with false, accept more records.
     exact: bool,
-    /// So many records at least, without `expect`; 0 accepts a name that does not exist. Default: 1.
+    /// Minimum number of records, without `expect`; 0 accepts a name that does not exist. Default: 1.
     min_answers: Option<u32>,
-    /// No record may be cached for longer, as it should be before a cutover.
+    /// Maximum TTL of a record; keep it low before a cutover.
     max_ttl: Option<Span>,
-    /// How often it is tried before it fails.
+    /// Maximum attempts.
     #[schemars(with = "u32")]
     attempts: Attempts,
-    /// Time between two tries.
+    /// Time between two attempts.
     interval: Span,
-    /// Longest time for one try.
+    /// Time limit for one attempt.
     timeout: Span,
     /// What else it depends on, such as `["dns/shop"]`. In a plan, a probe of something that the plan would have changed is
     /// assumed to pass.
@@ -149,8 +149,9 @@ impl TryFrom<String> for Server {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let bad =
-            || format!("bad name server \"{text}\": want an address such as \"10.0.0.2\" or \"10.0.0.2:53\"");
+        let bad = || {
+            format!("bad name server \"{text}\": expected an address such as \"10.0.0.2\" or \"10.0.0.2:53\"")
+        };
         let (host, port) = if let Ok(addr) = text.parse::<SocketAddr>() {
             (addr.ip().to_string(), addr.port())
         } else if let Ok(ip) = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
@@ -232,13 +233,16 @@ impl DnsProbe {
         let query = match name.parse::<IpAddr>() {
             Ok(ip) if r#type == Kind::Ptr => Ok(Name::from(ip)),
             Ok(_) => {
-                return Err(("name", format!("\"{name}\" is an address: want a name, or `type: \"PTR\"`")));
+                return Err((
+                    "name",
+                    format!("\"{name}\" is an address: expected a name, or `type: \"PTR\"`"),
+                ));
             }
             Err(_) => Name::from_utf8(name),
         };
         let mut query = match query {
             Ok(query) if !name.trim().is_empty() => query,
-            _ => return Err(("name", format!("\"{name}\" is not a name that can be looked up"))),
+            _ => return Err(("name", format!("\"{name}\" is not a valid DNS name"))),
         };
         // The whole name, nothing from a search list behind it.
         query.set_fqdn(true);
@@ -249,7 +253,10 @@ impl DnsProbe {
         if matches!(r#type, Kind::A | Kind::Aaaa)
             && let Some(wrong) = expect.iter().flatten().find(|record| record.parse::<IpAddr>().is_err())
         {
-            return Err(("expect", format!("\"{wrong}\" is no IP address, so no {} record is that", r#type)));
+            return Err((
+                "expect",
+                format!("\"{wrong}\" is not an IP address, so it cannot be in a {} record", r#type),
+            ));
         }
         let min_answers =
             min_answers.unwrap_or_else(|| expect.as_ref().map_or(1, |e| u32::from(!e.is_empty())));
@@ -279,7 +286,7 @@ impl DnsProbe {
                         codes::PROVIDER,
                         format!("the name servers of this machine are not known: {e}"),
                     )
-                    .hint("name one: `server: \"10.0.0.2\"`"),
+                    .hint("set one: `server: \"10.0.0.2\"`"),
                 )
             })?,
             Some(server) => {
@@ -420,7 +427,7 @@ fn reason(error: &NetError) -> String {
         NetError::Io(error) => crate::net::io_reason(error),
         NetError::NoConnections => "no answer from the name server".to_owned(),
         NetError::Dns(DnsError::ResponseCode(ResponseCode::Refused)) => {
-            "the name server refuses to answer".to_owned()
+            "the name server refused to answer".to_owned()
         }
         NetError::Dns(DnsError::ResponseCode(code)) => format!("the name server failed: {code}"),
         other => other.to_string(),
@@ -467,10 +474,10 @@ impl Read for DnsProbe {
 /// The script functions.
 #[export_module]
 pub mod script {
-    /// Asks this machine's name servers for the addresses (A) of a name and fails if there are none; returns
+    /// Looks up the addresses (A) of a name with this machine's name servers and fails if there are none; returns
     /// `#{ records, ttl, latency_ms, attempts }`. `ttl` is the shortest, in seconds.
     ///
-    /// Caches and the hosts file of this machine are passed over. The name is taken as a whole, without search domains.
+    /// Caches and the hosts file of this machine are bypassed. The name is fully qualified: search domains are not used.
     ///
     /// ```rhai,no_run
     /// probe::dns("shop.example.com").records.len() > 0

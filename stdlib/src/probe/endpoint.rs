@@ -27,7 +27,7 @@ impl TryFrom<String> for Endpoint {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let want = || format!("bad address \"{text}\": want host:port, such as \"db.example.com:5432\"");
+        let want = || format!("bad address \"{text}\": expected host:port, such as \"db.example.com:5432\"");
         if text.contains("://") || !text.contains(':') {
             return Where::try_from(text.clone()).map(Self::Place).map_err(|e| {
                 if text.contains("://") { e } else { format!("{}, or a route such as \"web/green\"", want()) }

@@ -87,7 +87,7 @@ impl<'de> Deserialize<'de> for Pointer {
             Ok(Self(text))
         } else {
             Err(de::Error::custom(format!(
-                "bad JSON pointer \"{text}\": want one that begins with /, such as \"/status\""
+                "bad JSON pointer \"{text}\": expected one that begins with /, such as \"/status\""
             )))
         }
     }

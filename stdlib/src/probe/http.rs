@@ -39,46 +39,46 @@ const BODY_RETURNED: usize = 64 << 10;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Comes behind the address, such as `"/health"`.
+    /// Comes after the address, such as `"/health"`.
     #[schemars(with = "Option<String>")]
     path: Option<UrlPath>,
-    /// A probe changes nothing, also in a plan.
+    /// A probe changes nothing and also runs in plans.
     #[schemars(with = "String", extend("enum" = ["GET", "HEAD", "OPTIONS", "POST"]))]
     method: Method,
     /// Headers to send; values may be secrets.
     #[schemars(with = "std::collections::BTreeMap<String, contraflow_runtime::secret::Text>")]
     headers: Headers,
-    /// Body to send: text, a secret, or a map or array, which goes as JSON.
+    /// Body to send: text, a secret, or a map or array, which is sent as JSON.
     #[schemars(with = "Option<serde_json::Value>")]
     body: Option<Payload>,
     /// The status to expect: a number, `"2xx"`, `"200-399"`, or an array of these.
     #[schemars(with = "OneOrMany<NumberOrText>")]
     status: Statuses,
-    /// All of these are in the body.
+    /// The body must contain all of these.
     #[schemars(with = "OneOrMany<String>")]
     body_contains: Texts,
-    /// Matches somewhere in the body.
+    /// Regular expression that must match somewhere in the body.
     #[schemars(with = "Option<String>")]
     body_regex: Option<Pattern>,
     /// JSON pointer to the value to expect, such as `#{ "/status": "ok" }`.
     #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     json: BTreeMap<Pointer, Value>,
-    /// Name to `true` (is there), `false` (is not), the exact value, or `"regex:…"`.
+    /// Name to `true` (present), `false` (absent), the exact value, or `"regex:…"`.
     #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     expect_headers: BTreeMap<HeaderName, HeaderCheck>,
-    /// Each of these is there and protects.
+    /// Each of these must be present and effective.
     security_headers: Vec<Security>,
-    /// The whole answer is there in this time.
+    /// Time limit for the full response.
     latency: Option<Span>,
     /// Whether, or how often, to follow redirects; `true` is 10.
     #[schemars(with = "SwitchOrNumber")]
     redirects: Redirects,
-    /// How often it is tried before it fails.
+    /// Maximum attempts.
     #[schemars(with = "u32")]
     attempts: Attempts,
-    /// Time between two tries.
+    /// Time between two attempts.
     interval: Span,
-    /// Longest time for one try.
+    /// Time limit for one attempt.
     timeout: Span,
     /// How to connect.
     tls: Tls,
@@ -193,13 +193,14 @@ impl HttpProbe {
         if !method.is_safe() && method != Method::Post {
             return Err((
                 "method",
-                "a probe changes nothing: want GET, HEAD, OPTIONS or POST, else use http::request",
+                "a probe changes nothing: expected GET, HEAD, OPTIONS or POST; for other methods use \
+                 http::request",
             ));
         }
         if method == Method::Head
             && !(BodyCheck { contains: &body_contains, pattern: body_regex.as_ref(), json: &json }).is_empty()
         {
-            return Err(("method", "the answer to HEAD has no body to check"));
+            return Err(("method", "a response to HEAD has no body to check"));
         }
         Ok(Self {
             target,
@@ -265,7 +266,8 @@ impl HttpProbe {
             let location = raw.header(&reqwest::header::LOCATION);
             return Some(match location {
                 Some(location) if raw.status.is_redirection() => miss.hint(format!(
-                    "it redirects to {location}: follow with `redirects: true`, or expect it with `status: {}`",
+                    "it redirects to {location}: follow it with `redirects: true`, or accept it with \
+                     `status: {}`",
                     raw.status.as_u16()
                 )),
                 _ => miss,
@@ -398,10 +400,12 @@ impl Read for HttpProbe {
 /// The script functions.
 #[export_module]
 pub mod script {
-    /// Asks a server for something and fails unless it answers 2xx; returns `#{ url, status, latency_ms, attempts, headers, body }`.
+    /// Sends a GET request and fails unless the response is 2xx; returns `#{ url, status, latency_ms, attempts,
+    /// headers, body }`.
     ///
-    /// The target is a URL, a route (`web`) or one of its pools (`web/green`). With `attempts` it asks again until the answer passes.
-    /// `body` is the first 64 KiB; checks look at the first 1 MiB.
+    /// The target is a URL, a route (`web`) or one of its pools (`web/green`). With `attempts` it retries until the
+    /// response passes.
+    /// `body` is the first 64 KiB; checks search the first 1 MiB.
     ///
     /// ```rhai
     /// probe::http("web").status == 200

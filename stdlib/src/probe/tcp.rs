@@ -22,12 +22,12 @@ use crate::net;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// How often it is tried before it fails.
+    /// Maximum attempts.
     #[schemars(with = "u32")]
     attempts: Attempts,
-    /// Time between two tries.
+    /// Time between two attempts.
     interval: Span,
-    /// Longest time for one try.
+    /// Time limit for one attempt.
     timeout: Span,
     /// What else it depends on, such as `["db/main"]`. In a plan, a probe of something that the plan would have changed is
     /// assumed to pass.

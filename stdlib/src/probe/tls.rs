@@ -42,25 +42,25 @@ use crate::net::{
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// It lasts at least that many days more.
+    /// Minimum days of remaining validity.
     days_left: u32,
-    /// Server and probe agree on this version of TLS or a later one.
+    /// Minimum TLS version.
     min_version: TlsVersion,
-    /// The host to ask for and to look for in the certificate, in place of the target's.
+    /// The host name to request and to expect in the certificate, instead of the target's.
     #[schemars(with = "Option<String>")]
     server_name: Option<HostName>,
-    /// PEM file with the certificates to trust in place of the machine's.
+    /// PEM file with the certificates to trust instead of the system's.
     ca: Option<std::path::PathBuf>,
-    /// PEM file with the certificate to show to servers that want to know who asks.
+    /// PEM file with the client certificate, for servers that require one.
     client_cert: Option<std::path::PathBuf>,
     /// PEM file with the key of `client_cert`, or the key itself as a secret.
     client_key: Option<Text>,
-    /// How often it is tried before it fails.
+    /// Maximum attempts.
     #[schemars(with = "u32")]
     attempts: Attempts,
-    /// Time between two tries.
+    /// Time between two attempts.
     interval: Span,
-    /// Longest time for one try.
+    /// Time limit for one attempt.
     timeout: Span,
     /// What else it depends on, such as `["traffic/web"]`. In a plan, a probe of something that the plan would have changed is
     /// assumed to pass.
@@ -233,7 +233,7 @@ impl Attempt for TlsProbe {
             Some((certificates, key)) => builder.with_client_auth_cert(certificates, key).map_err(|e| {
                 Failure::Hopeless(ProviderError::terminal(
                     contraflow_runtime::error::codes::ARGUMENT,
-                    format!("`client_cert` and `client_key` cannot be used: {e}"),
+                    format!("`client_cert` and `client_key` are not valid: {e}"),
                 ))
             })?,
         };
@@ -295,7 +295,7 @@ fn inspect(
         return (certificate, vec![Miss::new(valid, "none")]);
     };
     let Ok((_, parsed)) = X509Certificate::from_der(leaf) else {
-        return (certificate, vec![Miss::new(valid, "one that cannot be read")]);
+        return (certificate, vec![Miss::new(valid, "one that cannot be parsed")]);
     };
     let (not_before, not_after) = validity(&parsed);
     certificate.subject = parsed.subject().to_string();
@@ -314,7 +314,7 @@ fn inspect(
         problems.push(format!("the certificate is not valid before {not_before}"));
     } else if certificate.days_left < i64::from(days_wanted) {
         low = Some(Miss::new(
-            format!("a certificate that lasts {} more", days(days_wanted.into())),
+            format!("a certificate valid for {} more", days(days_wanted.into())),
             format!("{} left, until {not_after}", days(certificate.days_left)),
         ));
     }
@@ -464,11 +464,12 @@ impl Read for TlsProbe {
 /// The script functions.
 #[export_module]
 pub mod script {
-    /// Looks at a server's certificate and fails unless it is for that host, trusted, and lasts 14 days more; returns
+    /// Checks a server's certificate and fails unless it is trusted, issued for that host and valid for 14 more days;
+    /// returns
     /// `#{ subject, issuer, names, not_before, not_after, days_left, version, chain, latency_ms, attempts }`.
     ///
-    /// The target is `host:port`, an `https` URL, a route (`web`) or one of its pools (`web/green`). Whether the certificate was
-    /// revoked is not asked.
+    /// The target is `host:port`, an `https` URL, a route (`web`) or one of its pools (`web/green`). Revocation is not
+    /// checked.
     ///
     /// ```rhai,no_run
     /// probe::tls("shop.example.com:443").days_left > 14

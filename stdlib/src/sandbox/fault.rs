@@ -132,7 +132,8 @@ fn parse(text: &str) -> Result<Fault, String> {
             }
             let mut weight: Comparison = weight.parse().map_err(|_| {
                 format!(
-                    "bad condition \"{condition}\": want a comparison with a percentage, such as weight>=50"
+                    "bad condition \"{condition}\": expected a comparison with a percentage, such as \
+                     weight>=50"
                 )
             })?;
             match weight.unit {
@@ -147,7 +148,8 @@ fn parse(text: &str) -> Result<Fault, String> {
             let after = condition.strip_prefix("after=").unwrap_or(condition);
             let after: Span = after.parse().map_err(|_| {
                 format!(
-                    "bad condition \"{condition}\": want a time such as 5s, or a weight such as weight>=50"
+                    "bad condition \"{condition}\": expected a time such as 5s, or a weight such as \
+                     weight>=50"
                 )
             })?;
             fault.after = after.into();
@@ -159,9 +161,9 @@ fn parse(text: &str) -> Result<Fault, String> {
 fn what(text: &str) -> Result<What, String> {
     let (name, value) =
         text.split_once('=').map_or((text, None), |(name, value)| (name.trim(), Some(value.trim())));
-    let (subject, kind) = name.split_once('.').ok_or(
-        "want a server and what is wrong with it, such as green.error_rate=20%, green.dead or router.down",
-    )?;
+    let (subject, kind) = name
+        .split_once('.')
+        .ok_or("expected a server and its fault, such as green.error_rate=20%, green.dead or router.down")?;
     let kinds: &[&str] = match subject {
         "router" => &["down"],
         "sink" => &["down", "status"],
@@ -169,16 +171,16 @@ fn what(text: &str) -> Result<What, String> {
         other => {
             let known = POOLS.iter().copied().chain(["router", "sink"]);
             return Err(match did_you_mean(other, known.clone()) {
-                Some(close) => format!("nothing here is named \"{other}\", did you mean \"{close}\"?"),
+                Some(close) => format!("there is no server named \"{other}\", did you mean \"{close}\"?"),
                 None => {
                     let known: Vec<&str> = known.collect();
-                    format!("nothing here is named \"{other}\"; there are {}", known.join(", "))
+                    format!("there is no server named \"{other}\"; there are {}", known.join(", "))
                 }
             });
         }
     };
     let pool = || subject.to_owned();
-    let needs = |example: &str| value.ok_or_else(|| format!("want a value, such as {name}={example}"));
+    let needs = |example: &str| value.ok_or_else(|| format!("expected a value, such as {name}={example}"));
     match kind {
         _ if !kinds.contains(&kind) => Err(match did_you_mean(kind, kinds.iter().copied()) {
             Some(close) => format!("{subject} has no fault \"{kind}\", did you mean \"{close}\"?"),
@@ -187,7 +189,7 @@ fn what(text: &str) -> Result<What, String> {
         "error_rate" => {
             let percent: Percent = needs("20%")?.parse().map_err(|e| format!("{e}"))?;
             if !(0.0..=100.0).contains(&percent.0) {
-                return Err(format!("{percent} is no share: want 0% to 100%"));
+                return Err(format!("{percent} is not a percentage from 0% to 100%"));
             }
             Ok(What::ErrorRate { pool: pool(), share: percent.0 / 100.0 })
         }
@@ -200,7 +202,7 @@ fn what(text: &str) -> Result<What, String> {
             let status = text.parse().ok().filter(|status| (200..=599).contains(status));
             status
                 .map(What::SinkStatus)
-                .ok_or_else(|| format!("\"{text}\" is no HTTP status: want 200 to 599"))
+                .ok_or_else(|| format!("\"{text}\" is not an HTTP status: expected 200 to 599"))
         }
         _ if value.is_some() => Err(format!("{name} takes no value")),
         "dead" => Ok(What::Dead { pool: pool() }),
@@ -369,15 +371,15 @@ mod tests {
             ("moon.dead", "there are blue, green, router, sink"),
             ("green.eror_rate=1%", "did you mean \"error_rate\"?"),
             ("router.dead", "router has no fault \"dead\"; it has down"),
-            ("green", "want a server and what is wrong"),
-            ("green.error_rate", "want a value, such as green.error_rate=20%"),
+            ("green", "expected a server and its fault"),
+            ("green.error_rate", "expected a value, such as green.error_rate=20%"),
             ("green.error_rate=20", "bad percentage"),
-            ("green.error_rate=120%", "want 0% to 100%"),
+            ("green.error_rate=120%", "not a percentage from 0% to 100%"),
             ("green.latency=fast", "bad duration"),
             ("green.dead=1", "takes no value"),
-            ("sink.status=999", "want 200 to 599"),
-            ("green.dead@soon", "want a time such as 5s"),
-            ("green.dead@weight=50", "want a comparison"),
+            ("sink.status=999", "expected 200 to 599"),
+            ("green.dead@soon", "expected a time such as 5s"),
+            ("green.dead@weight=50", "expected a comparison"),
             ("router.down@weight>5", "only a pool has a weight"),
         ] {
             let error = read(text).expect_err(text);

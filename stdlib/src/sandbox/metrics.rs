@@ -129,7 +129,7 @@ impl Page {
         let mut text = String::new();
         let pools = || self.router.pools.values();
         let (requests, duration) = ("sandbox_requests_total", "sandbox_request_duration_seconds");
-        family(&mut text, requests, "counter", "Answers of the router by class of status.", |text| {
+        family(&mut text, requests, "counter", "Responses of the router by status class.", |text| {
             for pool in pools() {
                 let by_class = pool.seen.totals().by_class;
                 for (class, count) in (1..).zip(by_class) {
@@ -137,7 +137,7 @@ impl Page {
                 }
             }
         });
-        family(&mut text, duration, "histogram", "Time until a pool answered.", |text| {
+        family(&mut text, duration, "histogram", "Response time of a pool.", |text| {
             for pool in pools() {
                 let (name, totals) = (pool.name, pool.seen.totals());
                 let mut count = 0;
@@ -153,12 +153,12 @@ impl Page {
         type Gauge<'a> = (&'a str, &'a str, &'a dyn Fn(&Arc<Pool>) -> Option<f64>);
         let metric = |name: &'static str| move |pool: &Arc<Pool>| read(name, &[pool], self.started).value;
         let gauges: [Gauge<'_>; 6] = [
-            ("sandbox_weight_percent", "Share of traffic that is set.", &|pool| {
+            ("sandbox_weight_percent", "Configured share of traffic.", &|pool| {
                 Some(self.router.balancer.share(pool.name).percent())
             }),
-            ("sandbox_replicas_wanted", "Replicas that are set.", &|pool| Some(f64::from(pool.wanted()))),
-            ("sandbox_replicas_ready", "Replicas that take requests.", &|pool| Some(f64::from(pool.ready()))),
-            ("sandbox_open_requests", "Requests that are open.", &|pool| Some(pool.open() as f64)),
+            ("sandbox_replicas_wanted", "Configured replicas.", &|pool| Some(f64::from(pool.wanted()))),
+            ("sandbox_replicas_ready", "Ready replicas.", &|pool| Some(f64::from(pool.ready()))),
+            ("sandbox_open_requests", "Requests in progress.", &|pool| Some(pool.open() as f64)),
             ("sandbox_cpu_share", "Derived from the load, 0 to 1.", &metric("cpu")),
             ("sandbox_memory_share", "Derived from the load, 0 to 1.", &metric("memory")),
         ];

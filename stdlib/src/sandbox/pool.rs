@@ -205,7 +205,7 @@ impl Pool {
             }
         }
         let (status, text) = if broken {
-            (StatusCode::BAD_GATEWAY, format!("a replica of {} broke off\n", self.name))
+            (StatusCode::BAD_GATEWAY, format!("a replica of {} closed the connection\n", self.name))
         } else {
             (StatusCode::SERVICE_UNAVAILABLE, format!("no replica of {} is ready\n", self.name))
         };

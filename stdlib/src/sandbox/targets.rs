@@ -50,7 +50,7 @@ impl Traffic for Route {
             if want.share(name) > now.share(name) && pool.ready() == 0 {
                 return Err(ProviderError::terminal(
                     codes::TRAFFIC,
-                    format!("{name} of web would get {} and no replica of it is ready", want.share(name)),
+                    format!("{name} of web would get {}, but no replica of it is ready", want.share(name)),
                 )
                 .hint(format!("start some first: deploy::scale(\"web/{name}\", 3)")));
             }

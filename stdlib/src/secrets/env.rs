@@ -43,7 +43,7 @@ impl Env {
     pub fn new(settings: Settings, at: &dyn Resolve) -> Result<Self, BadSetting> {
         let variable = settings.variable;
         if variable.is_empty() || variable.contains(['=', '\0']) {
-            let message = format!("\"{variable}\" cannot be the name of an environment variable");
+            let message = format!("\"{variable}\" is not a valid name of an environment variable");
             return Err(BadSetting::new("variable", message));
         }
         let value = at.variable(&variable).map(|value| Zeroizing::new(value.into_vec()));

@@ -54,10 +54,10 @@ impl File {
     async fn look(&self) -> Result<Zeroizing<String>, ProviderError> {
         let file = tokio::fs::File::open(&self.path)
             .await
-            .map_err(|e| self.failed(e).hint("the path is taken from the folder of contraflow.toml"))?;
+            .map_err(|e| self.failed(e).hint("the path starts at the folder of contraflow.toml"))?;
         let size = file.metadata().await.map_err(|e| self.failed(e))?.len();
         if size > LARGEST {
-            return Err(self.failed(format!("{size} bytes are too many for a secret")));
+            return Err(self.failed(format!("{size} bytes is too large for a secret")));
         }
         // Room for all of it at once: a buffer that grows leaves copies behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 1));
@@ -78,7 +78,8 @@ impl Factory for File {
     type Settings = Settings;
 
     const KIND: &'static str = "file";
-    const ABOUT: &'static str = "A secret in a file of its own, as orchestrators and secret agents mount them. A file that is replaced is seen.";
+    const ABOUT: &'static str =
+        "A secret in a file, as orchestrators and secret agents mount it. A replaced file is read again.";
     const SCHEMA: Option<fn() -> Schema> = Some(schema::of::<Self::Settings>);
     const EXAMPLE: &'static str = r#"[env.production.secrets.deploy-token]
 provider = "file"
@@ -108,7 +109,7 @@ impl Provider for File {
             String::new()
         } else {
             format!(
-                ", but others may read or change it too (mode {mode:04o}): chmod 600 {}",
+                ", but other users can read or change it (mode {mode:04o}): chmod 600 {}",
                 self.path.display()
             )
         };

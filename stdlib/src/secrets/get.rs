@@ -49,10 +49,10 @@ impl Read for Get {
 /// Script functions.
 #[export_module]
 pub mod script {
-    /// Reads the secret that is bound to `name`; returns a handle that primitives take wherever they take a secret.
+    /// Reads the secret `name`; returns a handle for options and arguments that take a secret.
     ///
-    /// The script never holds the bytes: the handle cannot be printed, joined or compared. A resumed run reads the secret
-    /// again where it is kept, when it is needed.
+    /// The script never sees the value: the handle cannot be printed, joined or compared. A resumed run reads the
+    /// secret again when it needs it.
     ///
     /// ```rhai
     /// type_of(secrets::get("deploy-token")) == "secret"

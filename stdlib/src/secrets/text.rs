@@ -27,7 +27,7 @@ pub fn fill(template: &str, values: &BTreeMap<String, Text>) -> Result<SecretTex
         }
         let (name, after) =
             brace.strip_prefix('{').and_then(|inside| inside.split_once('}')).ok_or_else(|| {
-                format!("the brace in \"{brace}\" has no counterpart; write {{{{ or }}}} for a brace itself")
+                format!("unmatched brace in \"{brace}\"; write {{{{ or }}}} for a literal brace")
             })?;
         let value = values.get(name).ok_or_else(|| {
             let close = did_you_mean(name, values.keys().map(String::as_str));
@@ -42,7 +42,7 @@ pub fn fill(template: &str, values: &BTreeMap<String, Text>) -> Result<SecretTex
     }
     pieces.push(rest.into());
     match unused.first() {
-        Some(name) => Err(format!("`{name}` has a value but no place {{{name}}}")),
+        Some(name) => Err(format!("`{name}` has a value but no placeholder {{{name}}}")),
         None => Ok(SecretText::joined(pieces)),
     }
 }
@@ -50,8 +50,8 @@ pub fn fill(template: &str, values: &BTreeMap<String, Text>) -> Result<SecretTex
 /// Script functions.
 #[export_module]
 pub mod script {
-    /// A text with secrets in it, to be passed to primitives as a secret. `{name}` in `template` is replaced by the value of that
-    /// name, a secret or plain text; `{{` and `}}` stand for the braces themselves.
+    /// Builds a text that contains secrets, itself a secret. `{name}` in `template` is replaced by the value of that
+    /// name, a secret or plain text; `{{` and `}}` are literal braces.
     ///
     /// ```rhai
     /// let token = secrets::get("deploy-token");
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_together_is_said() {
         assert_eq!(filled("{user} {tokn}"), "error: no value for {tokn}; did you mean {token}?");
-        assert_eq!(filled("{token}"), "error: `user` has a value but no place {user}");
+        assert_eq!(filled("{token}"), "error: `user` has a value but no placeholder {user}");
         assert!(filled("{user").starts_with("error: the brace in \"{user\" has no counterpart"));
         assert!(filled("a } b").starts_with("error: the brace in \"} b\""));
     }

@@ -8,8 +8,10 @@ use contraflow_runtime::{
 use rhai::{Array, FuncRegistration, ImmutableString, Map, Module, NativeCallContext};
 
 fn misuse() -> RunError {
-    RunError::new(codes::SECRET, "a secret cannot be printed, joined or compared")
-        .hint("pass it to a primitive as it is, or put it into a longer text with secrets::text(\"Bearer {token}\", #{ token: … })")
+    RunError::new(codes::SECRET, "a secret cannot be printed, joined or compared").hint(
+        "pass it to a primitive as it is, or build a longer text with secrets::text(\"Bearer \
+            {token}\", #{ token: … })",
+    )
 }
 
 fn refused(cx: &NativeCallContext<'_>) -> ScriptResult {

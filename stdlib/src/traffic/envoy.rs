@@ -70,10 +70,10 @@ pub struct Settings {
     /// Sets weights in the file that Envoy reads its route configuration from (`path_config_source`), in JSON.
     #[serde(default)]
     pub rds_file: Option<PathBuf>,
-    /// Where probes reach the route.
+    /// URL for probes of the route.
     #[serde(default)]
     pub url: Option<String>,
-    /// Where probes reach single pools.
+    /// URLs for probes of single pools.
     #[serde(default)]
     pub pool_urls: BTreeMap<String, String>,
     /// Longest time that requests of a pool without weight may stay open; then the change fails as `not-settled`. Without it,
@@ -175,7 +175,10 @@ impl Envoy {
             Admin::Many(urls) => urls,
         };
         if admins.is_empty() {
-            return Err(bad("admin", "want at least one URL, such as \"http://127.0.0.1:9901\"".to_owned()));
+            return Err(bad(
+                "admin",
+                "expected at least one URL, such as \"http://127.0.0.1:9901\"".to_owned(),
+            ));
         }
         let instances = admins.iter().map(|url| Instance::new(url)).collect::<Result<_, _>>();
         let source = match (settings.runtime_key_prefix, settings.rds_file) {
@@ -187,13 +190,15 @@ impl Envoy {
             (None, None) => {
                 return Err(bad(
                     "runtime_key_prefix",
-                    "want either `runtime_key_prefix` or `rds_file`: one says how weights are set".to_owned(),
+                    "expected either `runtime_key_prefix` or `rds_file`: one says how weights are set"
+                        .to_owned(),
                 ));
             }
             (Some(_), Some(_)) => {
                 return Err(bad(
                     "rds_file",
-                    "want either `runtime_key_prefix` or `rds_file`, not both: values of the runtime override the file"
+                    "expected either `runtime_key_prefix` or `rds_file`, not both: values of the runtime \
+                     override the file"
                         .to_owned(),
                 ));
             }
@@ -206,7 +211,7 @@ impl Envoy {
             if let Some(other) = taken.insert(cluster, pool) {
                 return Err(bad(
                     "pools",
-                    format!("the cluster {cluster} is named twice: in {other} and in {pool}"),
+                    format!("the cluster {cluster} is listed twice: in {other} and in {pool}"),
                 ));
             }
         }
@@ -323,10 +328,11 @@ impl Envoy {
         }
         if let Some(extra) = known.iter().find(|name| !self.pools.values().any(|cluster| cluster == *name)) {
             return Err(refuse(format!(
-                "the route in the Envoy at {at} also splits traffic to the cluster {extra}, which is no pool of {}",
+                "the route in the Envoy at {at} also splits traffic to the cluster {extra}, which is not a \
+                 pool of {}",
                 self.route
             ))
-            .hint(format!("add it to `pools`, with a name of its own: {{ …, canary = \"{extra}\" }}")));
+            .hint(format!("add it to `pools` under its own name: {{ …, canary = \"{extra}\" }}")));
         }
         let prefix = split["runtime_key_prefix"].as_str();
         let weight = |cluster: &str| {
@@ -475,11 +481,8 @@ impl Envoy {
                     Ok(now) => Ok(now),
                     Err(mut error) => {
                         if file.write().await.is_err() {
-                            error.message = format!(
-                                "{}; {} could not be written back as it was",
-                                error.message,
-                                path.display()
-                            );
+                            error.message =
+                                format!("{}; {} could not be restored", error.message, path.display());
                         }
                         Err(error)
                     }
@@ -730,7 +733,7 @@ impl Traffic for Envoy {
                     return Err(ProviderError::terminal(
                         codes::TRAFFIC,
                         format!(
-                            "{pool} of {} would get {} and no host of it takes traffic: {}",
+                            "{pool} of {} would get {}, but no host of it takes traffic: {}",
                             self.route,
                             want.share(pool),
                             self.ailments(at, pool).await
@@ -823,10 +826,10 @@ impl Instance {
     fn new(url: &str) -> Result<Self, String> {
         let parsed = Url::parse(url).map_err(|e| format!("\"{url}\" is not a URL: {e}"))?;
         if !matches!(parsed.scheme(), "http" | "https") {
-            return Err(format!("want a URL with http or https, not {}", parsed.scheme()));
+            return Err(format!("expected a URL with http or https, not {}", parsed.scheme()));
         }
         if parsed.query().is_some() || parsed.fragment().is_some() {
-            return Err("want a base URL, without ? and #".to_owned());
+            return Err("expected a base URL, without ? and #".to_owned());
         }
         let client = net::client(url).map_err(|e| e.message)?;
         Ok(Self { base: url.trim_end_matches('/').to_owned(), client })

@@ -28,7 +28,7 @@ impl TryFrom<BTreeMap<String, Share>> for Split {
             return Ok(Self(weights));
         }
         Err(if weights.0.is_empty() {
-            "no pool is named: the weights must add up to 100%".to_owned()
+            "no pools given: the weights must add up to 100%".to_owned()
         } else {
             format!("{weights} add up to {}%, not to 100%", weights.total_percent())
         })
@@ -41,7 +41,7 @@ impl<'de> Deserialize<'de> for Split {
     }
 }
 
-/// Sets all weights; pools that are not named get 0.
+/// Sets all weights; pools that are not listed get 0.
 #[derive(Debug, Clone, Serialize)]
 pub struct Set {
     /// The route.
@@ -112,7 +112,8 @@ pub mod script {
 
     use super::{Options, run};
 
-    /// Sets the weights of all pools of a route, in percent that add up to 100; pools that are not named get 0. The smallest
+    /// Sets the weights of all pools of a route, in percent that add up to 100; pools that are not listed get 0. The
+    /// smallest
     /// step is 0.01%. Waits until the weights are in effect and pools without weight have no open connection, and returns the
     /// weights.
     ///
@@ -168,7 +169,7 @@ mod tests {
         assert!(error.contains("blue 95, green 15 add up to 110%, not to 100%"), "{error}");
         let error = set(serde_json::json!({ "blue": 99.9, "green": 0.01 })).expect_err("99.91");
         assert!(error.contains("blue 99.9, green 0.01 add up to 99.91%, not to 100%"), "{error}");
-        assert!(set(serde_json::json!({})).expect_err("empty").contains("no pool is named"));
+        assert!(set(serde_json::json!({})).expect_err("empty").contains("no pools given"));
     }
 
     #[test]

@@ -19,12 +19,13 @@ use super::{Share, Traffic, Weights};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Longest time until the weights are in effect and pools without weight have no open connection; after it the change fails
+    /// Time limit until the weights are in effect and pools without weight have no open connection; after it, the
+    /// change fails
     /// as `not-settled`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = DRAIN))]
     pub drain: Option<Span>,
-    /// Longest time for one try to set the weights.
+    /// Time limit for one attempt to set the weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = Span::from(Limits::default().timeout)))]
     pub timeout: Option<Span>,
@@ -116,8 +117,9 @@ pub mod script {
 
     use super::{Options, run};
 
-    /// Gives `pool` that many percent of a route's traffic; the rest is spread over the other pools in proportion to their
-    /// present weights. The smallest step is 0.01%: `25`, `0.5` and `"0.5%"` are percentages. Waits until the weights are in
+    /// Gives `pool` this percentage of a route's traffic; the rest is spread over the other pools in proportion to
+    /// their current weights. The smallest step is 0.01%: `25`, `0.5` and `"0.5%"` are percentages. Waits until the
+    /// weights are in
     /// effect and pools without weight have no open connection, and returns the weights.
     ///
     /// ```rhai

@@ -55,8 +55,8 @@ impl Foot<'_> {
             return Vec::new();
         }
         let end = match missing.len() {
-            0 if names.len() == 1 => "; it can be reached.",
-            0 => "; all can be reached.",
+            0 if names.len() == 1 => "; it is reachable.",
+            0 => "; all are reachable.",
             _ => ".",
         };
         let mut lines = vec![headed("Needs", &format!("{}{end}", names.join(", ")))];
@@ -113,5 +113,5 @@ pub(super) fn asks(questions: &[PlannedQuestion]) -> Option<Line> {
 fn agree(approvals: &Approvals) -> Option<Line> {
     let Approvals { by, at_least } = approvals;
     let by = by.join(" or ");
-    (*at_least > 0).then(|| headed("Approval", &format!("{at_least} of {by}, before a saved plan is run.")))
+    (*at_least > 0).then(|| headed("Approval", &format!("{at_least} of {by}, before a saved plan runs.")))
 }

@@ -103,7 +103,7 @@ fn title(events: &[Envelope]) -> Vec<Line> {
 
 fn assumed() -> Line {
     Line::new(Tone::Dim, symbol::LOG)
-        .and(Tone::Dim, "its value is only assumed: what follows from another is not explored")
+        .and(Tone::Dim, "its value is only assumed; other values are not explored")
 }
 
 /// Whether two effects read the same: a loop that tries again and again.
@@ -119,7 +119,7 @@ struct Tree {
 }
 
 impl Tree {
-    /// The other ways of a decision, below its line.
+    /// The other paths of a decision, below its line.
     fn branches(&mut self, decision: &Decision, margin: &str) {
         let Decision { branches, not_played, .. } = decision;
         for (n, branch) in branches.iter().enumerate() {
@@ -167,14 +167,14 @@ impl Tree {
         }
         self.left(branch, &inside);
         if branch.too_deep > 0 {
-            let told = format!("{} behind that not explored", count(branch.too_deep, "answer"));
+            let told = format!("{} after that not explored", count(branch.too_deep, "answer"));
             self.lines.push((inside, Line::new(Tone::Dim, symbol::LOG).and(Tone::Warn, told)));
         }
     }
 
     /// What a run does on a branch only, and how often.
     fn done(&mut self, done: &PathEffect, times: usize, margin: &str) {
-        let back = done.id.starts_with("rollback/").then(|| "on the way back".to_owned());
+        let back = done.id.starts_with("rollback/").then(|| "in the rollback".to_owned());
         let often = (times > 1).then(|| format!("{times} times"));
         let remarks: Vec<String> = back.into_iter().chain(often).collect();
         let lines = effect::ended(&done.event.event, None, None, true).into_iter().enumerate();
@@ -225,8 +225,7 @@ fn foot(paths: &Paths, end: Option<&Event>) -> Vec<Line> {
     let decided = decisions(&paths.decisions);
     if decided == 0 {
         lines.push(
-            headed("Otherwise")
-                .and(Tone::Plain, "no check, gate, guard or question whose answer is assumed."),
+            headed("Otherwise").and(Tone::Plain, "no check, gate, guard or question has an assumed answer."),
         );
         return lines;
     }
@@ -238,7 +237,7 @@ fn foot(paths: &Paths, end: Option<&Event>) -> Vec<Line> {
             n => Some(format!("{n} {more}")),
         })
         .collect();
-    let told = format!("{}, {}", count(decided, "decision"), count(branches.len(), "other way"));
+    let told = format!("{}, {}", count(decided, "decision"), count(branches.len(), "other path"));
     let told = if ends.is_empty() { told } else { format!("{told}: {}", ends.join(", ")) };
     lines.push(headed("Otherwise").and(Tone::Plain, format!("{told}.")));
     let mut missing = |n: usize, why: &str| {
@@ -248,8 +247,8 @@ fn foot(paths: &Paths, end: Option<&Event>) -> Vec<Line> {
             );
         }
     };
-    missing(paths.not_played, "since no more was allowed (--paths) or it was ended before");
-    missing(paths.too_deep, "which come after two others that are not as assumed");
+    missing(paths.not_played, "stopped by --paths or interrupted");
+    missing(paths.too_deep, "more than two levels deep");
     lines
 }
 
@@ -259,10 +258,10 @@ const ENDS: [(End, &str, &str); 8] = [
     (End::RolledBack, "is rolled back", "are rolled back"),
     (End::Failed, "fails with nothing to undo", "fail with nothing to undo"),
     (End::RollbackIncomplete, "needs a person", "need a person"),
-    (End::Waits, "waits without end", "wait without end"),
+    (End::Waits, "waits forever", "wait forever"),
     (End::Paused, "pauses", "pause"),
-    (End::Aborted, "is given up", "are given up"),
-    (End::Unknown, "is not known to its end", "are not known to their end"),
+    (End::Aborted, "is aborted", "are aborted"),
+    (End::Unknown, "has an unknown end", "have unknown ends"),
 ];
 
 fn decisions(list: &[Decision]) -> usize {

@@ -69,7 +69,7 @@ fn a_plan_without_changes_says_so() {
 #[test]
 fn a_plan_that_stopped_shows_what_it_knew_and_why_it_stopped() {
     let why =
-        RunError::new("unknown-in-plan", "this needs the result of exec.run, which a plan does not produce");
+        RunError::new("unknown-in-plan", "this needs the result of exec.run, which a plan does not have");
     let events = Story::new(Mode::Plan)
         .open("shift")
         .shift("shift/1:traffic.shift", 0, 25)
@@ -82,7 +82,7 @@ fn a_plan_that_stopped_shows_what_it_knew_and_why_it_stopped() {
     ▸ shift
       ~ traffic.shift web: blue 100, green 0 -> blue 75, green 25  observed
 
-    Plan stopped: this needs the result of exec.run, which a plan does not produce. Up to there: 1 change.
+    Plan stopped: this needs the result of exec.run, which a plan does not have. 1 change planned so far.
     "#);
 }
 
@@ -143,7 +143,7 @@ fn what_failed_has_no_grade_and_says_why_once() {
     ✓ probe.http web/green/health: 200 in 12ms  observed
     ✗ probe.http web/green/ready: expected status 2xx, got 503
 
-    Plan stopped. Up to there: nothing to do.
+    Plan stopped. no changes planned so far.
     ");
 }
 
@@ -226,7 +226,7 @@ fn below_a_plan_stands_what_it_needs_and_who_has_to_agree() {
     Needs: notify/ops, secret deploy-token, traffic/web.
       ✗ notify/ops cannot be reached: connection refused (webhook, https://chat.example.com)
     Asks: 2 of release-manager ("retire the old pool?"); ops ("go on?").
-    Approval: 1 of release-manager or ana, before a saved plan is run.
+    Approval: 1 of release-manager or ana, before a saved plan runs.
     "#);
     let folded = foot.show(Theme { width: Some(60), ..Theme::PLAIN });
     assert!(folded.lines().all(|line| line.chars().count() <= 60), "{folded}");

@@ -43,17 +43,17 @@ pub(super) fn deaths(findings: &Findings, known: &Known<'_>) -> Vec<Deaths> {
             records += crashed.len();
             ways.push(base);
         } else {
-            let what = format!("killed at each of {n} on the way back from {base} and resumed");
+            let what = format!("killed at each of {n} during the rollback from {base} and resumed");
             found.push(Deaths { what, other });
         }
     }
     let from = match &*ways {
         [] => None,
-        [one] => Some(format!("the way back from {one}")),
-        more => Some(format!("{} ways back", more.len())),
+        [one] => Some(format!("the rollback from {one}")),
+        more => Some(format!("{} rollbacks", more.len())),
     };
     if let Some(from) = from {
-        let what = format!("killed at each of {} on {from} and resumed", count(records, "record"));
+        let what = format!("killed at each of {} during {from} and resumed", count(records, "record"));
         found.push(Deaths { what, other: Vec::new() });
     }
     for tried in findings.tried.iter().filter(|tried| tried.scenario.backwards) {

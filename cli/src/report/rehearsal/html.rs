@@ -17,7 +17,7 @@ use crate::report::{
     theme::Theme,
 };
 
-const EFFECTS: &str = "Effects and how they can go wrong";
+const EFFECTS: &str = "Effects and faults";
 const SCENARIOS: &str = "All scenarios";
 
 const STYLE: &str = include_str!("page.css");
@@ -35,7 +35,7 @@ pub(crate) fn html(rehearsed: &Rehearsed, findings: &Findings, groups: &[Group])
     }
     let unknown = unknown(findings);
     if !unknown.is_empty() {
-        page.push_str("<h2>What the scenario does not say</h2>\n<ul>\n");
+        page.push_str("<h2>Missing values</h2>\n<ul>\n");
         for (why, tried, others) in unknown {
             let _ = writeln!(
                 page,
@@ -90,7 +90,7 @@ fn summary(rehearsed: &Rehearsed, findings: &Findings, groups: &[Group], page: &
     if findings.not_tried > 0 {
         let _ = writeln!(
             page,
-            "<p>{} and what follows from them not tried: the rehearsal was ended before</p>",
+            "<p>{} and their follow-ups not tried: the rehearsal was stopped early</p>",
             count(findings.not_tried, "scenario")
         );
     }
@@ -177,7 +177,7 @@ fn table(findings: &Findings, groups: &[Group], page: &mut String) {
     }
     page.push_str("</ul>\n");
     if planned(findings).is_some_and(|planned| !planned.violations.is_empty()) {
-        page.push_str("<p class=\"dim\">What does not hold as planned either is not marked.</p>\n");
+        page.push_str("<p class=\"dim\">Violations of the run as planned are not marked again.</p>\n");
     }
     let deaths = deaths(findings, &matrix.known);
     if deaths.is_empty() {
@@ -187,9 +187,9 @@ fn table(findings: &Findings, groups: &[Group], page: &mut String) {
     for deaths in deaths {
         let names: Vec<&str> = deaths.other.iter().map(|(_, name)| &**name).collect();
         let end = if names.is_empty() {
-            "the same end".to_owned()
+            "same outcome".to_owned()
         } else {
-            format!("another end with {}", names.join(", "))
+            format!("different outcome with {}", names.join(", "))
         };
         let _ = writeln!(page, "<li>{}: {}</li>", escape(&deaths.what), escape(&end));
     }
@@ -223,7 +223,7 @@ fn scenarios(findings: &Findings, page: &mut String) {
     let _ = write!(page, "<details id=\"scenarios\">\n<summary>{SCENARIOS}</summary>\n<ul>\n");
     for tried in &findings.tried {
         let Tried { scenario, why, elapsed_ms, struck, .. } = tried;
-        let never = if *struck { "" } else { ", the run does not come to it" };
+        let never = if *struck { "" } else { ", the run does not reach it" };
         let mark = Mark::of(tried);
         let why = why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
         let _ = writeln!(

@@ -47,7 +47,7 @@ pub(crate) fn report(
     if groups.len() > shown {
         text.push('\n');
         let more =
-            format!("{} more of another kind: --all shows them", count(groups.len() - shown, "violation"));
+            format!("{} more of other kinds: --all shows them", count(groups.len() - shown, "violation"));
         push(&mut text, &Line::default().and(Tone::Bad, more), theme, "");
     }
     text.push('\n');
@@ -108,13 +108,12 @@ fn head(rehearsed: &Rehearsed, theme: Theme) -> String {
 impl Rehearsed {
     /// What it starts from.
     pub(super) fn origin(&self) -> String {
-        let rest = if self.looked { "looked at" } else { "not known" };
+        let rest = if self.looked { "is read from the targets" } else { "is unknown" };
         match &self.scenario {
-            Some(path) => format!("from {path}; what it does not say was {rest}"),
-            None if self.looked => "from what is there now".to_owned(),
-            None => "from nothing: no scenario, and nothing was looked at".to_owned(),
+            Some(path) => format!("from {path}; everything else {rest}"),
+            None if self.looked => "from the current state of the targets".to_owned(),
+            None => "from nothing: no scenario file, and the targets were not read".to_owned(),
         }
-        .replace("was not known", "is not known")
     }
 }
 
@@ -142,7 +141,7 @@ fn words(tried: &Tried) -> String {
 
 fn scenario(tried: &Tried) -> Line {
     let mark = Mark::of(tried);
-    let never = if tried.struck { Vec::new() } else { vec!["the run does not come to it".to_owned()] };
+    let never = if tried.struck { Vec::new() } else { vec!["the run does not reach it".to_owned()] };
     Line::new(mark.tone, mark.sign)
         .and(Tone::Strong, tried.scenario.to_string())
         .and(Tone::Plain, format!(": {}", words(tried)))
@@ -191,7 +190,7 @@ fn table(findings: &Findings, theme: Theme, text: &mut String) {
     if planned(findings).is_some_and(|planned| !planned.violations.is_empty()) {
         push(
             text,
-            &Line::default().and(Tone::Dim, "what does not hold as planned either is not marked"),
+            &Line::default().and(Tone::Dim, "violations of the run as planned are not marked again"),
             theme,
             "",
         );
@@ -200,7 +199,7 @@ fn table(findings: &Findings, theme: Theme, text: &mut String) {
         match deaths.other.first() {
             None => {
                 let line = Line::new(Tone::Good, symbol::PASS)
-                    .and(Tone::Plain, format!("{}: the same end", deaths.what));
+                    .and(Tone::Plain, format!("{}: same outcome", deaths.what));
                 push(text, &line, theme, "");
             }
             Some((mark, _)) => {
@@ -209,7 +208,7 @@ fn table(findings: &Findings, theme: Theme, text: &mut String) {
                 let more = if more > 0 { format!(" and {more} more") } else { String::new() };
                 let line = Line::new(mark.tone, mark.sign).and(
                     Tone::Plain,
-                    format!("{}: another end with {}{more}", deaths.what, names.join(", ")),
+                    format!("{}: different outcome with {}{more}", deaths.what, names.join(", ")),
                 );
                 push(text, &line, theme, "");
             }
@@ -332,11 +331,11 @@ impl Rehearsed {
 /// What is to be said where nothing was found to be wrong: how far that goes.
 pub(super) fn none_found(findings: &Findings) -> &'static str {
     if findings.not_tried > 0 {
-        return " in what was tried";
+        return " in the scenarios tried";
     }
     match planned(findings) {
         Some(Tried { end: End::Succeeded, .. }) => "",
-        _ => ", but what is planned cannot be rehearsed to its end",
+        _ => ", but the run as planned cannot be rehearsed to its end",
     }
 }
 
@@ -351,7 +350,7 @@ fn summary(findings: &Findings, groups: &[Group], theme: Theme, text: &mut Strin
     push(text, &Line::default().and(Tone::Plain, told), theme, "");
     if findings.not_tried > 0 {
         let told = format!(
-            "{} and what follows from them not tried: the rehearsal was ended before",
+            "{} and their follow-ups not tried: the rehearsal was stopped early",
             count(findings.not_tried, "scenario")
         );
         push(text, &Line::default().and(Tone::Warn, told), theme, "");

@@ -1,4 +1,4 @@
-//! Effects and how they can go wrong, as a table.
+//! Effects and faults, as a table.
 
 use std::collections::HashMap;
 

@@ -99,7 +99,7 @@ impl Group {
         match (&self.after, &*self.why) {
             (Some(after), "") => format!("after {after}"),
             (Some(after), why) => format!("{why}, after {after}"),
-            (None, "") => "it did not hold".to_owned(),
+            (None, "") => "violated".to_owned(),
             (None, why) => why.to_owned(),
         }
     }
@@ -126,11 +126,11 @@ impl Mark {
     const VIOLATION: Self = Self {
         sign: symbol::FAIL,
         tone: Tone::Bad,
-        meaning: "VIOLATION: something that must hold did not",
+        meaning: "VIOLATION: an invariant does not hold",
         class: "violation",
     };
     const NOT_TRIED: Self = Self { sign: "_", tone: Tone::Warn, meaning: "not tried", class: "untried" };
-    const CANNOT: Self = Self { sign: symbol::LOG, tone: Tone::Dim, meaning: "cannot happen", class: "" };
+    const CANNOT: Self = Self { sign: symbol::LOG, tone: Tone::Dim, meaning: "not possible", class: "" };
 
     pub(crate) fn of_end(end: End) -> Self {
         let (sign, tone, meaning, class) = match end {
@@ -143,7 +143,7 @@ impl Mark {
             End::Paused => ("‖", Tone::Warn, "paused", "paused"),
             End::Aborted => ("×", Tone::Warn, "aborted", "paused"),
             End::Waits => (symbol::WAIT, Tone::Warn, "waits for a person", "waits"),
-            End::Unknown => (symbol::ASK, Tone::Warn, "the scenario does not say", "unknown"),
+            End::Unknown => (symbol::ASK, Tone::Warn, "a value is missing", "unknown"),
         };
         Self { sign, tone, meaning, class }
     }
@@ -226,7 +226,7 @@ fn counted(findings: &Findings) -> String {
         (End::Waits, "waits for a person", "wait for a person"),
         (End::Paused, "paused", "paused"),
         (End::Aborted, "aborted", "aborted"),
-        (End::Unknown, "not known", "not known"),
+        (End::Unknown, "unknown", "unknown"),
     ] {
         match findings.tried.iter().filter(|tried| tried.end == end).count() {
             0 => {}
@@ -237,7 +237,7 @@ fn counted(findings: &Findings) -> String {
     told.join(", ")
 }
 
-/// What the scenario does not say, each once, with the first scenario that needs it and how many others do.
+/// Missing values, each once, with the first scenario that needs it and how many others do.
 fn unknown(findings: &Findings) -> Vec<(&str, &Tried, usize)> {
     let mut found: Vec<(&str, &Tried, usize)> = Vec::new();
     for tried in findings.tried.iter().filter(|tried| tried.end == End::Unknown) {

@@ -87,11 +87,11 @@ fn good() -> Findings {
 
 fn bad() -> Findings {
     let mut findings = good();
-    let capacity = "traffic only where there is capacity";
+    let capacity = "traffic only goes to pools with capacity";
     findings.tried[2] =
         violates("1:traffic.shift=lost-answer", End::Succeeded, capacity, Some("1:traffic.shift"));
     findings.tried[3] = violates("1:traffic.shift=killed", End::Succeeded, capacity, Some("1:traffic.shift"));
-    findings.tried[8] = violates("crash@2", End::Paused, "ends, or can go on", None);
+    findings.tried[8] = violates("crash@2", End::Paused, "ends or can be resumed", None);
     findings.not_tried = 1;
     findings.tried.pop();
     findings.tried.pop();
@@ -100,7 +100,7 @@ fn bad() -> Findings {
 
 fn unknown_states() -> Findings {
     let mut planned = tried("as-planned", End::Unknown);
-    planned.why = Some("the scenario does not say how traffic/web stands at the beginning".into());
+    planned.why = Some("the scenario file has no initial state for traffic/web".into());
     planned.hints = vec!["add it under [states]: \"traffic/web\" = …".into()];
     let mut again = planned.clone();
     again.scenario = Scenario::crash(1);
@@ -132,7 +132,7 @@ fn shown(findings: &Findings, width: Option<usize>) -> String {
 fn a_runbook_that_stands_everything_is_one_table() {
     assert_snapshot!(shown(&good(), None), @"
     Rehearsal of shift 1.0.0 in sandbox
-      from shift.scenario.toml; what it does not say is not known
+      from shift.scenario.toml; everything else is unknown
       as planned: ✓ succeeded (1m5s, 3 records)
 
                        refused
@@ -147,10 +147,10 @@ fn a_runbook_that_stands_everything_is_one_table() {
       1:traffic.shift  !  ↩  ·  ·  ·  ·
 
     ✓ succeeded   ↩ rolled back   – failed with nothing to undo   ! needs a person: rollback incomplete
-    · cannot happen
-    ✓ killed at each of 2 records and resumed: the same end
-    ✓ killed at each of 1 record on the way back from 2:metrics.hold=fails and resumed: the same end
-    ✓ branches of each `parallel` last to first: the same end
+    · not possible
+    ✓ killed at each of 2 records and resumed: same outcome
+    ✓ killed at each of 1 record during the rollback from 2:metrics.hold=fails and resumed: same outcome
+    ✓ branches of each `parallel` last to first: same outcome
 
     13 scenarios of 3 effects: 6 succeeded, 5 rolled back, 1 failed with nothing to undo, 1 needs a person
     no violations
@@ -161,7 +161,7 @@ fn a_runbook_that_stands_everything_is_one_table() {
 fn a_violation_is_told_with_the_shortest_way_to_it() {
     assert_snapshot!(shown(&bad(), None), @"
     Rehearsal of shift 1.0.0 in sandbox
-      from shift.scenario.toml; what it does not say is not known
+      from shift.scenario.toml; everything else is unknown
       as planned: ✓ succeeded (1m5s, 3 records)
 
                        refused
@@ -176,11 +176,11 @@ fn a_violation_is_told_with_the_shortest_way_to_it() {
       1:traffic.shift  !  _  ·  ·  ·  ·
 
     ↩ rolled back   – failed with nothing to undo   ! needs a person: rollback incomplete
-    ✗ VIOLATION: something that must hold did not   _ not tried   · cannot happen
-    ✗ killed at each of 2 records and resumed: another end with crash@2
-    ✓ branches of each `parallel` last to first: the same end
+    ✗ VIOLATION: an invariant does not hold   _ not tried   · not possible
+    ✗ killed at each of 2 records and resumed: different outcome with crash@2
+    ✓ branches of each `parallel` last to first: same outcome
 
-    ✗ traffic only where there is capacity
+    ✗ traffic only goes to pools with capacity
       web/green gets 5% & has no replicas, after 1:traffic.shift
       in  1:traffic.shift=killed and 1 other scenario
           1s   ▸ shift
@@ -189,7 +189,7 @@ fn a_violation_is_told_with_the_shortest_way_to_it() {
           6s   rolled back after 1m5s: error_rate was 3%
       $ contraflow rehearse shift.rhai --no-look --only '1:traffic.shift=killed' --trace
 
-    ✗ ends, or can go on
+    ✗ ends or can be resumed
       web/green gets 5% & has no replicas
       in  crash@2
           1s   ▸ shift
@@ -199,7 +199,7 @@ fn a_violation_is_told_with_the_shortest_way_to_it() {
       $ contraflow rehearse shift.rhai --no-look --only 'crash@2' --trace
 
     11 scenarios of 3 effects: 5 succeeded, 3 rolled back, 1 failed with nothing to undo, 1 needs a person, 1 paused
-    1 scenario and what follows from them not tried: the rehearsal was ended before
+    1 scenario and their follow-ups not tried: the rehearsal was stopped early
     2 violations in 3 scenarios
     ");
 }
@@ -208,21 +208,21 @@ fn a_violation_is_told_with_the_shortest_way_to_it() {
 fn what_the_scenario_does_not_say_is_told_with_what_to_do() {
     assert_snapshot!(shown(&unknown_states(), None), @r#"
     Rehearsal of shift 1.0.0 in sandbox
-      from shift.scenario.toml; what it does not say is not known
-      as planned: ? the scenario does not say how traffic/web stands at the beginning (0s, 2 records)
+      from shift.scenario.toml; everything else is unknown
+      as planned: ? the scenario file has no initial state for traffic/web (0s, 2 records)
 
                      unreachable
     1:traffic.shift  –
 
     – failed with nothing to undo
-    ✓ killed at each of 1 record and resumed: the same end
+    ✓ killed at each of 1 record and resumed: same outcome
 
-    ? the scenario does not say how traffic/web stands at the beginning
+    ? the scenario file has no initial state for traffic/web
       in  as-planned and 1 other scenario
       help: add it under [states]: "traffic/web" = …
 
-    3 scenarios of 1 effect: 1 failed with nothing to undo, 2 not known
-    no violations, but what is planned cannot be rehearsed to its end
+    3 scenarios of 1 effect: 1 failed with nothing to undo, 2 unknown
+    no violations, but the run as planned cannot be rehearsed to its end
     "#);
 }
 
@@ -273,7 +273,7 @@ fn what_does_not_hold_as_planned_is_not_the_fault_of_a_fault() {
 #[test]
 fn what_the_first_of_two_faults_brings_about_is_not_marked_at_the_second() {
     let mut findings = good();
-    let heeds = |name: &str| violates(name, End::Succeeded, "heeds its checks", Some("2:metrics.hold"));
+    let heeds = |name: &str| violates(name, End::Succeeded, "acts on failed checks", Some("2:metrics.hold"));
     findings.tried[4] = heeds("2:metrics.hold=fails");
     for at in [11, 12] {
         let name = findings.tried[at].scenario.to_string();
@@ -282,7 +282,7 @@ fn what_the_first_of_two_faults_brings_about_is_not_marked_at_the_second() {
     let text = shown(&findings, None);
     assert!(text.contains("2:metrics.hold     ·  ·  ✗"), "{text}");
     assert!(text.contains("rollback\n  1:traffic.shift  !  ✓"), "{text}");
-    assert!(text.contains("✓ killed at each of 1 record on the way back"), "{text}");
+    assert!(text.contains("✓ killed at each of 1 record during the rollback"), "{text}");
     assert!(text.contains("in  2:metrics.hold=fails and 2 other scenarios"), "{text}");
 }
 
@@ -292,7 +292,7 @@ fn one_scenario_is_its_verdict_behind_how_it_goes() {
     let tried = &bad().tried[2];
     assert_snapshot!(human::one(&rehearsed(), tried, Some(&group.events), Theme::PLAIN), @"
     Rehearsal of shift 1.0.0 in sandbox
-      from shift.scenario.toml; what it does not say is not known
+      from shift.scenario.toml; everything else is unknown
 
           1s   ▸ shift
           4s   ~ traffic.shift web: blue 100, green 0 -> blue 95, green 5
@@ -300,7 +300,7 @@ fn one_scenario_is_its_verdict_behind_how_it_goes() {
           6s   rolled back after 1m5s: error_rate was 3%
 
     ✗ 1:traffic.shift=lost-answer: succeeded (1m5s)
-      ✗ traffic only where there is capacity: web/green gets 5% & has no replicas (after 1:traffic.shift)
+      ✗ traffic only goes to pools with capacity: web/green gets 5% & has no replicas (after 1:traffic.shift)
     ");
 }
 
@@ -351,7 +351,7 @@ fn programs_get_one_document_with_a_version() {
           "struck": true,
           "violations": [
             {
-              "invariant": "traffic only where there is capacity",
+              "invariant": "traffic only goes to pools with capacity",
               "after": "1:traffic.shift",
               "why": "web/green gets 5% & has no replicas"
             }
@@ -363,7 +363,7 @@ fn programs_get_one_document_with_a_version() {
       "planned_ms": 65000,
       "violations": [
         {
-          "invariant": "traffic only where there is capacity",
+          "invariant": "traffic only goes to pools with capacity",
           "after": "1:traffic.shift",
           "why": "web/green gets 5% & has no replicas",
           "scenario": "1:traffic.shift=lost-answer",
@@ -391,20 +391,20 @@ fn ci_systems_get_one_case_for_each_scenario() {
         <properties>
           <property name="version" value="1.0.0"/>
           <property name="environment" value="sandbox"/>
-          <property name="from" value="from shift.scenario.toml; what it does not say is not known"/>
+          <property name="from" value="from shift.scenario.toml; everything else is unknown"/>
           <property name="not tried" value="1"/>
         </properties>
         <testcase classname="shift" name="as-planned"/>
         <testcase classname="1:traffic.shift" name="refused"/>
         <testcase classname="1:traffic.shift" name="lost-answer">
-          <failure message="traffic only where there is capacity" type="invariant">traffic only where there is capacity: web/green gets 5% &amp; has no replicas (after 1:traffic.shift)&#10;$ contraflow rehearse shift.rhai --no-look --only &#39;1:traffic.shift=lost-answer&#39; --trace</failure>
+          <failure message="traffic only goes to pools with capacity" type="invariant">traffic only goes to pools with capacity: web/green gets 5% &amp; has no replicas (after 1:traffic.shift)&#10;$ contraflow rehearse shift.rhai --no-look --only &#39;1:traffic.shift=lost-answer&#39; --trace</failure>
         </testcase>
         <testcase classname="1:traffic.shift" name="killed">
-          <failure message="traffic only where there is capacity" type="invariant">traffic only where there is capacity: web/green gets 5% &amp; has no replicas (after 1:traffic.shift)&#10;$ contraflow rehearse shift.rhai --no-look --only &#39;1:traffic.shift=killed&#39; --trace</failure>
+          <failure message="traffic only goes to pools with capacity" type="invariant">traffic only goes to pools with capacity: web/green gets 5% &amp; has no replicas (after 1:traffic.shift)&#10;$ contraflow rehearse shift.rhai --no-look --only &#39;1:traffic.shift=killed&#39; --trace</failure>
         </testcase>
         <testcase classname="shift" name="crash@1"/>
         <testcase classname="shift" name="crash@2">
-          <failure message="ends, or can go on" type="invariant">ends, or can go on: web/green gets 5% &amp; has no replicas&#10;$ contraflow rehearse shift.rhai --no-look --only &#39;crash@2&#39; --trace</failure>
+          <failure message="ends or can be resumed" type="invariant">ends or can be resumed: web/green gets 5% &amp; has no replicas&#10;$ contraflow rehearse shift.rhai --no-look --only &#39;crash@2&#39; --trace</failure>
         </testcase>
         <testcase classname="shift" name="branches-backwards"/>
         <testcase classname="rollback/1:traffic.shift" name="refused after 2:metrics.hold=fails"/>
@@ -430,17 +430,17 @@ fn the_page_for_browsers_needs_nothing_else() {
     <body>
     <main>
     <h1>Rehearsal of shift 1.0.0</h1>
-    <p class="dim">in sandbox, from shift.scenario.toml; what it does not say is not known</p>
+    <p class="dim">in sandbox, from shift.scenario.toml; everything else is unknown</p>
     <div class="verdict violation">
     <p><strong>2 violations in 3 scenarios.</strong></p>
     <p>As planned: ✓ succeeded (1m5s simulated, 3 records)</p>
     <p>11 scenarios of 3 effects: 5 succeeded, 3 rolled back, 1 failed with nothing to undo, 1 needs a person, 1 paused</p>
-    <p>1 scenario and what follows from them not tried: the rehearsal was ended before</p>
+    <p>1 scenario and their follow-ups not tried: the rehearsal was stopped early</p>
     </div>
-    <nav><a href="#violation-0">Violations</a><a href="#effects">Effects and how they can go wrong</a><a href="#scenarios">All scenarios</a></nav>
+    <nav><a href="#violation-0">Violations</a><a href="#effects">Effects and faults</a><a href="#scenarios">All scenarios</a></nav>
     <h2>Violations</h2>
     <section class="found" id="violation-0">
-    <h3>✗ traffic only where there is capacity</h3>
+    <h3>✗ traffic only goes to pools with capacity</h3>
     <p>web/green gets 5% &amp; has no replicas, after 1:traffic.shift</p>
     <p class="dim">in <code>1:traffic.shift=killed</code> and 1 other scenario</p>
     <pre tabindex="0">      1s   ▸ shift
@@ -450,7 +450,7 @@ fn the_page_for_browsers_needs_nothing_else() {
     <p><code>$ contraflow rehearse shift.rhai --no-look --only &#39;1:traffic.shift=killed&#39; --trace</code></p>
     </section>
     <section class="found" id="violation-1">
-    <h3>✗ ends, or can go on</h3>
+    <h3>✗ ends or can be resumed</h3>
     <p>web/green gets 5% &amp; has no replicas</p>
     <p class="dim">in <code>crash@2</code></p>
     <pre tabindex="0">      1s   ▸ shift
@@ -459,17 +459,17 @@ fn the_page_for_browsers_needs_nothing_else() {
           6s   rolled back after 1m5s: error_rate was 3%</pre>
     <p><code>$ contraflow rehearse shift.rhai --no-look --only &#39;crash@2&#39; --trace</code></p>
     </section>
-    <h2 id="effects">Effects and how they can go wrong</h2>
-    <div class="scroll" role="region" aria-label="Effects and how they can go wrong" tabindex="0">
+    <h2 id="effects">Effects and faults</h2>
+    <div class="scroll" role="region" aria-label="Effects and faults" tabindex="0">
     <table>
     <thead><tr><th scope="col">effect</th><th scope="col"><span>refused</span></th><th scope="col"><span>lost-answer</span></th><th scope="col"><span>fails</span></th><th scope="col"><span>no-data</span></th><th scope="col"><span>breach</span></th><th scope="col"><span>killed</span></th></tr></thead>
     <tbody>
-    <tr><th scope="row" title="traffic.shift web"><code>1:traffic.shift</code></th><td class="failed" title="1:traffic.shift=refused: failed with nothing to undo (why of &lt;1:traffic.shift=refused&gt; &amp; &quot;more&quot;)">–</td><td class="violation" title="1:traffic.shift=lost-answer: VIOLATION: something that must hold did not (traffic only where there is capacity)"><a href="#violation-0">✗</a></td><td class="" title="cannot happen">·</td><td class="" title="cannot happen">·</td><td class="" title="cannot happen">·</td><td class="violation" title="1:traffic.shift=killed: VIOLATION: something that must hold did not (traffic only where there is capacity)"><a href="#violation-0">✗</a></td></tr>
-    <tr><th scope="row" title="metrics.hold web"><code>2:metrics.hold</code></th><td class="" title="cannot happen">·</td><td class="" title="cannot happen">·</td><td class="back" title="2:metrics.hold=fails: rolled back (why of &lt;2:metrics.hold=fails&gt; &amp; &quot;more&quot;)">↩</td><td class="back" title="2:metrics.hold=no-data: rolled back (why of &lt;2:metrics.hold=no-data&gt; &amp; &quot;more&quot;)">↩</td><td class="back" title="2:metrics.hold=breach(2:guard): rolled back (why of &lt;2:metrics.hold=breach(2:guard)&gt; &amp; &quot;more&quot;)">↩</td><td class="" title="cannot happen">·</td></tr>
+    <tr><th scope="row" title="traffic.shift web"><code>1:traffic.shift</code></th><td class="failed" title="1:traffic.shift=refused: failed with nothing to undo (why of &lt;1:traffic.shift=refused&gt; &amp; &quot;more&quot;)">–</td><td class="violation" title="1:traffic.shift=lost-answer: VIOLATION: an invariant does not hold (traffic only goes to pools with capacity)"><a href="#violation-0">✗</a></td><td class="" title="not possible">·</td><td class="" title="not possible">·</td><td class="" title="not possible">·</td><td class="violation" title="1:traffic.shift=killed: VIOLATION: an invariant does not hold (traffic only goes to pools with capacity)"><a href="#violation-0">✗</a></td></tr>
+    <tr><th scope="row" title="metrics.hold web"><code>2:metrics.hold</code></th><td class="" title="not possible">·</td><td class="" title="not possible">·</td><td class="back" title="2:metrics.hold=fails: rolled back (why of &lt;2:metrics.hold=fails&gt; &amp; &quot;more&quot;)">↩</td><td class="back" title="2:metrics.hold=no-data: rolled back (why of &lt;2:metrics.hold=no-data&gt; &amp; &quot;more&quot;)">↩</td><td class="back" title="2:metrics.hold=breach(2:guard): rolled back (why of &lt;2:metrics.hold=breach(2:guard)&gt; &amp; &quot;more&quot;)">↩</td><td class="" title="not possible">·</td></tr>
     </tbody>
     <tbody>
     <tr><th scope="rowgroup" class="block" colspan="7">rollback</th></tr>
-    <tr><th scope="row" title="traffic.shift web"><code>1:traffic.shift</code></th><td class="person" title="2:metrics.hold=fails+rollback/1:traffic.shift=refused: needs a person: rollback incomplete (why of &lt;2:metrics.hold=fails+rollback/1:traffic.shift=refused&gt; &amp; &quot;more&quot;)">!</td><td class="untried" title="not tried">_</td><td class="" title="cannot happen">·</td><td class="" title="cannot happen">·</td><td class="" title="cannot happen">·</td><td class="" title="cannot happen">·</td></tr>
+    <tr><th scope="row" title="traffic.shift web"><code>1:traffic.shift</code></th><td class="person" title="2:metrics.hold=fails+rollback/1:traffic.shift=refused: needs a person: rollback incomplete (why of &lt;2:metrics.hold=fails+rollback/1:traffic.shift=refused&gt; &amp; &quot;more&quot;)">!</td><td class="untried" title="not tried">_</td><td class="" title="not possible">·</td><td class="" title="not possible">·</td><td class="" title="not possible">·</td><td class="" title="not possible">·</td></tr>
     </tbody>
     </table>
     </div>
@@ -477,13 +477,13 @@ fn the_page_for_browsers_needs_nothing_else() {
     <li><span class="back">↩</span>rolled back</li>
     <li><span class="failed">–</span>failed with nothing to undo</li>
     <li><span class="person">!</span>needs a person: rollback incomplete</li>
-    <li><span class="violation">✗</span>VIOLATION: something that must hold did not</li>
+    <li><span class="violation">✗</span>VIOLATION: an invariant does not hold</li>
     <li><span class="untried">_</span>not tried</li>
-    <li><span class="">·</span>cannot happen</li>
+    <li><span class="">·</span>not possible</li>
     </ul>
     <ul>
-    <li>killed at each of 2 records and resumed: another end with crash@2</li>
-    <li>branches of each `parallel` last to first: the same end</li>
+    <li>killed at each of 2 records and resumed: different outcome with crash@2</li>
+    <li>branches of each `parallel` last to first: same outcome</li>
     </ul>
     <details id="scenarios">
     <summary>All scenarios</summary>

@@ -37,7 +37,7 @@ impl Database {
         let Ok(server) = std::env::var("CONTRAFLOW_TEST_POSTGRES") else {
             assert!(
                 !wanted(),
-                "CONTRAFLOW_TEST_POSTGRES is not set: want the URL of a PostgreSQL superuser's database"
+                "CONTRAFLOW_TEST_POSTGRES is not set: expected the URL of a PostgreSQL superuser's database"
             );
             eprintln!("not tested: CONTRAFLOW_TEST_POSTGRES is not set (tests/servers/with)");
             return None;

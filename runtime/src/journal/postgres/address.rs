@@ -8,7 +8,7 @@ use sqlx::{ConnectOptions as _, postgres::PgConnectOptions};
 use crate::{error::did_you_mean, journal::StoreError};
 
 /// What a URL looks like.
-const WANTED: &str = "want postgres://user@host:5432/database?sslmode=verify-full";
+const WANTED: &str = "expected postgres://user@host:5432/database?sslmode=verify-full";
 
 /// Longest time to connect, unless the URL has `connect_timeout`.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -43,7 +43,7 @@ impl Address {
     /// Reads a URL. What it leaves out comes from the variables and the password file that libpq knows. An error quotes nothing
     /// that could be part of a password.
     pub(super) fn parse(url: &str) -> Result<Self, StoreError> {
-        let bad = |what: &str| StoreError::new(format!("the URL of the store: {what}")).hint(WANTED);
+        let bad = |what: &str| StoreError::new(format!("the URL of the run store: {what}")).hint(WANTED);
         let rest = ["postgres://", "postgresql://"].iter().find_map(|scheme| url.strip_prefix(scheme));
         let rest = rest.ok_or_else(|| bad("it does not begin with postgres://"))?;
         let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -60,14 +60,14 @@ impl Address {
             match name {
                 "connect_timeout" => {
                     let seconds: u64 =
-                        value.parse().map_err(|_| bad("`connect_timeout` is no number of seconds"))?;
+                        value.parse().map_err(|_| bad("`connect_timeout` is not a number of seconds"))?;
                     // 0 is libpq's "wait without end", which nobody wants of a run.
                     patience = if seconds == 0 { CONNECT } else { Duration::from_secs(seconds.min(3600)) };
                     continue;
                 }
                 "sslmode" if !SSL_MODES.contains(&&*value) => {
                     return Err(bad(&format!(
-                        "there is no sslmode \"{value}\": want {}",
+                        "unknown sslmode \"{value}\": expected {}",
                         SSL_MODES.join(", ")
                     )));
                 }
@@ -152,15 +152,14 @@ mod tests {
     #[test]
     fn a_url_that_cannot_be_used_is_refused_with_what_is_wanted() {
         assert!(refused("mysql://host/shop").starts_with(
-            "the URL of the store: it does not begin with postgres:// (want postgres://user@host"
+            "the URL of the run store: it does not begin with postgres:// (expected postgres://user@host"
         ));
         assert!(refused("postgres://host:many/shop").contains("invalid port number"));
-        assert!(
-            refused("postgres://host/shop?sslmode=verify")
-                .contains("no sslmode \"verify\": want disable, prefer, require, verify-ca, verify-full")
-        );
+        assert!(refused("postgres://host/shop?sslmode=verify").contains(
+            "unknown sslmode  \"verify\": expected disable, prefer, require, verify-ca, verify-full"
+        ));
         assert!(refused("postgres://host/shop?ssl_mode=verify-full").contains("did you mean `sslmode`?"));
-        assert!(refused("postgres://host/shop?connect_timeout=soon").contains("no number of seconds"));
+        assert!(refused("postgres://host/shop?connect_timeout=soon").contains("not a number of seconds"));
     }
 
     #[test]

@@ -320,11 +320,11 @@ fn said(failure: &Failure) -> String {
 fn certificate(text: &str) -> String {
     let Some(why) = text.strip_prefix("invalid peer certificate: ") else { return text.to_owned() };
     let why = match why {
-        "UnknownIssuer" => "it is signed by nobody who is trusted here",
-        "BadSignature" => "its signature is wrong",
+        "UnknownIssuer" => "it is not signed by a trusted authority",
+        "BadSignature" => "its signature is not valid",
         "Revoked" => "it was revoked",
-        "CaUsedAsEndEntity" => "it is one of an authority and not of a server",
-        "NotValidForName" => "it is for another name",
+        "CaUsedAsEndEntity" => "it is the certificate of an authority, not of a server",
+        "NotValidForName" => "it is issued for another name",
         words => words,
     };
     format!("the server's certificate cannot be trusted: {why}")
@@ -343,18 +343,19 @@ fn hint(failure: &Failure, database: &str, begun: bool) -> Option<String> {
         Failure::Connect(error) | Failure::Asked(error) => Some(error),
     };
     let there = match begun {
-        true => "check that PostgreSQL runs there and can be reached from here; the run can go on afterwards",
-        false => "check that PostgreSQL runs there and can be reached from here",
+        true => "check that PostgreSQL runs there and is reachable from here, then resume the run",
+        false => "check that PostgreSQL runs there and is reachable from here",
     };
     let Some(error) = error else { return Some(there.to_owned()) };
     if by_server(error).is_none() {
         let text = said(failure);
         return match error {
             _ if text.contains("certificate") => {
-                Some("name the authority that signed it with `sslrootcert=FILE` in the URL".to_owned())
+                Some("add the authority that signed it with `sslrootcert=FILE` in the URL".to_owned())
             }
             sqlx::Error::Tls(_) => Some(
-                "switch TLS on in the server, or connect without it where the network is trusted: `sslmode=disable`".to_owned(),
+                "enable TLS in the server, or, on a trusted network, connect without it: `sslmode=disable`"
+                    .to_owned(),
             ),
             sqlx::Error::Io(_) => Some(there.to_owned()),
             sqlx::Error::Configuration(_) => {
@@ -370,18 +371,18 @@ fn hint(failure: &Failure, database: &str, begun: bool) -> Option<String> {
     let hint = match state {
         "3D000" => format!("create it first: `createdb {database}`"),
         "42501" => {
-            "grant the database user what it needs; let one who may create and alter tables migrate the store"
+            "grant the database user the missing rights; have the owner of the tables migrate the store"
                 .to_owned()
         }
-        "25006" => "this server cannot be written: name the primary".to_owned(),
-        "53100" => "free some space on the server's disk; the run can go on afterwards".to_owned(),
-        "53300" => "end some connections, or raise `max_connections` of the server".to_owned(),
+        "25006" => "this server is read-only: use the primary".to_owned(),
+        "53100" => "free some space on the server's disk, then resume the run".to_owned(),
+        "53300" => "close some connections, or raise `max_connections` of the server".to_owned(),
         "42P01" | "42703" | "3F000" => "its tables were altered: compare them with a backup".to_owned(),
         _ if state.starts_with("28") => {
-            "check user and password: in the URL, in PGPASSWORD or in the password file".to_owned()
+            "check user and password in the URL, in PGPASSWORD or in the password file".to_owned()
         }
         _ if state.starts_with("XX") => {
-            "the server or its data is damaged: look at its log, restore a backup".to_owned()
+            "the server or its data is damaged: check its log, restore a backup".to_owned()
         }
         _ if remedy(failure) == Remedy::Reconnect => there.to_owned(),
         _ => return None,

@@ -76,7 +76,7 @@ impl Maintenance for PostgresStore {
             .fetch_one(&mut *connection)
             .await?;
             if orphans > 0 {
-                found.push(format!("records of {orphans} runs that are not in the list of runs"));
+                found.push(format!("records of {orphans} runs that are missing from the list of runs"));
             }
             let scriptless: Vec<String> = sqlx::query_scalar(
                 "SELECT id FROM contraflow.runs r WHERE NOT EXISTS (SELECT 1 FROM contraflow.bundles WHERE hash = r.bundle)",

@@ -125,10 +125,10 @@ impl PostgresStore {
             }
         }
         Err(StoreError::new(format!(
-            "{}: records of {run} vanish as soon as they are written",
+            "{}: records of {run} disappear as soon as they are written",
             self.describe()
         ))
-        .hint("the server loses what it has confirmed: look at its log"))
+        .hint("the server loses confirmed writes: check its log"))
     }
 
     /// Writes again what a crash of the server has lost.
@@ -140,9 +140,11 @@ impl PostgresStore {
             kept.iter().filter(|record| record.seq > there).cloned().collect()
         };
         if lost.first().map(|first| first.seq) != Some(there + 1) {
-            let message = format!("{}: record {} of {run} is not there any more", self.describe(), there + 1);
-            return Err(StoreError::new(message)
-                .hint("the server lost what it had confirmed, such as by a failover to a standby that lagged behind: look at its log"));
+            let message = format!("{}: record {} of {run} is missing", self.describe(), there + 1);
+            return Err(StoreError::new(message).hint(
+                "the server lost confirmed writes, for example in a failover to a standby that lagged \
+                    behind: check its log",
+            ));
         }
         tracing::warn!(
             run,
@@ -201,10 +203,10 @@ impl PostgresStore {
             }
         }
         Err(StoreError::new(format!(
-            "{}: records of {run} vanish as soon as they are written",
+            "{}: records of {run} disappear as soon as they are written",
             self.describe()
         ))
-        .hint("the server loses what it has confirmed: look at its log"))
+        .hint("the server loses confirmed writes: check its log"))
     }
 }
 

@@ -121,8 +121,9 @@ pub(super) async fn migrate(connection: &mut PgConnection) -> Result<i64, sqlx::
             .fetch_one(&mut *transaction)
             .await?;
         if !["UTF8", "SQL_ASCII"].contains(&&*encoding) {
-            let why =
-                format!("the database has the encoding {encoding}, which cannot hold every text: want UTF8");
+            let why = format!(
+                "the database has the encoding {encoding}, which cannot store all text: expected UTF8"
+            );
             return Err(sqlx::Error::Configuration(why.into()));
         }
         // `IF NOT EXISTS` would want the right to create schemas also where somebody who has it has made this one.

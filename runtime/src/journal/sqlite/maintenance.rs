@@ -53,7 +53,7 @@ impl Maintenance for SqliteStore {
             .fetch_one(&mut *connection)
             .await?;
             if orphans > 0 {
-                found.push(format!("records of {orphans} runs that are not in the list of runs"));
+                found.push(format!("records of {orphans} runs that are missing from the list of runs"));
             }
             let scriptless: Vec<String> =
                 sqlx::query_scalar("SELECT id FROM runs WHERE bundle NOT IN (SELECT hash FROM bundles)")

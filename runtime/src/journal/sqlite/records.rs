@@ -115,7 +115,7 @@ impl RecordStore for SqliteStore {
             .await?;
         let lines = page.as_deref().map(|page| page.split('\n')).into_iter().flatten();
         let mut records = lines
-            .map(|line| parse(line).ok_or_else(|| StoreError::new("a record has lost its form")))
+            .map(|line| parse(line).ok_or_else(|| StoreError::new("a record is damaged")))
             .collect::<Result<Vec<_>, _>>()?;
         // SQLite promises no order within an aggregate; sorting what is in order already costs next to nothing.
         records.sort_by_key(|record| record.seq);

@@ -2,7 +2,8 @@
 //!
 //! The trials are those of a rehearsal. What differs is what is tried: not what can break, but what can be answered.
 //!
-//! **Invariant:** as in a plan, what was looked at for real before anything was changed is known and has no other way, and no branch
+//! **Invariant:** as in a plan, what was looked at for real before anything was changed is known and has no other path,
+//! and no branch
 //! is taken on a value that nobody knows.
 
 mod explore;

@@ -214,7 +214,7 @@ async fn a_server_that_is_not_there_is_told_at_once_and_without_the_password() {
     let error = refused(&format!("postgres://ann:s3cret@127.0.0.1:{port}/shop")).await;
     assert!(begun.elapsed() < Duration::from_secs(5));
     assert_eq!(error.message, format!("postgres://127.0.0.1:{port}/shop: Connection refused (os error 111)"));
-    assert_eq!(error.hints, ["check that PostgreSQL runs there and can be reached from here"]);
+    assert_eq!(error.hints, ["check that PostgreSQL runs there and is reachable from here"]);
     // Somebody is there, who says nothing.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
@@ -239,11 +239,11 @@ async fn tables_that_were_altered_are_complained_of() {
     .await;
     assert_eq!(
         store.check().await,
-        Ok(vec!["records of 1 runs that are not in the list of runs".to_owned()])
+        Ok(vec!["records of 1 runs that are missing from the list of runs".to_owned()])
     );
     sql(&scratch.url(), "DELETE FROM contraflow.records WHERE seq = 5").await;
     let error = store.append("r", 1, &chain(6, 6), true).await.unwrap_err();
-    assert!(error.message.ends_with("record 5 of r is not there any more"), "{error}");
+    assert!(error.message.ends_with("record 5 of r is missing"), "{error}");
     sql(&scratch.url(), "UPDATE contraflow.runs SET holder = 'nobody'").await;
     let error = store.runs(1).await.unwrap_err();
     assert!(error.message.contains("holder: ") && error.hints.len() == 1, "{error:?}");
@@ -517,7 +517,7 @@ async fn a_server_that_stays_away_is_an_error_after_a_while() {
     assert!(error.message.contains("Connection refused"), "{error:?}");
     assert_eq!(
         error.hints,
-        ["check that PostgreSQL runs there and can be reached from here; the run can go on afterwards"]
+        ["check that PostgreSQL runs there and is reachable from here, then resume the run"]
     );
     server.run().await;
     store.append("r", 1, &chain(1, 1), true).await.unwrap();
@@ -573,9 +573,9 @@ async fn a_server_is_trusted_for_its_certificate_and_a_user_for_the_password() {
     assert!(error.message.contains("the server's certificate cannot be trusted: "), "{error}");
     // An authority that nobody here knows.
     let error = refused(&at("localhost", password, "sslmode=verify-full")).await;
-    let wanted = "the server's certificate cannot be trusted: it is signed by nobody who is trusted here";
+    let wanted = "the server's certificate cannot be trusted: it is not signed by a trusted authority";
     assert!(error.message.ends_with(wanted), "{error}");
-    assert_eq!(error.hints, ["name the authority that signed it with `sslrootcert=FILE` in the URL"]);
+    assert_eq!(error.hints, ["add the authority that signed it with `sslrootcert=FILE` in the URL"]);
     PostgresStore::connect(&at("localhost", password, "sslmode=require")).await.unwrap();
     let error = refused(&at("localhost", password, "sslmode=disable")).await;
     assert!(error.hints[0].starts_with("check user and password"), "{error:?}");
@@ -585,7 +585,7 @@ async fn a_server_is_trusted_for_its_certificate_and_a_user_for_the_password() {
         assert!(!format!("{error:?}").contains("s3cr"), "{error:?}");
         assert_eq!(
             error.hints,
-            ["check user and password: in the URL, in PGPASSWORD or in the password file"]
+            ["check user and password in the URL, in PGPASSWORD or in the password file"]
         );
     }
     let error = refused(&at("localhost", password, "sslmode=verify-full&sslrootcert=/no/such/file")).await;
@@ -597,7 +597,7 @@ async fn a_server_without_tls_is_not_taken_where_tls_is_wanted() {
     let Some(scratch) = Scratch::create().await else { return };
     let error = refused(&format!("{}?sslmode=require", scratch.url())).await;
     assert!(error.message.ends_with("server does not support TLS"), "{error}");
-    assert!(error.hints[0].starts_with("switch TLS on in the server"), "{error:?}");
+    assert!(error.hints[0].starts_with("enable TLS in the server"), "{error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -611,7 +611,7 @@ async fn a_server_that_can_only_be_read_says_so() {
         .await;
     let error = refused(&empty.url()).await;
     assert!(error.message.contains("read-only transaction"), "{error}");
-    assert_eq!(error.hints, ["this server cannot be written: name the primary"]);
+    assert_eq!(error.hints, ["this server is read-only: use the primary"]);
     let looking = PostgresStore::look(&scratch.url()).await.unwrap().unwrap();
     assert_eq!(looking.runs(5).await, Ok(vec![]));
 }

@@ -17,7 +17,9 @@ pub(super) fn shared() -> Option<String> {
     match std::env::var("CONTRAFLOW_TEST_POSTGRES") {
         Ok(url) => Some(url),
         Err(_) if std::env::var("CONTRAFLOW_TEST_SERVERS").is_ok_and(|set| set == "1") => {
-            panic!("CONTRAFLOW_TEST_POSTGRES is not set: want the URL of a PostgreSQL superuser's database")
+            panic!(
+                "CONTRAFLOW_TEST_POSTGRES is not set: expected the URL of a PostgreSQL superuser's database"
+            )
         }
         Err(_) => {
             eprintln!("skipped: CONTRAFLOW_TEST_POSTGRES is not set (tests/servers/with)");

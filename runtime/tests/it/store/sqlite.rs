@@ -107,7 +107,7 @@ async fn a_file_that_cannot_be_written_says_so_and_what_to_do() {
     let error = SqliteStore::open(path).await.unwrap_err();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
     assert!(error.message.starts_with(&*path.join("contraflow.db").display().to_string()), "{error}");
-    assert_eq!(error.hints, ["make it writable for this user, or choose another place with --state-dir"]);
+    assert_eq!(error.hints, ["make it writable for this user, or choose another folder with --state-dir"]);
 }
 
 #[tokio::test]
@@ -181,7 +181,7 @@ async fn a_full_disk_refuses_what_does_not_fit_and_loses_nothing_before_it() {
     }
     let error = refused.unwrap();
     assert!(kept > 100 && error.message.contains("full"), "{kept}: {error}");
-    assert_eq!(error.hints, ["free some space on that disk; the run can go on afterwards"]);
+    assert_eq!(error.hints, ["free some space on that disk, then resume the run"]);
     assert_eq!(store.records("r").await.unwrap(), all[..kept]);
     // Space is found, and it goes on where it stopped.
     small.remount("size=8m");

@@ -104,11 +104,12 @@ fn a_wrong_setting_is_shown_at_its_value() {
     check(
         "timeout = \"5x\"",
         "3:11 env.a.traffic.web.timeout: `timeout`: bad duration \"5x\": \
-         want a number with ms, s, m, h or d, such as \"90s\" or \"1h30m\"",
+         expected a number with ms, s, m, h or d, such as \"90s\" or \"1h30m\"",
     );
     check(
         "timeout = 5",
-        "3:11 env.a.traffic.web.timeout: `timeout`: 5 has no unit: want a duration string such as \"90s\"",
+        "3:11 env.a.traffic.web.timeout: `timeout`: 5 has no unit: expected a duration string such as \
+         \"90s\"",
     );
     check(
         "list = [1,\n  2, \"x\"]",
@@ -160,7 +161,7 @@ fn an_unknown_provider_is_answered_with_the_closest() {
     assert_eq!(
         shown(&entry.unknown_provider(&[])),
         "2:12 env.a.traffic.web.provider: no traffic provider named \"haproxy\" \
-         (there are none for traffic yet; the environment sandbox brings its own)"
+         (there are none for traffic yet; the environment sandbox has its own)"
     );
 }
 
@@ -224,7 +225,7 @@ fn a_setting_can_stand_in_a_file_of_its_own() {
     std::fs::write(&path, b"\xff").expect("write");
     assert_eq!(read().expect_err("bytes"), error("is not UTF-8"));
     std::fs::write(&path, "x".repeat((64 << 10) + 1)).expect("write");
-    assert_eq!(read().expect_err("large"), error("is larger than 64KiB, which no setting is"));
+    assert_eq!(read().expect_err("large"), error("is larger than 64KiB, too large for a setting"));
     std::fs::remove_file(&path).expect("remove");
     std::fs::create_dir(&path).expect("folder");
     assert_eq!(read().expect_err("folder"), error("is a folder"));
@@ -235,7 +236,8 @@ fn a_setting_can_stand_in_a_file_of_its_own() {
 fn a_setting_that_cannot_be_fetched_names_its_source_and_its_key() {
     assert_eq!(
         resolve("url = { env = \"DB\" }", &[]).expect_err("not set"),
-        "3:1 env.a.traffic.web.url: `url`: the environment variable DB is not set (set DB where contraflow is started, or give `url` another source)"
+        "3:1 env.a.traffic.web.url: `url`: the environment variable DB is not set (set DB where contraflow \
+         is started, or set `url` another way)"
     );
     assert_eq!(
         resolve("url = { env = \"DB\" }", &[("DB", "")]).expect_err("empty"),
@@ -266,7 +268,7 @@ fn a_setting_has_one_source() {
     );
     assert_eq!(
         wrong("url = { env = \"A=B\" }"),
-        "3:7 env.a.traffic.web.url: `url`: \"A=B\" is no name of an environment variable"
+        "3:7 env.a.traffic.web.url: `url`: \"A=B\" is not a valid name of an environment variable"
     );
 }
 
@@ -288,7 +290,7 @@ fn the_store_may_be_named_by_a_variable_or_a_file_and_is_fetched_when_it_is_need
     assert_eq!(store(&config), url);
     let error = at("\nstore = { env = 'STORE_URL' }", &[]).store().expect_err("not set");
     assert_eq!(error.message, "`store`: the environment variable STORE_URL is not set");
-    assert_eq!(error.hints, ["set STORE_URL where contraflow is started, or give `store` another source"]);
+    assert_eq!(error.hints, ["set STORE_URL where contraflow is started, or set `store` another way"]);
     assert_eq!((error.frames[0].line, error.frames[0].column), (2, 1));
     // A variable over the file is the whole of it.
     assert_eq!(store(&at("store = { env = 'STORE_URL' }", &[("CONTRAFLOW_STORE", "runs")])), "runs");

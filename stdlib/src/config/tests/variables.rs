@@ -51,10 +51,8 @@ fn variables_count_without_a_file() {
     let errors = without_file([("CONTRAFLOW__ENV__A__PROTECTED", "true")]).expect_err("no environment");
     assert_eq!(
         all(&errors),
-        [
-            "environment variable CONTRAFLOW__ENV__A__PROTECTED env.a.protected: there is no `env` in the file \
-          (a variable changes environments and targets of the file; it cannot add one)"
-        ]
+        ["environment variable CONTRAFLOW__ENV__A__PROTECTED env.a.protected: no `env` in the file \
+          (a variable can change environments and targets of the file, but cannot add one)"]
     );
 }
 
@@ -114,7 +112,7 @@ fn names_are_matched_without_regard_to_case_and_dashes() {
     assert_eq!(
         errors(file, &[("CONTRAFLOW__ENV__A_B__PROTECTED", "true")]),
         ["environment variable CONTRAFLOW__ENV__A_B__PROTECTED env.a_b.protected: \
-          `A_B` could be a-b or a_b: they differ only in what a variable cannot say"]
+          `A_B` could be a-b or a_b: a variable name cannot tell them apart"]
     );
 }
 
@@ -162,12 +160,12 @@ fn a_variable_that_fits_nowhere_is_an_error() {
     assert_eq!(
         error("CONTRAFLOW__ENV__PRODUCTON__PROTECTED"),
         "environment variable CONTRAFLOW__ENV__PRODUCTON__PROTECTED env.producton.protected: \
-         there is no `producton` in `env` (did you mean `production`?)"
+         no `producton` in `env` (did you mean `production`?)"
     );
     assert_eq!(
         error("CONTRAFLOW__ENV__PRODUCTION__TRAFFIC__API__PROVIDER"),
         "environment variable CONTRAFLOW__ENV__PRODUCTION__TRAFFIC__API__PROVIDER env.production.traffic.api.provider: \
-         there is no `api` in `env.production.traffic` (keys there: web)"
+         no `api` in `env.production.traffic` (keys there: web)"
     );
     assert_eq!(
         error("CONTRAFLOW__ENV__PRODUCTION__TRAFFIC__WEB"),
@@ -176,7 +174,8 @@ fn a_variable_that_fits_nowhere_is_an_error() {
     );
     assert_eq!(
         error("CONTRAFLOW__STORE__PATH"),
-        "environment variable CONTRAFLOW__STORE__PATH store.path: `store` is no table: there is nothing in it to set"
+        "environment variable CONTRAFLOW__STORE__PATH store.path: `store` is not a table: it has no keys to \
+         set"
     );
     assert_eq!(
         error("CONTRAFLOW__ENV____X"),

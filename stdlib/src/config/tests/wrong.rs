@@ -39,7 +39,7 @@ fn an_unknown_noun_is_named_with_those_that_there_are() {
     );
     check(
         "[traffic.web]\nprovider = \"haproxy\"",
-        "1:2 traffic: `traffic` stands outside an environment \
+        "1:2 traffic: `traffic` is outside an environment \
          (targets belong to an environment: [env.NAME.traffic.TARGET])",
     );
 }
@@ -91,11 +91,12 @@ fn a_value_of_the_wrong_type_is_shown_with_what_is_expected() {
     );
     check(
         "[limits]\nmax_memory = \"lots\"",
-        "2:14 limits.max_memory: `max_memory`: bad size \"lots\": want a number with B, KiB, MiB or GiB, such as \"1MiB\"",
+        "2:14 limits.max_memory: `max_memory`: bad size \"lots\": expected a number with B, KiB, MiB or \
+         GiB, such as \"1MiB\"",
     );
     check(
         "[limits]\nmax_operations = 0",
-        "2:18 limits.max_operations: `max_operations`: 0 would let nothing run",
+        "2:18 limits.max_operations: `max_operations`: 0 would stop every script",
     );
     check(
         "[env.a.params]\nx = { a = 1 }",
@@ -126,12 +127,13 @@ fn a_long_text_in_an_error_is_cut() {
 fn a_target_must_say_its_provider() {
     check(
         "[env.a.db.main]\nurl = \"x\"",
-        "1:11 env.a.db.main: the db target `main` does not say its `provider` \
-         (add `provider = \"…\"`: what stands behind this target)",
+        "1:11 env.a.db.main: the db target `main` has no `provider` \
+         (add `provider = \"…\"`: the kind of server or service behind this target)",
     );
     check(
         "[env.a.db.main]\nprovidr = \"sqlite\"",
-        "1:11 env.a.db.main: the db target `main` does not say its `provider` (is `providr` meant to be `provider`?)",
+        "1:11 env.a.db.main: the db target `main` has no `provider` (did you mean `provider` instead of \
+         `providr`?)",
     );
     check(
         "[env.a.db.main]\nprovider = 1",
@@ -141,22 +143,25 @@ fn a_target_must_say_its_provider() {
 
 #[test]
 fn names_are_plain() {
-    let hint = "(a name starts with a letter or digit and has letters, digits, `-`, `_` and `.`)";
-    check("[env.\"a b\"]", &format!("1:6 env.\"a b\": \"a b\" is no name for an environment {hint}"));
+    let hint = "(a name starts with a letter or digit and consists of letters, digits, `-`, `_` and `.`)";
+    check(
+        "[env.\"a b\"]",
+        &format!("1:6 env.\"a b\": \"a b\" is not a valid name for an environment {hint}"),
+    );
     check(
         "[env.a.deploy.\"web/blue\"]\nprovider = \"x\"",
-        &format!("1:15 env.a.deploy.\"web/blue\": \"web/blue\" is no name for a target {hint}"),
+        &format!("1:15 env.a.deploy.\"web/blue\": \"web/blue\" is not a valid name for a target {hint}"),
     );
-    check("[env.\"\"]", &format!("1:6 env.\"\": \"\" is no name for an environment {hint}"));
-    check("[env.\"..\"]", &format!("1:6 env.\"..\": \"..\" is no name for an environment {hint}"));
+    check("[env.\"\"]", &format!("1:6 env.\"\": \"\" is not a valid name for an environment {hint}"));
+    check("[env.\"..\"]", &format!("1:6 env.\"..\": \"..\" is not a valid name for an environment {hint}"));
 }
 
 #[test]
 fn the_sandbox_takes_no_targets() {
     check(
         "[env.sandbox.traffic.web]\nprovider = \"haproxy\"",
-        "1:14 env.sandbox.traffic: the environment `sandbox` brings its own targets and takes no others \
-         (put them into an environment of another name)",
+        "1:14 env.sandbox.traffic: the environment `sandbox` has its own targets and takes no others \
+         (put them in another environment)",
     );
 }
 
@@ -190,9 +195,9 @@ fn what_is_no_toml_is_shown_where_it_stands() {
 
 #[test]
 fn a_key_that_stands_twice_is_shown_the_second_time() {
-    check("store = \"a\"\nstore = \"b\"", "2:1 the file: `store` stands here a second time");
-    check("[env.a]\n[env.a]", "2:6 the file: `a` stands here a second time");
-    check("[env.a]\nexec = { dir = \"a\", dir = \"b\" }", "2:21 the file: `dir` stands here a second time");
+    check("store = \"a\"\nstore = \"b\"", "2:1 the file: `store` is defined twice");
+    check("[env.a]\n[env.a]", "2:6 the file: `a` is defined twice");
+    check("[env.a]\nexec = { dir = \"a\", dir = \"b\" }", "2:21 the file: `dir` is defined twice");
 }
 
 #[test]
@@ -202,8 +207,8 @@ fn all_errors_are_reported_at_once_in_the_order_of_the_file() {
         [
             "1:1 sotre: unknown key `sotre` (did you mean `store`?)",
             "3:13 env.a.protected: `protected`: the number `1`, expected `true` or `false`",
-            "4:11 env.a.db.main: the db target `main` does not say its `provider` \
-             (add `provider = \"…\"`: what stands behind this target)",
+            "4:11 env.a.db.main: the db target `main` has no `provider` \
+             (add `provider = \"…\"`: the kind of server or service behind this target)",
             "6:1 env.b.dbs: unknown key `dbs` (did you mean `db`?)",
         ]
     );
@@ -219,7 +224,7 @@ fn an_unknown_environment_is_answered_with_the_closest() {
     );
     assert_eq!(
         error(&Config::sandbox(), "staging"),
-        "nowhere: no environment \"staging\": no contraflow.toml was found here or in a folder above \
+        "nowhere: no environment \"staging\": no contraflow.toml was found in this folder or a parent folder \
          (environments: sandbox)"
     );
 }
@@ -229,7 +234,7 @@ fn a_file_that_cannot_be_text_says_why() {
     let (_dir, top) = folder();
     let load = |name: &str| {
         let path = top.join(name);
-        let errors = loaded(&path, NO_VARS).expect_err("no configuration");
+        let errors = loaded(&path, NO_VARS).expect_err("too large for a configuration");
         assert_eq!(errors.len(), 1);
         assert!(errors.text().is_none());
         let at = &errors[0].frames[0];
@@ -242,10 +247,10 @@ fn a_file_that_cannot_be_text_says_why() {
     assert_eq!(load("folder.toml"), "0:0 this is a folder, expected a file");
 
     std::fs::write(top.join("latin.toml"), b"store = \"x\"\n# caf\xe9\n").expect("write");
-    assert_eq!(load("latin.toml"), "2:6 the file is not UTF-8: byte 0xe9 is no part of a character");
+    assert_eq!(load("latin.toml"), "2:6 the file is not UTF-8: byte 0xe9 is not valid in UTF-8");
 
     std::fs::write(top.join("large.toml"), " ".repeat((1 << 20) + 1)).expect("write");
-    assert_eq!(load("large.toml"), "0:0 the file is larger than 1MiB, which no configuration is");
+    assert_eq!(load("large.toml"), "0:0 the file is larger than 1MiB, too large for a configuration");
     std::fs::write(top.join("fits.toml"), " ".repeat(1 << 20)).expect("write");
     assert!(loaded(top.join("fits.toml"), NO_VARS).is_ok());
 }

@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 
 use super::{Postgres, connect};
 
-/// Longest time between two looks.
+/// Longest time between two measurements.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Those that the lock must be had from first, the longest transaction first.

@@ -223,7 +223,7 @@ fn last_lines(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let last = &lines[lines.len().saturating_sub(4)..];
-    if last.is_empty() { "it said nothing".to_owned() } else { last.join("; ") }
+    if last.is_empty() { "it printed nothing".to_owned() } else { last.join("; ") }
 }
 
 /// Whether this role, on this server, may make a scratch database.
@@ -319,7 +319,7 @@ async fn prove(
             Some(restored) if restored != rows => {
                 let n = |rows: &Option<i64>| rows.unwrap_or_default();
                 let message = format!(
-                    "\"{schema}.{name}\" has {} rows in the restored dump, and had {}",
+                    "\"{schema}.{name}\" has {} rows in the restored dump, but had {}",
                     n(restored),
                     n(rows)
                 );

@@ -105,7 +105,7 @@ impl Postgres {
             parse(url).map_err(|message| source.unusable(message))?;
         }
         if max_connections == Some(0) {
-            return Err(BadSetting::new("max_connections", "want 1 or more"));
+            return Err(BadSetting::new("max_connections", "expected 1 or more"));
         }
         // A name without a folder is looked for in PATH.
         let program = |given: Option<String>, name: &str| match given {
@@ -154,7 +154,7 @@ impl Postgres {
 
 /// The options in a URL. An error never quotes the URL.
 fn parse(url: &str) -> Result<PgConnectOptions, String> {
-    let wanted = "want postgres://user@host:5432/database";
+    let wanted = "expected postgres://user@host:5432/database";
     let parsed = reqwest::Url::parse(url).map_err(|e| format!("not a URL ({e}): {wanted}"))?;
     if !["postgres", "postgresql"].contains(&parsed.scheme()) {
         return Err(format!("a URL of scheme \"{}\": {wanted}", parsed.scheme()));
@@ -244,7 +244,7 @@ impl Factory for Postgres {
 
     const KIND: &'static str = "postgres";
     const ABOUT: &'static str = "A PostgreSQL database, by its own protocol. Backups are made with `pg_dump` and read back with \
-        `pg_restore`, which have to be installed.";
+        `pg_restore`, which must be installed.";
     const CAPABILITIES: &'static [&'static str] = &[
         "tries migrations in plans, in a transaction that is rolled back",
         "names the sessions that block a lock",

@@ -61,9 +61,8 @@ fn refused(
 ) -> ProviderError {
     let refused = |message: String| ProviderError::terminal(codes::QUERY, message);
     match state(error) {
-        "25006" => {
-            refused(format!("a query only reads: {}", said(error))).hint("write changes as a migration")
-        }
+        "25006" => refused(format!("a query must be read-only: {}", said(error)))
+            .hint("write changes as a migration"),
         "57014" | "55P03" => too_slow(question.timeout),
         // A placeholder bound as text or number where the server wants another type.
         "42883" | "42804" if !question.params.is_empty() => refused(said(error))
@@ -100,7 +99,7 @@ fn read(row: &PgRow) -> Result<BTreeMap<String, Value>, ProviderError> {
         };
         let Some(value) = value else {
             let message = format!(
-                "column \"{name}\" is of type {}, which has no form in a script",
+                "column \"{name}\" is of type {}, which scripts cannot represent",
                 kind.name().to_lowercase()
             );
             return Err(ProviderError::terminal(codes::QUERY, message).hint(format!("cast it: {name}::text")));

@@ -205,10 +205,8 @@ impl<'a> Migration<'a> {
         let statements = sql::statements(step.sql(), Dialect::Postgres);
         if let Some(copy) = statements.iter().find(|statement| statement.reads_from_client()) {
             let place = format!("{} line {}", step.file(), copy.line);
-            return Err(refused(format!(
-                "{place}: COPY … FROM STDIN reads from a client, and there is none"
-            ))
-            .hint("write the rows as INSERT"));
+            return Err(refused(format!("{place}: COPY … FROM STDIN needs a client, and there is none"))
+                .hint("write the rows as INSERT"));
         }
         if !step.is_without_transaction() {
             let ran = send(&mut self.connected.connection, step.sql()).await;
@@ -243,15 +241,18 @@ impl<'a> Migration<'a> {
         let again = |error: ProviderError| {
             // What a file outside a transaction had done by then is still there.
             if outside {
-                ProviderError { retry: contraflow_runtime::provider::Retry::Never, ..error }
-                    .hint("the file runs outside a transaction: what it did before this line is still there (an index that was not finished is left invalid)")
+                ProviderError { retry: contraflow_runtime::provider::Retry::Never, ..error }.hint(
+                    "the file runs outside a transaction: its statements before this line stay in \
+                        effect (an unfinished index stays invalid)",
+                )
             } else {
                 error
             }
         };
         match state(error) {
             "55P03" => again(ProviderError::retryable(runtime_codes::TIMEOUT, message).hint(
-                "something holds a lock on the table: look for long transactions, or raise `lock_timeout`",
+                "another session holds a lock on the table: look for long transactions, or raise \
+                 `lock_timeout`",
             )),
             "57014" => {
                 ProviderError::terminal(runtime_codes::TIMEOUT, message).hint("raise `statement_timeout`")
@@ -407,7 +408,7 @@ pub(super) async fn rehearse(
             Ok(Some(format!("{} {apply} cleanly in a transaction that was rolled back", counted(n))))
         }
         Err(e) if e.code.as_str() == runtime_codes::TIMEOUT => {
-            Ok(Some(format!("not tried to the end: {}", e.message)))
+            Ok(Some(format!("not tried completely: {}", e.message)))
         }
         Err(e) => Err(e),
     }

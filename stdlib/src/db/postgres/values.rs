@@ -10,7 +10,7 @@ use sqlx::postgres::{PgTypeInfo, PgTypeKind};
 /// Seconds from 1970-01-01 to 2000-01-01, PostgreSQL's epoch.
 const EPOCH: i64 = 946_684_800;
 
-/// A value of a type as JSON. `None`: the type has no form in a script, or the bytes are not of the type.
+/// A value of a type as JSON. `None`: the type cannot be represented in a script, or the bytes are not of the type.
 pub(super) fn read(kind: &PgTypeInfo, bytes: &[u8]) -> Option<Value> {
     match kind.kind() {
         PgTypeKind::Enum(_) => return text(bytes),

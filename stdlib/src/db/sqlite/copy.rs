@@ -60,7 +60,7 @@ pub(super) async fn backup(database: &Sqlite, job: &Job) -> Result<Proof, Provid
     if job.verify == Verify::Read {
         "read".clone_into(&mut proof.verified);
     } else if !quiet {
-        "the database was written to meanwhile: the copy is sound, its rows were not compared"
+        "the database was written to meanwhile: the copy is intact, but its rows were not compared"
             .clone_into(&mut proof.note);
     }
     Ok(proof)
@@ -89,7 +89,7 @@ async fn prove(copy: &Path, expected: Option<&Counts>) -> Result<Proof, Provider
         let name = expected.keys().chain(counts.keys()).find(different).cloned().unwrap_or_default();
         let rows = |counts: &Counts| counts.get(&name).map_or("no table".to_owned(), |n| format!("{n} rows"));
         return Err(broken(format!(
-            "\"{name}\" has {} in the copy, and had {}",
+            "\"{name}\" has {} in the copy, but had {}",
             rows(&counts),
             rows(expected)
         )));
@@ -148,10 +148,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let file = copied(folder.path()).await;
         for (expected, message) in [
-            (Counts::from([("a".to_owned(), 2001)]), "\"a\" has 2000 rows in the copy, and had 2001 rows"),
+            (Counts::from([("a".to_owned(), 2001)]), "\"a\" has 2000 rows in the copy, but had 2001 rows"),
             (
                 Counts::from([("a".to_owned(), 2000), ("b".to_owned(), 0)]),
-                "\"b\" has no table in the copy, and had 0 rows",
+                "\"b\" has no table in the copy, but had 0 rows",
             ),
         ] {
             let e = prove(&file, Some(&expected)).await.expect_err("less");

@@ -269,7 +269,7 @@ impl Factory for Sqlite {
     const ABOUT: &'static str =
         "An SQLite database in a file. Migrations, queries and backups need no other program.";
     const CAPABILITIES: &'static [&'static str] =
-        &["tries migrations in plans, on a copy", "makes the file with the first migration"];
+        &["tries migrations in plans, on a copy", "creates the file with the first migration"];
     const SCHEMA: Option<fn() -> schema::Schema> = Some(schema::of::<Self::Settings>);
     const EXAMPLE: &'static str = r#"[env.production.db.main]
 provider = "sqlite"
@@ -376,7 +376,7 @@ impl Migrations for Sqlite {
                 Ok(Some(format!("{} {apply} cleanly to a copy", counted(n))))
             }
             Err(e) if e.code.as_str() == runtime_codes::TIMEOUT => {
-                Ok(Some(format!("not tried to the end: {}", e.message)))
+                Ok(Some(format!("not tried completely: {}", e.message)))
             }
             Err(e) => Err(e),
         }
@@ -407,7 +407,7 @@ fn table_name(table: &Table) -> Result<String, ProviderError> {
         None => Ok(quoted(table.name())),
         Some(schema) => Err(ProviderError::terminal(
             runtime_codes::ARGUMENT,
-            format!("`table`: \"{table}\" names the schema \"{schema}\", and SQLite has none"),
+            format!("`table`: \"{table}\" names the schema \"{schema}\", but SQLite has no schemas"),
         )),
     }
 }

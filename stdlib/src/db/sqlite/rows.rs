@@ -43,8 +43,10 @@ pub(super) async fn query(database: &Sqlite, question: &Question) -> Result<Rows
         Err((_, Ended::TooSlow)) => Err(too_slow(question.timeout)),
         Err((_, Ended::Failed(e))) => Err(match primary_code(&e) {
             Some(5 | 6) => database.failed(&e),
-            Some(8) => ProviderError::terminal(codes::QUERY, format!("a query only reads: {}", said(&e)))
-                .hint("write changes as a migration"),
+            Some(8) => {
+                ProviderError::terminal(codes::QUERY, format!("a query must be read-only: {}", said(&e)))
+                    .hint("write changes as a migration")
+            }
             _ => ProviderError::terminal(codes::QUERY, said(&e)),
         }),
     }
@@ -91,7 +93,7 @@ fn read(row: &SqliteRow) -> Result<BTreeMap<String, Value>, ProviderError> {
                     .map(|f| Number::from_f64(f).map_or_else(|| Value::String(f.to_string()), Value::Number)),
                 ("TEXT", _) => decode::<String>(value).map(Value::String),
                 _ => {
-                    return Err(failed(format!("{stored} has no form in a script"))
+                    return Err(failed(format!("{stored} cannot be represented in a script"))
                         .hint(format!("ask for hex({name}) or length({name})")));
                 }
             }

@@ -186,7 +186,8 @@ impl<'a> Migration<'a> {
             && !step.is_without_transaction()
         {
             let (file, more) = (step.file(), now - before);
-            return Err(refused(format!("{file}: leaves rows whose foreign key points nowhere: {more}, the first in \"{table}\""))
+            return Err(refused(format!("{file}: leaves rows with dangling foreign keys: {more}, the first \
+                in \"{table}\""))
                 .hint("foreign keys are off while migrations run, so nothing cascades: delete or change those rows in the file"));
         }
         self.dangling = dangling.map(|(rows, _)| rows);

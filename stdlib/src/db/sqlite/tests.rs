@@ -98,8 +98,7 @@ async fn rebuilding_a_table_does_not_cascade_and_dangling_rows_are_refused() {
     write("3_delete.sql", "DELETE FROM a WHERE id = 1;");
     let e = migrate().await.expect_err("dangling");
     assert!(
-        e.message
-            .starts_with("3_delete.sql: leaves rows whose foreign key points nowhere: 1, the first in \"b\""),
+        e.message.starts_with("3_delete.sql: leaves rows with dangling foreign keys: 1, the first in \"b\""),
         "{}",
         e.message
     );

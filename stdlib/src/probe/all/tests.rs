@@ -164,7 +164,7 @@ fn a_bad_entry_is_refused_with_its_place() {
     for (entry, message) in [
         (json!({ "path": "/" }), "`entries[3]`: which probe?"),
         (json!({ "http": "web", "tcp": "x:1" }), "`entries[3]`: `http` and `tcp` are two probes"),
-        (json!(5), "`entries[3]`: want a URL"),
+        (json!(5), "`entries[3]`: expected a URL"),
         (json!({ "http": "web", "pahts": "/" }), "unknown key `pahts`"),
         (json!({ "tcp": "nohost:" }), "`entries[3].tcp`: bad address"),
         (json!({ "http": "web", "attempts": 0 }), "`entries[3].attempts`"),

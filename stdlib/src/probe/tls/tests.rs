@@ -111,7 +111,7 @@ async fn too_few_days_left_fail() {
     let server = server(authority.server(&Wanted { until: 10, ..Wanted::default() })).await;
     let error = look(&server, json!({ "ca": authority.ca() })).await.expect_err("14 by default");
     assert!(
-        error.contains("expected a certificate that lasts 14 days more, got ")
+        error.contains("expected a certificate valid for 14 days more, got ")
             && error.contains(" left, until 20"),
         "{error}"
     );
@@ -134,7 +134,7 @@ async fn a_version_below_the_lowest_accepted_is_named() {
 async fn what_does_not_speak_tls_is_told_apart_from_nobody() {
     let plain = Server::start(|_| Reply::ok("")).await;
     let error = look(&plain, json!({})).await.expect_err("plain HTTP");
-    assert!(error.contains("got what answers does not speak TLS"), "{error}");
+    assert!(error.contains("got the server does not speak TLS"), "{error}");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let addr = listener.local_addr().expect("address");
     drop(listener);

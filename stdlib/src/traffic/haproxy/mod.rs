@@ -203,7 +203,7 @@ impl HaProxy {
                     self.route
                 ),
             )
-            .hint(format!("the nearest that it can: {}", nearest.join("; or ")))
+            .hint(format!("the nearest possible split: {}", nearest.join("; or ")))
             .hint("more servers in a pool allow finer shares")
         })
     }
@@ -229,7 +229,7 @@ impl HaProxy {
         // A first command that was refused has changed nothing, and there is nothing to restore.
         if !left.is_empty() && steps.len() > 1 {
             error.message =
-                format!("{}; some weights before it are set and could not be restored", error.message);
+                format!("{}; some weights were already set and could not be restored", error.message);
             error = error.hint(format!("to restore them by hand: {}", left.join("; ")));
         }
         error
@@ -253,8 +253,9 @@ impl Factory for HaProxy {
     type Settings = Settings;
 
     const KIND: &'static str = "haproxy";
-    const ABOUT: &'static str = "One backend of an HAProxy, through its runtime API. A pool is a set of servers of the backend. Weights \
-        live in HAProxy's memory: a reload starts again from its configuration file.";
+    const ABOUT: &'static str = "One backend of an HAProxy, through its runtime API. A pool is a set of \
+        servers of the backend. Weights are kept in HAProxy's memory: a reload restores those of its \
+        configuration file.";
     const CAPABILITIES: &'static [&'static str] = &[
         "waits until connections of a drained pool are closed",
         "gives no weight to a pool without a server that is up",
@@ -332,13 +333,16 @@ impl Traffic for HaProxy {
                 return Err(ProviderError::terminal(
                     codes::TRAFFIC,
                     format!(
-                        "{pool} of {} would get {} and no server of it takes traffic: {}",
+                        "{pool} of {} would get {}, but no server of it takes traffic: {}",
                         self.route,
                         want.share(pool),
                         self.statuses(pool, &seen)
                     ),
                 )
-                .hint("see why its health checks fail, or end maintenance: `set server BACKEND/SERVER state ready`"));
+                .hint(
+                    "find out why its health checks fail, or end maintenance: `set server BACKEND/SERVER \
+                    state ready`",
+                ));
             }
         }
         self.forget_draining();
@@ -349,9 +353,9 @@ impl Traffic for HaProxy {
         if read.0.iter().any(|(pool, share)| asked.get(pool) != Some(share)) {
             let error = ProviderError::terminal(
                 codes::TRAFFIC,
-                format!("HAProxy took the weights {want} for {} and reads back {read}", self.route),
+                format!("HAProxy accepted the weights {want} for {} but reads back {read}", self.route),
             )
-            .hint("something else sets weights or changes server states in this backend at the same time");
+            .hint("something else changes weights or server states in this backend at the same time");
             return Err(self.take_back(&steps, error).await);
         }
         Ok(())
@@ -455,7 +459,7 @@ mod tests {
             ("{}", "name at least one pool"),
             (r#"{ blue = [] }"#, "the pool blue has no servers"),
             (r#"{ blue = "b1", green = "b1" }"#, "the server b1 is named twice"),
-            (r#"{ blue = "b1; shutdown sessions server x/y" }"#, "is no name of a server"),
+            (r#"{ blue = "b1; shutdown sessions server x/y" }"#, "is not a valid server name"),
         ] {
             let error = route(pools).expect_err(pools);
             assert!(error.contains(why), "{error}");
@@ -534,7 +538,10 @@ mod tests {
         );
         assert_eq!(
             error.hints,
-            ["the nearest that it can: blue 99.61, green 0.39", "more servers in a pool allow finer shares"]
+            [
+                "the nearest possible split: blue 99.61, green 0.39",
+                "more servers in a pool allow finer shares"
+            ]
         );
     }
 

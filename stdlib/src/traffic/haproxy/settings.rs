@@ -14,16 +14,16 @@ pub struct Settings {
     pub socket: String,
     /// The backend whose servers are weighted.
     pub backend: String,
-    /// The servers of each pool, by their names in the backend.
+    /// Server names of each pool in the backend.
     pub pools: BTreeMap<String, Servers>,
-    /// Where probes reach the route.
+    /// URL for probes of the route.
     #[serde(default)]
     pub url: Option<String>,
-    /// Where probes reach single pools.
+    /// URLs for probes of single pools.
     #[serde(default)]
     pub pool_urls: BTreeMap<String, String>,
-    /// Longest time that connections of a pool without weight may stay open; then the change fails as `not-settled`. Without
-    /// it, the time that the change itself has.
+    /// How long connections of a pool without weight may stay open; then the change fails as `not-settled`. Default:
+    /// the time limit of the change.
     #[serde(default)]
     pub drain_timeout: Option<Span>,
 }
@@ -43,7 +43,7 @@ impl Settings {
     pub(super) fn check(&self) -> Result<BTreeMap<String, Vec<String>>, BadSetting> {
         let bad = |key: &str, message: String| Err(BadSetting::new(key, message));
         if !is_name(&self.backend) {
-            return bad("backend", format!("\"{}\" is no name of a backend", self.backend));
+            return bad("backend", format!("\"{}\" is not a valid backend name", self.backend));
         }
         let mut pools = BTreeMap::new();
         let mut taken: BTreeMap<String, String> = BTreeMap::new();
@@ -57,12 +57,15 @@ impl Settings {
             }
             for server in &servers {
                 if !is_name(server) {
-                    return bad("pools", format!("\"{server}\" in the pool {pool} is no name of a server"));
+                    return bad(
+                        "pools",
+                        format!("\"{server}\" in the pool {pool} is not a valid server name"),
+                    );
                 }
                 if let Some(other) = taken.insert(server.clone(), pool.clone()) {
                     return bad(
                         "pools",
-                        format!("the server {server} is named twice: in {other} and in {pool}"),
+                        format!("the server {server} is listed twice: in {other} and in {pool}"),
                     );
                 }
             }

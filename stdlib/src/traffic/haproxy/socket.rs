@@ -40,12 +40,14 @@ impl FromStr for Address {
             });
             return match port {
                 Some(_) => Ok(Self::Tcp(address.to_owned())),
-                None => Err(format!("\"{text}\": want a host and a port, such as \"tcp:127.0.0.1:9999\"")),
+                None => {
+                    Err(format!("\"{text}\": expected a host and a port, such as \"tcp:127.0.0.1:9999\""))
+                }
             };
         }
         let path = text.strip_prefix("unix:").unwrap_or(text);
         if path.is_empty() {
-            return Err("want \"unix:/run/haproxy.sock\" or \"tcp:127.0.0.1:9999\"".to_owned());
+            return Err("expected \"unix:/run/haproxy.sock\" or \"tcp:127.0.0.1:9999\"".to_owned());
         }
         Ok(Self::Unix(path.into()))
     }
@@ -80,7 +82,7 @@ impl Address {
         if answer.is_empty() {
             // Even an answer that says nothing is a line.
             return Err(ProviderError::unreachable(format!(
-                "HAProxy at {self} closed the connection without an answer"
+                "HAProxy at {self} closed the connection without a response"
             )));
         }
         let answer = answer.trim_matches('\n');
@@ -96,7 +98,7 @@ impl Address {
                 runtime_codes::PROVIDER,
                 format!("HAProxy at {self} does not know \"{command}\""),
             )
-            .hint("this needs HAProxy 1.8 or newer, and the socket of a worker rather than of the master"));
+            .hint("this needs HAProxy 1.8 or newer, and the socket of a worker, not of the master"));
         }
         Ok(answer.to_owned())
     }
@@ -115,7 +117,8 @@ impl Address {
                     .hint("run as a member of the socket's group, or set `user`, `group` and `mode` on the `stats socket` line")
             }
             (io::ErrorKind::ConnectionRefused, _) => {
-                unreachable.hint("nobody listens there: HAProxy is not running, or its `stats socket` is elsewhere")
+                unreachable.hint("nothing listens there: HAProxy is not running, or its `stats socket` is \
+                    elsewhere")
             }
             _ => unreachable,
         }
@@ -144,7 +147,7 @@ impl Address {
         let start: String = answer.lines().next().unwrap_or("nothing").chars().take(200).collect();
         ProviderError::terminal(
             runtime_codes::PROVIDER,
-            format!("HAProxy at {self} answered \"{command}\" with something else: {start}"),
+            format!("HAProxy at {self} gave an unexpected answer to \"{command}\": {start}"),
         )
     }
 

@@ -42,7 +42,7 @@ fn branches_hang_on_the_lines_that_decide() {
 
     ▸ ask
       ? approve is the announcement out? (within 1h)
-        └ if it is denied or nobody answers: ✓ succeeds in another way
+        └ if it is denied or nobody answers: ✓ succeeds on another path
             ? manual write the announcement
               ├ if it is denied: – fails, with nothing to undo
               └ if nobody answers: – fails, with nothing to undo: the run took longer than 24h
@@ -56,7 +56,7 @@ fn branches_hang_on_the_lines_that_decide() {
     … sleep 1m (at least 1m)
 
     As assumed: ✓ succeeded; no changes; at least 6m.
-    Otherwise: 4 decisions, 7 other ways: 2 succeed, 5 fail with nothing to undo.
+    Otherwise: 4 decisions, 7 other paths: 2 succeed, 5 fail with nothing to undo.
     ");
 }
 
@@ -67,7 +67,7 @@ fn what_was_not_explored_is_said_where_it_is_missing_and_below() {
 
     ▸ ask
       ? approve is the announcement out? (within 1h)
-        ├ if it is denied: ✓ succeeds in another way
+        ├ if it is denied: ✓ succeeds on another path
         │   ? manual write the announcement
         │     └ 2 other answers not explored
         │   ? approve is it out now? (by 2 of press)
@@ -79,25 +79,25 @@ fn what_was_not_explored_is_said_where_it_is_missing_and_below() {
     … sleep 1m (at least 1m)
 
     As assumed: ✓ succeeded; no changes; at least 6m.
-    Otherwise: 4 decisions, 1 other way: 1 succeeds.
-    Not explored: 7 answers, since no more was allowed (--paths) or it was ended before.
+    Otherwise: 4 decisions, 1 other path: 1 succeeds.
+    Not explored: 7 answers, stopped by --paths or interrupted.
     ");
     let often = r#"for n in [1, 2, 3] { try { confirm(`try ${n}?`); break; } catch (error) {} }"#;
     assert_snapshot!(show(&paths(often, 100), Theme::PLAIN), @"
     All paths of test 0 in sandbox
 
     ? confirm try 1?
-      ├ if it is denied: ✓ succeeds in another way
+      ├ if it is denied: ✓ succeeds on another path
       │   ? confirm try 2?
-      │     ├ if it is denied: ✓ succeeds in another way
+      │     ├ if it is denied: ✓ succeeds on another path
       │     │   ? confirm try 3?
-      │     │   · 2 answers behind that not explored
+      │     │   · 2 answers after that not explored
       │     └ if nobody answers: – fails, with nothing to undo: the run took longer than 24h
       └ if nobody answers: – fails, with nothing to undo: the run took longer than 24h
 
     As assumed: ✓ succeeded; no changes.
-    Otherwise: 2 decisions, 4 other ways: 2 succeed, 2 fail with nothing to undo.
-    Not explored: 2 answers, which come after two others that are not as assumed.
+    Otherwise: 2 decisions, 4 other paths: 2 succeed, 2 fail with nothing to undo.
+    Not explored: 2 answers, more than two levels deep.
     ");
 }
 
@@ -109,7 +109,7 @@ fn a_run_that_has_to_assume_nothing_says_so() {
     … sleep 5m (at least 5m)
 
     As assumed: ✓ succeeded; no changes; at least 5m.
-    Otherwise: no check, gate, guard or question whose answer is assumed.
+    Otherwise: no check, gate, guard or question has an assumed answer.
     ");
 }
 
@@ -133,7 +133,7 @@ fn no_row_is_wider_than_the_terminal_and_no_word_is_lost() {
     ▸ ask
       ? approve is the announcement out? (within 1h)
         └ if it is denied or nobody answers: ✓
-            succeeds in another way
+            succeeds on another path
             ? manual write the announcement
               ├ if it is denied: – fails, with nothing
                   to undo
@@ -154,7 +154,7 @@ fn no_row_is_wider_than_the_terminal_and_no_word_is_lost() {
     … sleep 1m (at least 1m)
 
     As assumed: ✓ succeeded; no changes; at least 6m.
-    Otherwise: 4 decisions, 7 other ways: 2 succeed, 5
+    Otherwise: 4 decisions, 7 other paths: 2 succeed, 5
         fail with nothing to undo.
     ");
 }

@@ -67,11 +67,11 @@ pub(super) fn outcome(branch: &Branch) -> String {
         End::RollbackIncomplete => {
             format!("needs a person: {} left{}", branch.left.len(), undone(branch, ", "))
         }
-        End::Waits if branch.undone.is_empty() => "waits for a person, without end".to_owned(),
-        End::Waits => format!("waits for a person, without end{}", undone(branch, "; ")),
+        End::Waits if branch.undone.is_empty() => "waits for a person forever".to_owned(),
+        End::Waits => format!("waits for a person forever{}", undone(branch, "; ")),
         End::Paused => format!("pauses{why}"),
-        End::Aborted => format!("is given up{why}"),
-        End::Unknown => format!("not known from there{why}"),
+        End::Aborted => format!("is aborted{why}"),
+        End::Unknown => format!("unknown from there{why}"),
     }
 }
 
@@ -95,7 +95,7 @@ fn succeeds(branch: &Branch) -> String {
     let without: Vec<String> =
         branch.skips.iter().filter(|done| done.kind != Kind::Read).map(label).collect();
     match without.is_empty() {
-        true => "succeeds in another way".to_owned(),
+        true => "succeeds on another path".to_owned(),
         false => format!("succeeds, without {}", named(times(without), "and")),
     }
 }
