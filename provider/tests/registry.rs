@@ -315,7 +315,7 @@ fn kinds_nouns_and_tables_that_are_misspelt_are_answered_with_the_closest() {
 #[test]
 fn a_kind_that_this_build_leaves_out_says_which_feature_brings_it() {
     let said = refused("[env.a.flags.web]\nprovider = \"vendor\"\n");
-    assert!(said.starts_with("contraflow.toml:2:12: this build of Contraflow leaves out"), "{said}");
+    assert!(said.starts_with("contraflow.toml:2:12: this build of Contraflow does not include"), "{said}");
     assert!(said.contains("`vendor-flags`"), "{said}");
 }
 

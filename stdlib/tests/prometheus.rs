@@ -227,7 +227,7 @@ async fn what_was_pushed_is_read_in_base_units_and_what_was_not_is_no_data() {
     assert_eq!(source.query("scalar(sum(requests))").await.expect("a reading").value, Some(42.0));
 
     let error = source.query("p95_milliseconds{}").await.expect_err("two series");
-    assert!(error.message.ends_with("answered 2 series that differ in pod (a, b), expected one"), "{error}");
+    assert!(error.message.ends_with("returned 2 series that differ in pod (a, b), expected one"), "{error}");
     let error = source.query("p95_milliseconds[1m]").await.expect_err("a range");
     assert!(error.message.contains("returned a range of values"), "{error}");
     let error = source.query("sum(").await.expect_err("no PromQL");

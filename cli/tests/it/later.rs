@@ -136,7 +136,7 @@ fn one_of_several_questions_is_named_by_any_part_of_its_id_that_no_other_has() {
     lab.contraflow(&["approve", "last", "east"]).succeeded();
     let refused = lab.contraflow(&["approve", "last", "both"]).exits_with(2);
     let refused =
-        refused.says("2 answers in \"both\"").says("1:par[1]/both/1:approve, 1:par[2]/both/1:approve");
+        refused.says("2 open questions in \"both\"").says("1:par[1]/both/1:approve, 1:par[2]/both/1:approve");
     assert!(!refused.stderr.contains("east"), "{refused}");
     lab.contraflow(&["approve", "last", "1:par[1]"]).succeeded();
     lab.contraflow(&["approve", "last", "1:par[2]/both/1:approve"]).succeeded();
@@ -190,7 +190,7 @@ fn a_run_that_is_at_work_undoes_itself_when_another_shell_asks_for_it() {
     let lab = Lab::with(r#"traffic::shift("web", "green", 5); sleep("10m");"#);
     let running = lab.asleep();
     let said = lab.contraflow(&["rollback", "last", "--no-wait"]).succeeded().stdout;
-    assert!(said.starts_with("asked: run test-"), "{said}");
+    assert!(said.starts_with("requested: run test-"), "{said}");
     let ended = running.wait().exits_with(3).complains("cancelled");
     assert!(ended.stderr.contains("told the run to stop and roll back"), "{ended}");
     assert_eq!(ended.changes().len(), 2, "it is undone where it was done: {ended}");

@@ -367,7 +367,7 @@ fn a_plan_expects_of_a_change_what_it_took_before_and_keeps_that_when_it_is_save
     let json =
         lab.contraflow(&["plan", "--show", "p.plan", "--output", "json"]).succeeded().json()[0].clone();
     let estimate = &json["foreseen"]["changes"][0]["estimate"];
-    assert_eq!((&estimate["basis"], &json["v"]), (&"earlier_runs".into(), &2.into()));
+    assert_eq!((&estimate["basis"], &json["v"]), (&"earlier_runs".into(), &1.into()));
     assert_eq!(estimate["ms"], json["foreseen"]["estimate_ms"]);
     // Another environment's runs say nothing, nor does a store that is none.
     lab.write("nowhere", "");

@@ -124,7 +124,7 @@ fn after_kill_9_in_a_change_the_journal_says_that_it_had_begun_and_not_that_it_e
         // The next thing a person asks.
         world.contraflow.run(&["show", "last"]).exits(0).says(&[
             "its process died",
-            "! traffic.shift web: blue 95, green 5 -> blue 75, green 25 (begun at",
+            "! traffic.shift web: blue 95, green 5 -> blue 75, green 25 (started at",
             "locked by this run: db/main, traffic/web",
         ]);
         world.contraflow.run(&["abandon", "last"]).exits(0);

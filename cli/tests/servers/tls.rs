@@ -29,7 +29,11 @@ fn a_valid_certificate_passes_and_every_defect_of_another_is_named() {
         )
     };
     tls("valid", "").exits(0).says(&["1.3", NAME]);
-    tls("valid", ", days_left: 60").exits(1).says(&["probe-failed", "lasts 60 days more", "29 days left"]);
+    tls("valid", ", days_left: 60").exits(1).says(&[
+        "probe-failed",
+        "valid for 60 days more",
+        "29 days left",
+    ]);
     tls("expired", "").exits(1).says(&["probe-failed", "the certificate expired on 20", "ago"]);
     tls("other-host", "").exits(1).says(&["probe-failed", "other.example.com", NAME]);
     tls("old-tls", "").exits(0).says(&["1.2"]);

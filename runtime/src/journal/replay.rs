@@ -197,14 +197,23 @@ impl Replay {
         input: &str,
     ) -> Result<Option<Recorded>, RunError> {
         let ended = |unopened: &Unopened| unopened.outcome.is_some();
-        let whole = self.until(|known| known.effects.get(id).is_some_and(ended).then(|| known.remove(id)))?;
-        let Some(unopened) = whole.unwrap_or_else(|| self.shared.known().remove(id)) else {
+        let whole = self.until(|known| known.effects.get(id).is_some_and(ended).then(|| known.take(id)))?;
+        let Some(unopened) = whole.unwrap_or_else(|| self.shared.known().take(id)) else {
             return Ok(None);
         };
-        let Some(recorded) = unopened.open()? else { return Ok(None) };
-        if recorded.kind == kind && recorded.effect == effect && recorded.fingerprint == fingerprint {
-            return Ok(Some(recorded));
-        }
+        let recorded = unopened.open()?;
+        let is_same = |recorded: &Recorded| {
+            recorded.kind == kind && recorded.effect == effect && recorded.fingerprint == fingerprint
+        };
+        let recorded = match recorded {
+            Some(recorded) if !is_same(&recorded) => recorded,
+            same => {
+                self.shared.known().answered(id);
+                return Ok(same);
+            }
+        };
+        // It stays unanswered, so that no other branch takes the journal for done and goes on.
+        self.shared.known().put_back(id, unopened);
         let side = |effect: &str, input: &str| {
             if input.is_empty() { effect.to_owned() } else { format!("{effect} {input}") }
         };

@@ -150,7 +150,7 @@ fn imports_cannot_leave_the_folder_or_go_in_circles() {
         "scripts import each other in a cycle: main.rhai -> a.rhai -> b.rhai -> a.rhai"
     );
     let errors = load(&[("main.rhai", &format!("{HEADER}import \"main\" as m;"))]).unwrap_err();
-    assert!(errors[0].message.contains("circle"), "{errors:?}");
+    assert!(errors[0].message.contains("cycle"), "{errors:?}");
 }
 
 #[test]

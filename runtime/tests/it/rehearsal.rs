@@ -167,7 +167,7 @@ fn what_a_runbook_says_must_hold_is_asked_after_every_change() {
     assert_eq!((first.invariant.as_str(), first.after.as_deref()), ("a stays small", Some("3:lab.set")));
     for (body, why) in [
         ("|world| 42", "it returned i64, not true or false"),
-        ("|world| world.lab.nothing", "no state is known of `nothing`"),
+        ("|world| world.lab.nothing", "there is no known state of `nothing`"),
         ("|world| lab::look(\"a\") == 0", "an invariant may only read its world"),
     ] {
         let findings = rehearse(&format!(r#"invariant("odd", {body}); lab::set("a", 1);"#));

@@ -489,7 +489,7 @@ fn a_script_that_ends_before_what_its_journal_says_is_paused_and_nothing_is_undo
         assert_eq!(report.outcome, RunOutcome::Paused, "{report:?}");
         let error = report.error.unwrap();
         assert_eq!(error.code.as_str(), "diverged");
-        assert!(error.message.ends_with("which the journal says was reached: early"), "{error:?}");
+        assert!(error.message.ends_with("which is in the journal: early"), "{error:?}");
         assert_eq!(lab.level("a"), 1);
         let report = again(&lab, &found(&lab, &run.id));
         assert_eq!(report.outcome, RunOutcome::RolledBack, "{report:?}");

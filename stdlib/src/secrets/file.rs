@@ -152,7 +152,9 @@ mod tests {
         fs::write(&path, b"abc\xff").expect("written");
         assert!(File::new(&path).value().await.expect_err("no text").message.ends_with("not UTF-8 text"));
         fs::write(&path, vec![b'x'; 2 << 20]).expect("written");
-        assert!(File::new(&path).value().await.expect_err("large").message.contains("too many"));
+        assert!(
+            File::new(&path).value().await.expect_err("large").message.contains("too large for a secret")
+        );
     }
 
     /// A file of its own.

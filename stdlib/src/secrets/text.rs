@@ -89,7 +89,7 @@ mod tests {
     fn what_does_not_fit_together_is_said() {
         assert_eq!(filled("{user} {tokn}"), "error: no value for {tokn}; did you mean {token}?");
         assert_eq!(filled("{token}"), "error: `user` has a value but no placeholder {user}");
-        assert!(filled("{user").starts_with("error: the brace in \"{user\" has no counterpart"));
-        assert!(filled("a } b").starts_with("error: the brace in \"} b\""));
+        assert!(filled("{user").starts_with("error: unmatched brace in \"{user\"; write {{ or }}"));
+        assert!(filled("a } b").starts_with("error: unmatched brace in \"} b\""));
     }
 }

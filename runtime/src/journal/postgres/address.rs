@@ -156,7 +156,7 @@ mod tests {
         ));
         assert!(refused("postgres://host:many/shop").contains("invalid port number"));
         assert!(refused("postgres://host/shop?sslmode=verify").contains(
-            "unknown sslmode  \"verify\": expected disable, prefer, require, verify-ca, verify-full"
+            "unknown sslmode \"verify\": expected disable, prefer, require, verify-ca, verify-full"
         ));
         assert!(refused("postgres://host/shop?ssl_mode=verify-full").contains("did you mean `sslmode`?"));
         assert!(refused("postgres://host/shop?connect_timeout=soon").contains("not a number of seconds"));

@@ -200,10 +200,19 @@ pub(super) fn is_undoing(id: &str) -> bool {
 }
 
 impl Known {
-    pub(super) fn remove(&mut self, id: &str) -> Option<Unopened> {
-        let unopened = self.effects.remove(id)?;
+    /// Takes an effect out, to compare it. It counts as unanswered until [`Known::answered`].
+    pub(super) fn take(&mut self, id: &str) -> Option<Unopened> {
+        self.effects.remove(id)
+    }
+
+    /// An effect that was taken out was what the script asked for.
+    pub(super) fn answered(&mut self, id: &str) {
         self.open -= usize::from(!is_undoing(id));
-        Some(unopened)
+    }
+
+    /// An effect that was taken out was not what the script asked for.
+    pub(super) fn put_back(&mut self, id: &str, unopened: Unopened) {
+        self.effects.insert(id.to_owned(), unopened);
     }
 
     /// What is known of the effect with that id.

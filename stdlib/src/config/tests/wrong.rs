@@ -260,7 +260,7 @@ fn all_errors_print_as_lines_with_their_place() {
     let errors = parsed("c.toml", "a = 1\nstore = 2", NO_VARS).expect_err("wrong");
     assert_eq!(
         errors.to_string(),
-        "c.toml:1:1: unknown key `a`\nc.toml:2:9: `store`: the number `2`, expected text, { env = \"VARIABLE\" } or \
-         { file = \"path\" }"
+        "c.toml:1:1: unknown key `a`\nc.toml:2:9: `store`: the number `2`, expected text, { env = \"VARIABLE\" }, \
+         { file = \"path\" } or { secret = \"name\" }"
     );
 }

@@ -162,7 +162,7 @@ async fn dropping_it_stops_all_of_it() {
 #[test]
 fn a_bad_entry_is_refused_with_its_place() {
     for (entry, message) in [
-        (json!({ "path": "/" }), "`entries[3]`: which probe?"),
+        (json!({ "path": "/" }), "`entries[3]`: no probe: expected one of"),
         (json!({ "http": "web", "tcp": "x:1" }), "`entries[3]`: `http` and `tcp` are two probes"),
         (json!(5), "`entries[3]`: expected a URL"),
         (json!({ "http": "web", "pahts": "/" }), "unknown key `pahts`"),

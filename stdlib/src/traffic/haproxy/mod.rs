@@ -458,7 +458,7 @@ mod tests {
         for (pools, why) in [
             ("{}", "name at least one pool"),
             (r#"{ blue = [] }"#, "the pool blue has no servers"),
-            (r#"{ blue = "b1", green = "b1" }"#, "the server b1 is named twice"),
+            (r#"{ blue = "b1", green = "b1" }"#, "the server b1 is listed twice"),
             (r#"{ blue = "b1; shutdown sessions server x/y" }"#, "is not a valid server name"),
         ] {
             let error = route(pools).expect_err(pools);

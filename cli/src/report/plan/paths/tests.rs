@@ -154,8 +154,8 @@ fn no_row_is_wider_than_the_terminal_and_no_word_is_lost() {
     … sleep 1m (at least 1m)
 
     As assumed: ✓ succeeded; no changes; at least 6m.
-    Otherwise: 4 decisions, 7 other paths: 2 succeed, 5
-        fail with nothing to undo.
+    Otherwise: 4 decisions, 7 other paths: 2 succeed,
+        5 fail with nothing to undo.
     ");
 }
 
