@@ -9,7 +9,6 @@ mod tests {
 
     use async_trait::async_trait;
     use contraflow_provider::contract;
-    use contraflow_provider::contract::traffic::answered_by;
     use contraflow_runtime::{
         effect::{On, Progress, Read},
         error::codes as runtime_codes,
