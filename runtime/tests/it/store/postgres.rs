@@ -173,7 +173,7 @@ async fn a_user_with_the_rights_that_the_guide_lists_can_run_and_one_without_is_
         (&*error.message, error.hints.len()),
         (&*format!("{}: permission denied for database {name}", shown(&scratch)), 1)
     );
-    assert!(error.hints[0].contains("contraflow store migrate"), "{error:?}");
+    assert_eq!(error.next, [contraflow_runtime::error::NextStep::MigrateStore], "{error:?}");
     PostgresStore::connect(&scratch.url()).await.unwrap();
     let error = refused(&scratch.url_as(&runner)).await;
     assert!(error.message.contains("permission denied") && error.hints.len() == 1, "{error:?}");
