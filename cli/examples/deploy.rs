@@ -12,6 +12,7 @@ use contraflow::{
 
 fn main() -> ExitCode {
     let mut shop = Module::new();
+    shop.set_doc("What our shop needs to know.");
     FuncRegistration::new("region")
         .with_comments(["/// The region that serves `country`."])
         .with_params_info(["country: &str", "String"])

@@ -20,7 +20,7 @@ pub(crate) struct Manual {
 /// The functions of one module.
 pub(crate) struct Module {
     /// What it is for. May be empty.
-    pub(crate) about: &'static str,
+    pub(crate) about: String,
     /// In the order of their names, each in all its forms.
     pub(crate) functions: Vec<Function>,
 }
@@ -37,7 +37,7 @@ impl Manual {
     pub(crate) fn of(program: &Program) -> Self {
         let runtime = program.runtime().build();
         let mut found: BTreeMap<String, Vec<FunctionDoc>> = BTreeMap::new();
-        for function in runtime.library().functions() {
+        for function in runtime.functions().docs() {
             let module = if function.module.is_empty() { WORDS } else { &function.module };
             // Some forms only say what is wrong with a call.
             if function.doc.starts_with("Refuses ") {
@@ -51,7 +51,10 @@ impl Manual {
                 (function.name.clone(), function.arity, std::cmp::Reverse(function.doc.len()))
             });
             let functions = functions.chunk_by(|a, b| a.name == b.name).map(Function::of).collect();
-            let about = about(&name);
+            let about = match &*name {
+                WORDS => "Functions that structure a runbook.".to_owned(),
+                name => runtime.functions().module_doc(name).to_owned(),
+            };
             (name, Module { about, functions })
         };
         Self { modules: found.into_iter().map(module).collect() }
@@ -143,26 +146,6 @@ impl Function {
     #[cfg(test)]
     pub(crate) fn forms(&self) -> &[FunctionDoc] {
         &self.forms
-    }
-}
-
-/// What each module is for, in one line. Empty: it does not say.
-pub(crate) fn about(module: &str) -> &'static str {
-    match module {
-        WORDS => "Functions that structure a runbook.",
-        "db" => "Databases: migrations, backups, read-only queries.",
-        "deploy" => "Pools of replicas.",
-        "exec" => {
-            "Commands on the machine that runs the runbook. [The \
-             configuration](../configuration.md#envnameexec) sets which are allowed."
-        }
-        "http" => "HTTP requests. To check whether a service is healthy, use [`probe`](probe.md).",
-        "metrics" => "Metrics: queried once, or watched over time as a gate.",
-        "notify" => "Messages to people.",
-        "probe" => "Health checks: each passes or fails the step.",
-        "secrets" => "[Secrets](../guide/secrets.md): used by scripts, but not visible to them.",
-        "traffic" => "Routes that split traffic over pools.",
-        _ => "",
     }
 }
 

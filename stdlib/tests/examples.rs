@@ -214,7 +214,7 @@ mod tests {
     }
 
     fn functions() -> Vec<FunctionDoc> {
-        Runtime::builder().library(&contraflow_stdlib::library()).build().library().functions()
+        Runtime::builder().library(&contraflow_stdlib::library()).build().functions().docs()
     }
 
     fn shown(function: &FunctionDoc) -> String {

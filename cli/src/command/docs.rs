@@ -31,7 +31,7 @@ pub(super) fn execute(args: &Docs, context: &Context) -> Result<Exit, Refused> {
     if let Some(function) = manual.functions().find(|function| function.path == name) {
         show(&[function], "", context);
     } else if let Some(module) = manual.module(name) {
-        show(&module.functions.iter().collect::<Vec<_>>(), module.about, context);
+        show(&module.functions.iter().collect::<Vec<_>>(), &module.about, context);
     } else {
         let libraries: Vec<Library> =
             [Library::of_runtime()].into_iter().chain(context.program.libraries()).collect();

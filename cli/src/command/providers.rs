@@ -150,7 +150,7 @@ fn settings(settings: &[OptionSchema]) -> String {
 }
 
 fn brings(feature: &str) -> String {
-    format!("The feature `{feature}` adds it: `cargo install contraflow --features {feature}`.")
+    format!("The feature `{feature}` adds it.")
 }
 
 /// The names, with a sentence each.

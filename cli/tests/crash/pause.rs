@@ -104,12 +104,17 @@ fn a_runner_that_was_stopped_and_overtaken_can_neither_write_nor_apply() {
     let Some(world) = World::start(Store::Sqlite) else { return };
     let script = r#"
         traffic::shift("web", "green", 10);
-        sleep("400ms");
+        sleep("2s");
         traffic::shift("web", "green", 20);
         notify::send("ops", "twenty");
     "#;
     let mut running = begun(&world, script);
     running.wait_for("the sleep", |event| is(event, "effect_started", "2:sleep"));
+    // It is stopped while it sleeps, not while it writes: then it would hold the lock on the file that the others need.
+    let asleep = |record: &Value| record["id"] == "2:sleep";
+    eventually("the record of the sleep", std::time::Duration::from_secs(10), || {
+        world.records().iter().any(asleep).then_some(())
+    });
     running.signal(Signal::SIGSTOP);
     world.contraflow.run(&["resume", "last"]).exits(1).says(&["is running", "--take-over"]);
     world.contraflow.run(&["resume", "last", "--take-over"]).exits(0);

@@ -153,9 +153,9 @@ fn left_out(entry: &Entry, kind: &Kind) -> ConfigError {
     let feature = kind.left_out().unwrap_or_default();
     let message =
         format!("this build of Contraflow does not include the {} provider \"{}\"", kind.noun, kind.name);
-    entry.at_provider(RunError::new(codes::CONFIG, message).hint(format!(
-        "build it with the feature `{feature}`: cargo install contraflow --features {feature}"
-    )))
+    entry.at_provider(
+        RunError::new(codes::CONFIG, message).hint(format!("build it with the feature `{feature}`")),
+    )
 }
 
 /// What is at hand while one table of the configuration becomes a provider: its [`Entry`], and what else the environment has.

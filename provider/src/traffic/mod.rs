@@ -11,8 +11,10 @@ use crate::{
     provider::{Capability, Provider, ProviderError},
 };
 
+mod route;
 mod share;
 
+pub use route::{Addresses, DrainTimer};
 pub use share::{Share, apportion, still_open, unknown_pool};
 
 /// Share of a route's traffic that each pool gets. The shares add up to 100 %.

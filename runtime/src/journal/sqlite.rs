@@ -147,8 +147,8 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Brings the log to its full length, if it is shorter: a commit that writes over a part of a file is durable in about half the
-    /// time of one that makes the file longer, for then the disk has to keep the new length as well. SQLite fills it itself, with what
+    /// Brings the log to its full length, if it is shorter: a commit that writes over a part of a file is durable sooner than
+    /// one that makes the file longer, for then the disk has to keep the new length as well. SQLite fills it itself, with what
     /// it then takes back, so that whoever else has the store open is not disturbed. On a disk without that much room it stays as long
     /// as it is.
     async fn lengthen_log(&self) {
@@ -177,6 +177,10 @@ impl SqliteStore {
 
     fn broken(&self, error: &sqlx::Error) -> StoreError {
         let path = self.path.display();
+        if is_busy(error) {
+            return StoreError::new(format!("{path}: another process has held its write lock for {} s", PATIENCE.as_secs()))
+                .hint("a process that was stopped in the middle of a write keeps the lock: let it continue, or end it");
+        }
         let text = match error {
             sqlx::Error::Database(e) => e.message().to_owned(),
             other => other.to_string(),

@@ -15,7 +15,7 @@ use self::{health_loop::HealthLoop, no_return::UnguardedWrite};
 use crate::{
     error::{Code, Frame},
     script::{
-        Bundle, Library,
+        Bundle, Functions,
         outline::{Call, Outline, Part, Place},
     },
 };
@@ -113,10 +113,10 @@ pub fn lints() -> Vec<std::sync::Arc<dyn Lint>> {
 /// What `lints` and those of the runtime find in a bundle, by place. Nothing in one that does not parse.
 pub(crate) fn warnings(
     bundle: &Bundle,
-    library: &Library,
+    functions: &Functions,
     lints: &[std::sync::Arc<dyn Lint>],
 ) -> Vec<Warning> {
-    let Some(outline) = Outline::of(bundle, library) else { return Vec::new() };
+    let Some(outline) = Outline::of(bundle, functions) else { return Vec::new() };
     let own = self::lints();
     let all: Vec<&dyn Lint> =
         own.iter().map(|lint| &**lint).chain(lints.iter().map(|lint| &**lint)).collect();

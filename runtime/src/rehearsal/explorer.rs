@@ -381,7 +381,7 @@ impl TrialSetup {
     /// An interpreter, which can be used for one trial after the other.
     pub(crate) fn engine(&self) -> Engine {
         script::build(
-            &self.inner.library,
+            &self.inner.functions,
             &self.inner.limits,
             std::sync::Arc::clone(&self.prepared.loaded.imports),
         )

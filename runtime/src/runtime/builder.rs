@@ -15,7 +15,7 @@ use crate::{
     lint::Lint,
     provider::Providers,
     rehearsal::Invariant,
-    script::{Library, Modules, ScriptLimits},
+    script::{Functions, Modules, ScriptLimits},
     world::{NoPeople, People},
 };
 
@@ -41,7 +41,7 @@ impl Runtime {
             globals: Vec::new(),
             sinks: Vec::new(),
             inner: Inner {
-                library: Library::new(Vec::new(), []),
+                functions: Functions::new(Vec::new(), []),
                 providers: Arc::new(Providers::new(SANDBOX)),
                 store: None,
                 people: Arc::new(NoPeople),
@@ -179,7 +179,7 @@ impl Builder {
 
     /// The runtime.
     pub fn build(mut self) -> Runtime {
-        self.inner.library = Library::new(self.modules, self.globals);
+        self.inner.functions = Functions::new(self.modules, self.globals);
         self.inner.sinks = self.sinks.into();
         Runtime { inner: Arc::new(self.inner) }
     }

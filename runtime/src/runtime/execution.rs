@@ -222,7 +222,7 @@ async fn on_a_thread(kernel: Arc<Kernel>, inner: Arc<Inner>, prepared: Prepared)
     let (send, receive) = oneshot::channel();
     let run = move || {
         let params = script::to_script(&prepared.params);
-        let mut engine = script::build(&inner.library, &inner.limits, Arc::clone(&prepared.loaded.imports));
+        let mut engine = script::build(&inner.functions, &inner.limits, Arc::clone(&prepared.loaded.imports));
         let _ = send.send(kernel.execute(&mut engine, &prepared.loaded, params));
     };
     thread::Builder::new().name("script".into()).stack_size(STACK).spawn(run).ok()?;

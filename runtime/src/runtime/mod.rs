@@ -41,7 +41,7 @@ use crate::{
     lint::{self, Lint, Warning},
     provider::Providers,
     rehearsal::Invariant,
-    script::{self, Bundle, Given, Header, Library, ScriptLimits},
+    script::{self, Bundle, Functions, Given, Header, ScriptLimits},
     stop::Stop,
     world::{LiveWorld, NoPeople, People},
 };
@@ -56,7 +56,7 @@ pub struct Runtime {
 }
 
 pub(crate) struct Inner {
-    pub(crate) library: Library,
+    pub(crate) functions: Functions,
     pub(crate) providers: Arc<Providers>,
     pub(crate) store: Option<Arc<dyn Store>>,
     pub(crate) people: Arc<dyn People>,
@@ -100,8 +100,8 @@ pub struct Report {
 
 impl Runtime {
     /// Everything that scripts can call.
-    pub fn library(&self) -> &Library {
-        &self.inner.library
+    pub fn functions(&self) -> &Functions {
+        &self.inner.functions
     }
 
     /// The targets.
@@ -114,13 +114,13 @@ impl Runtime {
     /// # Errors
     /// Everything that is wrong, each with its place.
     pub fn check(&self, bundle: &Bundle) -> Result<Header, LoadErrors> {
-        script::check(bundle, &self.inner.library).map_err(LoadErrors)
+        script::check(bundle, &self.inner.functions).map_err(LoadErrors)
     }
 
     /// What is probably wrong with a bundle that would run, by place. Nothing is run, and nothing is said about a bundle that does not
     /// parse.
     pub fn warnings(&self, bundle: &Bundle) -> Vec<Warning> {
-        lint::warnings(bundle, &self.inner.library, &self.inner.lints)
+        lint::warnings(bundle, &self.inner.functions, &self.inner.lints)
     }
 
     /// Predicts what a run would do. Reads are real; nothing is changed.
@@ -227,7 +227,7 @@ impl Runtime {
     }
 
     fn prepare(&self, bundle: &Bundle, given: &BTreeMap<String, Given>) -> Result<Prepared, LoadErrors> {
-        let (header, loaded) = script::load(bundle, &self.inner.library).map_err(LoadErrors)?;
+        let (header, loaded) = script::load(bundle, &self.inner.functions).map_err(LoadErrors)?;
         let sandbox = self.inner.providers.environment() == SANDBOX;
         let params = header.params(given, &self.inner.params, sandbox).map_err(|e| LoadErrors(vec![e]))?;
         Ok(Prepared { header, loaded, params, bundle: Arc::new(bundle.clone()) })

@@ -8,7 +8,7 @@ use std::{
 use rhai::{AST, ASTNode, Dynamic, Expr, FnAccess, FnCallExpr, FnPtr, Map, Position, Scope, Stmt};
 
 use super::{
-    Bundle, Header, Library, Loaded, Places,
+    Bundle, Functions, Header, Loaded, Places,
     arguments::literals,
     bundle::{Import, imports},
     conditions::params_in_functions,
@@ -39,16 +39,16 @@ const CONTROL: [&str; 8] = ["confirm", "fail", "log", "manual", "note", "paralle
 ///
 /// # Errors
 /// Everything that is wrong, each with its place.
-pub fn check(bundle: &Bundle, library: &Library) -> Result<Header, Vec<RunError>> {
-    load(bundle, library).map(|(header, _)| header)
+pub fn check(bundle: &Bundle, functions: &Functions) -> Result<Header, Vec<RunError>> {
+    load(bundle, functions).map(|(header, _)| header)
 }
 
 /// [`check`], keeping what was compiled.
-pub(crate) fn load(bundle: &Bundle, library: &Library) -> Result<(Header, Loaded), Vec<RunError>> {
+pub(crate) fn load(bundle: &Bundle, functions: &Functions) -> Result<(Header, Loaded), Vec<RunError>> {
     let one = |e: RunError| vec![e];
     let header = Header::read(&syntax::parse(bundle.main_text(), &bundle.main).map_err(one)?, &bundle.main)
         .map_err(one)?;
-    let checker = library.checker();
+    let checker = functions.checker();
     let mut errors = Vec::new();
     let mut asts = BTreeMap::new();
     let mut places = Places::default();
@@ -63,14 +63,15 @@ pub(crate) fn load(bundle: &Bundle, library: &Library) -> Result<(Header, Loaded
         }
         match compile(&checker, &scope, &places.wrap(file, text), file) {
             Ok(ast) => {
-                errors.extend(literals(&ast, library.natives(), file));
+                errors.extend(literals(&ast, functions.natives(), file));
                 asts.insert(file.clone(), optimized(&checker, &scope, ast));
             }
             Err(mut error) => {
                 // The parser does not know which modules there are to be meant.
                 let named =
                     error.message.strip_prefix("no module named `").and_then(|rest| rest.strip_suffix('`'));
-                if let Some(close) = named.and_then(|name| did_you_mean(name, library.natives().modules())) {
+                if let Some(close) = named.and_then(|name| did_you_mean(name, functions.natives().modules()))
+                {
                     error.hints.push(format!("did you mean `{close}`?"));
                 }
                 errors.push(error);
@@ -81,7 +82,7 @@ pub(crate) fn load(bundle: &Bundle, library: &Library) -> Result<(Header, Loaded
         return Err(fixed(errors, &places));
     }
     let mut checks = Checks {
-        natives: library.natives(),
+        natives: functions.natives(),
         header: &header,
         main: &bundle.main,
         bundle,

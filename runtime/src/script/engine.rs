@@ -32,13 +32,13 @@ const UNKNOWN: &str = "unknown";
 pub type Modules = Vec<(&'static str, Arc<Module>)>;
 
 /// Everything that scripts can call: built once, shared by all runs.
-pub struct Library {
+pub struct Functions {
     modules: Modules,
     globals: Vec<Shared<Module>>,
     natives: OnceLock<Natives>,
 }
 
-impl std::fmt::Debug for Library {
+impl std::fmt::Debug for Functions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.modules.iter().map(|(name, _)| name)).finish()
     }
@@ -174,8 +174,8 @@ impl FunctionDoc {
     }
 }
 
-impl Library {
-    /// A library of these modules, with the control words, and `globals` whose functions need no module name.
+impl Functions {
+    /// These modules, with the control words, and `globals` whose functions need no module name.
     pub fn new(mut modules: Modules, globals: impl IntoIterator<Item = Module>) -> Self {
         for (name, module) in &mut modules {
             // Rhai copies a module without a name or an index each time that an engine takes it.
@@ -193,7 +193,7 @@ impl Library {
 
     /// What scripts can call: every function of the modules, the control words, and of the other functions without a module
     /// those that are described. The standard library of the language is left out.
-    pub fn functions(&self) -> Vec<FunctionDoc> {
+    pub fn docs(&self) -> Vec<FunctionDoc> {
         let mut engine = Engine::new_raw();
         self.register(&mut engine);
         let all =
@@ -217,6 +217,11 @@ impl Library {
             function.arguments = declared.collect();
         }
         functions
+    }
+
+    /// What a module is for, as it says itself ([`Module::set_doc`]). Empty: there is none of that name, or it does not say.
+    pub fn module_doc(&self, name: &str) -> &str {
+        self.modules.iter().find(|(known, _)| *known == name).map_or("", |(_, module)| module.doc())
     }
 
     /// The modules that may declare what functions of `module` take: itself, or all without a name.
@@ -291,12 +296,16 @@ pub(crate) struct Loaded {
 }
 
 /// The interpreter of one run. The kernel sets its hooks.
-pub(crate) fn build(library: &Library, limits: &ScriptLimits, imports: Arc<BTreeMap<String, AST>>) -> Engine {
+pub(crate) fn build(
+    functions: &Functions,
+    limits: &ScriptLimits,
+    imports: Arc<BTreeMap<String, AST>>,
+) -> Engine {
     let mut engine = Engine::new_raw();
     syntax::set_syntax(&mut engine);
     limits.set(&mut engine);
     engine.set_fail_on_invalid_map_property(true);
-    library.register(&mut engine);
+    functions.register(&mut engine);
     engine.set_module_resolver(Resolver { imports, done: Mutex::default() });
     engine
 }

@@ -23,7 +23,7 @@ pub(crate) use check::load;
 pub(crate) use conditions::Places;
 pub use context::{ScriptContext, ScriptError, ScriptResult};
 pub use effect_class::{Acts, Changes, Checks, EffectClass, Gives, Reads, Tells};
-pub use engine::{ArgumentDoc, FunctionDoc, Library, Modules};
+pub use engine::{ArgumentDoc, FunctionDoc, Functions, Modules};
 pub(crate) use engine::{Loaded, build};
 pub(crate) use error::{from_rhai, innermost, is_exit, thrown};
 pub(crate) use header::to_script;

@@ -177,6 +177,7 @@ impl Ready<'_> {
 /// The script module `db`.
 pub fn module() -> Module {
     let mut module = Module::new();
+    module.set_doc("Databases: migrations, backups, read-only queries.");
     combine_with_exported_module!(&mut module, "migrate", migrate::script);
     combine_with_exported_module!(&mut module, "status", status::script);
     combine_with_exported_module!(&mut module, "query", query::script);

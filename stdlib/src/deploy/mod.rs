@@ -10,6 +10,7 @@ pub mod scale;
 /// The script module `deploy`.
 pub fn module() -> Module {
     let mut module = Module::new();
+    module.set_doc("Pools of replicas.");
     combine_with_exported_module!(&mut module, "scale", scale::script);
     combine_with_exported_module!(&mut module, "replicas", replicas::script);
     options::<scale::Options>(&mut module, "scale");

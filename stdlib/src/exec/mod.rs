@@ -44,6 +44,7 @@ pub fn policy(on: &Providers) -> Result<Arc<ExecPolicy>, ProviderError> {
 /// The script module `exec`.
 pub fn module() -> Module {
     let mut m = Module::new();
+    m.set_doc("Commands on the machine that runs the runbook. [The configuration](../configuration.md#envnameexec) sets which are allowed.");
     combine_with_exported_module!(&mut m, "run", run::script);
     options::<run::Options>(&mut m, "run");
     options::<run::Options>(&mut m, "shell");

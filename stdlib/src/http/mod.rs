@@ -17,6 +17,7 @@ pub(crate) mod testing;
 /// The script module `http`.
 pub fn module() -> Module {
     let mut module = Module::new();
+    module.set_doc("HTTP requests. To check whether a service is healthy, use [`probe`](probe.md).");
     combine_with_exported_module!(&mut module, "http", get::script);
     combine_with_exported_module!(&mut module, "http", request::script);
     options::<get::Options>(&mut module, "get");

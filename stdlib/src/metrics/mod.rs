@@ -20,6 +20,7 @@ pub mod verdict;
 /// The script module `metrics`.
 pub fn module() -> Module {
     let mut module = Module::new();
+    module.set_doc("Metrics: queried once, or watched over time as a gate.");
     combine_with_exported_module!(&mut module, "metrics", query::script);
     combine_with_exported_module!(&mut module, "metrics", hold::script);
     options::<query::Options>(&mut module, "query");

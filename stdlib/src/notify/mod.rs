@@ -13,6 +13,7 @@ pub mod webhook;
 /// The script module `notify`.
 pub fn module() -> Module {
     let mut m = Module::new();
+    m.set_doc("Messages to people.");
     combine_with_exported_module!(&mut m, "send", send::script);
     options::<send::Options>(&mut m, "send");
     m

@@ -26,6 +26,7 @@ pub(crate) fn verdicts(what: &str) -> Vec<Verdict> {
 /// The script module `probe`.
 pub fn module() -> Module {
     let mut module = Module::new();
+    module.set_doc("Health checks: each passes or fails the step.");
     combine_with_exported_module!(&mut module, "probe", http::script);
     combine_with_exported_module!(&mut module, "probe", tcp::script);
     combine_with_exported_module!(&mut module, "probe", tls::script);

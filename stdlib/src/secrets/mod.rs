@@ -17,6 +17,7 @@ pub use value::secret_type;
 /// The script module `secrets`.
 pub fn module() -> Module {
     let mut m = Module::new();
+    m.set_doc("[Secrets](../guide/secrets.md): used by scripts, but not visible to them.");
     combine_with_exported_module!(&mut m, "get", get::script);
     combine_with_exported_module!(&mut m, "text", text::script);
     m

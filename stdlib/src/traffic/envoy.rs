@@ -42,7 +42,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Traffic, Weights, unknown_pool};
+use super::{Addresses, DrainTimer, Traffic, Weights};
 use crate::{
     codes,
     config::{BadSetting, Building, Resolve as _},
@@ -80,8 +80,7 @@ pub struct Settings {
     /// the time that the change itself has.
     #[serde(default)]
     pub drain_timeout: Option<Span>,
-    /// How long requests are counted, at most, before new weights are taken to be in effect; default 2s. With 0s, nothing is
-    /// counted.
+    /// How long requests are counted, at most, before new weights are taken to be in effect. With 0s, nothing is counted.
     #[serde(default = "usual_measure")]
     pub measure: Span,
 }
@@ -108,12 +107,9 @@ pub struct Envoy {
     /// The cluster of each pool.
     pools: BTreeMap<String, String>,
     source: Source,
-    url: Option<String>,
-    pool_urls: BTreeMap<String, String>,
-    drain_timeout: Option<Duration>,
+    addresses: Addresses,
     measure: Duration,
-    /// Since when pools without weight are being drained.
-    draining: Mutex<Option<Instant>>,
+    draining: DrainTimer,
     /// What was counted when weights were set, for each instance.
     baselines: Mutex<BTreeMap<usize, Baseline>>,
 }
@@ -215,22 +211,16 @@ impl Envoy {
                 ));
             }
         }
-        if let Some(pool) = settings.pool_urls.keys().find(|pool| !settings.pools.contains_key(*pool)) {
-            let close = did_you_mean(pool, settings.pools.keys().map(String::as_str));
-            let close = close.map(|name| format!(", did you mean \"{name}\"?")).unwrap_or_default();
-            return Err(bad("pool_urls", format!("there is no pool named \"{pool}\"{close}")));
-        }
-        let trimmed = |url: String| url.trim_end_matches('/').to_owned();
+        let names = settings.pools.keys().map(String::as_str);
+        let addresses = Addresses::new(route, names, settings.url, settings.pool_urls)?;
         Ok(Self {
             route: route.to_owned(),
             instances: instances.map_err(|message| bad("admin", message))?,
             pools: settings.pools,
             source,
-            url: settings.url.map(trimmed),
-            pool_urls: settings.pool_urls.into_iter().map(|(pool, url)| (pool, trimmed(url))).collect(),
-            drain_timeout: settings.drain_timeout.map(Duration::from),
+            addresses,
             measure: settings.measure.into(),
-            draining: Mutex::default(),
+            draining: DrainTimer::new(settings.drain_timeout),
             baselines: Mutex::default(),
         })
     }
@@ -583,18 +573,6 @@ impl Envoy {
         }
         Err(format!("counting requests under the new weights, {total} so far"))
     }
-
-    /// Since when requests are being waited for, and whether that is too long.
-    fn drained_too_long(&self) -> Option<Duration> {
-        let limit = self.drain_timeout?;
-        let mut since = self.draining.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = since.get_or_insert_with(Instant::now).elapsed();
-        (waited >= limit).then_some(limit)
-    }
-
-    fn forget_draining(&self) {
-        *self.draining.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
 }
 
 impl Factory for Envoy {
@@ -743,7 +721,7 @@ impl Traffic for Envoy {
                 }
             }
         }
-        self.forget_draining();
+        self.draining.reset();
         let now = self.put(want, &seen).await?;
         for (n, (before, now)) in seen.into_iter().zip(&now).enumerate() {
             self.count_from(n, now, before.weights);
@@ -775,16 +753,11 @@ impl Traffic for Envoy {
             let drained = unused.iter().filter(|pool| open(pool) == 0).count();
             let n = open(busy);
             let message = format!("{n} request{} still on {busy}", if n == 1 { "" } else { "s" });
-            return match self.drained_too_long() {
-                Some(limit) => Err(ProviderError::terminal(
-                    runtime_codes::NOT_SETTLED,
-                    format!("{message} of {} after {}", self.route, Span(limit)),
-                )
-                .hint("raise `drain_timeout` of the route, or end those requests at the servers")),
-                None => waiting(drained as u64, unused.len() as u64, message),
-            };
+            return self.draining.waiting(&self.route, drained, unused.len(), message).map_err(|error| {
+                error.hint("raise `drain_timeout` of the route, or end those requests at the servers")
+            });
         }
-        self.forget_draining();
+        self.draining.reset();
         for (n, seen) in seen.iter().enumerate() {
             if let Err(message) = self.measured(n, seen, want) {
                 return waiting(0, 0, message);
@@ -794,18 +767,7 @@ impl Traffic for Envoy {
     }
 
     async fn address(&self, pool: Option<&str>) -> Result<String, ProviderError> {
-        let (url, key) = match pool {
-            None => (self.url.as_ref(), "url".to_owned()),
-            Some(pool) if self.pools.contains_key(pool) => {
-                (self.pool_urls.get(pool), format!("pool_urls = {{ {pool} = \"http://…\" }}"))
-            }
-            Some(pool) => return Err(unknown_pool(&self.route, pool, self.pools.keys().map(String::as_str))),
-        };
-        url.cloned().ok_or_else(|| {
-            let what = pool.map_or_else(|| self.route.clone(), |pool| format!("{pool} of {}", self.route));
-            ProviderError::terminal(codes::CONFIG, format!("no address is configured for {what}"))
-                .hint(format!("add `{key}` to the traffic target {} in contraflow.toml", self.route))
-        })
+        self.addresses.of(pool)
     }
 }
 

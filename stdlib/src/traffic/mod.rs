@@ -13,6 +13,7 @@ pub mod weights;
 /// The script module `traffic`.
 pub fn module() -> Module {
     let mut module = Module::new();
+    module.set_doc("Routes that split traffic over pools.");
     combine_with_exported_module!(&mut module, "shift", shift::script);
     combine_with_exported_module!(&mut module, "set", set::script);
     combine_with_exported_module!(&mut module, "weights", weights::script);

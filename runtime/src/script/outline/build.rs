@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, rc::Rc};
 use rhai::{ASTFlags, Expr, FlowControl, FnPtr, Position, Stmt, StmtBlock};
 
 use super::{
-    super::{Bundle, Header, Library, syntax},
+    super::{Bundle, Functions, Header, syntax},
     Leave, Node, Outline, Part, PartKind, Place, Value, loops,
     source::{Source, sources},
 };
@@ -19,12 +19,12 @@ const MOST: usize = 10_000;
 
 impl Outline {
     /// The outline of a bundle. `None` if it does not parse.
-    pub(crate) fn of(bundle: &Bundle, library: &Library) -> Option<Self> {
+    pub(crate) fn of(bundle: &Bundle, functions: &Functions) -> Option<Self> {
         let sources = sources(bundle)?;
         let main = sources.get(&bundle.main)?;
         let header =
             Header::read(&syntax::parse(bundle.main_text(), &bundle.main).ok()?, &bundle.main).ok()?;
-        let mut build = Build { library, sources: &sources, told: 0, depth: 0, left: MOST };
+        let mut build = Build { functions, sources: &sources, told: 0, depth: 0, left: MOST };
         let mut scope = Scope { source: main, names: Vec::new(), way: Vec::new() };
         let body = build.statements(&main.statements, &mut scope).0;
         Some(Self { body, has_deadline: header.deadline.is_some() })
@@ -101,7 +101,7 @@ impl<'a> Scope<'a> {
 type Done<'a> = (Vec<Node>, Known<'a>);
 
 pub(super) struct Build<'a> {
-    pub(super) library: &'a Library,
+    pub(super) functions: &'a Functions,
     pub(super) sources: &'a BTreeMap<String, Source>,
     /// How many calls around only show to people what they are given.
     pub(super) told: usize,

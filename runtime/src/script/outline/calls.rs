@@ -47,7 +47,7 @@ impl<'a> Build<'a> {
         if module.is_empty() && self.word(call, at, scope, nodes) {
             return Known::NOTHING;
         }
-        let declared = self.library.natives().class(module, &call.name, call.args.len());
+        let declared = self.functions.natives().class(module, &call.name, call.args.len());
         let class = declared.map(|declared| declared.0);
         // What is only put into a message is looked at by people and decides nothing.
         let tells = class == Some(EffectClass::Message) || matches!(&*name, "note" | "log");
@@ -60,7 +60,7 @@ impl<'a> Build<'a> {
                 ("exit", _) => nodes.push(Node::Leave(Leave::Exit)),
                 ("known", [value]) => return Known::Value(value.clone()),
                 ("call", _) => nodes.push(Node::Unknown),
-                _ if class.is_some() || self.library.natives().is_word(&name) => {
+                _ if class.is_some() || self.functions.natives().is_word(&name) => {
                     nodes.push(self.node(name, class, args, at, scope))
                 }
                 _ => {}

@@ -8,11 +8,7 @@
 //!
 //! HAProxy keeps weights in memory: a reload starts again from its configuration file.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use contraflow_provider::{
@@ -21,12 +17,11 @@ use contraflow_provider::{
 };
 use contraflow_runtime::{
     effect::Progress,
-    error::{codes as runtime_codes, did_you_mean},
+    error::did_you_mean,
     provider::{Provider, ProviderError},
-    quantity::Span,
 };
 
-use super::{Share, Traffic, Weights, still_open, unknown_pool};
+use super::{Addresses, DrainTimer, Share, Traffic, Weights, still_open};
 use crate::{
     codes,
     config::{BadSetting, Building},
@@ -46,11 +41,8 @@ pub struct HaProxy {
     socket: Address,
     backend: String,
     pools: BTreeMap<String, Vec<String>>,
-    url: Option<String>,
-    pool_urls: BTreeMap<String, String>,
-    drain_timeout: Option<Duration>,
-    /// Since when pools without weight are being drained.
-    draining: Mutex<Option<Instant>>,
+    addresses: Addresses,
+    draining: DrainTimer,
 }
 
 /// The servers of the backend, at one moment.
@@ -72,16 +64,15 @@ impl HaProxy {
     pub fn new(route: &str, settings: Settings) -> Result<Self, BadSetting> {
         let socket = settings.socket.parse().map_err(|message: String| BadSetting::new("socket", message))?;
         let pools = settings.check()?;
-        let trimmed = |url: String| url.trim_end_matches('/').to_owned();
+        let names = pools.keys().map(String::as_str);
+        let addresses = Addresses::new(route, names, settings.url, settings.pool_urls)?;
         Ok(Self {
             route: route.to_owned(),
             socket,
             backend: settings.backend,
             pools,
-            url: settings.url.map(trimmed),
-            pool_urls: settings.pool_urls.into_iter().map(|(pool, url)| (pool, trimmed(url))).collect(),
-            drain_timeout: settings.drain_timeout.map(Duration::from),
-            draining: Mutex::default(),
+            addresses,
+            draining: DrainTimer::new(settings.drain_timeout),
         })
     }
 
@@ -234,18 +225,6 @@ impl HaProxy {
         }
         error
     }
-
-    /// Since when connections are being waited for, and whether that is too long.
-    fn drained_too_long(&self) -> Option<Duration> {
-        let limit = self.drain_timeout?;
-        let mut since = self.draining.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = since.get_or_insert_with(Instant::now).elapsed();
-        (waited >= limit).then_some(limit)
-    }
-
-    fn forget_draining(&self) {
-        *self.draining.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
 }
 
 impl Factory for HaProxy {
@@ -345,7 +324,7 @@ impl Traffic for HaProxy {
                 ));
             }
         }
-        self.forget_draining();
+        self.draining.reset();
         self.take(&steps).await?;
         let read = self.weights().await?;
         let asked: BTreeMap<&String, Share> =
@@ -387,33 +366,20 @@ impl Traffic for HaProxy {
             |pool: &String| -> u64 { self.pools.get(pool).into_iter().flatten().map(|s| seen[s].open).sum() };
         let drained = unused.iter().filter(|pool| open(pool) == 0).count();
         let Some(busy) = unused.iter().find(|pool| open(pool) > 0) else {
-            self.forget_draining();
+            self.draining.reset();
             return Ok(Progress::Settled);
         };
         let message = still_open(open(busy), busy);
-        match self.drained_too_long() {
-            Some(limit) => Err(ProviderError::terminal(
-                runtime_codes::NOT_SETTLED,
-                format!("{message} of {} after {}", self.route, Span(limit)),
+        self.draining.waiting(&self.route, drained, unused.len(), message).map_err(|error| {
+            error.hint(
+                "raise `drain_timeout` of the route, or end those sessions by hand: `shutdown sessions server \
+                 BACKEND/SERVER`",
             )
-            .hint("raise `drain_timeout` of the route, or end those sessions by hand: `shutdown sessions server BACKEND/SERVER`")),
-            None => waiting(drained as u64, unused.len() as u64, message),
-        }
+        })
     }
 
     async fn address(&self, pool: Option<&str>) -> Result<String, ProviderError> {
-        let (url, key) = match pool {
-            None => (self.url.as_ref(), "url".to_owned()),
-            Some(pool) if self.pools.contains_key(pool) => {
-                (self.pool_urls.get(pool), format!("pool_urls = {{ {pool} = \"http://…\" }}"))
-            }
-            Some(pool) => return Err(unknown_pool(&self.route, pool, self.pools.keys().map(String::as_str))),
-        };
-        url.cloned().ok_or_else(|| {
-            let what = pool.map_or_else(|| self.route.clone(), |pool| format!("{pool} of {}", self.route));
-            ProviderError::terminal(codes::CONFIG, format!("no address is configured for {what}"))
-                .hint(format!("add `{key}` to the traffic target {} in contraflow.toml", self.route))
-        })
+        self.addresses.of(pool)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use contraflow_provider::{config::BadSetting, error::did_you_mean, quantity::Span};
+use contraflow_provider::{config::BadSetting, quantity::Span};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -73,11 +73,6 @@ impl Settings {
         }
         if pools.is_empty() {
             return bad("pools", "name at least one pool, such as { blue = \"blue1\" }".to_owned());
-        }
-        if let Some(pool) = self.pool_urls.keys().find(|pool| !pools.contains_key(*pool)) {
-            let close = did_you_mean(pool, pools.keys().map(String::as_str));
-            let close = close.map(|name| format!(", did you mean \"{name}\"?")).unwrap_or_default();
-            return bad("pool_urls", format!("there is no pool named \"{pool}\"{close}"));
         }
         Ok(pools)
     }
