@@ -8,9 +8,9 @@ use std::{any::Any, fmt, sync::Arc};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    config::{BadSetting, Building, Config, ConfigError, FILE_NAME},
+    config::{self, BadSetting, Building, Config, ConfigError, FILE_NAME},
     provider::{Binding, Capability},
-    schema::{OptionSchema, Schema},
+    schema::{self, JsonSchema, OptionSchema, Schema},
 };
 
 /// One kind of provider: how a target `[env.NAME.NOUN.TARGET]` with `provider = "KIND"` is made.
@@ -20,8 +20,8 @@ pub trait Factory: 'static {
     /// What it is made as, such as `dyn Traffic`.
     type Capability: Capability + ?Sized;
 
-    /// The settings of one target, all but `provider`. They deny unknown fields.
-    type Settings: DeserializeOwned;
+    /// The settings of one target, all but `provider`. They deny unknown fields. Documentation and editors read their schema.
+    type Settings: DeserializeOwned + JsonSchema;
 
     /// The value of `provider`, such as `haproxy`.
     const KIND: &'static str;
@@ -31,9 +31,6 @@ pub trait Factory: 'static {
 
     /// What it can do that not every provider of its noun can, in a few words each, such as `waits until drained`.
     const CAPABILITIES: &'static [&'static str] = &[];
-
-    /// What the settings look like: `Some(schema::of::<Settings>)`. Documentation and editors read it.
-    const SCHEMA: Option<fn() -> Schema> = None;
 
     /// A target with its settings as it stands in a file: TOML with the header `[env.production.NOUN.NAME]`, and what else of
     /// the environment it needs. A test binds it.
@@ -51,17 +48,14 @@ pub trait Factory: 'static {
 ///
 /// The value is kept where effects find it: [`Providers::extension`](crate::provider::Providers::extension).
 pub trait Section: Any + Send + Sync + Sized {
-    /// The settings. They deny unknown fields.
-    type Settings: DeserializeOwned;
+    /// The settings. They deny unknown fields. Documentation and editors read their schema.
+    type Settings: DeserializeOwned + JsonSchema;
 
     /// The name of the table, such as `exec`.
     const NAME: &'static str;
 
     /// What it is, in one paragraph of Markdown.
     const ABOUT: &'static str;
-
-    /// What the settings look like: `Some(schema::of::<Settings>)`. Documentation and editors read it.
-    const SCHEMA: Option<fn() -> Schema> = None;
 
     /// The table as it stands in a file: TOML with the header `[env.production.NAME]`. A test binds it.
     const EXAMPLE: &'static str;
@@ -111,14 +105,12 @@ pub struct Kind {
     pub capabilities: &'static [&'static str],
     /// A target of this kind in TOML. Empty where this build leaves it out.
     pub example: &'static str,
-    /// What its settings look like, if it says so.
-    pub schema: Option<fn() -> Schema>,
     how: How,
 }
 
 #[derive(Clone, Copy)]
 enum How {
-    Bind(Bind),
+    Present { bind: Bind, schema: fn() -> Schema },
     Absent { feature: &'static str },
 }
 
@@ -137,41 +129,40 @@ impl Kind {
             about: F::ABOUT,
             capabilities: F::CAPABILITIES,
             example: F::EXAMPLE,
-            schema: F::SCHEMA,
-            how: How::Bind(bind::<F>),
+            how: How::Present { bind: bind::<F>, schema: schema::of::<F::Settings> },
         }
     }
 
     /// A kind that this build leaves out, and the feature that brings it.
     pub const fn absent(noun: &'static str, name: &'static str, feature: &'static str) -> Self {
-        Self {
-            noun,
-            name,
-            about: "",
-            capabilities: &[],
-            example: "",
-            schema: None,
-            how: How::Absent { feature },
+        Self { noun, name, about: "", capabilities: &[], example: "", how: How::Absent { feature } }
+    }
+
+    /// What its settings look like. `None`: this build leaves it out.
+    pub fn schema(&self) -> Option<Schema> {
+        match self.how {
+            How::Present { schema, .. } => Some(schema()),
+            How::Absent { .. } => None,
         }
     }
 
-    /// Its settings, by name, without `provider`. Empty: there are none, or it does not say.
+    /// Its settings, by name, without `provider`. Empty if there are none, or if this build leaves it out.
     pub fn settings(&self) -> Vec<OptionSchema> {
-        self.schema.map_or_else(Vec::new, |schema| OptionSchema::list(&schema()))
+        self.schema().map_or_else(Vec::new, |schema| OptionSchema::list(&schema))
     }
 
     /// The feature that brings it, if this build leaves it out.
     pub const fn left_out(&self) -> Option<&'static str> {
         match self.how {
             How::Absent { feature } => Some(feature),
-            How::Bind(_) => None,
+            How::Present { .. } => None,
         }
     }
 
     /// Makes a provider of this kind and binds it. `None`: this build leaves it out.
     pub(crate) fn bind(&self, at: &Building<'_>) -> Option<Result<(), ConfigError>> {
         match self.how {
-            How::Bind(bind) => Some(bind(at)),
+            How::Present { bind, .. } => Some(bind(at)),
             How::Absent { .. } => None,
         }
     }
@@ -193,8 +184,7 @@ pub struct Table {
     pub about: &'static str,
     /// The table in TOML.
     pub example: &'static str,
-    /// What its settings look like, if it says so.
-    pub schema: Option<fn() -> Schema>,
+    schema: fn() -> Schema,
     bind: Bind,
 }
 
@@ -205,14 +195,25 @@ impl fmt::Debug for Table {
 }
 
 impl Table {
-    /// Its settings, by name. Empty: it does not say.
+    /// What its settings look like.
+    pub fn schema(&self) -> Schema {
+        (self.schema)()
+    }
+
+    /// Its settings, by name.
     pub fn settings(&self) -> Vec<OptionSchema> {
-        self.schema.map_or_else(Vec::new, |schema| OptionSchema::list(&schema()))
+        OptionSchema::list(&self.schema())
     }
 
     /// The table that a section declares.
     pub const fn of<S: Section>() -> Self {
-        Self { name: S::NAME, about: S::ABOUT, example: S::EXAMPLE, schema: S::SCHEMA, bind: keep::<S> }
+        Self {
+            name: S::NAME,
+            about: S::ABOUT,
+            example: S::EXAMPLE,
+            schema: schema::of::<S::Settings>,
+            bind: keep::<S>,
+        }
     }
 
     /// Makes the value and keeps it.
@@ -267,6 +268,11 @@ impl Registry {
         other.nouns.iter().for_each(|noun| self.add_noun(*noun));
         other.kinds.iter().for_each(|kind| self.add_kind(*kind));
         other.tables.iter().for_each(|table| self.add_table(*table));
+    }
+
+    /// A JSON Schema of configuration files, for editors: completion, descriptions, and what is misspelt.
+    pub fn json_schema(&self) -> serde_json::Value {
+        config::json_schema(self)
     }
 
     /// All nouns, in the order in which they were added.

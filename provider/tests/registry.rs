@@ -12,6 +12,7 @@ use contraflow_provider::{
     config::{BadSetting, Building, Config, Resolve, Setting, Source},
     provider::{Capability, Provider, ProviderError, Providers},
     registry::{Factory, Kind, Noun, Registry, Section, Table},
+    schema::JsonSchema,
 };
 use serde::Deserialize;
 use tokio::sync::OnceCell;
@@ -66,7 +67,7 @@ impl Provider for Account {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct AccountSettings {
     region: String,
@@ -170,7 +171,7 @@ impl Flags for Board {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct BoardSettings {
     account: String,
@@ -191,7 +192,7 @@ impl Factory for Board {
 }
 
 /// A table of an environment.
-#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Windows {
     days: Vec<String>,

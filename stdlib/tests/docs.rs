@@ -10,6 +10,7 @@ use std::{
 
 use contraflow_runtime::Library;
 use contraflow_stdlib::config::Config;
+use serde_json::Value;
 
 fn book() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src")
@@ -192,4 +193,96 @@ fn every_configuration_that_is_shown_loads() {
         }
     }
     assert!(seen >= 4, "{seen}");
+}
+
+/// Whether a value fits a JSON Schema. A keyword that is not known here panics: it would be a check that does not happen.
+fn fits(value: &Value, schema: &Value) -> bool {
+    let schema = match schema {
+        Value::Bool(fits) => return *fits,
+        schema => schema.as_object().expect("a schema"),
+    };
+    let all =
+        |fits: &dyn Fn(&Value) -> bool, inner: &Value| inner.as_array().expect("a list").iter().all(fits);
+    let how_many =
+        |inner: &Value| inner.as_array().expect("a list").iter().filter(|one| fits(value, one)).count();
+    let is = |kind: &str| match kind {
+        "null" => value.is_null(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "string" => value.is_string(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        other => panic!("the type {other}"),
+    };
+    let (map, items) = (value.as_object(), value.as_array());
+    schema.iter().all(|(keyword, inner)| match &**keyword {
+        "$schema" | "title" | "description" | "default" | "examples" => true,
+        "type" => match inner {
+            Value::Array(kinds) => kinds.iter().any(|kind| is(kind.as_str().expect("a type"))),
+            kind => is(kind.as_str().expect("a type")),
+        },
+        "const" => value == inner,
+        "enum" => inner.as_array().expect("a list").contains(value),
+        "minimum" => value.as_f64().is_none_or(|number| number >= inner.as_f64().expect("a number")),
+        "maximum" => value.as_f64().is_none_or(|number| number <= inner.as_f64().expect("a number")),
+        "pattern" => value.as_str().is_none_or(|text| {
+            regex::Regex::new(inner.as_str().expect("a pattern")).expect("a pattern").is_match(text)
+        }),
+        "anyOf" => how_many(inner) > 0,
+        "oneOf" => how_many(inner) == 1,
+        "items" => items.is_none_or(|items| items.iter().all(|item| fits(item, inner))),
+        "required" => map.is_none_or(|map| all(&|key| map.contains_key(key.as_str().expect("a key")), inner)),
+        "properties" => map.is_none_or(|map| {
+            map.iter().all(|(key, value)| inner.get(key).is_none_or(|schema| fits(value, schema)))
+        }),
+        "propertyNames" => map.is_none_or(|map| map.keys().all(|key| fits(&Value::from(&**key), inner))),
+        "additionalProperties" => map.is_none_or(|map| {
+            let described = schema.get("properties");
+            let more = map.iter().filter(|(key, _)| described.is_none_or(|all| all.get(key).is_none()));
+            more.into_iter().all(|(_, value)| fits(value, inner))
+        }),
+        other => panic!("the keyword {other}"),
+    })
+}
+
+/// Whether an editor that knows the schema of `contraflow.toml` has nothing to say.
+fn is_fine(config: &str) -> bool {
+    let config: Value = toml_edit::de::from_str(config).expect("TOML");
+    fits(&config, &contraflow_stdlib::library().registry().json_schema())
+}
+
+#[test]
+fn editors_accept_every_configuration_that_is_shown() {
+    let library = contraflow_stdlib::library();
+    let registry = library.registry();
+    let shown = pages().into_iter().flat_map(|(_, text)| blocks(&text)).filter(|(kind, _)| kind == "toml");
+    let kinds = registry.all_kinds().iter().map(|kind| kind.example.to_owned());
+    let tables = registry.tables().iter().map(|table| table.example.to_owned());
+    for config in shown.map(|(_, config)| config).chain(kinds).chain(tables) {
+        assert!(is_fine(&config), "{config}");
+    }
+}
+
+#[test]
+fn editors_refuse_what_is_misspelt_missing_or_of_the_wrong_type() {
+    let route = "[env.production.traffic.web]\nprovider = \"haproxy\"\nsocket = \"unix:/run/haproxy.sock\"\n\
+        backend = \"web\"\npools = { blue = \"blue1\" }\ndrain_timeout = \"2m\"\n";
+    assert!(is_fine(route));
+    for (right, wrong) in [
+        ("backend", "backnd"),
+        ("\"haproxy\"", "\"haprxy\""),
+        ("provider = \"haproxy\"\n", ""),
+        ("backend = \"web\"\n", ""),
+        ("\"2m\"", "120"),
+        ("traffic", "trafic"),
+        ("env.production", "environment.production"),
+        ("env.production", "env.sandbox"),
+        (".web", ".\"the web\""),
+    ] {
+        let config = route.replace(right, wrong);
+        assert!(config != route && !is_fine(&config), "{config}");
+    }
+    assert!(is_fine("[env.sandbox.params]\nhold = \"2m\"\n"));
+    assert!(!is_fine("[env.sandbox.params.hold]\ntime = \"2m\"\n"));
 }

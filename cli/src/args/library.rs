@@ -16,6 +16,10 @@ pub(crate) struct Providers {
     /// Noun, such as traffic, or provider, such as haproxy [default: list all].
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
+
+    /// Print a JSON Schema of contraflow.toml, for completion and checks in editors.
+    #[arg(long, conflicts_with_all = ["name", "output"])]
+    pub(crate) json_schema: bool,
 }
 
 pub(super) const PROVIDERS_EXAMPLES: &str = "\
@@ -23,7 +27,8 @@ Examples:
   contraflow providers
   contraflow providers traffic
   contraflow providers haproxy
-  contraflow providers traffic/haproxy --output json";
+  contraflow providers traffic/haproxy --output json
+  contraflow providers --json-schema > contraflow.schema.json";
 
 pub(super) const DOCS_EXAMPLES: &str = "\
 Examples:

@@ -24,6 +24,10 @@ use crate::{
 
 pub(super) fn execute(args: &Providers, context: &Context) -> Result<Exit, Refused> {
     let registry = context.program.registry();
+    if args.json_schema {
+        print(&format!("{:#}\n", registry.json_schema()));
+        return Ok(Exit::Success);
+    }
     let Some(name) = args.name.as_deref() else {
         show(&Found::all(&registry), false, context);
         return Ok(Exit::Success);

@@ -32,3 +32,13 @@ fn a_misspelt_provider_is_refused_with_the_closest_one() {
     let refused = Lab::new().contraflow(&["providers", "haprxy"]).exits_with(2);
     assert!(refused.stderr.contains("did you mean `haproxy`?"), "{}", refused.stderr);
 }
+
+#[test]
+fn editors_get_a_schema_of_the_configuration_file() {
+    let lab = Lab::new();
+    let schema = lab.contraflow(&["providers", "--json-schema"]).succeeded().stdout;
+    let schema: serde_json::Value = serde_json::from_str(&schema).expect("JSON");
+    assert_eq!(schema["title"], "contraflow.toml");
+    assert!(schema["properties"]["env"]["additionalProperties"]["properties"]["traffic"].is_object());
+    lab.contraflow(&["providers", "haproxy", "--json-schema"]).exits_with(2);
+}

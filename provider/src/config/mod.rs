@@ -12,11 +12,13 @@ use std::{
     sync::Arc,
 };
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
 mod binder;
 mod decode;
+mod editor;
 mod entry;
 mod errors;
 mod file;
@@ -29,6 +31,7 @@ mod value;
 
 use binder::Binder;
 pub use binder::{BadSetting, Building};
+pub(crate) use editor::json_schema;
 pub use entry::Entry;
 pub use errors::{ConfigError, ConfigErrors};
 use file::{File, Variables};
@@ -52,7 +55,7 @@ pub const FILE_NAME: &str = "contraflow.toml";
 pub const SANDBOX: &str = "sandbox";
 
 /// Limits on one run of a script. `None`: the runtime's own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Most operations of the script engine.

@@ -29,6 +29,12 @@ pub(super) fn read(
     reader.short_variables(config)
 }
 
+/// The keys at the top of a file.
+pub(super) const KEYS: [&str; 6] = ["default_env", "store", "state_dir", "limits", "roles", "env"];
+
+/// The keys of an environment that are neither nouns nor tables of a library.
+pub(super) const ENVIRONMENT_KEYS: [&str; 4] = ["protected", "approvers", "approvals", "params"];
+
 struct Reader<'e> {
     file: Arc<File>,
     registry: Arc<Registry>,
@@ -37,7 +43,6 @@ struct Reader<'e> {
 
 impl Reader<'_> {
     fn config(&mut self, root: &Table) -> Config {
-        const KEYS: [&str; 6] = ["default_env", "store", "state_dir", "limits", "roles", "env"];
         let (file, registry) = (Arc::clone(&self.file), Arc::clone(&self.registry));
         let mut config = Config { file, registry, default_env: None, ..Config::sandbox() };
         let mut default_at = None;
@@ -206,7 +211,7 @@ impl Reader<'_> {
                 }
                 wrong => {
                     let registry = Arc::clone(&self.registry);
-                    let known = ["protected", "approvers", "approvals", "params"]
+                    let known = ENVIRONMENT_KEYS
                         .into_iter()
                         .chain(registry.tables().iter().map(|table| table.name))
                         .chain(registry.nouns().iter().map(|noun| noun.name));

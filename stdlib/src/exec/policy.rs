@@ -10,7 +10,6 @@ use std::{
 use contraflow_provider::{
     config::{BadSetting, Building, Resolve as _},
     registry::Section,
-    schema::{self, Schema},
 };
 use contraflow_runtime::{error::did_you_mean, provider::ProviderError, secret::Text};
 use nix::unistd::{AccessFlags, access};
@@ -60,7 +59,6 @@ impl Section for ExecPolicy {
     const NAME: &'static str = "exec";
     const ABOUT: &'static str = "The commands that runbooks may run in the environment, with their \
         variables and folder. Without this table, no command is allowed.";
-    const SCHEMA: Option<fn() -> Schema> = Some(schema::of::<Self::Settings>);
     const EXAMPLE: &'static str = r#"[env.production.exec]
 allow = ["git", "npm run *"]
 env = ["PATH", "HOME"]

@@ -13,7 +13,6 @@ use async_trait::async_trait;
 use contraflow_provider::{
     config::{BadSetting, Building, Resolve, Setting, Source},
     registry::Factory,
-    schema::{self, Schema},
 };
 use contraflow_runtime::{
     error::{codes, did_you_mean},
@@ -133,7 +132,7 @@ impl JsonSchema for Query {
         "Query".into()
     }
 
-    fn json_schema(generator: &mut schemars::SchemaGenerator) -> Schema {
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({ "anyOf": [String::json_schema(generator), Table::json_schema(generator)] })
     }
 }
@@ -340,7 +339,6 @@ impl Factory for Prometheus {
         "A Prometheus server, or any server with its query API, such as Thanos, Mimir or VictoriaMetrics.";
     const CAPABILITIES: &'static [&'static str] =
         &["accepts PromQL queries as well as names", "counts the samples behind a value"];
-    const SCHEMA: Option<fn() -> Schema> = Some(schema::of::<Self::Settings>);
     const EXAMPLE: &'static str = r#"[env.production.metrics.web]
 provider = "prometheus"
 url = "http://prometheus.internal:9090"

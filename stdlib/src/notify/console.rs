@@ -6,7 +6,6 @@ use async_trait::async_trait;
 use contraflow_provider::{
     config::{BadSetting, Building},
     registry::Factory,
-    schema::{self, Schema},
 };
 use contraflow_runtime::{
     effect::On,
@@ -41,7 +40,6 @@ impl Factory for Console {
 
     const KIND: &'static str = "console";
     const ABOUT: &'static str = "The output of the run: messages are shown there.";
-    const SCHEMA: Option<fn() -> Schema> = Some(schema::of::<Self::Settings>);
     const EXAMPLE: &'static str = r#"[env.production.notify.ops]
 provider = "console"
 "#;

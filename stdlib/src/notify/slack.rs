@@ -9,7 +9,6 @@ use async_trait::async_trait;
 use contraflow_provider::{
     config::{BadSetting, Building, Resolve, Setting},
     registry::Factory,
-    schema::{self, Schema},
 };
 use contraflow_runtime::{
     effect::On,
@@ -104,7 +103,6 @@ impl Factory for Slack {
     const KIND: &'static str = "slack";
     const ABOUT: &'static str =
         "A Slack channel behind an incoming webhook. Mattermost and Rocket.Chat accept the same requests.";
-    const SCHEMA: Option<fn() -> Schema> = Some(schema::of::<Self::Settings>);
     const EXAMPLE: &'static str = r#"[env.production.notify.ops]
 provider = "slack"
 url = { env = "SLACK_WEBHOOK_URL" }

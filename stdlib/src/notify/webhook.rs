@@ -6,7 +6,6 @@ use async_trait::async_trait;
 use contraflow_provider::{
     config::{BadSetting, Building, Resolve, Setting, Source},
     registry::Factory,
-    schema::{self, Schema},
 };
 use contraflow_runtime::{
     effect::On,
@@ -148,7 +147,6 @@ impl Factory for Webhook {
         "An HTTP endpoint that receives messages as JSON, with an idempotency key in body and header.";
     const CAPABILITIES: &'static [&'static str] =
         &["repeats a message safely if the receiver recognizes its key"];
-    const SCHEMA: Option<fn() -> Schema> = Some(schema::of::<Self::Settings>);
     const EXAMPLE: &'static str = r#"[env.production.notify.ops]
 provider = "webhook"
 url = "https://hooks.example.com/runbooks"

@@ -6,7 +6,6 @@ use async_trait::async_trait;
 use contraflow_provider::{
     config::{BadSetting, Building, Resolve},
     registry::Factory,
-    schema::{self, Schema},
 };
 use contraflow_runtime::{
     error::codes,
@@ -69,7 +68,6 @@ impl Factory for Env {
 
     const KIND: &'static str = "env";
     const ABOUT: &'static str = "A secret in an environment variable of the process.";
-    const SCHEMA: Option<fn() -> Schema> = Some(schema::of::<Self::Settings>);
     const EXAMPLE: &'static str = r#"[env.production.secrets.deploy-token]
 provider = "env"
 variable = "DEPLOY_TOKEN"

@@ -10,7 +10,6 @@ use async_trait::async_trait;
 use contraflow_provider::{
     config::{BadSetting, Building},
     registry::Factory,
-    schema::{self, Schema},
 };
 use contraflow_runtime::{
     error::codes,
@@ -80,7 +79,6 @@ impl Factory for File {
     const KIND: &'static str = "file";
     const ABOUT: &'static str =
         "A secret in a file, as orchestrators and secret agents mount it. A replaced file is read again.";
-    const SCHEMA: Option<fn() -> Schema> = Some(schema::of::<Self::Settings>);
     const EXAMPLE: &'static str = r#"[env.production.secrets.deploy-token]
 provider = "file"
 path = "/run/secrets/deploy-token"

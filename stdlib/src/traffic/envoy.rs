@@ -26,10 +26,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use contraflow_provider::{
-    registry::Factory,
-    schema::{self, Schema},
-};
+use contraflow_provider::registry::Factory;
 use contraflow_runtime::{
     effect::Progress,
     error::{codes as runtime_codes, did_you_mean},
@@ -589,7 +586,6 @@ impl Factory for Envoy {
         "gives no weight to a pool without a healthy host",
         "sets several Envoys alike, or none",
     ];
-    const SCHEMA: Option<fn() -> Schema> = Some(schema::of::<Self::Settings>);
     const EXAMPLE: &'static str = r#"[env.production.traffic.web]
 provider = "envoy"
 admin = "http://127.0.0.1:9901"              # or a list: one for each Envoy that serves the route

@@ -12,7 +12,6 @@ use async_trait::async_trait;
 use contraflow_provider::{
     config::{BadSetting, Building, Resolve, Setting, Source},
     registry::Factory,
-    schema,
 };
 use contraflow_runtime::{
     effect::On,
@@ -249,7 +248,6 @@ impl Factory for Postgres {
         "tries migrations in plans, in a transaction that is rolled back",
         "names the sessions that block a lock",
     ];
-    const SCHEMA: Option<fn() -> schema::Schema> = Some(schema::of::<Self::Settings>);
     const EXAMPLE: &'static str = r#"[env.production.db.main]
 provider = "postgres"
 url = { env = "DATABASE_URL" }

@@ -13,7 +13,6 @@ use async_trait::async_trait;
 use contraflow_provider::{
     config::{BadSetting, Building},
     registry::Factory,
-    schema,
 };
 use contraflow_runtime::{
     effect::On,
@@ -270,7 +269,6 @@ impl Factory for Sqlite {
         "An SQLite database in a file. Migrations, queries and backups need no other program.";
     const CAPABILITIES: &'static [&'static str] =
         &["tries migrations in plans, on a copy", "creates the file with the first migration"];
-    const SCHEMA: Option<fn() -> schema::Schema> = Some(schema::of::<Self::Settings>);
     const EXAMPLE: &'static str = r#"[env.production.db.main]
 provider = "sqlite"
 path = "shop.db"

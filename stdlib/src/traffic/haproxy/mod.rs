@@ -11,10 +11,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
-use contraflow_provider::{
-    registry::Factory,
-    schema::{self, Schema},
-};
+use contraflow_provider::registry::Factory;
 use contraflow_runtime::{
     effect::Progress,
     error::did_you_mean,
@@ -239,7 +236,6 @@ impl Factory for HaProxy {
         "waits until connections of a drained pool are closed",
         "gives no weight to a pool without a server that is up",
     ];
-    const SCHEMA: Option<fn() -> Schema> = Some(schema::of::<Self::Settings>);
     const EXAMPLE: &'static str = r#"[env.production.traffic.web]
 provider = "haproxy"
 socket = "unix:/run/haproxy.sock"            # or "tcp:127.0.0.1:9999"; needs `level admin`
