@@ -2,7 +2,7 @@
 //!
 //! The runtime prints nothing. Terminal, JSON lines, tracing and an embedding program are consumers of the same events.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 pub use contraflow_provider::on::Stream;
 use contraflow_provider::on::{On, Reporter, Surroundings};
@@ -10,14 +10,15 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use crate::vocabulary::{Grade, Kind, LeftOver, Mode, NoteLevel, RunOutcome};
 use crate::{
     clock::Clock,
-    effect::{Question, Reply, Undo, Until},
+    effect::Until,
     error::RunError,
-    journal::Doubt,
-    plan::Estimate,
+    question::{Question, Reply},
     secret::Vault,
     target::Target,
+    vocabulary::{Doubt, Estimate, Undo},
 };
 
 /// Version of the JSON form of events. Fields are added without raising it; a change of meaning raises it.
@@ -35,34 +36,6 @@ pub struct Envelope {
     /// What.
     #[serde(flatten)]
     pub event: Event,
-}
-
-/// In which world a run happens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// Effects happen.
-    Live,
-    /// Nothing is changed; states are carried forward in an overlay.
-    Plan,
-    /// Nothing is touched and time is simulated; a scenario says what goes wrong.
-    Rehearsal,
-    /// Every effect is answered from a journal; no provider is touched.
-    Replay,
-}
-
-/// The kind of an effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// Moves a target between states.
-    Change,
-    /// Does something that cannot be read back.
-    Action,
-    /// Looks.
-    Read,
-    /// Waits.
-    Wait,
 }
 
 /// What ends a wait.
@@ -91,58 +64,6 @@ impl From<&Until> for WaitsFor {
             Until::Answered(_) => Self::People,
             Until::Polled { at_least, .. } => Self::Condition { at_least_ms: ms(at_least) },
         }
-    }
-}
-
-/// How sure a line of a plan is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Grade {
-    /// Seen for real, just now.
-    Observed,
-    /// Follows from what earlier lines of the plan would do, or is taken for granted because it cannot be known.
-    Assumed,
-    /// Seen for real, but an earlier line of the plan would have changed it.
-    Stale,
-    /// Only a real run can tell.
-    Unknown,
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RunOutcome {
-    /// All of it was done.
-    Succeeded,
-    /// It failed, and there was nothing to undo.
-    Failed,
-    /// It failed, and all it had done was undone.
-    RolledBack,
-    /// It failed, and some of what it had done is still there: a person is needed.
-    RollbackIncomplete,
-    /// It stopped and can go on.
-    Paused,
-    /// A person ended it.
-    Aborted,
-}
-
-impl RunOutcome {
-    /// The name used in output and in the store.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::RolledBack => "rolled_back",
-            Self::RollbackIncomplete => "rollback_incomplete",
-            Self::Paused => "paused",
-            Self::Aborted => "aborted",
-        }
-    }
-}
-
-impl fmt::Display for RunOutcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 
@@ -424,29 +345,6 @@ pub enum Event {
         /// How many targets were changed (in a plan: would be).
         changes: usize,
     },
-}
-
-/// How loud a note is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NoteLevel {
-    /// Belongs in the record of the run.
-    Note,
-    /// Detail.
-    Log,
-}
-
-/// Something that a rollback could not undo.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LeftOver {
-    /// Id of the effect or closure.
-    pub id: String,
-    /// What is left, such as `traffic.shift traffic/web is "blue 95, green 5"`.
-    pub what: String,
-    /// How to undo it by hand.
-    pub by_hand: String,
-    /// Why it was not undone.
-    pub why: String,
 }
 
 /// Takes events as they happen. Called from the thread that caused the event; it must not block for long.

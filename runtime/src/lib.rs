@@ -3,6 +3,8 @@
 //! A script calls primitives, a primitive hands an [`effect`] to the [`kernel`], the kernel journals it and lets a
 //! world carry it out. The runtime knows no vendor and prints nothing.
 
+mod budget;
+mod bundle;
 mod control;
 mod crash;
 pub mod effect;
@@ -18,8 +20,10 @@ pub mod rehearsal;
 mod runtime;
 pub mod script;
 mod stop;
+mod vocabulary;
 pub mod world;
 
+pub use bundle::{Bundle, Given};
 pub use contraflow_provider::{clock, config, error, provider, quantity, registry, schema, secret, target};
 pub use library::{Library, Page};
 pub use plan::SavedPlan;
@@ -27,5 +31,5 @@ pub use rhai;
 pub use runtime::{
     Approvals, Beginning, Builder, LoadErrors, Planned, Rehearsal, Report, Runtime, SANDBOX, Takeover,
 };
-pub use script::{Bundle, Given, Header};
+pub use script::Header;
 pub use stop::Stop;

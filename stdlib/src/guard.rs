@@ -3,9 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use contraflow_runtime::{
-    effect::{On, Polled, Reply, Until, Wait},
+    effect::{AnyWait, On, Polled, Reply, Until, Wait},
     error::{RunError, codes as runtime_codes},
-    kernel::AnyWait,
     provider::{ProviderError, Retry},
     quantity::{Comparison, QuantityError, Span, Unit},
     script::{ScriptContext, ScriptResult, convert::decode, each},

@@ -10,11 +10,10 @@ use super::confirm::yes;
 use crate::{
     effect::{Question, QuestionKind, Reply, Role, Rule, Until, Wait},
     error::codes,
-    kernel::Kernel,
     provider::ProviderError,
     quantity::Span,
-    runtime::SANDBOX,
-    script::{ScriptContext as _, ScriptResult},
+    script::{ScriptContext as _, ScriptResult, Session},
+    vocabulary::SANDBOX,
 };
 
 /// Options of `approve`.
@@ -211,7 +210,8 @@ pub(super) mod script {
 }
 
 fn ask(cx: &NativeCallContext<'_>, question: &str, options: Options) -> ScriptResult {
-    let kernel = Kernel::of(cx)?;
+    let session = Session::of(cx)?;
+    let kernel = &session.kernel;
     match Approve::new(question, options, &kernel.roles, &kernel.started_by, &kernel.environment) {
         Ok(effect) => cx.wait(effect),
         Err((option, why)) => Err(cx.bad_argument(option, &why)),

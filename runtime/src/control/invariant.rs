@@ -2,10 +2,7 @@
 
 use rhai::{FnPtr, NativeCallContext, plugin::*};
 
-use crate::{
-    kernel::{Kernel, cursor},
-    script::ScriptResult,
-};
+use crate::script::{ScriptResult, Session};
 
 #[export_module]
 pub(super) mod script {
@@ -23,13 +20,7 @@ pub(super) mod script {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn invariant(cx: NativeCallContext<'_>, text: &str, holds: FnPtr) -> ScriptResult<()> {
-        let kernel = Kernel::of(&cx)?;
-        let id = cursor::next("invariant");
-        #[expect(
-            deprecated,
-            reason = "the only way to keep a call's context for later; volatile, not deprecated"
-        )]
-        kernel.keep_invariant(&id, text, holds, || Box::new(cx.store_data()));
+        Session::of(&cx)?.keep_invariant(&cx, text, holds);
         Ok(())
     }
 }

@@ -2,11 +2,7 @@
 
 use rhai::{NativeCallContext, plugin::*};
 
-use crate::{
-    journal::{Entry, replay::Mark},
-    kernel::{Kernel, Undoing, cursor},
-    script::ScriptResult,
-};
+use crate::script::{ScriptResult, Session};
 
 #[export_module]
 pub(super) mod script {
@@ -20,9 +16,6 @@ pub(super) mod script {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn point_of_no_return(cx: NativeCallContext<'_>, why: &str) -> ScriptResult<()> {
-        let kernel = Kernel::of(&cx)?;
-        let id = cursor::next("point_of_no_return");
-        let entry = Entry::NoReturn { why: why.to_owned() };
-        kernel.register(&cx, Mark::NoReturn, &entry, id, Undoing::NoReturn(why.to_owned()))
+        Session::of(&cx)?.point_of_no_return(&cx, why)
     }
 }

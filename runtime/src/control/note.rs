@@ -2,7 +2,10 @@
 
 use rhai::{NativeCallContext, plugin::*};
 
-use crate::{event::NoteLevel, kernel::Kernel, script::ScriptResult};
+use crate::{
+    event::NoteLevel,
+    script::{ScriptResult, Session},
+};
 
 #[export_module]
 pub(super) mod script {
@@ -14,7 +17,7 @@ pub(super) mod script {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn note(cx: NativeCallContext<'_>, text: &str) -> ScriptResult<()> {
-        Kernel::of(&cx)?.note(NoteLevel::Note, text);
+        Session::of(&cx)?.kernel.note(NoteLevel::Note, text);
         Ok(())
     }
 
@@ -26,7 +29,7 @@ pub(super) mod script {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn log(cx: NativeCallContext<'_>, text: &str) -> ScriptResult<()> {
-        Kernel::of(&cx)?.note(NoteLevel::Log, text);
+        Session::of(&cx)?.kernel.note(NoteLevel::Log, text);
         Ok(())
     }
 }

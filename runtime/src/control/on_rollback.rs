@@ -2,11 +2,7 @@
 
 use rhai::{FnPtr, NativeCallContext, plugin::*};
 
-use crate::{
-    journal::{Entry, replay::Mark},
-    kernel::{Kernel, Undoing, cursor},
-    script::ScriptResult,
-};
+use crate::script::{ScriptResult, Session};
 
 #[export_module]
 pub(super) mod script {
@@ -21,17 +17,8 @@ pub(super) mod script {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn on_rollback(cx: NativeCallContext<'_>, undo: FnPtr) -> ScriptResult<()> {
-        let kernel = Kernel::of(&cx)?;
-        let id = cursor::next("on_rollback");
         let line = cx.call_position().line().unwrap_or(0);
         let source = cx.call_source().unwrap_or_default().to_owned();
-        #[expect(
-            deprecated,
-            reason = "the only way to keep a call's context for later; volatile, not deprecated"
-        )]
-        let context = Box::new(cx.store_data());
-        let what = format!("on_rollback at {source}:{line}");
-        let entry = Entry::UndoRegistered { place: what.clone() };
-        kernel.register(&cx, Mark::Registered, &entry, id, Undoing::Closure { what, body: undo, context })
+        Session::of(&cx)?.on_rollback(&cx, undo, format!("on_rollback at {source}:{line}"))
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::{RunError, codes},
     kernel::{Kernel, cursor},
-    script::{ScriptContext as _, ScriptError, ScriptResult, convert, innermost},
+    script::{ScriptContext as _, ScriptError, ScriptResult, Session, convert, innermost},
 };
 
 /// Most branches that run at the same time; more wait for their turn.
@@ -92,7 +92,7 @@ enum OnFailure {
 }
 
 fn run(cx: &NativeCallContext<'_>, branches: Array, options: Options) -> ScriptResult<Array> {
-    let kernel = Kernel::of(cx)?;
+    let session = Session::of(cx)?;
     if branches.len() > MOST {
         return Err(cx.throw(RunError::new(codes::ARGUMENT, format!("more than {MOST} branches"))));
     }
@@ -107,13 +107,13 @@ fn run(cx: &NativeCallContext<'_>, branches: Array, options: Options) -> ScriptR
         })
         .collect::<Result<Vec<_>, _>>()?;
     let id = cursor::next("par");
-    let whole = kernel.within(cx, &id, |scope| {
+    let whole = session.within(cx, &id, |scope| {
         let failed = |error: &EvalAltResult| {
             if options.on_failure == OnFailure::Cancel && weight(error) == 1 {
-                kernel.stop_and_tell(scope, kernel.explain(error));
+                session.kernel.stop_and_tell(scope, session.explain(error));
             }
         };
-        all(cx, &kernel, &id, bodies, &failed).map(Dynamic::from_array)
+        all(cx, &session, &id, bodies, &failed).map(Dynamic::from_array)
     })?;
     Ok(whole.into_array().unwrap_or_default())
 }
@@ -121,7 +121,7 @@ fn run(cx: &NativeCallContext<'_>, branches: Array, options: Options) -> ScriptR
 /// Runs the branches and waits for all.
 fn all(
     cx: &NativeCallContext<'_>,
-    kernel: &Kernel,
+    session: &Session,
     id: &str,
     bodies: Vec<FnPtr>,
     failed: &(dyn Fn(&EvalAltResult) + Sync),
@@ -135,7 +135,7 @@ fn all(
         let Some(place) = taken(&places[i]) else { return };
         let body = &bodies[i];
         let done =
-            cursor::enter(place, || kernel.guarded(cx, || body.call_within_context::<Dynamic>(cx, ())));
+            cursor::enter(place, || session.guarded(cx, || body.call_within_context::<Dynamic>(cx, ())));
         if let Err(error) = &done.0 {
             failed(error);
         }
@@ -150,10 +150,10 @@ fn all(
             branch(i);
         }
     };
-    if let Some(in_turn) = kernel.executor.in_turn() {
+    if let Some(in_turn) = session.kernel.executor.in_turn() {
         in_turn.run(bodies.len(), branch);
     } else {
-        on_threads(kernel, bodies.len(), &work);
+        on_threads(&session.kernel, bodies.len(), &work);
     }
     let mut values = Array::with_capacity(results.len());
     let mut first: Option<ScriptError> = None;

@@ -5,9 +5,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    kernel::Kernel,
     quantity::Span,
-    script::{ScriptContext as _, ScriptResult},
+    script::{ScriptContext as _, ScriptResult, Session},
 };
 
 /// Options of `step`.
@@ -30,7 +29,7 @@ pub(super) mod script {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn step(cx: NativeCallContext<'_>, name: &str, body: FnPtr) -> ScriptResult {
-        Kernel::of(&cx)?.step(&cx, name, None, || body.call_within_context::<Dynamic>(&cx, ()))
+        Session::of(&cx)?.step(&cx, name, None, || body.call_within_context::<Dynamic>(&cx, ()))
     }
 
     /// ```rhai
@@ -42,6 +41,6 @@ pub(super) mod script {
     pub fn step_with(cx: NativeCallContext<'_>, name: &str, options: Map, body: FnPtr) -> ScriptResult {
         let options: super::Options = cx.options(options)?;
         let timeout = options.timeout.map(|span| span.0);
-        Kernel::of(&cx)?.step(&cx, name, timeout, || body.call_within_context::<Dynamic>(&cx, ()))
+        Session::of(&cx)?.step(&cx, name, timeout, || body.call_within_context::<Dynamic>(&cx, ()))
     }
 }

@@ -24,7 +24,7 @@ pub(crate) use self::memory::MemoryJournal;
 pub use self::postgres::PostgresStore;
 pub use self::{
     history::history,
-    record::{Doubt, Entry, Outcome, Record, Sealed},
+    record::{Entry, Outcome, Record, Sealed},
     replay::Replay,
     run::{Heartbeat, Held, Holder, Request, RequestKind, Run, RunStatus},
     sqlite::SqliteStore,
@@ -34,11 +34,11 @@ pub use self::{
     },
 };
 use crate::{
+    bundle::Bundle,
     crash,
     effect::Reply,
     error::{NextStep, RunError, codes},
     event::{RunOutcome, scrub_fields},
-    script::Bundle,
     secret::Vault,
 };
 

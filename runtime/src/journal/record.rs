@@ -10,10 +10,11 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    effect::{Reply, Undo},
     error::{RunError, codes},
-    event::{Grade, Kind, LeftOver, NoteLevel, RunOutcome, WaitsFor},
+    event::WaitsFor,
+    question::Reply,
     target::Target,
+    vocabulary::{Doubt, Grade, Kind, LeftOver, NoteLevel, RunOutcome, Undo},
 };
 
 /// The version of the records that this program writes.
@@ -221,24 +222,6 @@ pub enum Outcome {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         possibly_applied: Option<Moved>,
     },
-}
-
-/// What became of an effect whose outcome the journal did not have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Doubt {
-    /// It had happened.
-    Happened,
-    /// It had not happened.
-    NotHappened,
-    /// It is done again: the receiver knows its key, or twice does no harm.
-    Repeated,
-    /// A person decided to do it again.
-    DecidedAgain,
-    /// A person decided to count it as done.
-    DecidedDone,
-    /// A person decided that it fails.
-    DecidedFailed,
 }
 
 /// A move of a target from one state to another.

@@ -9,9 +9,9 @@ use super::{
     run::{Heartbeat, Holder, Request, Run, RunStatus},
 };
 use crate::{
+    bundle::Bundle,
     effect::{Question, Reply},
     error::NextStep,
-    script::Bundle,
 };
 
 /// Why a store could not do what was asked. The message is a fragment without a secret.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{
-    AnyAction, Call, Kernel, Request, UndoEntry, Undoing,
+    Call, Kernel, Request, UndoEntry, Undoing,
     change::unfit,
     record::{Ending, Past},
     retry::{GaveUp, Interruption},
 };
 use crate::{
+    effect::AnyAction,
     error::{RunError, codes},
     event::Event,
     journal::Outcome,

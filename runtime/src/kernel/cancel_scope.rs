@@ -11,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use rhai::{EvalAltResult, NativeCallContext};
 use tokio_util::sync::CancellationToken;
 
 use super::{Kernel, State, cursor, lock};
@@ -19,7 +18,6 @@ use crate::{
     error::{RunError, codes},
     event::Event,
     journal::{Entry, replay::Mark},
-    script::{ScriptResult, innermost},
 };
 
 /// How often a branch looks whether the others have come to the end of the journal.
@@ -49,14 +47,16 @@ impl CancelScope {
 }
 
 impl Kernel {
-    /// Runs `body` in a cancellation scope, which [`Kernel::stop_scope`] can stop. Then its error is thrown here, where the script may
-    /// catch it; within the scope it cannot.
-    pub(crate) fn within(
+    /// Runs `body` in a cancellation scope, which [`Kernel::stop_scope`] can stop. `body` answers also whether it has come to its end
+    /// by itself.
+    ///
+    /// # Errors
+    /// What stopped the scope, where nothing around it was stopped as well.
+    pub(crate) fn within<T>(
         &self,
-        cx: &NativeCallContext<'_>,
         id: &str,
-        body: impl FnOnce(&Arc<CancelScope>) -> ScriptResult,
-    ) -> ScriptResult {
+        body: impl FnOnce(&Arc<CancelScope>) -> (T, bool),
+    ) -> Result<T, RunError> {
         let around = cursor::cancel();
         let scope = Arc::new(CancelScope {
             id: id.to_owned(),
@@ -64,7 +64,7 @@ impl Kernel {
             state: Mutex::default(),
         });
         cursor::enter_scope(&scope);
-        let result = self.guarded(cx, || body(&scope));
+        let (result, ended) = body(&scope);
         cursor::leave_scope(around);
         let stopped = {
             let mut state = lock(&scope.state);
@@ -73,22 +73,17 @@ impl Kernel {
         };
         let stopped = match stopped {
             Some(error) => Some(error),
-            None => self.ended_scope(&scope, &result).map_err(|error| self.throw(cx, error))?,
+            None => self.ended_scope(&scope, ended)?,
         };
         match stopped {
             // What stops more than this scope counts more.
-            Some(_) if self.stop_around().is_some() => result,
-            Some(error) => Err(self.throw(cx, error)),
-            None => result,
+            Some(error) if self.stop_around().is_none() => Err(error),
+            _ => Ok(result),
         }
     }
 
     /// Whether the journal says that a scope was stopped which has come to its end by itself.
-    fn ended_scope(&self, scope: &CancelScope, result: &ScriptResult) -> Result<Option<RunError>, RunError> {
-        let ended = match result {
-            Ok(_) => true,
-            Err(error) => !matches!(innermost(error), EvalAltResult::ErrorTerminated(..)),
-        };
+    fn ended_scope(&self, scope: &CancelScope, ended: bool) -> Result<Option<RunError>, RunError> {
         if !self.replay.is_empty() {
             if self.replay.take_mark(&scope.id, Mark::Passed)?.is_some() {
                 return Ok(None);

@@ -5,14 +5,14 @@ use std::sync::{Arc, atomic::Ordering};
 use serde_json::Value;
 
 use super::{
-    AnyChange, Call, Kernel, Request, UndoEntry, Undoing, cursor,
+    Call, Kernel, Request, UndoEntry, Undoing, cursor,
     enforcement::Agreed,
     lock,
     record::{Ending, Past},
     retry::{GaveUp, Interruption},
 };
 use crate::{
-    effect::{Limits, Progress, Undo},
+    effect::{AnyChange, Limits, Progress, Undo},
     error::{NextStep, RunError, codes},
     event::{Event, Grade},
     journal::{Outcome, record::Moved, replay::Ended},
@@ -164,7 +164,7 @@ impl Kernel {
     /// Takes the target for this run, so that no other run moves it meanwhile.
     pub(super) async fn take_target(&self, call: &Call, target: &Target) -> Result<(), RunError> {
         // What lives in this process no other run can reach.
-        let shared = !self.is_plan() && !self.shared.providers.is_ephemeral();
+        let shared = self.world.locks_targets() && !self.shared.providers.is_ephemeral();
         if !shared || lock(&self.state.taken).contains(target) {
             return Ok(());
         }

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{
-    AnyAction, AnyChange, Call, Kernel,
+    Call, Kernel,
     change::{Move, NotMoved},
     record::Ending,
     retry::{GaveUp, Interruption},
 };
 use crate::{
-    effect::{Choice, InDoubt, Question, QuestionKind},
+    effect::{AnyAction, AnyChange, Choice, InDoubt, Question, QuestionKind},
     error::{NextStep, RunError, codes},
     event::{Event, Grade},
-    journal::{Doubt, Entry, Outcome, replay::Intent},
+    journal::{Entry, Outcome, replay::Intent},
+    vocabulary::Doubt,
     world::{Foresight, Known},
 };
 

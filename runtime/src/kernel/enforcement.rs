@@ -6,9 +6,9 @@ use std::sync::Arc;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{AnyAction, Call, Kernel, State, change::Move, hex, record::Ending};
+use super::{Call, Kernel, State, change::Move, hex, record::Ending};
 use crate::{
-    effect::{Question, QuestionKind, Rule, Undo},
+    effect::{AnyAction, Question, QuestionKind, Rule, Undo},
     error::{NextStep, RunError, codes},
     event::{Kind, scrub},
     journal::Outcome,

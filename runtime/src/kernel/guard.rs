@@ -2,102 +2,95 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rhai::NativeCallContext;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{AnyWait, Call, Kernel, cancel_scope::CancelScope, cursor};
+use super::{Call, Kernel, cancel_scope::CancelScope, cursor};
 use crate::{
+    effect::AnyWait,
     error::{RunError, codes},
     event::{Event, Kind},
     journal::{Entry, replay::Mark},
     quantity::Span,
-    script::ScriptResult,
     world::Known,
 };
 
 impl Kernel {
-    /// Runs `body` while each of `watches` is polled. One that ends, or fails, stops the body with its error. What each watches is
-    /// told by its description.
-    pub(crate) fn guard(
-        self: &Arc<Self>,
-        cx: &NativeCallContext<'_>,
-        watches: Vec<Arc<dyn AnyWait>>,
-        body: impl FnOnce() -> ScriptResult,
-    ) -> ScriptResult {
-        self.stopped().map_err(|error| self.throw(cx, error))?;
+    /// Begins a guard. What each of `watches` looks at is told by its description.
+    pub(crate) fn begin_guard(&self, watches: &[Arc<dyn AnyWait>]) -> Result<String, RunError> {
+        self.stopped()?;
         let id = cursor::next("guard");
         let watching: Vec<String> = watches.iter().map(|watch| watch.describe()).collect();
         let entry = Entry::GuardStarted { watching: watching.clone() };
         let replayed = self.keep_once(&id, Mark::GuardStarted, &entry).replayed;
         self.emit(Event::GuardStarted { id: id.clone(), watching, replayed });
-        self.within(cx, &id, |scope| {
-            let over = CancellationToken::new();
-            let _over = over.clone().drop_guard();
-            for (n, watch) in watches.into_iter().enumerate() {
-                let call = self
-                    .call(Kind::Wait, watch.effect(), String::new(), format!("{id}[{n}]"))
-                    .map_err(|error| self.throw(cx, error))?;
-                self.sketch_needs(|| watch.depends_on());
-                if self.is_plan() {
-                    self.block_on(self.foresee(&call, &*watch)).map_err(|error| self.throw(cx, error))?;
-                } else if !self.replay_only {
-                    let (kernel, scope, over) = (Arc::clone(self), Arc::clone(scope), over.clone());
-                    self.executor.spawn(async move {
-                        tokio::select! {
-                            () = over.cancelled() => {}
-                            error = kernel.watch(&call, &*watch) => {
-                                kernel.stop_and_tell(&scope, error);
-                            }
-                        }
-                    });
-                }
-            }
-            body()
-        })
+        Ok(id)
     }
 
-    /// Runs `body` for at most `span`, not counting the time when nobody worked on the run.
-    pub(crate) fn limited(
+    /// Polls each of `watches` until what is answered is dropped. One that ends, or fails, stops `scope` with its error.
+    pub(crate) fn watch_over(
         self: &Arc<Self>,
-        cx: &NativeCallContext<'_>,
+        scope: &Arc<CancelScope>,
         id: &str,
-        what: &str,
-        span: Duration,
-        begun: Option<Duration>,
-        body: impl FnOnce() -> ScriptResult,
-    ) -> ScriptResult {
-        if self.is_plan() {
-            let before = cursor::planned();
-            let value = self.guarded(cx, body)?;
-            let least = cursor::planned().saturating_sub(before);
-            if least <= span {
-                return Ok(value);
-            }
-            let text = format!("{what} takes at least {}, but its timeout is {}", Span(least), Span(span));
-            return Err(self.throw(cx, RunError::new(codes::TIMEOUT, text)));
-        }
-        self.within(cx, id, |scope| {
-            let over = CancellationToken::new();
-            let _over = over.clone().drop_guard();
-            if !self.replay_only {
+        watches: Vec<Arc<dyn AnyWait>>,
+    ) -> Result<DropGuard, RunError> {
+        let over = CancellationToken::new();
+        let watching = over.clone().drop_guard();
+        for (n, watch) in watches.into_iter().enumerate() {
+            let call = self.call(Kind::Wait, watch.effect(), String::new(), format!("{id}[{n}]"))?;
+            self.sketch_needs(|| watch.depends_on());
+            if self.sums_up_time() {
+                self.block_on(self.foresee(&call, &*watch))?;
+            } else if !self.replay_only {
                 let (kernel, scope, over) = (Arc::clone(self), Arc::clone(scope), over.clone());
-                let late = RunError::new(codes::TIMEOUT, format!("{what} did not end within {}", Span(span)));
                 self.executor.spawn(async move {
-                    let work = async {
-                        kernel.goes_live().await;
-                        let passed = begun
-                            .zip(kernel.replay.worked().ok())
-                            .map_or(Duration::ZERO, |(begun, worked)| worked.saturating_sub(begun));
-                        kernel.shared.clock.sleep(span.saturating_sub(passed)).await;
-                    };
                     tokio::select! {
                         () = over.cancelled() => {}
-                        () = work => kernel.stop_and_tell(&scope, late),
+                        error = kernel.watch(&call, &*watch) => {
+                            kernel.stop_and_tell(&scope, error);
+                        }
                     }
                 });
             }
-            body()
+        }
+        Ok(watching)
+    }
+
+    /// The error of what takes at least `least` and may take `span`.
+    pub(crate) fn too_long(&self, what: &str, least: Duration, span: Duration) -> Option<RunError> {
+        (least > span).then(|| {
+            let text = format!("{what} takes at least {}, but its timeout is {}", Span(least), Span(span));
+            RunError::new(codes::TIMEOUT, text)
         })
+    }
+
+    /// Stops `scope` after `span`, unless what is answered is dropped before. The time when nobody worked on the run does not count;
+    /// `begun`: for how long it had been worked on when what is limited began.
+    pub(crate) fn limit_time(
+        self: &Arc<Self>,
+        scope: &Arc<CancelScope>,
+        what: &str,
+        span: Duration,
+        begun: Option<Duration>,
+    ) -> DropGuard {
+        let over = CancellationToken::new();
+        if !self.replay_only {
+            let (kernel, scope, over) = (Arc::clone(self), Arc::clone(scope), over.clone());
+            let late = RunError::new(codes::TIMEOUT, format!("{what} did not end within {}", Span(span)));
+            self.executor.spawn(async move {
+                let work = async {
+                    kernel.goes_live().await;
+                    let passed = begun
+                        .zip(kernel.replay.worked().ok())
+                        .map_or(Duration::ZERO, |(begun, worked)| worked.saturating_sub(begun));
+                    kernel.shared.clock.sleep(span.saturating_sub(passed)).await;
+                };
+                tokio::select! {
+                    () = over.cancelled() => {}
+                    () = work => kernel.stop_and_tell(&scope, late),
+                }
+            });
+        }
+        over.drop_guard()
     }
 
     /// Stops a scope, unless it has ended, and tells so.

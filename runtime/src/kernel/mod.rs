@@ -1,6 +1,6 @@
 //! The kernel performs effects: identity, policy, journal, retries, settling, undo, events.
 //!
-//! **Invariant:** the kernel knows no vendor and no script, and is the only place that blocks on async work and writes the
+//! **Invariant:** the kernel knows no vendor, no script and no mode, and is the only place that blocks on async work and writes the
 //! journal.
 
 mod action;
@@ -9,22 +9,20 @@ mod change;
 pub(crate) mod cursor;
 mod doubt;
 pub(crate) mod enforcement;
-mod erased;
 mod guard;
-mod invariant;
-mod place;
 mod policy;
 mod read;
 mod record;
 mod retry;
 mod rollback;
 mod run;
+mod setup;
 mod wait;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     future::Future,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::AssertUnwindSafe,
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -34,35 +32,30 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use rhai::{Dynamic, EvalAltResult, NativeCallContext};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
+pub use self::policy::{Policy, Request};
+pub(crate) use self::{
+    cancel_scope::CancelScope,
+    rollback::{UndoClosures, UndoEntry, Undoing},
+    run::Ended,
+    setup::Setup,
+};
 use self::{
     enforcement::Enforcement,
     record::{Ending, Kept},
 };
-pub use self::{
-    erased::{AnyAction, AnyChange, AnyMemory, AnyRead, AnyWait},
-    policy::{Policy, Request},
-};
-pub(crate) use self::{
-    rollback::{UndoEntry, Undoing},
-    run::{Ended, defect},
-};
 use crate::{
+    budget::Budget,
+    bundle::Bundle,
     effect::{Action, Change, On, Read, Role, Surroundings, Wait},
     error::{Frame, RunError, codes},
     event::{Emitter, Event, Kind, NoteLevel, WaitsFor, scrub},
-    executor::Executor,
+    executor::{Executor, defect},
     journal::{Entry, Journal, Outcome, Replay, replay::Mark},
     plan::Draft,
-    rehearsal::ScriptInvariant,
-    script::{
-        Budget, Bundle, Places, ScriptError, ScriptResult, convert, convert::Unknown, innermost, is_exit,
-        terminated, thrown,
-    },
     stop::Stop,
     target::Target,
     world::{Known, World},
@@ -72,8 +65,6 @@ use crate::{
 pub struct Kernel {
     pub(crate) run: Arc<str>,
     pub(crate) environment: String,
-    pub(crate) bundle: Arc<Bundle>,
-    pub(crate) places: Arc<Places>,
     pub(crate) shared: Arc<Surroundings>,
     pub(crate) emitter: Emitter,
     pub(crate) world: Arc<dyn World>,
@@ -113,23 +104,24 @@ pub(crate) struct State {
     taken: Mutex<HashSet<Target>>,
     locks: Mutex<HashMap<Target, Arc<tokio::sync::Mutex<()>>>>,
     fatal: Mutex<Option<RunError>>,
-    /// Steps that were open when an error of Rhai's own came by, innermost first, with the error.
-    trace: Mutex<Vec<(String, Vec<Frame>)>>,
     rolling_back: AtomicBool,
     changes: AtomicUsize,
-    /// What the runbook says must hold, in a rehearsal.
-    script_invariants: Mutex<Vec<ScriptInvariant>>,
-    /// Invariants of the script are being checked: no effect may be performed.
-    checking_invariants: AtomicBool,
+    /// The script only looks from now on: no effect may be performed.
+    effects_forbidden: AtomicBool,
     /// Threads on which the script is running besides the first, each branch of a `parallel` one; not those that wait for others.
     branches: AtomicUsize,
     /// How many of them are where the journal ends, with another script than the one that made it.
     at_the_end: AtomicUsize,
 }
 
-/// How a script's native functions find the run they belong to.
-#[derive(Clone)]
-pub(crate) struct KernelTag(pub(crate) Arc<Kernel>);
+/// A step that was begun.
+pub(crate) struct OpenStep {
+    pub(crate) id: String,
+    /// For how long the run had been worked on when it began, if it began in an earlier process.
+    pub(crate) begun: Option<Duration>,
+    started: Duration,
+    planned: Duration,
+}
 
 /// One effect on its way.
 struct Call {
@@ -174,91 +166,43 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Kernel {
-    /// The run that a native function is called in.
-    ///
-    /// # Errors
-    /// The script is evaluated outside of any run.
-    pub(crate) fn of(cx: &NativeCallContext<'_>) -> ScriptResult<Arc<Self>> {
-        cx.tag()
-            .and_then(|tag| tag.read_lock::<KernelTag>().map(|tag| Arc::clone(&tag.0)))
-            .ok_or_else(|| "effects can only be performed within a run".into())
+    pub(crate) fn change<E: Change>(&self, effect: E) -> Result<Known, RunError> {
+        let call = self.begin(Kind::Change, E::ID, &effect)?;
+        self.perform(&call, self.do_change(&call, Arc::new(effect)))
     }
 
-    pub(crate) fn change<E: Change>(&self, cx: &NativeCallContext<'_>, effect: E) -> ScriptResult {
-        let result = self
-            .begin(Kind::Change, E::ID, &effect)
-            .and_then(|call| self.perform(&call, self.do_change(&call, Arc::new(effect))));
-        self.finish(cx, E::ID, result)
+    pub(crate) fn action<E: Action>(&self, effect: E) -> Result<Known, RunError> {
+        let call = self.begin(Kind::Action, E::ID, &effect)?;
+        self.perform(&call, self.do_action(&call, Arc::new(effect)))
     }
 
-    pub(crate) fn action<E: Action>(&self, cx: &NativeCallContext<'_>, effect: E) -> ScriptResult {
-        let result = self
-            .begin(Kind::Action, E::ID, &effect)
-            .and_then(|call| self.perform(&call, self.do_action(&call, Arc::new(effect))));
-        self.finish(cx, E::ID, result)
+    pub(crate) fn read<E: Read>(&self, effect: &E) -> Result<Known, RunError> {
+        let call = self.begin(Kind::Read, E::ID, effect)?;
+        self.perform(&call, self.do_read(&call, effect))
     }
 
-    pub(crate) fn read<E: Read>(&self, cx: &NativeCallContext<'_>, effect: E) -> ScriptResult {
-        let result = self
-            .begin(Kind::Read, E::ID, &effect)
-            .and_then(|call| self.perform(&call, self.do_read(&call, &effect)));
-        self.finish(cx, E::ID, result)
+    pub(crate) fn wait<E: Wait>(&self, effect: &E) -> Result<Known, RunError> {
+        let call = self.begin(Kind::Wait, E::ID, effect)?;
+        let call = Call { waits_for: Some(WaitsFor::from(&effect.until())), ..call };
+        self.perform(&call, self.do_wait(&call, effect))
     }
 
-    pub(crate) fn read_value<E: Read>(
-        &self,
-        cx: &NativeCallContext<'_>,
-        effect: E,
-    ) -> ScriptResult<E::Value> {
-        let result = self
-            .begin(Kind::Read, E::ID, &effect)
-            .and_then(|call| self.perform(&call, self.do_read(&call, &effect)));
-        let typed = result.and_then(|known| match known {
-            Known::Value(value) => decode(value),
-            Known::Unknown => Err(convert::unknown_in_plan(&self.origin(cx, E::ID))),
-        });
-        typed.map_err(|error| self.throw(cx, error))
-    }
-
-    pub(crate) fn wait<E: Wait>(&self, cx: &NativeCallContext<'_>, effect: E) -> ScriptResult {
-        let result = self
-            .begin(Kind::Wait, E::ID, &effect)
-            .map(|call| Call { waits_for: Some(WaitsFor::from(&effect.until())), ..call })
-            .and_then(|call| self.perform(&call, self.do_wait(&call, &effect)));
-        self.finish(cx, E::ID, result)
-    }
-
-    /// Runs `body` as the step `name`, for at most `timeout`.
-    pub(crate) fn step(
-        self: &Arc<Self>,
-        cx: &NativeCallContext<'_>,
-        name: &str,
-        timeout: Option<Duration>,
-        body: impl FnOnce() -> ScriptResult,
-    ) -> ScriptResult {
-        self.stopped().map_err(|e| self.throw(cx, e))?;
-        let frame = Frame { what: format!("step \"{name}\""), ..self.frame(cx) };
-        let id = cursor::open(name, frame);
+    /// Opens the step `name`, which errors name by `frame`.
+    pub(crate) fn begin_step(&self, name: &str, frame: impl FnOnce() -> Frame) -> Result<OpenStep, RunError> {
+        self.stopped()?;
+        let id = cursor::open(name, frame());
         let started = self.now();
         let planned = cursor::planned();
         let Kept { replayed, worked: begun } =
             self.keep_once(&id, Mark::StepStarted, &Entry::StepStarted { name: name.to_owned() });
         self.emit(Event::StepStarted { id: id.clone(), name: name.to_owned(), replayed });
-        let result = match timeout {
-            Some(span) => self.limited(cx, &id, &format!("step \"{name}\""), span, begun, body),
-            None => self.guarded(cx, body),
-        };
-        let ok = match &result {
-            Ok(_) => true,
-            Err(error) => is_exit(error),
-        };
-        if let Err(error) = &result
-            && !ok
-            && thrown(error).is_none()
-        {
-            self.remember_steps(innermost(error).to_string());
-        }
+        Ok(OpenStep { id, begun, started, planned })
+    }
+
+    /// Closes a step.
+    pub(crate) fn end_step(&self, step: OpenStep, name: &str, ok: bool) {
         cursor::close();
+        let OpenStep { id, started, planned, .. } = step;
         let elapsed_ms = self.elapsed_ms(started, planned);
         let mut replayed = false;
         // A step that the run was paused in has not ended.
@@ -267,16 +211,6 @@ impl Kernel {
             replayed = self.keep_once(&id, Mark::StepEnded, &entry).replayed;
         }
         self.emit(Event::StepEnded { id, name: name.to_owned(), ok, elapsed_ms, replayed });
-        result
-    }
-
-    /// Calls into the script. A panic in there ends the run, in order.
-    pub(crate) fn guarded(
-        &self,
-        cx: &NativeCallContext<'_>,
-        body: impl FnOnce() -> ScriptResult,
-    ) -> ScriptResult {
-        catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| Err(self.stop(cx, run::defect(&*panic))))
     }
 
     /// Keeps what the script has to say.
@@ -287,10 +221,19 @@ impl Kernel {
         self.emit(Event::Note { id, level, text: text.to_owned(), replayed });
     }
 
-    /// Forgets the closures that the script has left here, once nobody needs them: each holds this kernel, and would keep it for ever.
+    /// Forgets what is to be undone, once nobody needs it.
     pub(crate) fn release(&self) {
         lock(&self.state.undo).clear();
-        lock(&self.state.script_invariants).clear();
+    }
+
+    /// From now on the script only looks.
+    pub(crate) fn forbid_effects(&self) {
+        self.state.effects_forbidden.store(true, Ordering::Relaxed);
+    }
+
+    /// Since when an invariant of the script holds. `None`: nobody will ask for it.
+    pub(crate) fn invariant_since(&self, id: &str) -> Option<usize> {
+        self.world.invariant(id)
     }
 
     /// Puts something on the undo stack, unless undoing has begun.
@@ -303,36 +246,39 @@ impl Kernel {
     /// Registers how the script undoes something in its own way.
     pub(crate) fn register(
         &self,
-        cx: &NativeCallContext<'_>,
         mark: Mark,
         entry: &Entry,
         id: String,
         doing: Undoing,
-    ) -> ScriptResult<()> {
-        self.stopped().map_err(|error| self.throw(cx, error))?;
-        let mut replayed = false;
-        let seq = match self.replay.take_mark(&id, mark) {
-            Ok(Some((seq, _))) => {
-                replayed = true;
-                seq
-            }
-            Ok(None) => {
-                self.may_begin().map_err(|error| self.throw(cx, error))?;
-                self.keep(&id, entry)
-            }
-            Err(error) => return Err(self.throw(cx, error)),
-        };
-        if let (Undoing::NoReturn(_), Some(world)) = (&doing, self.world.rehearsed()) {
-            world.simulation.state().no_return.push(id.clone());
-        }
-        if let (Undoing::NoReturn(why), Some(draft)) = (&doing, &self.state.draft) {
-            draft.no_return(&id, why);
-        }
-        if let Undoing::NoReturn(why) = &doing {
-            self.emit(Event::NoReturn { id: id.clone(), why: why.clone(), replayed });
-        }
+    ) -> Result<(), RunError> {
+        let (seq, _) = self.keep_mark(mark, entry, &id)?;
         self.push_undo(UndoEntry { seq, id, doing });
         Ok(())
+    }
+
+    /// Marks a place behind which there is no way back.
+    pub(crate) fn no_return(&self, id: String, why: &str) -> Result<(), RunError> {
+        let entry = Entry::NoReturn { why: why.to_owned() };
+        let (seq, replayed) = self.keep_mark(Mark::NoReturn, &entry, &id)?;
+        self.world.no_return(&id);
+        if let Some(draft) = &self.state.draft {
+            draft.no_return(&id, why);
+        }
+        self.emit(Event::NoReturn { id: id.clone(), why: why.to_owned(), replayed });
+        self.push_undo(UndoEntry { seq, id, doing: Undoing::NoReturn(why.to_owned()) });
+        Ok(())
+    }
+
+    /// The place in the journal of a mark that only a run that goes on may make, and whether it was there already.
+    fn keep_mark(&self, mark: Mark, entry: &Entry, id: &str) -> Result<(u64, bool), RunError> {
+        self.stopped()?;
+        match self.replay.take_mark(id, mark)? {
+            Some((seq, _)) => Ok((seq, true)),
+            None => {
+                self.may_begin()?;
+                Ok((self.keep(id, entry), false))
+            }
+        }
     }
 
     pub(super) fn is_rolling_back(&self) -> bool {
@@ -344,23 +290,6 @@ impl Kernel {
         lock(&self.state.fatal).as_ref().is_some_and(|error| error.is_pause() || error.is(codes::LOST))
     }
 
-    /// Turns an error into one that can be thrown into the script at this call, with its place and the open steps.
-    pub(crate) fn throw(&self, cx: &NativeCallContext<'_>, error: RunError) -> ScriptError {
-        if error.is(codes::STOPPED) {
-            return Box::new(EvalAltResult::ErrorTerminated(terminated(), cx.call_position()));
-        }
-        if !error.is_catchable() {
-            return self.stop(cx, error);
-        }
-        Box::new(EvalAltResult::ErrorRuntime(Dynamic::from(self.placed(cx, error)), cx.call_position()))
-    }
-
-    /// The same for an error that the script cannot catch.
-    pub(crate) fn stop(&self, cx: &NativeCallContext<'_>, error: RunError) -> ScriptError {
-        self.end_with(self.placed(cx, error));
-        Box::new(EvalAltResult::ErrorTerminated(terminated(), cx.call_position()))
-    }
-
     /// Remembers why the run ends; the first reason counts. Other branches are told not to go on waiting.
     pub(crate) fn end_with(&self, error: RunError) {
         lock(&self.state.fatal).get_or_insert(error);
@@ -369,16 +298,23 @@ impl Kernel {
         }
     }
 
-    /// Called by the interpreter at each operation: why the script must stop, if it must.
-    pub(crate) fn progress(&self) -> Option<Dynamic> {
-        let error = self.budget.spend(|| self.is_stopped().then(|| self.why_stopped()))?;
+    /// Why the run ends, if something has ended it.
+    pub(crate) fn fatal(&self) -> Option<RunError> {
+        lock(&self.state.fatal).clone()
+    }
+
+    /// Called by the interpreter at each operation: whether the script must stop.
+    pub(crate) fn must_end(&self) -> bool {
+        let Some(error) = self.budget.spend(|| self.is_stopped().then(|| self.why_stopped())) else {
+            return false;
+        };
         if !error.is(codes::STOPPED) {
             self.end_with(RunError { frames: cursor::frames(), ..error });
         }
-        Some(terminated())
+        true
     }
 
-    fn scrub(&self, error: &mut RunError) {
+    pub(crate) fn scrub(&self, error: &mut RunError) {
         let vault = &self.shared.vault;
         if vault.is_empty() {
             return;
@@ -402,7 +338,7 @@ impl Kernel {
             match AssertUnwindSafe(work).catch_unwind().await {
                 Ok(result) => result,
                 Err(panic) => {
-                    let error = RunError { effect: Some(call.id.clone()), ..run::defect(&*panic) };
+                    let error = RunError { effect: Some(call.id.clone()), ..defect(&*panic) };
                     let outcome = Outcome::Failed { error: error.clone(), possibly_applied: None };
                     self.ended(call, Ending::new(outcome, 1)).await;
                     Err(error)
@@ -422,14 +358,14 @@ impl Kernel {
         }
     }
 
-    /// Whether nothing is changed for real.
-    pub(crate) fn is_plan(&self) -> bool {
-        self.world.mode() == crate::event::Mode::Plan
+    /// Whether effects take no time here, and what they would take is summed up.
+    pub(crate) fn sums_up_time(&self) -> bool {
+        self.world.sums_up_time()
     }
 
     /// Whether there are values that only a real run can tell.
-    pub(crate) fn is_foreseen(&self) -> bool {
-        self.is_plan() || self.world.rehearsed().is_some()
+    pub(crate) fn may_not_know(&self) -> bool {
+        self.world.may_not_know()
     }
 
     /// Whether this thread's part of the run was told to stop, or the whole run to end itself.
@@ -457,9 +393,10 @@ impl Kernel {
 
     /// Time since `started`; in a plan, the time that has been planned since it was `planned`.
     fn elapsed_ms(&self, started: Duration, planned: Duration) -> u64 {
-        let elapsed = match self.world.mode() {
-            crate::event::Mode::Plan => cursor::planned().saturating_sub(planned),
-            _ => self.now().saturating_sub(started),
+        let elapsed = if self.sums_up_time() {
+            cursor::planned().saturating_sub(planned)
+        } else {
+            self.now().saturating_sub(started)
         };
         u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
     }
@@ -488,7 +425,7 @@ impl Kernel {
 
     fn begin<E: Serialize>(&self, kind: Kind, effect: &'static str, input: &E) -> Result<Call, RunError> {
         self.stopped()?;
-        if self.state.checking_invariants.load(Ordering::Relaxed) {
+        if self.state.effects_forbidden.load(Ordering::Relaxed) {
             return Err(RunError::new(
                 codes::ARGUMENT,
                 format!("an invariant may only read its world: {effect} is an effect"),
@@ -530,29 +467,10 @@ impl Kernel {
         Ok(())
     }
 
-    /// Gives the result of an effect to the script.
-    fn finish(
-        &self,
-        cx: &NativeCallContext<'_>,
-        effect: &str,
-        result: Result<Known, RunError>,
-    ) -> ScriptResult {
-        match result {
-            Ok(Known::Value(value)) => Ok(convert::from_json(value)),
-            Ok(Known::Unknown) => Ok(Dynamic::from(Unknown { origin: self.origin(cx, effect) })),
-            Err(error) => Err(self.throw(cx, error)),
-        }
-    }
-
     /// The lock that orders effects on one target within this run.
     fn target_lock(&self, target: &Target) -> Arc<tokio::sync::Mutex<()>> {
         Arc::clone(lock(&self.state.locks).entry(target.clone()).or_default())
     }
-}
-
-fn decode<T: DeserializeOwned>(value: serde_json::Value) -> Result<T, RunError> {
-    serde_json::from_value(value)
-        .map_err(|e| RunError::new(codes::INTERNAL, format!("a value cannot be read back: {e}")))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,12 +1,12 @@
 //! How a read is performed.
 
 use super::{
-    AnyRead, Call, Kernel,
+    Call, Kernel,
     change::unfit,
     record::{Ending, Past},
     retry::{GaveUp, Interruption},
 };
-use crate::{error::RunError, journal::Outcome, world::Known};
+use crate::{effect::AnyRead, error::RunError, journal::Outcome, world::Known};
 
 impl Kernel {
     pub(super) async fn do_read(&self, call: &Call, read: &dyn AnyRead) -> Result<Known, RunError> {

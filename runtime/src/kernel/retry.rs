@@ -8,11 +8,12 @@ use std::{
 
 use futures_util::FutureExt as _;
 
-use super::{Call, Kernel, run::defect};
+use super::{Call, Kernel};
 use crate::{
     effect::Limits,
     error::{RunError, codes},
     event::Event,
+    executor::defect,
     provider::{ProviderError, Retry},
     quantity::Span,
 };

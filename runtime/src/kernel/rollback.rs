@@ -6,23 +6,22 @@ use std::{
     time::Duration,
 };
 
-use rhai::{Dynamic, Engine, FnPtr};
 use serde_json::Value;
 
 use super::{
-    AnyAction, AnyChange, Call, Kernel,
+    Call, Kernel,
     change::{Move, NotMoved, unfit},
     cursor, lock,
     record::{Ending, Past},
     retry::{GaveUp, Interruption},
-    run::defect,
 };
 use crate::{
-    effect::Undo,
+    effect::{AnyAction, AnyChange, Undo},
     error::{RunError, codes},
     event::{Event, Kind, LeftOver, NoteLevel},
-    journal::{Doubt, Entry, Outcome, record::Moved, replay::Intent},
-    script::is_exit,
+    executor::defect,
+    journal::{Entry, Outcome, record::Moved, replay::Intent},
+    vocabulary::Doubt,
 };
 
 /// Something to undo.
@@ -59,15 +58,17 @@ pub(crate) enum Undoing {
     Closure {
         /// Where the script gave it.
         what: String,
-        body: FnPtr,
-        #[expect(
-            deprecated,
-            reason = "the only way to keep a call's context for later; volatile, not deprecated"
-        )]
-        context: Box<rhai::NativeCallContextStore>,
+        /// Which one.
+        closure: usize,
     },
     /// Nothing before it can be undone, and why.
     NoReturn(String),
+}
+
+/// Whoever keeps the closures with which the script undoes something.
+pub(crate) trait UndoClosures {
+    /// Calls one of them.
+    fn call(&self, closure: usize) -> Result<(), RunError>;
 }
 
 /// How often an undo is tried.
@@ -78,7 +79,7 @@ const UNDO_PAUSE: Duration = Duration::from_millis(250);
 
 impl Kernel {
     /// Undoes everything on the stack. Answers what is left.
-    pub(crate) fn rollback(&self, engine: &Engine, why: &RunError) -> Vec<LeftOver> {
+    pub(crate) fn rollback(&self, closures: &dyn UndoClosures, why: &RunError) -> Vec<LeftOver> {
         self.state.rolling_back.store(true, Ordering::Relaxed);
         lock(&self.state.fatal).take();
         // What used up the run's share must not keep it from being undone.
@@ -95,7 +96,7 @@ impl Kernel {
             let undone = if self.stop.is_aborted() || self.stop.pausing().is_some() {
                 Err(self.stop.why())
             } else {
-                self.undo_or_try_again(engine, &entry)
+                self.undo_or_try_again(closures, &entry)
             };
             let Err(mut error) = undone else { continue };
             self.scrub(&mut error);
@@ -120,10 +121,10 @@ impl Kernel {
     }
 
     /// Undoes one thing; a few times, should it fail: whatever was in the way may be gone a moment later.
-    fn undo_or_try_again(&self, engine: &Engine, entry: &UndoEntry) -> Result<(), RunError> {
+    fn undo_or_try_again(&self, closures: &dyn UndoClosures, entry: &UndoEntry) -> Result<(), RunError> {
         let mut tries = 1;
         loop {
-            let undone = catch_unwind(AssertUnwindSafe(|| self.undo(engine, entry)))
+            let undone = catch_unwind(AssertUnwindSafe(|| self.undo(closures, entry)))
                 .unwrap_or_else(|panic| Err(defect(&*panic)));
             let Err(error) = undone else { return Ok(()) };
             let in_vain = match &entry.doing {
@@ -160,7 +161,7 @@ impl Kernel {
         }
     }
 
-    fn undo(&self, engine: &Engine, entry: &UndoEntry) -> Result<(), RunError> {
+    fn undo(&self, closures: &dyn UndoClosures, entry: &UndoEntry) -> Result<(), RunError> {
         let id = format!("rollback/{}", entry.id);
         match &entry.doing {
             Undoing::Change { undo: Undo::Impossible(why), .. } | Undoing::NoReturn(why) => {
@@ -174,21 +175,11 @@ impl Kernel {
                 let call = self.call(Kind::Action, action.effect(), input.clone(), id)?;
                 self.block_on(self.undo_action(&call, action, output, *doubtful))
             }
-            Undoing::Closure { body, context, .. } => {
+            Undoing::Closure { closure, .. } => {
                 let place = cursor::Cursor::new(&id, cursor::frames(), cursor::cancel());
-                #[expect(deprecated, reason = "see `Undoing::Closure`")]
-                let cx = context.create_context(engine);
-                let run = || self.guarded(&cx, || body.call_within_context::<Dynamic>(&cx, ()));
-                let (result, _) = cursor::enter(place, run);
-                // Rhai drops some errors; what cannot be caught counts all the same.
-                if let Some(fatal) = lock(&self.state.fatal).take() {
-                    return Err(fatal);
-                }
-                match result {
-                    Ok(_) => Ok(()),
-                    Err(error) if is_exit(&error) => Ok(()),
-                    Err(error) => Err(self.explain(&error)),
-                }
+                let (result, _) = cursor::enter(place, || closures.call(*closure));
+                // An interpreter drops some errors; what cannot be caught counts all the same.
+                lock(&self.state.fatal).take().map_or(result, Err)
             }
         }
     }

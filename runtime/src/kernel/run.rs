@@ -2,19 +2,18 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, atomic::Ordering},
+    sync::atomic::Ordering,
     time::Duration,
 };
 
-use rhai::{Dynamic, Engine, EvalAltResult, Scope};
 use tokio_util::sync::CancellationToken;
 
-use super::{Kernel, KernelTag, cursor, lock};
+use super::{Kernel, UndoClosures, cursor, lock};
 use crate::{
     error::{RunError, codes},
-    event::{Event, LeftOver, Mode, NoteLevel, RunOutcome},
+    event::{Event, LeftOver, RunOutcome},
+    executor::defect,
     journal::Entry,
-    script::{Loaded, innermost, is_exit},
 };
 
 /// How a run ended.
@@ -28,31 +27,23 @@ pub(crate) struct Ended {
 }
 
 impl Kernel {
-    /// Runs the script on this thread, which must not be one that drives async work.
-    pub(crate) fn execute(self: &Arc<Self>, engine: &mut Engine, loaded: &Loaded, params: Dynamic) -> Ended {
+    /// Runs the script on this thread, which must not be one that drives async work. `script` answers why it ended, unless it came to its
+    /// end.
+    pub(crate) fn execute(
+        &self,
+        script: impl FnOnce() -> Option<RunError>,
+        closures: &dyn UndoClosures,
+    ) -> Ended {
         let started = self.now();
-        self.hook(engine);
-        let engine = &*engine;
-        let mut scope = Scope::new();
-        scope.push_constant_dynamic("params", params);
         let place = cursor::Cursor::new("", Vec::new(), self.cancel.clone());
-        let (result, planned) = cursor::enter(place, || {
-            let run = || engine.eval_ast_with_scope::<Dynamic>(&mut scope, &loaded.main);
-            catch_unwind(AssertUnwindSafe(run)).map_err(|panic| self.panicked(&*panic))
-        });
-        let error = match result {
-            Ok(Ok(_)) => lock(&self.state.fatal).clone(),
-            Ok(Err(error)) => self.why(&error),
-            Err(error) => Some(error),
-        };
-        let late = || self.budget.would_be_late(planned.least).filter(|_| self.is_plan());
+        let (error, planned) = cursor::enter(place, script);
+        let late = || self.budget.would_be_late(planned.least).filter(|_| self.sums_up_time());
         let error = error.or_else(|| self.unasked()).or_else(late);
         let (outcome, left, error) = match error {
             None => (RunOutcome::Succeeded, Vec::new(), None),
-            Some(error) => self.give_up(engine, error),
+            Some(error) => self.give_up(closures, error),
         };
-        let elapsed =
-            if self.world.mode() == Mode::Plan { planned.least } else { self.now().saturating_sub(started) };
+        let elapsed = if self.sums_up_time() { planned.least } else { self.now().saturating_sub(started) };
         let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         let elapsed_ms = millis(elapsed);
         let estimate_ms = Some(millis(planned.estimated())).filter(|ms| *ms > 0);
@@ -68,36 +59,6 @@ impl Kernel {
             }
         }
         Ended { outcome, error, left, changes, elapsed_ms, estimate_ms }
-    }
-
-    /// Makes an interpreter that of this run.
-    fn hook(self: &Arc<Self>, engine: &mut Engine) {
-        engine.set_default_tag(Dynamic::from(KernelTag(Arc::clone(self))));
-        let kernel = Arc::clone(self);
-        engine.on_progress(move |_| kernel.progress());
-        let kernel = Arc::clone(self);
-        engine.on_print(move |text| kernel.note(NoteLevel::Log, text));
-        let kernel = Arc::clone(self);
-        engine.on_debug(move |text, _, _| kernel.note(NoteLevel::Log, text));
-    }
-
-    /// Why a script ended early.
-    fn why(&self, error: &EvalAltResult) -> Option<RunError> {
-        if let Some(fatal) = lock(&self.state.fatal).clone() {
-            return Some(fatal);
-        }
-        if is_exit(error) {
-            return None;
-        }
-        let key = innermost(error).to_string();
-        let mut error = self.explain(error);
-        if error.frames.len() <= 1
-            && let Some((_, steps)) = lock(&self.state.trace).iter_mut().find(|(of, _)| *of == key)
-        {
-            error.frames.append(steps);
-        }
-        self.scrub(&mut error);
-        Some(error)
     }
 
     /// Why a script that came to its end has not succeeded: it was to be undone only, or did not do all that the journal says.
@@ -137,9 +98,13 @@ impl Kernel {
     }
 
     /// What becomes of a run that did not succeed: undone, paused, or ended as it stands.
-    fn give_up(&self, engine: &Engine, error: RunError) -> (RunOutcome, Vec<LeftOver>, Option<RunError>) {
+    fn give_up(
+        &self,
+        closures: &dyn UndoClosures,
+        error: RunError,
+    ) -> (RunOutcome, Vec<LeftOver>, Option<RunError>) {
         let nothing = lock(&self.state.undo).is_empty();
-        if self.world.mode() == Mode::Plan || self.replay_only && error.is_pause() {
+        if !self.world.undoes() || self.replay_only && error.is_pause() {
             let stopped = error.is(codes::CANCELLED);
             let outcome = if stopped { RunOutcome::Aborted } else { RunOutcome::Failed };
             return (outcome, Vec::new(), Some(error));
@@ -171,7 +136,7 @@ impl Kernel {
             let left = self.left_over("the run was stopped before it could be rolled back");
             return (RunOutcome::RollbackIncomplete, left, Some(error));
         }
-        let (outcome, left) = self.undo_all(engine, &error);
+        let (outcome, left) = self.undo_all(closures, &error);
         // What came in the way of undoing is what has to be told.
         match lock(&self.state.fatal).take() {
             Some(over) if over.is(codes::LOST) => (RunOutcome::Aborted, Vec::new(), Some(over)),
@@ -187,10 +152,10 @@ impl Kernel {
         entries.into_iter().rev().map(|entry| entry.left(why.to_owned())).collect()
     }
 
-    fn undo_all(&self, engine: &Engine, error: &RunError) -> (RunOutcome, Vec<LeftOver>) {
+    fn undo_all(&self, closures: &dyn UndoClosures, error: &RunError) -> (RunOutcome, Vec<LeftOver>) {
         // Undoing is not stopped by what stopped the run.
         let place = cursor::Cursor::new("rollback", Vec::new(), CancellationToken::new());
-        let undo = || catch_unwind(AssertUnwindSafe(|| self.rollback(engine, error)));
+        let undo = || catch_unwind(AssertUnwindSafe(|| self.rollback(closures, error)));
         match cursor::enter(place, undo).0 {
             Ok(left) if left.is_empty() => (RunOutcome::RolledBack, left),
             Ok(left) => (RunOutcome::RollbackIncomplete, left),
@@ -220,7 +185,7 @@ impl Kernel {
         }
     }
 
-    fn panicked(&self, panic: &(dyn std::any::Any + Send)) -> RunError {
+    pub(crate) fn panicked(&self, panic: &(dyn std::any::Any + Send)) -> RunError {
         let mut error = defect(panic);
         self.scrub(&mut error);
         error
@@ -236,15 +201,4 @@ impl Kernel {
             changes: ended.changes,
         });
     }
-}
-
-/// The error for a panic.
-pub(crate) fn defect(panic: &(dyn std::any::Any + Send)) -> RunError {
-    let what = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned());
-    RunError::new(codes::INTERNAL, format!("a defect in Contraflow or in a primitive: {what}"))
-        .hint("the journal has everything done so far")
 }

@@ -9,13 +9,13 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use super::{
-    AnyWait, Call, Kernel,
+    Call, Kernel,
     change::unfit,
     cursor,
     record::{Ending, Past},
 };
 use crate::{
-    effect::{Question, Reply, Until},
+    effect::{AnyWait, Question, Reply, Until},
     error::RunError,
     event::Event,
     journal::{
@@ -52,7 +52,7 @@ impl Kernel {
                 cursor::plan(waited.at_least);
                 let (value, found) = match &waited.answer {
                     // A plan has nobody who answered.
-                    Known::Value(value) if self.is_plan() => (value.clone(), String::new()),
+                    Known::Value(value) if !self.world.hears_people() => (value.clone(), String::new()),
                     Known::Value(value) => (value.clone(), wait.show(value)),
                     Known::Unknown => (Value::Null, String::new()),
                 };
@@ -66,7 +66,7 @@ impl Kernel {
                 };
                 self.ended(call, ending).await;
                 // What comes behind it will not happen.
-                match self.budget.would_be_late(cursor::planned()).filter(|_| self.is_plan()) {
+                match self.budget.would_be_late(cursor::planned()).filter(|_| self.sums_up_time()) {
                     Some(late) => Err(RunError { effect: Some(call.id.clone()), ..late }),
                     None => Ok(waited.answer),
                 }
@@ -124,7 +124,7 @@ impl Kernel {
             result = work => result,
         };
         let settled = result.as_ref().map_or_else(|error| !self.is_over(error), |_| true);
-        if waiting.channel.asked && settled && !self.is_plan() {
+        if waiting.channel.asked && settled && self.world.hears_people() {
             // What cannot be closed now is forgotten with the run.
             let _ = self.journal.close(&call.id).await;
         }
@@ -142,7 +142,7 @@ impl Kernel {
         if let Some(draft) = &self.state.draft {
             draft.question(&call.id, &question);
         }
-        if self.is_plan() {
+        if !self.world.hears_people() {
             return Ok(());
         }
         let run = self.run.to_string();
@@ -226,7 +226,7 @@ impl WaitChannel for KernelChannel<'_> {
     }
 
     fn takes_answers(&self) -> bool {
-        self.asked && self.kernel.journal.is_kept() && !self.kernel.is_plan()
+        self.asked && self.kernel.journal.is_kept() && self.kernel.world.hears_people()
     }
 
     async fn next_answer(&self) -> Option<Reply> {

@@ -4,49 +4,17 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    event::Kind,
+    effect::AnyChange,
     journal::{
         Store,
         record::{Entry, Outcome, Record},
     },
-    kernel::AnyChange,
     target::Target,
+    vocabulary::Kind,
 };
-
-/// How long a change is expected to take until it is in effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Estimate {
-    /// In milliseconds.
-    pub ms: u64,
-    /// What this rests on.
-    pub basis: Basis,
-}
-
-/// What an estimate rests on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Basis {
-    /// The change itself says so, or its target.
-    Target,
-    /// The same move of the same target took so long in earlier runs of the runbook in this environment: the median.
-    EarlierRuns,
-}
-
-impl Estimate {
-    pub(crate) fn new(span: Duration, basis: Basis) -> Self {
-        Self { ms: u64::try_from(span.as_millis()).unwrap_or(u64::MAX), basis }
-    }
-
-    /// The time as such.
-    pub fn span(&self) -> Duration {
-        Duration::from_millis(self.ms)
-    }
-}
 
 /// So many earlier runs are looked at, the newest ones.
 const RUNS: usize = 10;

@@ -14,18 +14,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-pub use self::estimate::{Basis, Estimate};
 pub(crate) use self::{
     binding::{Binding, compare},
     draft::Draft,
     estimate::Earlier,
 };
+pub use crate::vocabulary::{Basis, Estimate};
 use crate::{
-    effect::Undo,
+    bundle::{Bundle, Given},
     error::{NextStep, RunError, codes},
-    event::Grade,
-    script::{Bundle, Given},
     target::Target,
+    vocabulary::{Grade, Undo},
 };
 
 /// Version of the form of a plan. Raised whenever a program that knows only the old form could take the new one for something else.

@@ -380,10 +380,6 @@ pub(super) fn millis(span: Duration) -> u64 {
 impl TrialSetup {
     /// An interpreter, which can be used for one trial after the other.
     pub(crate) fn engine(&self) -> Engine {
-        script::build(
-            &self.inner.functions,
-            &self.inner.limits,
-            std::sync::Arc::clone(&self.prepared.loaded.imports),
-        )
+        script::build(&self.functions, &self.limits, std::sync::Arc::clone(&self.prepared.loaded.imports))
     }
 }

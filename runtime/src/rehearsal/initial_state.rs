@@ -16,9 +16,9 @@ use tokio::runtime::Handle;
 
 use super::simulation::States;
 use crate::{
+    effect::{AnyChange, AnyRead, AnyWait},
     effect::{On, Polled},
     error::{Code, NextStep, codes},
-    kernel::{AnyChange, AnyRead, AnyWait},
     provider::{ProviderError, Providers, Retry},
     script::convert,
 };

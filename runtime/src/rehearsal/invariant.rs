@@ -1,9 +1,12 @@
 //! What must hold at every moment of a rehearsed run.
 
-use rhai::{Dynamic, Engine, EvalAltResult, FnPtr};
+use rhai::Engine;
 
-use super::simulation::States;
-use crate::script::{innermost, thrown};
+use super::{
+    initial_state::view,
+    simulation::{Simulated, States},
+};
+use crate::script::{Holds, ScriptInvariant};
 
 /// Something that must hold whatever goes wrong, such as that no traffic goes to a pool without capacity.
 pub trait Invariant: Send + Sync {
@@ -18,47 +21,47 @@ pub trait Invariant: Send + Sync {
     fn holds(&self, states: &States) -> Result<(), String>;
 }
 
-/// Something that a runbook says must hold.
-pub(crate) struct ScriptInvariant {
-    pub(crate) text: String,
-    pub(crate) body: FnPtr,
-    #[expect(
-        deprecated,
-        reason = "the only way to keep a call's context for later; volatile, not deprecated"
-    )]
-    pub(crate) context: Box<rhai::NativeCallContextStore>,
-    /// How many moves there had been when it was made.
-    pub(crate) since: usize,
+/// The invariants of the script that did not hold at some moment, each with the first of them. `strictly`: one that could never be
+/// asked, because what it looks at never came to be known, counts as well.
+pub(super) fn broken(
+    invariants: Vec<ScriptInvariant>,
+    engine: &Engine,
+    simulated: &Simulated,
+    strictly: bool,
+) -> Vec<Violation> {
+    invariants
+        .into_iter()
+        .filter_map(|invariant| first_broken(&invariant, engine, simulated, strictly))
+        .collect()
 }
 
-/// Whether an invariant holds.
-pub(crate) enum Holds {
-    Yes,
-    /// No, and what is the case instead.
-    No(String),
-    /// What it looks at is not known yet.
-    Unknown(String),
-}
-
-impl ScriptInvariant {
-    /// Whether it holds for states as scripts see them.
-    pub(crate) fn holds(&self, engine: &Engine, world: Dynamic) -> Holds {
-        #[expect(deprecated, reason = "see `ScriptInvariant::context`")]
-        let cx = self.context.create_context(engine);
-        match self.body.call_within_context::<Dynamic>(&cx, (world,)) {
-            Ok(value) => match value.as_bool() {
-                Ok(true) => Holds::Yes,
-                Ok(false) => Holds::No("it returned false".to_owned()),
-                Err(kind) => Holds::No(format!("it returned {kind}, not true or false")),
-            },
-            Err(error) => match innermost(&error) {
-                EvalAltResult::ErrorPropertyNotFound(name, _) => {
-                    Holds::Unknown(format!("it was never evaluated: there is no known state of `{name}`"))
-                }
-                other => Holds::No(thrown(&error).map_or_else(|| other.to_string(), |error| error.message)),
-            },
+/// The first moment at which an invariant did not hold.
+fn first_broken(
+    invariant: &ScriptInvariant,
+    engine: &Engine,
+    simulated: &Simulated,
+    strictly: bool,
+) -> Option<Violation> {
+    let violation = |after, why| Some(Violation { invariant: invariant.text.clone(), after, why });
+    let mut unknown = None;
+    let mut moves = 0..;
+    let broken = simulated.review(|moment, states| {
+        if moves.next() < Some(invariant.since) {
+            return None;
         }
+        match invariant.holds(engine, view(states)) {
+            Holds::Yes => unknown = Some(String::new()),
+            Holds::No(why) => return violation(moment.map(|moment| moment.id.clone()), why),
+            Holds::Unknown(why) => {
+                unknown.get_or_insert(why);
+            }
+        }
+        None
+    });
+    if broken.is_some() {
+        return broken;
     }
+    unknown.filter(|why| strictly && !why.is_empty()).and_then(|why| violation(None, why))
 }
 
 /// Something that did not hold.

@@ -3,7 +3,6 @@
 //! **Invariant:** a rehearsal changes nothing outside and depends on nothing but the bundle, its parameters, the initial state and the
 //! scenario: the same of these is the same trial, to the byte.
 
-pub(crate) mod clock;
 pub(crate) mod explorer;
 mod faults;
 pub(crate) mod initial_state;
@@ -16,13 +15,7 @@ pub(crate) mod trial;
 mod worker_pool;
 mod world;
 
-pub(crate) use self::{
-    explorer::Explorer,
-    initial_state::view,
-    invariant::{Holds, ScriptInvariant},
-    simulation::Simulated,
-    trial::TrialSetup,
-};
+pub(crate) use self::{explorer::Explorer, trial::TrialSetup};
 pub use self::{
     explorer::{End, Explore, Findings, Progress, Row, Tried},
     initial_state::{Answer, InitialStateFile},

@@ -1,39 +1,39 @@
 //! One rehearsed run, from its start to its end.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rhai::{Dynamic, Engine};
-use tokio_util::sync::CancellationToken;
 
 use super::{
-    clock::VirtualClock,
     faults::FaultPoint,
     initial_state::InitialState,
-    invariant::{Invariant, Violation},
+    invariant::{self, Invariant, Violation},
     scenario::Scenario,
     simulation::{Simulation, States},
     world::RehearsedWorld,
 };
 use crate::{
+    budget::ScriptLimits,
     clock::Clock as _,
-    effect::Surroundings,
     error::{RunError, codes},
-    event::{Emitter, Event, LeftOver, Mode, RunOutcome, Sink},
-    executor::Executor,
-    journal::{Entry, Journal, Keeper, MemoryJournal, Replay, record::GENESIS},
-    kernel::{Ended, Kernel, State},
-    runtime::{Inner, Prepared},
-    script::Budget,
+    event::{LeftOver, RunOutcome, Sink},
+    executor::{Executor, VirtualClock},
+    journal::{Keeper, MemoryJournal, Replay, record::GENESIS},
+    kernel::{Ended, Kernel, Setup},
+    provider::Providers,
+    question::Role,
+    script::{Functions, Prepared, Session},
     secret::Vault,
     stop::Stop,
 };
 
 /// What all trials of a rehearsal have in common.
 pub(crate) struct TrialSetup {
-    pub(crate) inner: Arc<Inner>,
+    pub(crate) functions: Arc<Functions>,
+    pub(crate) limits: ScriptLimits,
+    pub(crate) providers: Arc<Providers>,
+    pub(crate) roles: Arc<BTreeMap<String, Role>>,
+    pub(crate) started_by: String,
     pub(crate) prepared: Prepared,
     pub(crate) params: Dynamic,
     pub(crate) initial_state: Arc<InitialState>,
@@ -96,27 +96,32 @@ impl TrialSetup {
             journal,
         ));
         let (mut replay, mut epoch) = (Replay::default(), 1);
-        let (kernel, ended) = loop {
-            let kernel = Arc::new(self.kernel(scenario, options, &clock, &world, replay, epoch));
-            let ended = kernel.execute(engine, &self.prepared.loaded, self.params.clone());
+        let (session, ended) = loop {
+            let session = Arc::new(self.session(scenario, options, &clock, &world, replay, epoch));
+            let ended = session.execute(engine, &self.prepared.loaded, self.params.clone());
             if !world.journal.is_cut() {
-                break (kernel, ended);
+                break (session, ended);
             }
             clock.die();
-            kernel.release();
+            session.release();
             clock.set(clock.monotonic() + TAKEN_UP_AFTER);
             let records = world.journal.take();
             replay = Replay::of(records.iter().cloned());
             world = Arc::new(world.after_death(Arc::new(MemoryJournal::after(records))));
             epoch += 1;
         };
-        kernel.tell_end(&ended);
+        session.kernel.tell_end(&ended);
         let records = (world.journal.len(), world.journal.undoing_since());
-        let script_invariants = kernel.broken_invariants(engine, &world, scenario.is_as_planned());
+        let violations = invariant::broken(
+            session.take_invariants(),
+            engine,
+            &world.simulation.state(),
+            scenario.is_as_planned(),
+        );
         // Guards still watch, for a run that is over.
         clock.die();
-        kernel.release();
-        let mut trial = self.trial(script_invariants, &world, &clock, ended, records);
+        session.release();
+        let mut trial = self.trial(violations, &world, &clock, ended, records);
         trial.struck &= scenario.crash.is_none() || epoch > 1;
         trial
     }
@@ -163,7 +168,8 @@ impl TrialSetup {
         }
     }
 
-    fn kernel(
+    /// The session of one process of a rehearsed run.
+    fn session(
         &self,
         scenario: &Scenario,
         options: &TrialOptions,
@@ -171,60 +177,38 @@ impl TrialSetup {
         world: &Arc<RehearsedWorld>,
         replay: Replay,
         epoch: i64,
-    ) -> Kernel {
-        const RUN: &str = "rehearsal";
+    ) -> Session {
         let Prepared { header, loaded, bundle, params } = &self.prepared;
-        let environment = self.inner.providers.environment().to_owned();
-        let stop = Stop::default();
-        let time: Arc<dyn crate::clock::Clock> = Arc::clone(clock) as _;
-        let emitter = Emitter::new(RUN, options.sinks.clone(), Arc::clone(&time), Arc::clone(&self.vault));
-        if epoch == 1 && !emitter.is_silent() {
-            emitter.emit(Event::RunStarted {
-                runbook: header.name.clone(),
-                version: header.version.clone(),
-                environment: environment.clone(),
-                mode: Mode::Rehearsal,
-                params: serde_json::to_value(params).unwrap_or_default(),
-                plan: None,
-            });
-        }
-        let keeper = Keeper::Memory(Arc::clone(&world.journal));
         let last = u64::try_from(world.journal.len()).unwrap_or(u64::MAX);
-        let journal = Journal::new(keeper, RUN, epoch, last, GENESIS, Arc::clone(&self.vault));
-        if epoch > 1 {
-            let (by, rollback) = ("somebody".to_owned(), false);
-            journal.add(time.now(), "run", &Entry::Resumed { by: by.clone(), epoch, rollback });
-            emitter.emit(Event::Resumed { by, epoch, rollback });
-        }
-        Kernel {
-            run: RUN.into(),
-            environment,
-            bundle: Arc::clone(bundle),
-            places: Arc::clone(&loaded.places),
-            budget: Budget::new(self.inner.limits, header.deadline.map(|span| span.0), Arc::clone(&time)),
-            shared: Arc::new(Surroundings {
-                providers: Arc::clone(&self.inner.providers),
-                clock: time,
-                vault: Arc::clone(&self.vault),
-                reporter: Arc::new(emitter.clone()),
-            }),
-            emitter,
+        let kernel = Kernel::new(Setup {
+            run: "rehearsal",
+            runbook: (&header.name, &header.version),
+            params,
+            deadline: header.deadline.map(|span| span.0),
+            limits: self.limits,
+            people: (&self.started_by, "somebody"),
+            roles: Arc::clone(&self.roles),
+            providers: Arc::clone(&self.providers),
+            clock: Arc::clone(clock) as _,
+            vault: Arc::clone(&self.vault),
+            sinks: options.sinks.clone().into(),
             world: Arc::clone(world) as _,
-            journal: Arc::new(journal),
-            replay,
-            replay_only: false,
-            only_undo: None,
-            new_script: Mutex::default(),
             executor: Executor::Virtual { clock: Arc::clone(clock), backwards: scenario.backwards },
             // A policy speaks about what happens for real.
             policies: Vec::new(),
-            cancel: stop.child(),
-            stop,
-            live: CancellationToken::new(),
-            roles: Arc::clone(&self.inner.roles),
-            started_by: self.inner.started_by.clone(),
-            state: State::default(),
-        }
+            keeper: Keeper::Memory(Arc::clone(&world.journal)),
+            epoch,
+            last: (last, GENESIS),
+            replay,
+            replay_only: false,
+            only_undo: None,
+            new_script: None,
+            enforcement: None,
+            draft: None,
+            stop: &Stop::default(),
+            is_announced: epoch > 1,
+        });
+        Session::new(Arc::new(kernel), Arc::clone(bundle), Arc::clone(&loaded.places))
     }
 }
 

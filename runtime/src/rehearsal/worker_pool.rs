@@ -11,7 +11,7 @@ use std::{
 use rhai::Engine;
 
 use super::{explorer::Progress, scenario::Scenario, trial::TrialSetup};
-use crate::runtime::STACK;
+use crate::script::STACK;
 
 /// Threads that play, and interpreters that nobody uses at the moment.
 pub(super) struct WorkerPool<'s> {

@@ -18,11 +18,12 @@ use super::{
     simulation::Simulation,
 };
 use crate::{
+    effect::{AnyAction, AnyChange, AnyRead, AnyWait},
     effect::{On, Progress, Question, QuestionKind, Reply, Until},
     error::codes,
     event::{Event, Grade, Kind, Mode},
     journal::MemoryJournal,
-    kernel::{AnyAction, AnyChange, AnyRead, AnyWait, cursor},
+    kernel::cursor,
     provider::ProviderError,
     world::{Foresight, Known, Waited, Waiting, World},
 };
@@ -78,13 +79,6 @@ impl RehearsedWorld {
             unsettled: Mutex::new(lock(&self.unsettled).clone()),
             bad: Mutex::new(lock(&self.bad).clone()),
         }
-    }
-
-    /// How many moves there had been when an invariant was first made.
-    pub(crate) fn invariant_since(&self, id: &str) -> usize {
-        let mut simulated = self.simulation.state();
-        let moves = simulated.history.len();
-        *simulated.invariant_since.entry(id.to_owned()).or_insert(moves)
     }
 
     /// The effects that the run came to, which are given away.
@@ -226,12 +220,22 @@ impl RehearsedWorld {
 
 #[async_trait]
 impl World for RehearsedWorld {
-    fn rehearsed(&self) -> Option<&RehearsedWorld> {
-        Some(self)
-    }
-
     fn mode(&self) -> Mode {
         Mode::Rehearsal
+    }
+
+    fn may_not_know(&self) -> bool {
+        true
+    }
+
+    fn no_return(&self, id: &str) {
+        self.simulation.state().no_return.push(id.to_owned());
+    }
+
+    fn invariant(&self, id: &str) -> Option<usize> {
+        let mut simulated = self.simulation.state();
+        let moves = simulated.history.len();
+        Some(*simulated.invariant_since.entry(id.to_owned()).or_insert(moves))
     }
 
     async fn observe(&self, on: &On, change: &dyn AnyChange) -> Result<(Value, Grade), ProviderError> {

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{Approvals, Inner, Runtime, SANDBOX};
 use crate::{
     clock::{Clock, SystemClock},
+    control,
     effect::Role,
     event::Sink,
     journal::Store,
@@ -41,7 +42,7 @@ impl Runtime {
             globals: Vec::new(),
             sinks: Vec::new(),
             inner: Inner {
-                functions: Functions::new(Vec::new(), []),
+                functions: Arc::new(Functions::new(control::module(), Vec::new(), [])),
                 providers: Arc::new(Providers::new(SANDBOX)),
                 store: None,
                 people: Arc::new(NoPeople),
@@ -179,7 +180,7 @@ impl Builder {
 
     /// The runtime.
     pub fn build(mut self) -> Runtime {
-        self.inner.functions = Functions::new(self.modules, self.globals);
+        self.inner.functions = Arc::new(Functions::new(control::module(), self.modules, self.globals));
         self.inner.sinks = self.sinks.into();
         Runtime { inner: Arc::new(self.inner) }
     }

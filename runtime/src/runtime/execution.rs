@@ -1,47 +1,29 @@
 //! One execution of a script: its kernel, its thread, and what goes on next to it.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-    thread,
-    time::Duration,
-};
+use std::{sync::Arc, thread, time::Duration};
 
-use serde_json::Value;
 use tokio::{runtime::Handle, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{Inner, Report, Runtime};
 use crate::{
-    effect::Surroundings,
+    bundle::Bundle,
     error::{RunError, codes},
-    event::{Emitter, Event, Mode, RunOutcome},
+    event::RunOutcome,
     executor::Executor,
     journal::{
-        Entry, Heartbeat, Journal, Keeper, Replay, Request, RequestKind, RunStatus, Store, StoreError,
+        Heartbeat, Journal, Keeper, Replay, Request, RequestKind, RunStatus, Store, StoreError,
         record::GENESIS, run::HEARTBEAT_INTERVAL,
     },
-    kernel::{Ended, Kernel, State, enforcement::Enforcement},
+    kernel::{Ended, Kernel, Setup, enforcement::Enforcement},
     plan::Draft,
-    script::{self, Budget, Bundle, Header, Loaded},
-    secret::Vault,
+    script::{self, Prepared, STACK, Session},
     stop::Stop,
     world::World,
 };
 
-/// Stack of the thread that runs a script: a step in a function takes some 70 KB in a debug build.
-pub(crate) const STACK: usize = 64 << 20;
-
 /// How often buffered records are handed to the store, so that others can look at a run while it goes on.
 const FLUSH_EVERY: Duration = Duration::from_millis(100);
-
-/// A bundle that can be run.
-pub(crate) struct Prepared {
-    pub(crate) header: Header,
-    pub(crate) loaded: Loaded,
-    pub(crate) params: BTreeMap<String, Value>,
-    pub(crate) bundle: Arc<Bundle>,
-}
 
 /// What distinguishes one execution of a script from another.
 pub(super) struct Execution {
@@ -92,7 +74,8 @@ impl Runtime {
         stop: &Stop,
     ) -> Report {
         let (run, replay_only) = (execution.run.clone(), execution.replay_only);
-        let kernel = Arc::new(self.kernel(&prepared, world, execution, stop));
+        let session = Arc::new(self.session(&prepared, world, execution, stop));
+        let kernel = Arc::clone(&session.kernel);
         let journal = Arc::clone(&kernel.journal);
         let over = CancellationToken::new();
         let helpers: Vec<_> = if journal.is_kept() {
@@ -106,7 +89,7 @@ impl Runtime {
         // Also if nobody waits for the run any more.
         let over = over.drop_guard();
         let unwatched = Unwatched(Some(stop.clone()));
-        let ended = on_a_thread(Arc::clone(&kernel), Arc::clone(&self.inner), prepared).await;
+        let ended = on_a_thread(Arc::clone(&session), Arc::clone(&self.inner), prepared).await;
         unwatched.came_to_its_end();
         drop(over);
         for helper in helpers {
@@ -127,7 +110,7 @@ impl Runtime {
             ended.error = Some(error);
         }
         kernel.tell_end(&ended);
-        kernel.release();
+        session.release();
         if let Some(draft) = &kernel.state.draft {
             draft.scrub(&kernel.shared.vault);
         }
@@ -135,95 +118,53 @@ impl Runtime {
         Report { run, outcome, error, left, changes, elapsed_ms, estimate_ms }
     }
 
-    /// The kernel of one execution, with a journal that goes on where it ended; says that the run begins.
-    fn kernel(
+    /// The session of one execution.
+    fn session(
         &self,
         prepared: &Prepared,
         world: Arc<dyn World>,
         execution: Execution,
         stop: &Stop,
-    ) -> Kernel {
-        let Execution {
-            store,
-            replay,
-            replay_only,
-            run,
-            epoch,
-            last: (seq, hash),
-            only_undo,
-            new_script,
-            started_by,
-            enforcement,
-            draft,
-            silent,
-        } = execution;
-        let environment = self.inner.providers.environment().to_owned();
-        let clock = Arc::clone(&self.inner.clock);
-        let vault = Arc::<Vault>::default();
-        let sinks = if silent { Arc::default() } else { Arc::clone(&self.inner.sinks) };
-        let emitter = Emitter::new(&run, sinks, Arc::clone(&clock), Arc::clone(&vault));
-        emitter.emit(Event::RunStarted {
-            runbook: prepared.header.name.clone(),
-            version: prepared.header.version.clone(),
-            environment: environment.clone(),
-            mode: if replay_only { Mode::Replay } else { world.mode() },
-            params: serde_json::to_value(&prepared.params).unwrap_or_default(),
-            plan: enforcement.as_ref().map(|enforcement| enforcement.binding.plan.clone()),
-        });
-        let journal = Arc::new(Journal::new(
-            store.map_or(Keeper::Nobody, Keeper::Store),
-            &run,
-            epoch,
-            seq,
-            hash,
-            Arc::clone(&vault),
-        ));
-        if epoch > 1 {
-            let (by, rollback) = (self.inner.started_by.clone(), only_undo.is_some());
-            journal.add(clock.now(), "run", &Entry::Resumed { by: by.clone(), epoch, rollback });
-            emitter.emit(Event::Resumed { by, epoch, rollback });
-        }
-        let deadline = prepared.header.deadline.map(|span| span.0);
-        let budget = Budget::new(self.inner.limits, deadline, Arc::clone(&clock));
-        Kernel {
-            run: Arc::from(run),
-            environment,
-            bundle: Arc::clone(&prepared.bundle),
-            places: Arc::clone(&prepared.loaded.places),
-            shared: Arc::new(Surroundings {
-                providers: Arc::clone(&self.inner.providers),
-                clock,
-                vault,
-                reporter: Arc::new(emitter.clone()),
-            }),
-            emitter,
+    ) -> Session {
+        let here = &self.inner.started_by;
+        let kernel = Kernel::new(Setup {
+            run: &execution.run,
+            runbook: (&prepared.header.name, &prepared.header.version),
+            params: &prepared.params,
+            deadline: prepared.header.deadline.map(|span| span.0),
+            limits: self.inner.limits,
+            people: (execution.started_by.as_ref().unwrap_or(here), here),
+            roles: Arc::clone(&self.inner.roles),
+            providers: Arc::clone(&self.inner.providers),
+            clock: Arc::clone(&self.inner.clock),
+            vault: Arc::default(),
+            sinks: if execution.silent { Arc::default() } else { Arc::clone(&self.inner.sinks) },
             world,
-            journal,
-            replay,
-            replay_only,
-            only_undo,
-            new_script: Mutex::new(new_script),
             executor: Executor::Real(Handle::current()),
             policies: self.inner.policies.clone(),
-            budget,
-            // Its own, so that an error can stop all branches.
-            cancel: stop.child(),
-            stop: stop.clone(),
-            live: CancellationToken::new(),
-            roles: Arc::clone(&self.inner.roles),
-            started_by: started_by.unwrap_or_else(|| self.inner.started_by.clone()),
-            state: State::new(enforcement, draft),
-        }
+            keeper: execution.store.map_or(Keeper::Nobody, Keeper::Store),
+            epoch: execution.epoch,
+            last: execution.last,
+            replay: execution.replay,
+            replay_only: execution.replay_only,
+            only_undo: execution.only_undo,
+            new_script: execution.new_script,
+            enforcement: execution.enforcement,
+            draft: execution.draft,
+            stop,
+            is_announced: false,
+        });
+        Session::new(Arc::new(kernel), Arc::clone(&prepared.bundle), Arc::clone(&prepared.loaded.places))
     }
 }
 
 /// Runs the script on a thread of its own: it blocks while async work is done for it. `None`: the thread could not run.
-async fn on_a_thread(kernel: Arc<Kernel>, inner: Arc<Inner>, prepared: Prepared) -> Option<Ended> {
+async fn on_a_thread(session: Arc<Session>, inner: Arc<Inner>, prepared: Prepared) -> Option<Ended> {
     let (send, receive) = oneshot::channel();
     let run = move || {
         let params = script::to_script(&prepared.params);
         let mut engine = script::build(&inner.functions, &inner.limits, Arc::clone(&prepared.loaded.imports));
-        let _ = send.send(kernel.execute(&mut engine, &prepared.loaded, params));
+        let _ = send.send(session.execute(&mut engine, &prepared.loaded, params));
     };
     thread::Builder::new().name("script".into()).stack_size(STACK).spawn(run).ok()?;
     receive.await.ok()

@@ -23,7 +23,6 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use serde::Serialize;
 use serde_json::Value;
 
-pub(crate) use self::execution::{Prepared, STACK};
 pub use self::{
     builder::Builder,
     planned::{Approvals, Planned},
@@ -41,13 +40,12 @@ use crate::{
     lint::{self, Lint, Warning},
     provider::Providers,
     rehearsal::Invariant,
-    script::{self, Bundle, Functions, Given, Header, ScriptLimits},
+    script::{self, Bundle, Functions, Given, Header, Prepared, ScriptLimits},
     stop::Stop,
     world::{LiveWorld, NoPeople, People},
 };
 
-/// The name of the built-in environment, for which parameters may have values of their own.
-pub const SANDBOX: &str = "sandbox";
+pub use crate::vocabulary::SANDBOX;
 
 /// Runs runbooks against the targets of one environment.
 #[derive(Clone)]
@@ -56,7 +54,7 @@ pub struct Runtime {
 }
 
 pub(crate) struct Inner {
-    pub(crate) functions: Functions,
+    pub(crate) functions: Arc<Functions>,
     pub(crate) providers: Arc<Providers>,
     pub(crate) store: Option<Arc<dyn Store>>,
     pub(crate) people: Arc<dyn People>,

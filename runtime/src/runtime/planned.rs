@@ -5,14 +5,14 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Execution, LoadErrors, Report, Runtime, execution::Prepared, new_id};
+use super::{Execution, LoadErrors, Report, Runtime, new_id};
 use crate::{
     effect::{Heard, Question, QuestionKind, Reply, Rule},
     error::{NextStep, RunError, codes},
     journal::{Holder, Used},
     kernel::enforcement::Enforcement,
     plan::{Binding, Draft, Earlier, Foreseen, PLAN_VERSION, SavedPlan, compare},
-    script::{Bundle, Given},
+    script::{Bundle, Given, Prepared},
     stop::Stop,
     world::{LiveWorld, PredictedWorld},
 };

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, thread};
 use serde_json::Value;
 use tokio::{runtime::Handle, sync::oneshot};
 
-use super::{LoadErrors, Runtime, STACK};
+use super::{LoadErrors, Runtime};
 use crate::{
     effect::{On, Surroundings},
     error::{RunError, codes},
@@ -18,7 +18,7 @@ use crate::{
         paths::Pathfinder,
         trial::TrialOptions,
     },
-    script::{self, Bundle, Given, Header},
+    script::{self, Bundle, Given, Header, STACK},
     secret::Vault,
 };
 
@@ -155,7 +155,11 @@ impl Runtime {
         initial_state.plans = plans;
         let params = script::to_script(&prepared.params);
         Ok(TrialSetup {
-            inner: Arc::clone(&self.inner),
+            functions: Arc::clone(&self.inner.functions),
+            limits: self.inner.limits,
+            providers: Arc::clone(&self.inner.providers),
+            roles: Arc::clone(&self.inner.roles),
+            started_by: self.inner.started_by.clone(),
             prepared,
             params,
             initial_state: Arc::new(initial_state),

@@ -1,17 +1,17 @@
-//! A runbook with all it imports, as one unit that is identified by its content.
+//! Reading a runbook with all it imports.
 
 use std::{
-    collections::BTreeMap,
     io::Read as _,
     path::{Path, PathBuf},
 };
 
 use rhai::{AST, ASTNode, Expr, Stmt};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use super::syntax;
-use crate::error::{RunError, codes};
+use crate::{
+    bundle::Bundle,
+    error::{RunError, codes},
+};
 
 /// Largest script file. Compiling is quadratic in the number of variables of one script and cannot be interrupted.
 pub const MAX_SOURCE: u64 = 256 * 1024;
@@ -19,22 +19,7 @@ pub const MAX_SOURCE: u64 = 256 * 1024;
 /// Most files in one bundle.
 const MAX_FILES: usize = 256;
 
-/// The text of a runbook and of everything it imports.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bundle {
-    /// Name of the runbook's file within `files`.
-    pub main: String,
-    /// Text by path, relative to the runbook's folder.
-    pub files: BTreeMap<String, String>,
-}
-
 impl Bundle {
-    /// A bundle of one script without imports.
-    pub fn single(name: impl Into<String>, text: impl Into<String>) -> Self {
-        let main = name.into();
-        Self { files: BTreeMap::from([(main.clone(), text.into())]), main }
-    }
-
     /// Reads a runbook and, transitively, all it imports. Nothing is executed.
     ///
     /// Import paths are literal, made of `[A-Za-z0-9_-]` parts joined by `/`, and taken from the runbook's folder; what they
@@ -83,34 +68,6 @@ impl Bundle {
             stack.pop();
         }
         Ok(())
-    }
-
-    /// SHA-256 over all names and texts, in hexadecimal.
-    pub fn hash(&self) -> String {
-        let mut hash = Sha256::new();
-        let mut add = |text: &str| {
-            hash.update((text.len() as u64).to_be_bytes());
-            hash.update(text);
-        };
-        add(&self.main);
-        for (name, text) in &self.files {
-            add(name);
-            add(text);
-        }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
-    /// Text of the runbook itself.
-    pub fn main_text(&self) -> &str {
-        self.files.get(&self.main).map_or("", String::as_str)
-    }
-
-    pub(crate) fn to_json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
-    }
-
-    pub(crate) fn from_json(text: &str) -> Result<Self, serde_json::Error> {
-        serde_json::from_str(text)
     }
 }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use rhai::{Dynamic, EvalAltResult, FnPtr, Map, NativeCallContext};
 use serde::de::DeserializeOwned;
 
-use super::convert;
+use super::{Session, convert};
 use crate::{
+    effect::AnyWait,
     effect::{Action, Change, Read, Wait},
     error::{RunError, codes},
-    kernel::{AnyWait, Kernel},
 };
 
 /// The error type of script functions.
@@ -96,27 +96,27 @@ impl ScriptContext for NativeCallContext<'_> {
     }
 
     fn change<E: Change>(&self, effect: E) -> ScriptResult {
-        Kernel::of(self)?.change(self, effect)
+        Session::of(self)?.change(self, effect)
     }
 
     fn action<E: Action>(&self, effect: E) -> ScriptResult {
-        Kernel::of(self)?.action(self, effect)
+        Session::of(self)?.action(self, effect)
     }
 
     fn read<E: Read>(&self, effect: E) -> ScriptResult {
-        Kernel::of(self)?.read(self, effect)
+        Session::of(self)?.read(self, effect)
     }
 
     fn read_value<E: Read>(&self, effect: E) -> ScriptResult<E::Value> {
-        Kernel::of(self)?.read_value(self, effect)
+        Session::of(self)?.read_value(self, effect)
     }
 
     fn wait<E: Wait>(&self, effect: E) -> ScriptResult {
-        Kernel::of(self)?.wait(self, effect)
+        Session::of(self)?.wait(self, effect)
     }
 
     fn guard(&self, watches: Vec<Arc<dyn AnyWait>>, body: &FnPtr) -> ScriptResult {
-        Kernel::of(self)?.guard(self, watches, || body.call_within_context::<Dynamic>(self, ()))
+        Session::of(self)?.guard(self, watches, || body.call_within_context::<Dynamic>(self, ()))
     }
 
     fn bad_argument(&self, name: &str, message: &str) -> ScriptError {
@@ -124,15 +124,15 @@ impl ScriptContext for NativeCallContext<'_> {
     }
 
     fn throw(&self, error: RunError) -> ScriptError {
-        match Kernel::of(self) {
-            Ok(kernel) => kernel.throw(self, error),
+        match Session::of(self) {
+            Ok(session) => session.throw(self, error),
             Err(outside) => outside,
         }
     }
 
     fn stop(&self, error: RunError) -> ScriptError {
-        match Kernel::of(self) {
-            Ok(kernel) => kernel.stop(self, error),
+        match Session::of(self) {
+            Ok(session) => session.stop(self, error),
             Err(outside) => outside,
         }
     }

@@ -11,16 +11,14 @@ use rhai::{
 };
 
 use super::{
-    Argument, EffectClass, Places, ScriptContext as _, ScriptLimits, answers,
+    Argument, EffectClass, Places, ScriptContext as _, ScriptLimits, Session, answers,
     convert::{self, Unknown},
     error,
     standard::{self, Arities},
     syntax,
 };
 use crate::{
-    control,
     error::{RunError, codes},
-    kernel::Kernel,
     schema::{self, OptionSchema},
     secret::SecretText,
 };
@@ -35,6 +33,8 @@ pub type Modules = Vec<(&'static str, Arc<Module>)>;
 pub struct Functions {
     modules: Modules,
     globals: Vec<Shared<Module>>,
+    /// Names of the control words.
+    words: HashSet<String>,
     natives: OnceLock<Natives>,
 }
 
@@ -108,10 +108,10 @@ impl Natives {
 }
 
 /// The names of the control words.
-fn words() -> HashSet<String> {
-    let mut words = Engine::new_raw();
-    words.register_global_module(Shared::new(control::module()));
-    words.collect_fn_metadata(None, |f| Some(f.metadata.name.to_string()), false).into_iter().collect()
+fn names_of(words: &Shared<Module>) -> HashSet<String> {
+    let mut engine = Engine::new_raw();
+    engine.register_global_module(Shared::clone(words));
+    engine.collect_fn_metadata(None, |f| Some(f.metadata.name.to_string()), false).into_iter().collect()
 }
 
 /// A function that scripts can call, as its author describes it.
@@ -175,15 +175,21 @@ impl FunctionDoc {
 }
 
 impl Functions {
-    /// These modules, with the control words, and `globals` whose functions need no module name.
-    pub fn new(mut modules: Modules, globals: impl IntoIterator<Item = Module>) -> Self {
+    /// These modules, with the control `words`, and `globals` whose functions need no module name.
+    pub(crate) fn new(
+        words: Module,
+        mut modules: Modules,
+        globals: impl IntoIterator<Item = Module>,
+    ) -> Self {
         for (name, module) in &mut modules {
             // Rhai copies a module without a name or an index each time that an engine takes it.
             Arc::make_mut(module).set_id(*name).build_index();
         }
-        let mut all = vec![Shared::new(values()), Shared::new(control::module())];
+        let control = Shared::new(words);
+        let words = names_of(&control);
+        let mut all = vec![Shared::new(values()), control];
         all.extend(globals.into_iter().map(Shared::new));
-        Self { modules, globals: all, natives: OnceLock::new() }
+        Self { modules, globals: all, words, natives: OnceLock::new() }
     }
 
     /// The modules by name.
@@ -198,7 +204,7 @@ impl Functions {
         self.register(&mut engine);
         let all =
             engine.collect_fn_metadata(None, |f| Some(FunctionDoc::of(&f.namespace, f.metadata)), false);
-        let words = words();
+        let words = self.words.clone();
         let mut functions: Vec<FunctionDoc> = all
             .into_iter()
             .filter(|f| !f.module.is_empty() || !f.doc.is_empty() || words.contains(&f.name))
@@ -248,7 +254,7 @@ impl Functions {
         let mut engine = Engine::new_raw();
         syntax::set_syntax(&mut engine);
         engine.set_optimization_level(OptimizationLevel::None);
-        ScriptLimits::default().set(&mut engine);
+        set_limits(&mut engine, &ScriptLimits::default());
         engine.set_strict_variables(true);
         self.register(&mut engine);
         engine
@@ -262,7 +268,7 @@ impl Functions {
                 |f| Some(FunctionDoc::of(&f.namespace, f.metadata)),
                 false,
             );
-            natives.words = words();
+            natives.words = self.words.clone();
             natives.modules.extend(self.modules.iter().map(|(name, _)| (*name).to_owned()));
             for function in all {
                 let own = natives.own.entry(function.module.clone()).or_default();
@@ -295,7 +301,17 @@ pub(crate) struct Loaded {
     pub(crate) places: Arc<Places>,
 }
 
-/// The interpreter of one run. The kernel sets its hooks.
+fn set_limits(engine: &mut Engine, limits: &ScriptLimits) {
+    engine.set_max_call_levels(limits.max_call_levels);
+    engine.set_max_string_size(limits.max_string);
+    engine.set_max_array_size(limits.max_array);
+    engine.set_max_map_size(limits.max_map);
+    engine.set_max_modules(256);
+    engine.set_max_variables(4096);
+    engine.set_max_functions(4096);
+}
+
+/// The interpreter of one run. The session sets its hooks.
 pub(crate) fn build(
     functions: &Functions,
     limits: &ScriptLimits,
@@ -303,7 +319,7 @@ pub(crate) fn build(
 ) -> Engine {
     let mut engine = Engine::new_raw();
     syntax::set_syntax(&mut engine);
-    limits.set(&mut engine);
+    set_limits(&mut engine, limits);
     engine.set_fail_on_invalid_map_property(true);
     functions.register(&mut engine);
     engine.set_module_resolver(Resolver { imports, done: Mutex::default() });
@@ -419,7 +435,8 @@ fn values() -> Module {
     FuncRegistration::new("known_error").set_into_module(
         &mut m,
         |cx: Cx<'_>, error: Dynamic| -> Native<()> {
-            if is_about_unknown(&error) && Kernel::of(&cx).is_ok_and(|kernel| kernel.is_foreseen()) {
+            if is_about_unknown(&error) && Session::of(&cx).is_ok_and(|session| session.kernel.may_not_know())
+            {
                 return Err(cx.throw(convert::unknown_in_plan("an earlier effect")));
             }
             Ok(())

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::convert;
 use crate::{
+    bundle::Given,
     error::{RunError, codes, did_you_mean},
     quantity::{Percent, Size, Span},
 };
@@ -128,15 +129,6 @@ impl ParamType {
             Self::String | Self::Duration | Self::Percent | Self::Size => text.into(),
         }
     }
-}
-
-/// A value given for a parameter.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Given {
-    /// Text of a command line, read as the parameter's type.
-    Text(String),
-    /// A typed value, from a file or a program.
-    Value(Value),
 }
 
 impl Header {

@@ -11,13 +11,18 @@ mod effect_class;
 mod engine;
 mod error;
 mod header;
-mod limits;
 pub mod outline;
+mod prepared;
+mod session;
 mod standard;
 mod syntax;
 
+pub use crate::{
+    budget::ScriptLimits,
+    bundle::{Bundle, Given},
+};
 pub use arguments::{Argument, argument, each, options};
-pub use bundle::{Bundle, MAX_SOURCE};
+pub use bundle::MAX_SOURCE;
 pub use check::check;
 pub(crate) use check::load;
 pub(crate) use conditions::Places;
@@ -25,8 +30,8 @@ pub use context::{ScriptContext, ScriptError, ScriptResult};
 pub use effect_class::{Acts, Changes, Checks, EffectClass, Gives, Reads, Tells};
 pub use engine::{ArgumentDoc, FunctionDoc, Functions, Modules};
 pub(crate) use engine::{Loaded, build};
-pub(crate) use error::{from_rhai, innermost, is_exit, thrown};
+pub(crate) use error::innermost;
 pub(crate) use header::to_script;
-pub use header::{Given, Header, Param, ParamType};
-pub use limits::ScriptLimits;
-pub(crate) use limits::{Budget, terminated};
+pub use header::{Header, Param, ParamType};
+pub(crate) use prepared::{Prepared, STACK};
+pub(crate) use session::{Holds, ScriptInvariant, Session};

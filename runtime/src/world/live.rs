@@ -9,10 +9,11 @@ use serde_json::Value;
 use super::{Foresight, Known, WaitChannel, Waited, Waiting, World};
 use crate::{
     crash,
+    effect::{AnyAction, AnyChange, AnyRead, AnyWait},
     effect::{On, Polled, Progress, Question, QuestionKind, Reply, Until},
     error::{NextStep, codes},
     event::{Event, Grade, Mode},
-    kernel::{AnyAction, AnyChange, AnyRead, AnyWait, defect},
+    executor::defect,
     provider::ProviderError,
     quantity::Span,
 };

@@ -15,9 +15,9 @@ pub use self::{
     predicted::PredictedWorld,
 };
 use crate::{
+    effect::{AnyAction, AnyChange, AnyRead, AnyWait},
     effect::{On, Progress, Question, Reply},
     event::{Event, Grade, Mode},
-    kernel::{AnyAction, AnyChange, AnyRead, AnyWait},
     plan::Estimate,
     provider::ProviderError,
 };
@@ -94,8 +94,40 @@ pub trait World: Send + Sync {
     /// Which one it is, for events.
     fn mode(&self) -> Mode;
 
-    /// The world of a rehearsal, if it is one.
-    fn rehearsed(&self) -> Option<&crate::rehearsal::RehearsedWorld> {
+    /// Whether effects take no time here: what they would take is summed up, and the end of a run is that of a prediction.
+    fn sums_up_time(&self) -> bool {
+        false
+    }
+
+    /// Whether there are values that only a real run can tell.
+    fn may_not_know(&self) -> bool {
+        false
+    }
+
+    /// Whether other runs may reach the targets that are changed, so that each is locked.
+    fn locks_targets(&self) -> bool {
+        true
+    }
+
+    /// Whether people are asked, and their answers heard.
+    fn hears_people(&self) -> bool {
+        true
+    }
+
+    /// Whether there is something to undo when a run fails.
+    fn undoes(&self) -> bool {
+        true
+    }
+
+    /// The script passed a point of no return.
+    fn no_return(&self, id: &str) {
+        let _ = id;
+    }
+
+    /// The script says that something must hold from here on. Answers how many moves there had been when it first said so. `None`: nobody
+    /// will ask.
+    fn invariant(&self, id: &str) -> Option<usize> {
+        let _ = id;
         None
     }
 

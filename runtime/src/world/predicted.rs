@@ -11,9 +11,9 @@ use serde_json::Value;
 
 use super::{Foresight, Known, Waited, Waiting, World};
 use crate::{
+    effect::{AnyAction, AnyChange, AnyRead, AnyWait},
     effect::{On, Polled, Progress, Question, Reply, Until},
     event::{Event, Grade, Mode},
-    kernel::{AnyAction, AnyChange, AnyRead, AnyWait},
     plan::{Basis, Earlier, Estimate},
     provider::ProviderError,
     target::Target,
@@ -80,6 +80,26 @@ fn family(effect: &'static str) -> &'static str {
 impl World for PredictedWorld {
     fn mode(&self) -> Mode {
         Mode::Plan
+    }
+
+    fn sums_up_time(&self) -> bool {
+        true
+    }
+
+    fn may_not_know(&self) -> bool {
+        true
+    }
+
+    fn locks_targets(&self) -> bool {
+        false
+    }
+
+    fn hears_people(&self) -> bool {
+        false
+    }
+
+    fn undoes(&self) -> bool {
+        false
     }
 
     async fn observe(&self, on: &On, change: &dyn AnyChange) -> Result<(Value, Grade), ProviderError> {

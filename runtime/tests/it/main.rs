@@ -15,6 +15,7 @@ mod honesty;
 mod identity;
 mod journal;
 mod lab;
+mod layers;
 mod names;
 mod outline;
 mod paths;

@@ -10,13 +10,13 @@ use super::{
     runs::NewRun,
 };
 use crate::{
+    bundle::Bundle,
     effect::Reply,
     journal::{
         columns::{json, parsed},
         run::{Holder, Run},
         store::{PlanStore, StoreError, Used},
     },
-    script::Bundle,
 };
 
 /// Creates a run that uses a plan up. Some: another run has used it.

@@ -10,12 +10,12 @@ use super::{
     now, plans,
 };
 use crate::{
+    bundle::Bundle,
     journal::{
         columns::{json, parsed, run_of},
         run::{Heartbeat, Holder, Request, Run, RunStatus},
         store::{RunStore, StoreError, Used},
     },
-    script::Bundle,
 };
 
 /// Runs, each with the plan that it was started from, and the time by the clock of the store.

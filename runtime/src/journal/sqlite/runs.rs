@@ -6,12 +6,12 @@ use sqlx::Connection as _;
 
 use super::{SqliteStore, now};
 use crate::{
+    bundle::Bundle,
     journal::{
         columns::{json, parsed, run_of},
         run::{Heartbeat, Holder, Request, Run, RunStatus},
         store::{RunStore, StoreError, Used},
     },
-    script::Bundle,
 };
 
 /// Runs, each with the plan that it was started from.

@@ -9,8 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rhai::{Dynamic, Engine};
-
 use crate::{
     clock::Clock,
     error::{RunError, codes},
@@ -50,18 +48,6 @@ impl Default for ScriptLimits {
             max_map: 1_000_000,
             max_call_levels: 128,
         }
-    }
-}
-
-impl ScriptLimits {
-    pub(crate) fn set(&self, engine: &mut Engine) {
-        engine.set_max_call_levels(self.max_call_levels);
-        engine.set_max_string_size(self.max_string);
-        engine.set_max_array_size(self.max_array);
-        engine.set_max_map_size(self.max_map);
-        engine.set_max_modules(256);
-        engine.set_max_variables(4096);
-        engine.set_max_functions(4096);
     }
 }
 
@@ -226,9 +212,4 @@ impl Budget {
     pub(crate) fn overdue(&self) -> Option<RunError> {
         self.time_left().is_some_and(|left| left.is_zero()).then(|| self.out_of_time())
     }
-}
-
-/// The token with which a script is ended; the reason is kept by the kernel.
-pub(crate) fn terminated() -> Dynamic {
-    Dynamic::UNIT
 }

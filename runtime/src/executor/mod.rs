@@ -1,10 +1,17 @@
 //! What drives a run's async work: the machine's own time, or that of a rehearsal.
 
+mod virtual_clock;
+
 use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
 
-use crate::{clock::Clock as _, rehearsal::clock::VirtualClock, stop::Stop};
+pub(crate) use self::virtual_clock::VirtualClock;
+use crate::{
+    clock::Clock as _,
+    error::{RunError, codes},
+    stop::Stop,
+};
 
 /// Who drives async work.
 pub(crate) enum Executor {
@@ -66,4 +73,15 @@ impl InTurn<'_> {
         // It is as late as for the last of them.
         self.clock.set(self.last);
     }
+}
+
+/// The error for a panic.
+pub(crate) fn defect(panic: &(dyn std::any::Any + Send)) -> RunError {
+    let what = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned());
+    RunError::new(codes::INTERNAL, format!("a defect in Contraflow or in a primitive: {what}"))
+        .hint("the journal has everything done so far")
 }

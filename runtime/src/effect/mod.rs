@@ -7,15 +7,19 @@
 //!
 //! **Invariant:** an effect never asks in which mode it runs, and what it computes without `on` is pure.
 
+mod erased;
+
 use std::{fmt::Display, future::Future, time::Duration};
 
 pub use contraflow_provider::on::{On, Progress, Surroundings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub use self::erased::{AnyAction, AnyChange, AnyMemory, AnyRead, AnyWait};
 pub use crate::question::{
     Choice, Evidence, Heard, Question, QuestionKind, Reply, Role, Rule, SOMEBODY_ELSE,
 };
+pub use crate::vocabulary::Undo;
 use crate::{provider::ProviderError, target::Target};
 
 /// How long an effect may take and how often it may be tried.
@@ -46,16 +50,6 @@ impl Default for Limits {
             settle_every: Duration::from_millis(500),
         }
     }
-}
-
-/// Whether a change can be undone by applying the state that was there before.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Undo {
-    /// Yes.
-    Possible,
-    /// No, and why: a point of no return.
-    Impossible(String),
 }
 
 /// Moves one target from a state to another.

@@ -5,15 +5,8 @@ use std::time::Duration;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{
-    clock::BoxFuture,
-    effect::{
-        Action, Change, InDoubt, Limits, On, Polled, Progress, Read, Reply, Undo, Until, Verdict, Wait,
-    },
-    error::codes,
-    provider::ProviderError,
-    target::Target,
-};
+use super::{Action, Change, InDoubt, Limits, On, Polled, Progress, Read, Reply, Undo, Until, Verdict, Wait};
+use crate::{clock::BoxFuture, error::codes, provider::ProviderError, target::Target};
 
 fn encode<T: Serialize>(value: &T) -> Result<Value, ProviderError> {
     serde_json::to_value(value).map_err(|e| {

@@ -2,17 +2,18 @@
 
 use rhai::{EvalAltResult, NativeCallContext};
 
-use super::{Kernel, cursor, lock};
+use super::{Session, lock};
 use crate::{
     error::{Frame, RunError},
-    script::{from_rhai, thrown},
+    kernel::cursor,
+    script::error::{from_rhai, thrown},
 };
 
-impl Kernel {
+impl Session {
     /// Keeps the open steps for an error of Rhai's own, which does not know them. An error may be caught, so more than one is kept.
     pub(super) fn remember_steps(&self, error: String) {
         const MOST: usize = 64;
-        let mut trace = lock(&self.state.trace);
+        let mut trace = lock(&self.trace);
         if trace.iter().all(|(known, _)| *known != error) {
             if trace.len() >= MOST {
                 trace.remove(0);
@@ -26,7 +27,7 @@ impl Kernel {
             error.frames.push(self.frame(cx));
             error.frames.extend(cursor::frames());
         }
-        self.scrub(&mut error);
+        self.kernel.scrub(&mut error);
         error
     }
 
