@@ -212,7 +212,13 @@ pub(super) mod script {
 fn ask(cx: &NativeCallContext<'_>, question: &str, options: Options) -> ScriptResult {
     let session = Session::of(cx)?;
     let kernel = &session.kernel;
-    match Approve::new(question, options, &kernel.roles, &kernel.started_by, &kernel.environment) {
+    match Approve::new(
+        question,
+        options,
+        &kernel.facts.roles,
+        &kernel.facts.started_by,
+        &kernel.facts.environment,
+    ) {
         Ok(effect) => cx.wait(effect),
         Err((option, why)) => Err(cx.bad_argument(option, &why)),
     }

@@ -180,7 +180,7 @@ fn all(
 /// Calls `work` on as many threads as there may be, and waits for all.
 fn on_threads(kernel: &Kernel, branches: usize, work: &(impl Fn() + Sync)) {
     let workers = branches.min(WIDTH);
-    let branching = kernel.branching(workers);
+    let branching = kernel.earlier.branching(workers);
     std::thread::scope(|scope| {
         let on_its_thread = || {
             work();

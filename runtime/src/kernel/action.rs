@@ -51,7 +51,7 @@ impl Kernel {
         self.started(call, None, text.clone());
         self.sketch_action(call, &*action, &text);
         let mut ready = self.ask_policies(&Request {
-            environment: &self.environment,
+            environment: &self.facts.environment,
             id: &call.id,
             kind: call.kind,
             effect: call.effect,

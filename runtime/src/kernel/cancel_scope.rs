@@ -4,24 +4,18 @@
 //! no outcome there, so it comes to the same end.
 
 use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Kernel, State, cursor, lock};
+use super::{Kernel, cursor, lock};
 use crate::{
     error::{RunError, codes},
     event::Event,
     journal::{Entry, replay::Mark},
 };
-
-/// How often a branch looks whether the others have come to the end of the journal.
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// One cancellation scope.
 pub(crate) struct CancelScope {
@@ -84,11 +78,11 @@ impl Kernel {
 
     /// Whether the journal says that a scope was stopped which has come to its end by itself.
     fn ended_scope(&self, scope: &CancelScope, ended: bool) -> Result<Option<RunError>, RunError> {
-        if !self.replay.is_empty() {
-            if self.replay.take_mark(&scope.id, Mark::Passed)?.is_some() {
+        if !self.earlier.replay.is_empty() {
+            if self.earlier.replay.take_mark(&scope.id, Mark::Passed)?.is_some() {
                 return Ok(None);
             }
-            if let Some(error) = self.replay.stopped(&scope.id)? {
+            if let Some(error) = self.earlier.replay.stopped(&scope.id)? {
                 return Ok(Some(error));
             }
         }
@@ -109,7 +103,7 @@ impl Kernel {
         if state.closed || state.stopped.is_some() {
             return false;
         }
-        if self.replay_only || !self.replay.is_answered() {
+        if self.earlier.replay_only || !self.earlier.replay.is_answered() {
             // Other branches are still being answered from the journal; they have to get as far as they got.
             state.due.get_or_insert(error);
             return false;
@@ -121,7 +115,7 @@ impl Kernel {
     /// Within the lock, so that the journal has it before the scope can end.
     fn record_stop(&self, state: &mut ScopeState, scope: &CancelScope, error: RunError) {
         if state.stopped.is_none() {
-            if !self.replay_only {
+            if !self.earlier.replay_only {
                 let entry = Entry::ScopeStopped { error: error.clone() };
                 self.journal.add(self.shared.clock.now(), &scope.id, &entry);
                 // Told before it takes effect, so that what follows from it is told later.
@@ -134,7 +128,7 @@ impl Kernel {
 
     /// Stops a scope that is due, once the journal has been answered.
     pub(super) async fn stop_when_due(&self, scope: &CancelScope) {
-        while !self.replay.is_answered() {
+        while !self.earlier.replay.is_answered() {
             if lock(&scope.state).closed {
                 return;
             }
@@ -155,18 +149,18 @@ impl Kernel {
     /// Why nothing new may begin here, as far as the journal says so: undoing had begun, it is what this runner is there for, or
     /// the scope had been stopped.
     pub(super) fn may_begin(&self) -> Result<(), RunError> {
-        if self.is_rolling_back() {
+        if self.life.is_rolling_back() {
             return Ok(());
         }
-        if !self.replay.is_empty() || self.only_undo.is_some() {
+        if !self.earlier.replay.is_empty() || self.earlier.only_undo.is_some() {
             self.frontier()?;
         }
-        self.go_live()?;
-        if let Some(error) = lock(&self.state.fatal).clone() {
+        self.earlier.go_live(&self.life.budget)?;
+        if let Some(error) = self.life.fatal() {
             // What a run that only pauses has begun stays open, whichever branch paused it.
             return Err(if self.is_over(&error) { error } else { inside(&error) });
         }
-        if cursor::is_cancelled() || self.stop.is_aborted() {
+        if cursor::is_cancelled() || self.life.stop.is_aborted() {
             return Err(self.why_stopped());
         }
         Ok(())
@@ -174,84 +168,22 @@ impl Kernel {
 
     /// What the journal says about it, once it has been read to its end.
     fn frontier(&self) -> Result<(), RunError> {
-        let aborted = if self.replay_only { self.replay.aborted()? } else { None };
-        let undoing = self.replay.undoing()?.or_else(|| self.only_undo.clone());
+        let aborted = if self.earlier.replay_only { self.earlier.replay.aborted()? } else { None };
+        let undoing = self.earlier.undoing()?;
         if let Some(error) = undoing.or(aborted) {
             let told = inside(&error);
             self.end_with(error);
             return Err(told);
         }
-        self.accept_new_script()?;
+        self.earlier.accept_new_script(&self.life.stop)?;
         for scope in cursor::cancel_scopes() {
             // Only this place stops: other branches may still be answered from the journal.
             let due = lock(&scope.state).due.clone();
-            if let Some(error) = self.replay.stopped(&scope.id)?.or(due) {
+            if let Some(error) = self.earlier.replay.stopped(&scope.id)?.or(due) {
                 return Err(inside(&error));
             }
         }
         Ok(())
-    }
-
-    /// From now on there is something new: guards watch, deadlines count.
-    pub(super) fn go_live(&self) -> Result<(), RunError> {
-        if !self.live.is_cancelled() {
-            self.budget.worked_before(self.replay.worked()?);
-            self.live.cancel();
-        }
-        Ok(())
-    }
-
-    /// Lets other scripts than those that made the journal go on, if they did all that is in it.
-    fn accept_new_script(&self) -> Result<(), RunError> {
-        if lock(&self.new_script).is_none() {
-            return Ok(());
-        }
-        self.others_at_the_end();
-        if let Some((id, recorded)) = self.replay.left()? {
-            let message = format!("the new script diverges before {id}, which the journal says was done");
-            let error = RunError::new(codes::DIVERGED, message)
-                .hint(format!("journal: {} {}", recorded.effect, recorded.input))
-                .hint("a new script must first do everything that was done, in the same steps");
-            return Err(error);
-        }
-        Ok(())
-    }
-}
-
-impl Kernel {
-    /// Runs the branches of a `parallel` on `threads` threads, which count as such until they end. The last hands over to whoever
-    /// waits for them.
-    pub(crate) fn branching(&self, threads: usize) -> Branching<'_> {
-        self.state.branches.fetch_add(threads.saturating_sub(1), Ordering::Relaxed);
-        Branching { kernel: self, left: AtomicUsize::new(threads) }
-    }
-
-    /// Waits until all branches have done what the journal says of them, or can do no more.
-    fn others_at_the_end(&self) {
-        let State { branches, at_the_end, .. } = &self.state;
-        at_the_end.fetch_add(1, Ordering::Relaxed);
-        while !self.replay.is_answered()
-            && at_the_end.load(Ordering::Relaxed) <= branches.load(Ordering::Relaxed)
-            && !self.stop.is_aborted()
-        {
-            std::thread::sleep(LOOK_AGAIN);
-        }
-        at_the_end.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Branches that are running.
-pub(crate) struct Branching<'k> {
-    kernel: &'k Kernel,
-    left: AtomicUsize,
-}
-
-impl Branching<'_> {
-    /// One of the threads has come to its end.
-    pub(crate) fn ended(&self) {
-        if self.left.fetch_sub(1, Ordering::Relaxed) > 1 {
-            self.kernel.state.branches.fetch_sub(1, Ordering::Relaxed);
-        }
     }
 }
 

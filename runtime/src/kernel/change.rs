@@ -7,7 +7,6 @@ use serde_json::Value;
 use super::{
     Call, Kernel, Request, UndoEntry, Undoing, cursor,
     enforcement::Agreed,
-    lock,
     record::{Ending, Past},
     retry::{GaveUp, Interruption},
 };
@@ -56,7 +55,7 @@ impl Kernel {
             Past::New => {}
         }
         self.started(call, Some(&target), String::new());
-        let order = self.target_lock(&target);
+        let order = self.targets.turn(&target);
         let _turn = order.lock().await;
         if let Err(error) = self.take_target(call, &target).await {
             return self.failed(call, error, |e| Ending { target: Some(target.clone()), ..e }).await;
@@ -165,14 +164,14 @@ impl Kernel {
     pub(super) async fn take_target(&self, call: &Call, target: &Target) -> Result<(), RunError> {
         // What lives in this process no other run can reach.
         let shared = self.world.locks_targets() && !self.shared.providers.is_ephemeral();
-        if !shared || lock(&self.state.taken).contains(target) {
+        if !shared || self.targets.is_taken(target) {
             return Ok(());
         }
         let name = target.to_string();
-        let held = self.journal.lock(&self.environment, &name).await;
+        let held = self.journal.lock(&self.facts.environment, &name).await;
         let error = match held {
             Ok(None) => {
-                lock(&self.state.taken).insert(target.clone());
+                self.targets.taken(target);
                 return Ok(());
             }
             Ok(Some(held)) => RunError::new(
@@ -191,8 +190,8 @@ impl Kernel {
 
     /// What a rollback changes is not counted: it is there to make up for what was.
     fn count_change(&self) {
-        if !self.state.rolling_back.load(Ordering::Relaxed) {
-            self.state.changes.fetch_add(1, Ordering::Relaxed);
+        if !self.life.is_rolling_back() {
+            self.changes.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -253,7 +252,7 @@ impl Kernel {
         change: &dyn AnyChange,
         to: &Value,
     ) -> Result<(), RunError> {
-        if self.replay_only || !self.shared.providers.is_ephemeral() {
+        if self.earlier.replay_only || !self.shared.providers.is_ephemeral() {
             return Ok(());
         }
         let limits = change.limits();
@@ -281,7 +280,7 @@ impl Kernel {
             intended,
         };
         self.ask_policies(&Request {
-            environment: &self.environment,
+            environment: &self.facts.environment,
             id: &call.id,
             kind: call.kind,
             effect: call.effect,

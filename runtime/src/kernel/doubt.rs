@@ -38,7 +38,7 @@ impl Kernel {
             return Err(RunError::new(codes::JOURNAL, format!("the intent of {} has no states", call.id)));
         };
         self.started(call, Some(&target), String::new());
-        let order = self.target_lock(&target);
+        let order = self.targets.turn(&target);
         let _turn = order.lock().await;
         // Where nothing new may begin, what is found is only put on the undo stack.
         let going = self.may_begin();
@@ -72,7 +72,7 @@ impl Kernel {
                 let message = format!("it is unknown whether {} was changed: {}", target, error.message);
                 let error = RunError::new(codes::IN_DOUBT, message)
                     .hint(format!("make {target} reachable"))
-                    .next_step(NextStep::ResumeRun { run: self.run.to_string() });
+                    .next_step(NextStep::ResumeRun { run: self.facts.run.to_string() });
                 return self.failed(call, error, left_open).await;
             }
         };
@@ -269,11 +269,11 @@ impl Kernel {
             Err(error) if error.is(codes::NO_ANSWER) => {
                 let error = RunError::new(codes::IN_DOUBT, text)
                     .next_step(NextStep::Answer {
-                        run: self.run.to_string(),
+                        run: self.facts.run.to_string(),
                         question: call.id.clone(),
                         choices: names,
                     })
-                    .next_step(NextStep::ResumeRun { run: self.run.to_string() });
+                    .next_step(NextStep::ResumeRun { run: self.facts.run.to_string() });
                 return Err(RunError { effect: Some(call.id.clone()), ..error });
             }
             Err(error) => return Err(error),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{Call, Kernel, State, change::Move, hex, record::Ending};
+use super::{Call, Kernel, change::Move, hex, record::Ending};
 use crate::{
     effect::{AnyAction, Question, QuestionKind, Rule, Undo},
     error::{NextStep, RunError, codes},
@@ -24,17 +24,18 @@ pub(crate) struct Enforcement {
     pub(crate) rule: Rule,
 }
 
-impl State {
-    /// The state of a run that is bound to a plan, or that makes one.
-    pub(crate) fn new(enforcement: Option<Enforcement>, draft: Option<Arc<Draft>>) -> Self {
-        Self { enforcement, draft, ..Self::default() }
-    }
+/// What a run has to do with plans.
+pub(crate) struct Planning {
+    /// The plan that the run must keep to.
+    pub(super) enforcement: Option<Enforcement>,
+    /// Where a plan collects what it foresees.
+    pub(crate) draft: Option<Arc<Draft>>,
 }
 
 impl Kernel {
     /// Collects what a plan foresees of a change or an action.
     pub(super) fn sketch(&self, call: &Call, ending: &Ending) {
-        let (Some(draft), Some(target), Kind::Change) = (&self.state.draft, &ending.target, call.kind) else {
+        let (Some(draft), Some(target), Kind::Change) = (&self.plan.draft, &ending.target, call.kind) else {
             return;
         };
         let change = |from: &Value, to: &Value, from_text: &str, to_text: &str, undo: &Undo| PlannedChange {
@@ -63,7 +64,7 @@ impl Kernel {
 
     /// The same for an action.
     pub(super) fn sketch_action(&self, call: &Call, action: &dyn AnyAction, text: &str) {
-        if let Some(draft) = &self.state.draft {
+        if let Some(draft) = &self.plan.draft {
             draft.needs(action.touches());
             draft.action(PlannedAction {
                 id: call.id.clone(),
@@ -76,7 +77,7 @@ impl Kernel {
 
     /// Collects what a plan needs.
     pub(super) fn sketch_needs(&self, targets: impl FnOnce() -> Vec<Target>) {
-        if let Some(draft) = &self.state.draft {
+        if let Some(draft) = &self.plan.draft {
             draft.needs(targets());
         }
     }
@@ -129,7 +130,7 @@ impl Kernel {
 
     /// The plan that says what may be done now. What undoes is never outside: it was agreed to with what it undoes.
     fn binding(&self) -> Option<&Enforcement> {
-        self.state.enforcement.as_ref().filter(|_| !self.is_rolling_back())
+        self.plan.enforcement.as_ref().filter(|_| !self.life.is_rolling_back())
     }
 
     /// Lets a person decide about something that the plan does not have. The answer holds for exactly this: its id has a
@@ -159,11 +160,11 @@ impl Kernel {
                 let error = RunError::new(codes::OUTSIDE_PLAN, format!("{what} is not in the plan"));
                 return Err(placed(error)
                     .next_step(NextStep::Answer {
-                        run: self.run.to_string(),
+                        run: self.facts.run.to_string(),
                         question: call.id.clone(),
                         choices: Vec::new(),
                     })
-                    .next_step(NextStep::ResumeRun { run: self.run.to_string() }));
+                    .next_step(NextStep::ResumeRun { run: self.facts.run.to_string() }));
             }
             Err(error) => return Err(error),
         };

@@ -40,7 +40,7 @@ impl Kernel {
             self.sketch_needs(|| watch.depends_on());
             if self.sums_up_time() {
                 self.block_on(self.foresee(&call, &*watch))?;
-            } else if !self.replay_only {
+            } else if !self.earlier.replay_only {
                 let (kernel, scope, over) = (Arc::clone(self), Arc::clone(scope), over.clone());
                 self.executor.spawn(async move {
                     tokio::select! {
@@ -73,14 +73,14 @@ impl Kernel {
         begun: Option<Duration>,
     ) -> DropGuard {
         let over = CancellationToken::new();
-        if !self.replay_only {
+        if !self.earlier.replay_only {
             let (kernel, scope, over) = (Arc::clone(self), Arc::clone(scope), over.clone());
             let late = RunError::new(codes::TIMEOUT, format!("{what} did not end within {}", Span(span)));
             self.executor.spawn(async move {
                 let work = async {
-                    kernel.goes_live().await;
+                    kernel.earlier.goes_live().await;
                     let passed = begun
-                        .zip(kernel.replay.worked().ok())
+                        .zip(kernel.earlier.replay.worked().ok())
                         .map_or(Duration::ZERO, |(begun, worked)| worked.saturating_sub(begun));
                     kernel.shared.clock.sleep(span.saturating_sub(passed)).await;
                 };
@@ -96,16 +96,9 @@ impl Kernel {
     /// Stops a scope, unless it has ended, and tells so.
     pub(crate) fn stop_and_tell(self: &Arc<Self>, scope: &Arc<CancelScope>, mut error: RunError) {
         self.scrub(&mut error);
-        if !self.stop_scope(scope, error) && !self.replay_only && scope.stopped().is_none() {
+        if !self.stop_scope(scope, error) && !self.earlier.replay_only && scope.stopped().is_none() {
             let (kernel, scope) = (Arc::clone(self), Arc::clone(scope));
             self.executor.spawn(async move { kernel.stop_when_due(&scope).await });
-        }
-    }
-
-    /// Completes once effects are no longer answered from the journal only.
-    pub(super) async fn goes_live(&self) {
-        if !self.replay.is_empty() || self.only_undo.is_some() {
-            self.live.cancelled().await;
         }
     }
 
@@ -118,7 +111,7 @@ impl Kernel {
 
     /// Watches until there is a reason to stop.
     async fn watch(&self, call: &Call, watch: &dyn AnyWait) -> RunError {
-        self.goes_live().await;
+        self.earlier.goes_live().await;
         self.world.watch(call.on(), watch).await.into()
     }
 }

@@ -8,8 +8,10 @@ pub(crate) mod cancel_scope;
 mod change;
 pub(crate) mod cursor;
 mod doubt;
+mod earlier;
 pub(crate) mod enforcement;
 mod guard;
+mod lifecycle;
 mod policy;
 mod read;
 mod record;
@@ -17,17 +19,16 @@ mod retry;
 mod rollback;
 mod run;
 mod setup;
+mod targets;
+mod undo_stack;
 mod wait;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::BTreeMap,
     future::Future,
     panic::AssertUnwindSafe,
     pin::pin,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -39,79 +40,54 @@ use tokio_util::sync::CancellationToken;
 pub use self::policy::{Policy, Request};
 pub(crate) use self::{
     cancel_scope::CancelScope,
-    rollback::{UndoClosures, UndoEntry, Undoing},
+    rollback::UndoClosures,
     run::Ended,
     setup::Setup,
+    undo_stack::{UndoEntry, Undoing},
 };
 use self::{
-    enforcement::Enforcement,
+    earlier::Earlier,
+    enforcement::Planning,
+    lifecycle::Lifecycle,
     record::{Ending, Kept},
+    targets::Targets,
+    undo_stack::UndoStack,
 };
 use crate::{
-    budget::Budget,
-    bundle::Bundle,
     effect::{Action, Change, On, Read, Role, Surroundings, Wait},
     error::{Frame, RunError, codes},
     event::{Emitter, Event, Kind, NoteLevel, WaitsFor, scrub},
     executor::{Executor, defect},
-    journal::{Entry, Journal, Outcome, Replay, replay::Mark},
-    plan::Draft,
-    stop::Stop,
-    target::Target,
+    journal::{Entry, Journal, Outcome, replay::Mark},
     world::{Known, World},
 };
 
 /// One run.
 pub struct Kernel {
-    pub(crate) run: Arc<str>,
-    pub(crate) environment: String,
+    pub(crate) facts: Facts,
     pub(crate) shared: Arc<Surroundings>,
     pub(crate) emitter: Emitter,
     pub(crate) world: Arc<dyn World>,
     pub(crate) journal: Arc<Journal>,
-    pub(crate) replay: Replay,
-    /// Nothing may happen that is not in `replay`.
-    pub(crate) replay_only: bool,
-    /// Nothing new may begin: what was done is to be undone, for this reason.
-    pub(crate) only_undo: Option<RunError>,
-    /// Other scripts than those that made the journal: they must do all that is in it before they go on.
-    pub(crate) new_script: Mutex<Option<Bundle>>,
+    pub(crate) earlier: Earlier,
     pub(crate) executor: Executor,
     pub(crate) policies: Vec<Arc<dyn Policy>>,
-    pub(crate) budget: Budget,
-    /// Asks the script to stop at the next safe point.
-    pub(crate) cancel: CancellationToken,
-    /// What stops the run from outside.
-    pub(crate) stop: Stop,
-    /// Fires at the first effect that is not answered from the journal.
-    pub(crate) live: CancellationToken,
+    pub(crate) life: Lifecycle,
+    pub(crate) plan: Planning,
+    undo: UndoStack,
+    targets: Targets,
+    /// How many changes were made, those of a rollback not counted.
+    changes: AtomicUsize,
+}
+
+/// What is known about a run before it begins.
+pub(crate) struct Facts {
+    pub(crate) run: Arc<str>,
+    pub(crate) environment: String,
     /// Names of those who have a role.
     pub(crate) roles: Arc<BTreeMap<String, Role>>,
     /// Who began the run.
     pub(crate) started_by: String,
-    pub(crate) state: State,
-}
-
-/// What changes while a run goes on.
-#[derive(Default)]
-pub(crate) struct State {
-    undo: Mutex<Vec<UndoEntry>>,
-    /// The plan that the run must keep to.
-    enforcement: Option<Enforcement>,
-    /// Where a plan collects what it foresees.
-    pub(crate) draft: Option<Arc<Draft>>,
-    /// Targets that this run has for itself.
-    taken: Mutex<HashSet<Target>>,
-    locks: Mutex<HashMap<Target, Arc<tokio::sync::Mutex<()>>>>,
-    fatal: Mutex<Option<RunError>>,
-    rolling_back: AtomicBool,
-    changes: AtomicUsize,
-    /// The script only looks from now on: no effect may be performed.
-    effects_forbidden: AtomicBool,
-    /// Threads on which the script is running besides the first, each branch of a `parallel` one; not those that wait for others.
-    branches: AtomicUsize,
-    /// How many of them are where the journal ends, with another script than the one that made it.
-    at_the_end: AtomicUsize,
 }
 
 /// A step that was begun.
@@ -206,7 +182,7 @@ impl Kernel {
         let elapsed_ms = self.elapsed_ms(started, planned);
         let mut replayed = false;
         // A step that the run was paused in has not ended.
-        if ok || !self.is_pausing() {
+        if ok || !self.life.is_pausing() {
             let entry = Entry::StepEnded { name: name.to_owned(), ok, elapsed_ms };
             replayed = self.keep_once(&id, Mark::StepEnded, &entry).replayed;
         }
@@ -223,12 +199,7 @@ impl Kernel {
 
     /// Forgets what is to be undone, once nobody needs it.
     pub(crate) fn release(&self) {
-        lock(&self.state.undo).clear();
-    }
-
-    /// From now on the script only looks.
-    pub(crate) fn forbid_effects(&self) {
-        self.state.effects_forbidden.store(true, Ordering::Relaxed);
+        drop(self.undo.take());
     }
 
     /// Since when an invariant of the script holds. `None`: nobody will ask for it.
@@ -238,8 +209,8 @@ impl Kernel {
 
     /// Puts something on the undo stack, unless undoing has begun.
     pub(crate) fn push_undo(&self, entry: UndoEntry) {
-        if !self.is_rolling_back() {
-            lock(&self.state.undo).push(entry);
+        if !self.life.is_rolling_back() {
+            self.undo.push(entry);
         }
     }
 
@@ -261,7 +232,7 @@ impl Kernel {
         let entry = Entry::NoReturn { why: why.to_owned() };
         let (seq, replayed) = self.keep_mark(Mark::NoReturn, &entry, &id)?;
         self.world.no_return(&id);
-        if let Some(draft) = &self.state.draft {
+        if let Some(draft) = &self.plan.draft {
             draft.no_return(&id, why);
         }
         self.emit(Event::NoReturn { id: id.clone(), why: why.to_owned(), replayed });
@@ -272,7 +243,7 @@ impl Kernel {
     /// The place in the journal of a mark that only a run that goes on may make, and whether it was there already.
     fn keep_mark(&self, mark: Mark, entry: &Entry, id: &str) -> Result<(u64, bool), RunError> {
         self.stopped()?;
-        match self.replay.take_mark(id, mark)? {
+        match self.earlier.replay.take_mark(id, mark)? {
             Some((seq, _)) => Ok((seq, true)),
             None => {
                 self.may_begin()?;
@@ -281,31 +252,17 @@ impl Kernel {
         }
     }
 
-    pub(super) fn is_rolling_back(&self) -> bool {
-        self.state.rolling_back.load(Ordering::Relaxed)
-    }
-
-    /// Whether the run stops without coming to an end.
-    pub(super) fn is_pausing(&self) -> bool {
-        lock(&self.state.fatal).as_ref().is_some_and(|error| error.is_pause() || error.is(codes::LOST))
-    }
-
     /// Remembers why the run ends; the first reason counts. Other branches are told not to go on waiting.
     pub(crate) fn end_with(&self, error: RunError) {
-        lock(&self.state.fatal).get_or_insert(error);
-        if !self.replay_only {
-            self.cancel.cancel();
+        self.life.end_with(error);
+        if !self.earlier.replay_only {
+            self.life.cancel.cancel();
         }
-    }
-
-    /// Why the run ends, if something has ended it.
-    pub(crate) fn fatal(&self) -> Option<RunError> {
-        lock(&self.state.fatal).clone()
     }
 
     /// Called by the interpreter at each operation: whether the script must stop.
     pub(crate) fn must_end(&self) -> bool {
-        let Some(error) = self.budget.spend(|| self.is_stopped().then(|| self.why_stopped())) else {
+        let Some(error) = self.life.budget.spend(|| self.is_stopped().then(|| self.why_stopped())) else {
             return false;
         };
         if !error.is(codes::STOPPED) {
@@ -371,20 +328,21 @@ impl Kernel {
     /// Whether this thread's part of the run was told to stop, or the whole run to end itself.
     fn is_stopped(&self) -> bool {
         // What is in the journal is answered first, in all branches: it has to be known in order to be undone.
-        self.stop.is_aborted() || (cursor::is_cancelled() && self.replay.is_answered())
+        self.life.stop.is_aborted() || (cursor::is_cancelled() && self.earlier.replay.is_answered())
     }
 
     /// Why this thread's part of the run is to stop.
     pub(super) fn why_stopped(&self) -> RunError {
-        let fatal = lock(&self.state.fatal).clone();
-        let outside = || self.stop.is_cancelled().then(|| self.stop.why());
-        let why = fatal.or_else(outside).or_else(|| self.stop_around()).unwrap_or_else(|| self.stop.why());
+        let fatal = self.life.fatal();
+        let outside = || self.life.stop.is_cancelled().then(|| self.life.stop.why());
+        let why =
+            fatal.or_else(outside).or_else(|| self.stop_around()).unwrap_or_else(|| self.life.stop.why());
         // The place is that of whoever met it first.
         RunError { frames: Vec::new(), effect: None, ..why }
     }
 
     fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
-        self.executor.block_on(&self.stop, work)
+        self.executor.block_on(&self.life.stop, work)
     }
 
     fn now(&self) -> Duration {
@@ -408,24 +366,24 @@ impl Kernel {
     /// Whether the script must stop before its next effect.
     fn stopped(&self) -> Result<(), RunError> {
         self.journal.alive()?;
-        if !self.replay.is_answered() && !self.stop.is_aborted() {
+        if !self.earlier.replay.is_answered() && !self.life.stop.is_aborted() {
             return Ok(());
         }
-        if let Some(error) = lock(&self.state.fatal).clone() {
+        if let Some(error) = self.life.fatal() {
             return Err(error);
         }
-        if self.stop.is_held() && !self.is_rolling_back() {
-            self.block_on(self.stop.released());
+        if self.life.stop.is_held() && !self.life.is_rolling_back() {
+            self.block_on(self.life.stop.released());
         }
         if self.is_stopped() {
             return Err(self.why_stopped());
         }
-        self.budget.overdue().map_or(Ok(()), Err)
+        self.life.budget.overdue().map_or(Ok(()), Err)
     }
 
     fn begin<E: Serialize>(&self, kind: Kind, effect: &'static str, input: &E) -> Result<Call, RunError> {
         self.stopped()?;
-        if self.state.effects_forbidden.load(Ordering::Relaxed) {
+        if self.life.forbids_effects() {
             return Err(RunError::new(
                 codes::ARGUMENT,
                 format!("an invariant may only read its world: {effect} is an effect"),
@@ -449,7 +407,7 @@ impl Kernel {
             waits_for: None,
             input,
             fingerprint,
-            key: Arc::clone(&self.run),
+            key: Arc::clone(&self.facts.run),
             shared: Arc::clone(&self.shared),
             cancel: cursor::cancel(),
             on: OnceLock::new(),
@@ -465,11 +423,6 @@ impl Kernel {
                 .map_err(|why| RunError::new(codes::DENIED_BY_POLICY, format!("refused by policy: {why}")))?;
         }
         Ok(())
-    }
-
-    /// The lock that orders effects on one target within this run.
-    fn target_lock(&self, target: &Target) -> Arc<tokio::sync::Mutex<()>> {
-        Arc::clone(lock(&self.state.locks).entry(target.clone()).or_default())
     }
 }
 

@@ -14,7 +14,7 @@ impl Kernel {
             self.replayed(call, None, || read.describe(), &ended);
             return match ended.outcome {
                 Outcome::Answered { value, .. } => {
-                    if read.again_on_resume() && !self.replay_only {
+                    if read.again_on_resume() && !self.earlier.replay_only {
                         let limits = read.limits();
                         let again = async || self.world.read(call.on(), read).await;
                         let read_again = self.attempt(call, &limits, Interruption::WhenDone, again).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Call, Kernel, lock};
+use super::{Call, Kernel};
 use crate::{
     error::{NextStep, RunError, codes},
     event::{EffectResult, Event, Grade, Kind},
@@ -35,7 +35,7 @@ pub(crate) struct Kept {
 impl Kernel {
     /// Adds a record; answers its place. A journal that is full to the brim is written out by whoever fills it.
     pub(crate) fn keep(&self, id: &str, entry: &Entry) -> u64 {
-        if self.replay_only {
+        if self.earlier.replay_only {
             return u64::MAX;
         }
         let added = self.journal.add(self.shared.clock.now(), id, entry);
@@ -49,9 +49,9 @@ impl Kernel {
     /// As [`Kernel::keep`], unless the journal has it.
     pub(super) fn keep_once(&self, id: &str, mark: Mark, entry: &Entry) -> Kept {
         // Should the journal not be readable, the next effect says so.
-        let worked = match self.replay.is_empty() {
+        let worked = match self.earlier.replay.is_empty() {
             true => None,
-            false => self.replay.take_mark(id, mark).ok().flatten().map(|(_, worked)| worked),
+            false => self.earlier.replay.take_mark(id, mark).ok().flatten().map(|(_, worked)| worked),
         };
         if worked.is_none() {
             self.keep(id, entry);
@@ -61,7 +61,7 @@ impl Kernel {
 
     /// As [`Kernel::keep`], from async code.
     pub(super) async fn keep_async(&self, id: &str, entry: &Entry) -> u64 {
-        if self.replay_only {
+        if self.earlier.replay_only {
             return u64::MAX;
         }
         let added = self.journal.add(self.shared.clock.now(), id, entry);
@@ -74,33 +74,38 @@ impl Kernel {
     /// As [`Kernel::keep`], from async code that may be broken off: it only adds. Whoever breaks off a writing loses what is being
     /// written.
     pub(super) fn keep_for_later(&self, id: &str, entry: &Entry) {
-        if !self.replay_only {
+        if !self.earlier.replay_only {
             self.journal.add(self.shared.clock.now(), id, entry);
         }
     }
 
     /// What the journal says about an effect.
     pub(super) fn past(&self, call: &Call) -> Result<Past, RunError> {
-        if self.replay.is_empty() && !self.replay_only && self.only_undo.is_none() {
+        if self.earlier.is_none() {
             // Whether it may begin was asked a moment ago.
-            self.go_live()?;
+            self.earlier.go_live(&self.life.budget)?;
             return Ok(Past::New);
         }
-        let recorded = self.replay.take(&call.id, call.kind, call.effect, &call.fingerprint, &call.input)?;
+        let recorded =
+            self.earlier.replay.take(&call.id, call.kind, call.effect, &call.fingerprint, &call.input)?;
         if let Some(Recorded { intent: Some(intent), .. }) = &recorded {
             let _ = call.place.set(intent.seq);
         }
         match recorded {
             Some(Recorded { outcome: Some(Ended { outcome: Outcome::Failed { .. }, .. }), .. })
-                if self.is_rolling_back() && !self.replay_only && self.replay.left_over()? =>
+                if self.life.is_rolling_back()
+                    && !self.earlier.replay_only
+                    && self.earlier.replay.left_over()? =>
             {
                 Ok(Past::New)
             }
             Some(Recorded { outcome: Some(ended), .. }) => Ok(Past::Ended(ended)),
-            Some(Recorded { intent: Some(intent), .. }) if !self.replay_only => Ok(Past::Doubt(intent)),
+            Some(Recorded { intent: Some(intent), .. }) if !self.earlier.replay_only => {
+                Ok(Past::Doubt(intent))
+            }
             _ => {
                 self.may_begin()?;
-                if self.replay_only {
+                if self.earlier.replay_only {
                     let text = format!("the journal has no outcome for {}, which the script needs", call.id);
                     return Err(RunError::new(codes::DIVERGED, text)
                         .hint("the run stopped there, or its journal is incomplete"));
@@ -116,7 +121,7 @@ impl Kernel {
             return error;
         }
         let message = format!("{what} is no longer available: {}", error.message);
-        let resume = NextStep::ResumeRun { run: self.run.to_string() };
+        let resume = NextStep::ResumeRun { run: self.facts.run.to_string() };
         let next = error.next.into_iter().chain([resume]).collect();
         let effect = Some(call.id.clone());
         RunError { effect, hints: error.hints, next, ..RunError::new(codes::NOT_RESUMABLE, message) }
@@ -157,13 +162,13 @@ impl Kernel {
         text: &str,
     ) -> Result<(), RunError> {
         // A last safe point: whoever waited for its turn may have been told to stop meanwhile.
-        if call.cancel.is_cancelled() || self.stop.is_aborted() {
+        if call.cancel.is_cancelled() || self.life.stop.is_aborted() {
             return Err(self.why_stopped());
         }
         if !self.journal.is_kept() {
             return Ok(());
         }
-        let new_script = lock(&self.new_script).take();
+        let new_script = self.earlier.take_new_script();
         if let Some(bundle) = new_script {
             // From here on these are the scripts that the journal follows from.
             self.journal.rebind(&bundle).await?;
@@ -192,7 +197,7 @@ impl Kernel {
         let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         let told = (!self.emitter.is_silent()).then(|| tell(&outcome, foresight));
         let mut seq = u64::MAX;
-        if !self.replay_only && !leaves_open(call.kind, &outcome) {
+        if !self.earlier.replay_only && !leaves_open(call.kind, &outcome) {
             let input = (!intended).then(|| call.input.clone());
             let entry = Entry::Outcome {
                 kind: call.kind,

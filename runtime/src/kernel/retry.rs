@@ -90,7 +90,7 @@ impl Kernel {
     /// Completes when a wait must not go on: the run is told to stop, or to end itself, or has taken too long.
     pub(super) async fn broken_off(&self, call: &Call) -> RunError {
         let late = async {
-            match self.budget.time_left() {
+            match self.life.budget.time_left() {
                 Some(left) => self.shared.clock.sleep(left).await,
                 None => std::future::pending().await,
             }
@@ -98,8 +98,8 @@ impl Kernel {
         tokio::select! {
             biased;
             () = call.cancel.cancelled() => self.why_stopped(),
-            () = self.stop.aborted() => self.why_stopped(),
-            () = late => self.budget.out_of_time(),
+            () = self.life.stop.aborted() => self.why_stopped(),
+            () = late => self.life.budget.out_of_time(),
         }
     }
 
@@ -135,7 +135,7 @@ impl Kernel {
             biased;
             result = work => result.map_err(|error| self.broken_off_by(call, error)),
             () = stopped => Err(self.why_stopped().into()),
-            () = self.stop.aborted() => Err(self.why_stopped().into()),
+            () = self.life.stop.aborted() => Err(self.why_stopped().into()),
             () = self.shared.clock.sleep(timeout) => {
                 Err(ProviderError::terminal(codes::TIMEOUT, format!("{} did not end within {}", call.effect, Span(timeout))))
             }

@@ -2,7 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::Duration,
 };
 
@@ -11,9 +11,10 @@ use serde_json::Value;
 use super::{
     Call, Kernel,
     change::{Move, NotMoved, unfit},
-    cursor, lock,
+    cursor,
     record::{Ending, Past},
     retry::{GaveUp, Interruption},
+    undo_stack::{UndoEntry, Undoing},
 };
 use crate::{
     effect::{AnyAction, AnyChange, Undo},
@@ -23,47 +24,6 @@ use crate::{
     journal::{Entry, Outcome, record::Moved, replay::Intent},
     vocabulary::Doubt,
 };
-
-/// Something to undo.
-pub(crate) struct UndoEntry {
-    /// Its place in the journal: what was done last is undone first, whatever the order in which branches told of it.
-    pub(crate) seq: u64,
-    /// Id of what is undone.
-    pub(crate) id: String,
-    /// How to undo it.
-    pub(crate) doing: Undoing,
-}
-
-/// How to undo something.
-pub(crate) enum Undoing {
-    /// Apply the state that was there before.
-    Change {
-        change: Arc<dyn AnyChange>,
-        input: String,
-        from: Value,
-        to: Value,
-        undo: Undo,
-        /// Whether the change failed, so that nobody knows how far it got.
-        failed: bool,
-    },
-    /// Let the action take itself back.
-    Action {
-        action: Arc<dyn AnyAction>,
-        input: String,
-        output: Value,
-        /// Nobody knows whether it happened.
-        doubtful: bool,
-    },
-    /// Call a closure of the script.
-    Closure {
-        /// Where the script gave it.
-        what: String,
-        /// Which one.
-        closure: usize,
-    },
-    /// Nothing before it can be undone, and why.
-    NoReturn(String),
-}
 
 /// Whoever keeps the closures with which the script undoes something.
 pub(crate) trait UndoClosures {
@@ -80,21 +40,17 @@ const UNDO_PAUSE: Duration = Duration::from_millis(250);
 impl Kernel {
     /// Undoes everything on the stack. Answers what is left.
     pub(crate) fn rollback(&self, closures: &dyn UndoClosures, why: &RunError) -> Vec<LeftOver> {
-        self.state.rolling_back.store(true, Ordering::Relaxed);
-        lock(&self.state.fatal).take();
-        // What used up the run's share must not keep it from being undone.
-        self.budget.renew();
-        let mut entries = std::mem::take(&mut *lock(&self.state.undo));
-        entries.sort_by_key(|entry| entry.seq);
+        self.life.begin_rollback();
+        let mut entries = self.undo.take();
         self.emit(Event::RollbackStarted { error: why.clone(), entries: entries.len() });
         // Once: a resumed rollback goes on.
-        if !matches!(self.replay.undoing(), Ok(Some(_))) {
+        if !matches!(self.earlier.replay.undoing(), Ok(Some(_))) {
             self.keep("rollback", &Entry::RollbackStarted { error: why.clone(), entries: entries.len() });
         }
         let mut left = Vec::new();
         while let Some(entry) = entries.pop() {
-            let undone = if self.stop.is_aborted() || self.stop.pausing().is_some() {
-                Err(self.stop.why())
+            let undone = if self.life.stop.is_aborted() || self.life.stop.pausing().is_some() {
+                Err(self.life.stop.why())
             } else {
                 self.undo_or_try_again(closures, &entry)
             };
@@ -113,7 +69,7 @@ impl Kernel {
                 }),
             );
         }
-        if !self.is_pausing() {
+        if !self.life.is_pausing() {
             self.keep("rollback", &Entry::RollbackEnded { left: left.clone() });
         }
         self.emit(Event::RollbackEnded { left: left.clone() });
@@ -136,10 +92,10 @@ impl Kernel {
             let refused = [codes::DENIED_BY_POLICY, codes::DIVERGED, codes::INTERNAL, codes::CANCELLED];
             if in_vain
                 || tries == UNDO_TRIES
-                || self.replay_only
+                || self.earlier.replay_only
                 || self.is_over(&error)
                 || refused.contains(&error.code.as_str())
-                || self.stop.is_aborted()
+                || self.life.stop.is_aborted()
             {
                 return Err(error);
             }
@@ -153,7 +109,7 @@ impl Kernel {
             });
             self.block_on(async {
                 tokio::select! {
-                    () = self.stop.aborted() => {}
+                    () = self.life.stop.aborted() => {}
                     () = self.shared.clock.sleep(pause) => {}
                 }
             });
@@ -179,7 +135,7 @@ impl Kernel {
                 let place = cursor::Cursor::new(&id, cursor::frames(), cursor::cancel());
                 let (result, _) = cursor::enter(place, || closures.call(*closure));
                 // An interpreter drops some errors; what cannot be caught counts all the same.
-                lock(&self.state.fatal).take().map_or(result, Err)
+                self.life.take_fatal().map_or(result, Err)
             }
         }
     }
@@ -201,7 +157,7 @@ impl Kernel {
                     self.replayed(call, Some(target), String::new, ended);
                     return self.bring_back(call, &**change, state).await;
                 }
-                Outcome::Failed { error, .. } if self.replay_only => return Err(error.clone()),
+                Outcome::Failed { error, .. } if self.earlier.replay_only => return Err(error.clone()),
                 // A rollback that is taken up again tries again.
                 Outcome::Failed { .. } => {}
                 _ => return Err(unfit(call)),
@@ -220,7 +176,7 @@ impl Kernel {
             undo: Undo::Possible,
         };
         self.started(call, Some(&target), String::new());
-        let order = self.target_lock(&target);
+        let order = self.targets.turn(&target);
         let _turn = order.lock().await;
         if let Err(error) = self.take_target(call, &target).await {
             let outcome = Outcome::Failed { error: error.clone(), possibly_applied: None };
@@ -303,7 +259,7 @@ impl Kernel {
                     self.replayed(call, None, || action.describe(), ended);
                     return Ok(());
                 }
-                Outcome::Failed { error, .. } if self.replay_only => return Err(error.clone()),
+                Outcome::Failed { error, .. } if self.earlier.replay_only => return Err(error.clone()),
                 Outcome::Failed { .. } => {}
                 _ => return Err(unfit(call)),
             }
@@ -333,35 +289,5 @@ impl Kernel {
         self.ended(call, Ending { intended, about: action.describe(), ..Ending::new(outcome, attempts) })
             .await;
         result
-    }
-}
-
-impl UndoEntry {
-    /// What it did, for people.
-    fn what(&self) -> String {
-        match &self.doing {
-            Undoing::Change { change, from, to, .. } => {
-                let (from, to) = (change.show(from), change.show(to));
-                format!("{} {}: {from} -> {to}", change.effect(), change.target())
-            }
-            Undoing::Action { action, .. } => format!("{} {}", action.effect(), action.describe()),
-            Undoing::Closure { what, .. } => what.clone(),
-            Undoing::NoReturn(why) => format!("point of no return: {why}"),
-        }
-    }
-
-    pub(super) fn left(&self, why: String) -> LeftOver {
-        let by_hand = match &self.doing {
-            Undoing::Change { change, undo: Undo::Impossible(_), .. } => {
-                format!("it cannot be undone: decide what to do about {}", change.target())
-            }
-            Undoing::Change { change, from, .. } => {
-                format!("set {} back to \"{}\"", change.target(), change.show(from))
-            }
-            Undoing::Action { action, .. } => format!("undo {}", action.describe()),
-            Undoing::Closure { .. } => "do what this on_rollback closure does".to_owned(),
-            Undoing::NoReturn(_) => "decide what to do about everything that was done before it".to_owned(),
-        };
-        LeftOver { id: self.id.clone(), what: self.what(), by_hand, why }
     }
 }

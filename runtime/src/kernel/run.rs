@@ -8,7 +8,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Kernel, UndoClosures, cursor, lock};
+use super::{Kernel, UndoClosures, cursor};
 use crate::{
     error::{RunError, codes},
     event::{Event, LeftOver, RunOutcome},
@@ -35,10 +35,10 @@ impl Kernel {
         closures: &dyn UndoClosures,
     ) -> Ended {
         let started = self.now();
-        let place = cursor::Cursor::new("", Vec::new(), self.cancel.clone());
+        let place = cursor::Cursor::new("", Vec::new(), self.life.cancel.clone());
         let (error, planned) = cursor::enter(place, script);
-        let late = || self.budget.would_be_late(planned.least).filter(|_| self.sums_up_time());
-        let error = error.or_else(|| self.unasked()).or_else(late);
+        let late = || self.life.budget.would_be_late(planned.least).filter(|_| self.sums_up_time());
+        let error = error.or_else(|| self.earlier.unasked()).or_else(late);
         let (outcome, left, error) = match error {
             None => (RunOutcome::Succeeded, Vec::new(), None),
             Some(error) => self.give_up(closures, error),
@@ -47,7 +47,7 @@ impl Kernel {
         let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         let elapsed_ms = millis(elapsed);
         let estimate_ms = Some(millis(planned.estimated())).filter(|ms| *ms > 0);
-        let changes = self.state.changes.load(Ordering::Relaxed);
+        let changes = self.changes.load(Ordering::Relaxed);
         match (&error, outcome) {
             // Whoever has the run now writes how it goes on.
             (Some(error), _) if error.is(codes::LOST) => {}
@@ -61,50 +61,14 @@ impl Kernel {
         Ended { outcome, error, left, changes, elapsed_ms, estimate_ms }
     }
 
-    /// Why a script that came to its end has not succeeded: it was to be undone only, or did not do all that the journal says.
-    fn unasked(&self) -> Option<RunError> {
-        let undoing = || self.replay.undoing().map(|undoing| undoing.or_else(|| self.only_undo.clone()));
-        if self.replay.is_empty() {
-            return self.only_undo.clone();
-        }
-        match self.replay.left() {
-            Err(error) => Some(error),
-            Ok(None) => undoing().unwrap_or_else(Some),
-            Ok(Some((id, recorded))) => {
-                let message = format!("the script ended without {id}, which is in the journal");
-                let what = format!("{} {}", recorded.effect, recorded.input);
-                Some(
-                    RunError::new(codes::DIVERGED, message)
-                        .hint(format!("journal: {what}"))
-                        .hint("script:  nothing"),
-                )
-            }
-        }
-    }
-
-    /// A script that ended before it did all that its journal says has not told how to undo it.
-    fn cut_short(&self, error: RunError) -> Result<RunError, RunError> {
-        if self.replay_only || error.is(codes::ABORTED) || self.stop.is_aborted() || self.replay.is_empty() {
-            return Ok(error);
-        }
-        let undone = match self.replay.left()? {
-            Some((id, _)) => Some(id),
-            None => self.replay.unregistered()?,
-        };
-        let Some(id) = undone else { return Ok(error) };
-        let message = format!("the script ended before {id}, which is in the journal: {}", error.message);
-        let hint = "nothing was undone: the script did not reach everything that would have to be undone";
-        Err(RunError { code: codes::DIVERGED.into(), message, ..error }.hint(hint))
-    }
-
     /// What becomes of a run that did not succeed: undone, paused, or ended as it stands.
     fn give_up(
         &self,
         closures: &dyn UndoClosures,
         error: RunError,
     ) -> (RunOutcome, Vec<LeftOver>, Option<RunError>) {
-        let nothing = lock(&self.state.undo).is_empty();
-        if !self.world.undoes() || self.replay_only && error.is_pause() {
+        let nothing = self.undo.is_empty();
+        if !self.world.undoes() || self.earlier.replay_only && error.is_pause() {
             let stopped = error.is(codes::CANCELLED);
             let outcome = if stopped { RunOutcome::Aborted } else { RunOutcome::Failed };
             return (outcome, Vec::new(), Some(error));
@@ -116,14 +80,15 @@ impl Kernel {
         if error.is_pause() && self.journal.is_kept() {
             return (RunOutcome::Paused, Vec::new(), Some(error));
         }
-        let error = match self.cut_short(error) {
+        let ended_by_a_person = error.is(codes::ABORTED) || self.life.stop.is_aborted();
+        let error = match if ended_by_a_person { Ok(error) } else { self.earlier.cut_short(error) } {
             Ok(error) => error,
             Err(diverged) => return (RunOutcome::Paused, Vec::new(), Some(diverged)),
         };
         if error.is(codes::ABORTED) {
-            return (RunOutcome::Aborted, self.left_over("a person ended the run"), Some(error));
+            return (RunOutcome::Aborted, self.undo.take_left("a person ended the run"), Some(error));
         }
-        if nothing && self.only_undo.is_some() {
+        if nothing && self.earlier.only_undo.is_some() {
             // Whoever asked for it to be undone has what they wanted.
             return (RunOutcome::RolledBack, Vec::new(), Some(error));
         }
@@ -132,24 +97,17 @@ impl Kernel {
             let outcome = if stopped { RunOutcome::Aborted } else { RunOutcome::Failed };
             return (outcome, Vec::new(), Some(error));
         }
-        if self.stop.is_aborted() {
-            let left = self.left_over("the run was stopped before it could be rolled back");
+        if self.life.stop.is_aborted() {
+            let left = self.undo.take_left("the run was stopped before it could be rolled back");
             return (RunOutcome::RollbackIncomplete, left, Some(error));
         }
         let (outcome, left) = self.undo_all(closures, &error);
         // What came in the way of undoing is what has to be told.
-        match lock(&self.state.fatal).take() {
+        match self.life.take_fatal() {
             Some(over) if over.is(codes::LOST) => (RunOutcome::Aborted, Vec::new(), Some(over)),
             Some(over) if over.is_pause() && self.journal.is_kept() => (RunOutcome::Paused, left, Some(over)),
             _ => (outcome, left, Some(error)),
         }
-    }
-
-    /// Everything on the undo stack, as what stays.
-    fn left_over(&self, why: &str) -> Vec<LeftOver> {
-        let mut entries = std::mem::take(&mut *lock(&self.state.undo));
-        entries.sort_by_key(|entry| entry.seq);
-        entries.into_iter().rev().map(|entry| entry.left(why.to_owned())).collect()
     }
 
     fn undo_all(&self, closures: &dyn UndoClosures, error: &RunError) -> (RunOutcome, Vec<LeftOver>) {
@@ -174,7 +132,7 @@ impl Kernel {
 
     /// How a run ended whose thread did not come to its end.
     pub(crate) fn died(&self) -> Ended {
-        let changes = self.state.changes.load(Ordering::Relaxed);
+        let changes = self.changes.load(Ordering::Relaxed);
         Ended {
             outcome: if changes > 0 { RunOutcome::RollbackIncomplete } else { RunOutcome::Failed },
             error: Some(RunError::new(codes::INTERNAL, "the script's thread stopped unexpectedly")),

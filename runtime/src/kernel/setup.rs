@@ -2,14 +2,20 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
 
-use super::{Kernel, Policy, State, enforcement::Enforcement};
+use super::{
+    Facts, Kernel, Policy,
+    earlier::Earlier,
+    enforcement::{Enforcement, Planning},
+    lifecycle::Lifecycle,
+    targets::Targets,
+    undo_stack::UndoStack,
+};
 use crate::{
     budget::{Budget, ScriptLimits},
     bundle::Bundle,
@@ -92,9 +98,16 @@ impl Kernel {
             emitter.emit(Event::Resumed { by, epoch, rollback });
         }
         Self {
-            run: setup.run.into(),
-            environment,
-            budget: Budget::new(setup.limits, setup.deadline, Arc::clone(&setup.clock)),
+            life: Lifecycle::new(
+                setup.stop,
+                Budget::new(setup.limits, setup.deadline, Arc::clone(&setup.clock)),
+            ),
+            facts: Facts {
+                run: setup.run.into(),
+                environment,
+                roles: setup.roles,
+                started_by: started_by.to_owned(),
+            },
             shared: Arc::new(Surroundings {
                 providers: setup.providers,
                 clock: setup.clock,
@@ -104,19 +117,13 @@ impl Kernel {
             emitter,
             world: setup.world,
             journal: Arc::new(journal),
-            replay: setup.replay,
-            replay_only: setup.replay_only,
-            only_undo: setup.only_undo,
-            new_script: Mutex::new(setup.new_script),
+            earlier: Earlier::new(setup.replay, setup.replay_only, setup.only_undo, setup.new_script),
             executor: setup.executor,
             policies: setup.policies,
-            // Its own, so that an error can stop all branches.
-            cancel: setup.stop.child(),
-            stop: setup.stop.clone(),
-            live: CancellationToken::new(),
-            roles: setup.roles,
-            started_by: started_by.to_owned(),
-            state: State::new(setup.enforcement, setup.draft),
+            plan: Planning { enforcement: setup.enforcement, draft: setup.draft },
+            undo: UndoStack::default(),
+            targets: Targets::default(),
+            changes: AtomicUsize::default(),
         }
     }
 }

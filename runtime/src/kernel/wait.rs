@@ -66,7 +66,7 @@ impl Kernel {
                 };
                 self.ended(call, ending).await;
                 // What comes behind it will not happen.
-                match self.budget.would_be_late(cursor::planned()).filter(|_| self.sums_up_time()) {
+                match self.life.budget.would_be_late(cursor::planned()).filter(|_| self.sums_up_time()) {
                     Some(late) => Err(RunError { effect: Some(call.id.clone()), ..late }),
                     None => Ok(waited.answer),
                 }
@@ -91,7 +91,7 @@ impl Kernel {
         let now = self.shared.clock.now();
         let since = before.as_ref().map_or(now, |intent| intent.at);
         let (looked, replies) = match before {
-            Some(_) => self.replay.take_wait(&call.id),
+            Some(_) => self.earlier.replay.take_wait(&call.id),
             // Durable, so that a resumed run knows since when it waits.
             None => match self.intend(call, None, None, text).await {
                 Ok(()) => (Looked::default(), Vec::new()),
@@ -139,19 +139,19 @@ impl Kernel {
         at: jiff::Timestamp,
         until: Option<jiff::Timestamp>,
     ) -> Result<(), RunError> {
-        if let Some(draft) = &self.state.draft {
+        if let Some(draft) = &self.plan.draft {
             draft.question(&call.id, &question);
         }
         if !self.world.hears_people() {
             return Ok(());
         }
-        let run = self.run.to_string();
+        let run = self.facts.run.to_string();
         self.journal.ask(&Asked { run, id: call.id.clone(), question, at, until }).await
     }
 
     /// Asks people something about an effect, besides what the effect itself may wait for.
     pub(super) async fn ask(&self, call: &Call, question: Question) -> Result<Vec<Reply>, RunError> {
-        let (_, replies) = self.replay.take_wait(&call.id);
+        let (_, replies) = self.earlier.replay.take_wait(&call.id);
         let waiting = self.waiting(call, Duration::ZERO, None, replies, true);
         self.announce(call, question.clone(), self.shared.clock.now(), None).await?;
         let work = self.world.ask(call.on(), &question, waiting.as_waiting());

@@ -111,7 +111,7 @@ impl Runtime {
         }
         kernel.tell_end(&ended);
         session.release();
-        if let Some(draft) = &kernel.state.draft {
+        if let Some(draft) = &kernel.plan.draft {
             draft.scrub(&kernel.shared.vault);
         }
         let Ended { outcome, error, left, changes, elapsed_ms, estimate_ms } = ended;
@@ -193,12 +193,12 @@ async fn heartbeat(journal: Arc<Journal>, kernel: Arc<Kernel>, over: Cancellatio
         }
         match journal.heartbeat().await {
             Ok(Heartbeat::Held(Some(Request { kind, by }))) => match kind {
-                RequestKind::Pause => kernel.stop.pause(&by),
-                RequestKind::Abort => kernel.stop.end(&by),
-                RequestKind::Rollback => kernel.stop.cancel_by(&by),
+                RequestKind::Pause => kernel.life.stop.pause(&by),
+                RequestKind::Abort => kernel.life.stop.end(&by),
+                RequestKind::Rollback => kernel.life.stop.cancel_by(&by),
             },
             Ok(Heartbeat::Lost) => {
-                kernel.end_with(StoreError::lost(&kernel.run).into());
+                kernel.end_with(StoreError::lost(&kernel.facts.run).into());
                 return;
             }
             // A store out of reach shows itself where it is needed.

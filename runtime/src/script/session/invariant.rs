@@ -59,7 +59,7 @@ impl Session {
     pub(crate) fn take_invariants(&self) -> Vec<ScriptInvariant> {
         let invariants = std::mem::take(&mut *lock(&self.invariants));
         if !invariants.is_empty() {
-            self.kernel.forbid_effects();
+            self.kernel.life.forbid_effects();
         }
         invariants
     }

@@ -51,7 +51,7 @@ impl Session {
             scope.push_constant_dynamic("params", params);
             let run = || engine.eval_ast_with_scope::<Dynamic>(&mut scope, &loaded.main);
             match catch_unwind(AssertUnwindSafe(run)) {
-                Ok(Ok(_)) => self.kernel.fatal(),
+                Ok(Ok(_)) => self.kernel.life.fatal(),
                 Ok(Err(error)) => self.why(&error),
                 Err(panic) => Some(self.kernel.panicked(&*panic)),
             }
@@ -72,7 +72,7 @@ impl Session {
 
     /// Why a script ended early.
     fn why(&self, error: &EvalAltResult) -> Option<RunError> {
-        if let Some(fatal) = self.kernel.fatal() {
+        if let Some(fatal) = self.kernel.life.fatal() {
             return Some(fatal);
         }
         if is_exit(error) {
