@@ -17,7 +17,8 @@ fn bounded(what: &str, ended: Ended) -> Ended {
     let what = &what[..what.len().min(200)];
     assert!([1, 2].contains(&ended.code), "{what}: {}", ended.code);
     assert!(ended.peak < BOUND, "{what}: {} MiB", ended.peak >> 20);
-    assert!(ended.took < Duration::from_secs(15), "{what}: {:?}", ended.took);
+    // Some seconds, and much more on a machine that does other things as well; without a limit it would take for ever.
+    assert!(ended.took < Duration::from_secs(120), "{what}: {:?}", ended.took);
     assert!(ended.stdout.len() + ended.stderr.len() < 50_000, "{what}: {} bytes", ended.stderr.len());
     assert!(!ended.stderr.contains("panicked"), "{what}: {ended}");
     ended

@@ -213,7 +213,7 @@ impl Change for Set {
 
     fn limits(&self) -> Limits {
         Limits {
-            timeout: Duration::from_millis(200),
+            timeout: Duration::from_secs(1),
             attempts: 3,
             backoff: Duration::from_millis(1),
             settle: Duration::from_millis(30),
@@ -269,7 +269,7 @@ impl Action for Ring {
     }
 
     fn limits(&self) -> Limits {
-        Limits { timeout: Duration::from_millis(200), ..Limits::default() }
+        Limits { timeout: Duration::from_secs(1), ..Limits::default() }
     }
 
     async fn undo(&self, on: &On, output: Option<&i64>) -> Result<(), ProviderError> {
@@ -430,7 +430,7 @@ impl Wait for Await {
     }
 
     fn deadline(&self) -> Option<Duration> {
-        Some(Duration::from_millis(50))
+        Some(Duration::from_millis(500))
     }
 
     fn answer(&self, _: &[Reply]) -> Result<i64, ProviderError> {

@@ -143,3 +143,14 @@ fn what_performs_effects_knows_no_interpreter_and_asks_for_no_mode() {
         assert!(!asks, "{} asks in which mode it is: give the world a hook", file.display());
     }
 }
+
+#[test]
+fn a_module_with_submodules_is_a_folder_with_a_mod_rs() {
+    let mut files = Vec::new();
+    for of in ["cli", "provider", "runtime", "stdlib"] {
+        sources(&root().join("../..").join(of).join("src"), &mut files);
+    }
+    assert!(files.len() > 200, "the sources are read");
+    let beside = files.iter().filter(|file| file.with_extension("").is_dir());
+    assert_eq!(beside.collect::<Vec<_>>(), Vec::<&PathBuf>::new());
+}

@@ -9,9 +9,9 @@ use contraflow_runtime::error::{RunError, codes};
 
 use crate::{args::Template, files};
 
-const SHIFT: &str = include_str!("scaffold/shift.rhai");
-const MINIMAL: &str = include_str!("scaffold/minimal.rhai");
-const CONFIG: &str = include_str!("scaffold/contraflow.toml");
+const SHIFT: &str = include_str!("shift.rhai");
+const MINIMAL: &str = include_str!("minimal.rhai");
+const CONFIG: &str = include_str!("contraflow.toml");
 
 /// Longest name of a runbook.
 const LONGEST_NAME: usize = 64;
