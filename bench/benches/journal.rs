@@ -13,6 +13,7 @@ use std::{
 use contraflow_bench::Bench;
 use contraflow_runtime::{
     Bundle,
+    effect::EffectId,
     journal::{Holder, PostgresStore, Run, RunStatus, Sealed, SqliteStore, Store},
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -158,7 +159,7 @@ impl Written {
         let next = |_| {
             self.seq += 1;
             let body = format!("{{\"note\":{{\"level\":\"note\",\"text\":\"{}\"}}}}", self.seq);
-            let id = format!("{}:note", self.seq);
+            let id = EffectId::from(format!("{}:note", self.seq));
             let sealed = Sealed::seal(self.seq, Timestamp::UNIX_EPOCH, &id, body, &self.hash);
             self.hash = sealed.hash;
             sealed

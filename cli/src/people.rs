@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use contraflow_runtime::{
-    effect::{Choice, Question, QuestionKind, Reply},
+    effect::{Choice, EffectId, Question, QuestionKind, Reply},
     error::codes,
     provider::ProviderError,
     world::{Elsewhere, NoPeople, People, YesToAll},
@@ -38,7 +38,7 @@ impl Terminal {
 
 #[async_trait]
 impl People for Terminal {
-    async fn ask(&self, _: &str, question: &Question) -> Result<Reply, ProviderError> {
+    async fn ask(&self, _: &EffectId, question: &Question) -> Result<Reply, ProviderError> {
         let _turn = self.turn.lock().await;
         if !self.announced {
             say(&format!("  {}\n", clean(&question.text)));

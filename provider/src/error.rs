@@ -4,7 +4,10 @@ use std::{borrow::Cow, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::provider::{ProviderError, Retry};
+use crate::{
+    effect_id::EffectId,
+    provider::{ProviderError, Retry},
+};
 
 /// A stable name of one kind of error, such as `probe-failed`. Each has a page in the documentation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -168,7 +171,7 @@ pub enum NextStep {
         /// The run.
         run: String,
         /// Id of the question.
-        question: String,
+        question: EffectId,
         /// The answers there are, besides yes and no.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         choices: Vec<String>,
@@ -197,7 +200,7 @@ pub struct RunError {
     pub message: String,
     /// Id of the effect that failed, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub effect: Option<String>,
+    pub effect: Option<EffectId>,
     /// Where in the script, innermost first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub frames: Vec<Frame>,

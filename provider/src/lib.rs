@@ -10,6 +10,7 @@ pub mod config;
 #[cfg(feature = "contract")]
 pub mod contract;
 pub mod deploy;
+pub mod effect_id;
 pub mod error;
 #[cfg(feature = "http")]
 pub mod http;

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::{Clock, SystemClock},
+    effect_id::EffectId,
     provider::Providers,
     secret::Vault,
 };
@@ -40,20 +41,20 @@ pub enum Progress {
 /// Takes what effects say while they work. `id` is that of the effect in its run. Whoever implements it scrubs secrets.
 pub trait Reporter: Send + Sync {
     /// How far an effect is. `total` 0 means not known.
-    fn progress(&self, id: &str, done: u64, total: u64, message: String);
+    fn progress(&self, id: &EffectId, done: u64, total: u64, message: String);
 
     /// A line that something else printed, such as a child process.
-    fn output(&self, id: &str, stream: Stream, line: &str);
+    fn output(&self, id: &EffectId, stream: Stream, line: &str);
 
     /// Something that belongs in the record of the run.
-    fn note(&self, id: &str, text: String);
+    fn note(&self, id: &EffectId, text: String);
 }
 
 /// Nobody listens.
 impl Reporter for () {
-    fn progress(&self, _: &str, _: u64, _: u64, _: String) {}
-    fn output(&self, _: &str, _: Stream, _: &str) {}
-    fn note(&self, _: &str, _: String) {}
+    fn progress(&self, _: &EffectId, _: u64, _: u64, _: String) {}
+    fn output(&self, _: &EffectId, _: Stream, _: &str) {}
+    fn note(&self, _: &EffectId, _: String) {}
 }
 
 /// What all effects of a run have in common.
@@ -93,7 +94,7 @@ impl fmt::Debug for Surroundings {
 #[derive(Debug, Clone)]
 pub struct On {
     shared: Arc<Surroundings>,
-    id: Arc<str>,
+    id: EffectId,
     key: Arc<str>,
     cancel: CancellationToken,
 }
@@ -110,7 +111,7 @@ impl On {
     /// What the effect `id` has at hand; `key` is its idempotency key, and `cancel` fires when it should stop.
     pub fn new(
         shared: Arc<Surroundings>,
-        id: impl Into<Arc<str>>,
+        id: impl Into<EffectId>,
         key: impl Into<Arc<str>>,
         cancel: CancellationToken,
     ) -> Self {
@@ -143,7 +144,7 @@ impl On {
     }
 
     /// Id of the effect in its run, such as `preflight/1:probe.http`.
-    pub fn id(&self) -> &str {
+    pub fn id(&self) -> &EffectId {
         &self.id
     }
 

@@ -5,7 +5,10 @@
 use std::{sync::Arc, time::Duration};
 
 pub use contraflow_provider::on::Stream;
-use contraflow_provider::on::{On, Reporter, Surroundings};
+use contraflow_provider::{
+    effect_id::EffectId,
+    on::{On, Reporter, Surroundings},
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -146,7 +149,7 @@ pub enum Event {
     /// A step opened.
     StepStarted {
         /// Its id.
-        id: String,
+        id: EffectId,
         /// Its name as the script gives it.
         name: String,
         /// Whether the journal had it already.
@@ -156,7 +159,7 @@ pub enum Event {
     /// A step closed.
     StepEnded {
         /// Its id.
-        id: String,
+        id: EffectId,
         /// Its name as the script gives it.
         name: String,
         /// Whether its body ran to the end.
@@ -170,7 +173,7 @@ pub enum Event {
     /// An effect began.
     EffectStarted {
         /// Its id.
-        id: String,
+        id: EffectId,
         /// Its kind.
         kind: Kind,
         /// Its name, `noun.verb`.
@@ -187,7 +190,7 @@ pub enum Event {
     /// An effect's intent is durable and it is about to be applied.
     Applying {
         /// Id of the effect.
-        id: String,
+        id: EffectId,
         /// State before, for people; empty for actions.
         from_text: String,
         /// State wanted, for people; what is done, for actions.
@@ -196,7 +199,7 @@ pub enum Event {
     /// An effect says how far it is.
     Progress {
         /// Id of the effect.
-        id: String,
+        id: EffectId,
         /// How much is done.
         done: u64,
         /// Of how much; 0 where it is not known.
@@ -207,7 +210,7 @@ pub enum Event {
     /// Something else printed a line while an effect ran.
     Output {
         /// Id of the effect.
-        id: String,
+        id: EffectId,
         /// Where it was printed.
         stream: Stream,
         /// The line, scrubbed.
@@ -216,7 +219,7 @@ pub enum Event {
     /// An effect failed in a way that allows another try.
     Retrying {
         /// Id of the effect.
-        id: String,
+        id: EffectId,
         /// The try that failed, from 1.
         attempt: u32,
         /// Most tries.
@@ -229,7 +232,7 @@ pub enum Event {
     /// An effect ended.
     EffectEnded {
         /// Its id.
-        id: String,
+        id: EffectId,
         /// Its kind.
         kind: Kind,
         /// Its name, `noun.verb`.
@@ -259,21 +262,21 @@ pub enum Event {
     /// A person is asked.
     Asked {
         /// Id of the wait.
-        id: String,
+        id: EffectId,
         /// The question.
         question: Question,
     },
     /// A person answered.
     Replied {
         /// Id of the wait.
-        id: String,
+        id: EffectId,
         /// The answer.
         reply: Reply,
     },
     /// The script has something to say.
     Note {
         /// Id of the place.
-        id: String,
+        id: EffectId,
         /// `note` for the record of the run, `log` for detail.
         level: NoteLevel,
         /// What.
@@ -285,7 +288,7 @@ pub enum Event {
     /// Nobody knew whether an effect had happened, and now it is settled.
     DoubtResolved {
         /// Id of the effect.
-        id: String,
+        id: EffectId,
         /// What was found or decided.
         resolution: Doubt,
         /// How, for people.
@@ -294,7 +297,7 @@ pub enum Event {
     /// The script passed a point of no return.
     NoReturn {
         /// Id of the place.
-        id: String,
+        id: EffectId,
         /// Why.
         why: String,
         /// Whether the journal had it already.
@@ -304,7 +307,7 @@ pub enum Event {
     /// A guard began to watch.
     GuardStarted {
         /// Its id.
-        id: String,
+        id: EffectId,
         /// What it watches, for people.
         watching: Vec<String>,
         /// Whether the journal had it already.
@@ -314,7 +317,7 @@ pub enum Event {
     /// A cancellation scope was stopped: by a guard, a deadline or a branch that failed.
     ScopeStopped {
         /// Id of the guard, step or `parallel`.
-        id: String,
+        id: EffectId,
         /// Why.
         error: RunError,
     },
@@ -405,7 +408,7 @@ impl Emitter {
             serde_json::from_value(json)
         });
         clean.unwrap_or_else(|_| Event::Note {
-            id: String::new(),
+            id: EffectId::default(),
             level: NoteLevel::Log,
             text: "an event is hidden: its secrets could not be removed".to_owned(),
             replayed: false,
@@ -414,16 +417,16 @@ impl Emitter {
 }
 
 impl Reporter for Emitter {
-    fn progress(&self, id: &str, done: u64, total: u64, message: String) {
-        self.emit(Event::Progress { id: id.to_owned(), done, total, message });
+    fn progress(&self, id: &EffectId, done: u64, total: u64, message: String) {
+        self.emit(Event::Progress { id: id.clone(), done, total, message });
     }
 
-    fn output(&self, id: &str, stream: Stream, line: &str) {
-        self.emit(Event::Output { id: id.to_owned(), stream, line: line.to_owned() });
+    fn output(&self, id: &EffectId, stream: Stream, line: &str) {
+        self.emit(Event::Output { id: id.clone(), stream, line: line.to_owned() });
     }
 
-    fn note(&self, id: &str, text: String) {
-        self.emit(Event::Note { id: id.to_owned(), level: NoteLevel::Note, text, replayed: false });
+    fn note(&self, id: &EffectId, text: String) {
+        self.emit(Event::Note { id: id.clone(), level: NoteLevel::Note, text, replayed: false });
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::{fmt, time::Duration};
 
+use contraflow_provider::effect_id::EffectId;
 use serde::{Deserialize, Serialize};
 
 /// The name of the built-in environment, for which parameters may have values of their own.
@@ -103,7 +104,7 @@ pub enum NoteLevel {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LeftOver {
     /// Id of the effect or closure.
-    pub id: String,
+    pub id: EffectId,
     /// What is left, such as `traffic.shift traffic/web is "blue 95, green 5"`.
     pub what: String,
     /// How to undo it by hand.

@@ -3,7 +3,7 @@
 use std::{io::Read as _, path::Path};
 
 use contraflow_runtime::{
-    effect::{Evidence, Reply},
+    effect::{EffectId, Evidence, Reply},
     error::{NextStep, RunError, codes},
     journal::{Asked, Run},
 };
@@ -109,15 +109,8 @@ async fn of_plan(args: &Answer, file: &Path, yes: bool, context: &Context) -> Re
 
 /// The one question that is meant.
 fn which(run: &Run, open: Vec<Asked>, step: Option<&str>) -> Result<Asked, Refused> {
-    let meant = |asked: &Asked| {
-        step.is_none_or(|step| {
-            let step = step.trim_end_matches('/');
-            asked.id == step
-                || asked.id.starts_with(&format!("{step}/"))
-                || asked.id.split('/').any(|part| part == step)
-        })
-    };
-    let ids: Vec<String> = open.iter().map(|asked| asked.id.clone()).collect();
+    let meant = |asked: &Asked| step.is_none_or(|step| asked.id.is_meant_by(step));
+    let ids: Vec<EffectId> = open.iter().map(|asked| asked.id.clone()).collect();
     let mut meant: Vec<Asked> = open.into_iter().filter(|asked| meant(asked)).collect();
     match meant.len() {
         1 => Ok(meant.remove(0)),

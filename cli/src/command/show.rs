@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     fn record(id: &str, entry: Entry) -> Record {
-        Record { seq: 0, v: 1, at: "2026-03-01T12:00:00Z".parse().expect("a time"), id: id.to_owned(), entry }
+        Record { seq: 0, v: 1, at: "2026-03-01T12:00:00Z".parse().expect("a time"), id: id.into(), entry }
     }
 
     fn intent(id: &str, text: &str) -> Record {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use contraflow_runtime::{
-    effect::Undo,
+    effect::{EffectId, Undo},
     event::{EffectResult, Event, Grade, Kind, WaitsFor},
     target::Target,
 };
@@ -180,7 +180,7 @@ pub(crate) struct Begun {
 }
 
 /// The effects that have begun and not ended.
-pub(crate) type Running = HashMap<String, Begun>;
+pub(crate) type Running = HashMap<EffectId, Begun>;
 
 /// The name of an effect and what it is about.
 pub(crate) fn label(effect: &str, target: Option<&Target>, text: &str) -> String {
@@ -331,7 +331,7 @@ pub(crate) fn takes(least_ms: u64, estimate_ms: Option<u64>, known: usize, chang
 }
 
 /// The label of an effect, from its beginning.
-pub(crate) fn begun(event: &Event, at: Timestamp) -> Option<(String, Begun)> {
+pub(crate) fn begun(event: &Event, at: Timestamp) -> Option<(EffectId, Begun)> {
     let Event::EffectStarted { id, kind, effect, target, text, waits_for } = event else { return None };
     // A change is about its target; anything else says itself what it is about.
     let target = target.as_ref().filter(|_| *kind == Kind::Change || text.is_empty());

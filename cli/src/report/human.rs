@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use contraflow_runtime::event::{Envelope, Event, Kind, Sink, WaitsFor};
+use contraflow_runtime::{
+    effect::EffectId,
+    event::{Envelope, Event, Kind, Sink, WaitsFor},
+};
 use jiff::Timestamp;
 
 use super::{
@@ -31,7 +34,7 @@ struct State {
     theme: Theme,
     out: Out,
     live: Option<Live>,
-    asked: BTreeSet<String>,
+    asked: BTreeSet<EffectId>,
 }
 
 impl Human {
@@ -81,7 +84,7 @@ impl Sink for Human {
 }
 
 /// Brings the live region up to date.
-fn show(live: &mut Live, narrator: &Narrator, asked: &mut BTreeSet<String>, envelope: &Envelope) {
+fn show(live: &mut Live, narrator: &Narrator, asked: &mut BTreeSet<EffectId>, envelope: &Envelope) {
     match &envelope.event {
         Event::EffectStarted { id, .. } => {
             if let Some(begun) = narrator.running().get(id) {

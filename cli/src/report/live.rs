@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use contraflow_runtime::effect::EffectId;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
@@ -20,7 +21,7 @@ use super::{
 pub(crate) struct Live {
     all: MultiProgress,
     colour: bool,
-    lines: HashMap<String, (ProgressBar, Arc<Mutex<Status>>)>,
+    lines: HashMap<EffectId, (ProgressBar, Arc<Mutex<Status>>)>,
 }
 
 /// What the line of one effect tells.
@@ -38,7 +39,7 @@ impl Live {
     }
 
     /// An effect began. `expected` is how long it will take, where that is known.
-    pub(crate) fn begin(&mut self, id: &str, margin: &str, label: &str, expected: Option<Duration>) {
+    pub(crate) fn begin(&mut self, id: &EffectId, margin: &str, label: &str, expected: Option<Duration>) {
         let status = Arc::new(Mutex::new(Status {
             message: String::new(),
             ends: expected.and_then(|time| Instant::now().checked_add(time)),
@@ -58,7 +59,7 @@ impl Live {
         let line = ProgressBar::new_spinner().with_style(style).with_prefix(margin.to_owned());
         let line = self.all.add(line);
         line.enable_steady_tick(Duration::from_millis(120));
-        self.lines.insert(id.to_owned(), (line, status));
+        self.lines.insert(id.clone(), (line, status));
     }
 
     /// An effect says how far it is. `left` is the time until it ends, where that can be told.
@@ -180,8 +181,8 @@ mod tests {
     #[test]
     fn lines_come_and_go_with_their_effects() {
         let mut live = Live::new(Theme::PLAIN);
-        live.begin("a", "", "metrics.hold web 15s", Some(Duration::from_secs(15)));
-        live.begin("b", "[1] ", "probe.http web", None);
+        live.begin(&"a".into(), "", "metrics.hold web 15s", Some(Duration::from_secs(15)));
+        live.begin(&"b".into(), "[1] ", "probe.http web", None);
         live.tell("b", "x".to_owned(), None);
         live.tell("unknown", "x".to_owned(), None);
         live.end("a");

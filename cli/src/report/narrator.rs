@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use contraflow_runtime::{
-    effect::{QuestionKind, Reply},
+    effect::{EffectId, QuestionKind, Reply},
     error::{RunError, codes},
     event::{EffectResult, Envelope, Event, Kind, LeftOver, Mode, NoteLevel, RunOutcome, WaitsFor},
 };
@@ -20,7 +20,7 @@ pub(crate) struct Narrator {
     theme: Theme,
     places: Places,
     running: Running,
-    replies: HashMap<String, Reply>,
+    replies: HashMap<EffectId, Reply>,
     replaying: bool,
     undoing: Option<usize>,
     left: Vec<LeftOver>,
@@ -76,7 +76,7 @@ impl Narrator {
     }
 
     /// What a line about `id` begins with.
-    pub(crate) fn margin(&self, id: &str) -> String {
+    pub(crate) fn margin(&self, id: &EffectId) -> String {
         self.places.margin(id)
     }
 
@@ -209,7 +209,7 @@ impl Narrator {
             Event::Output { id, line, .. } => self.below(id, |_| Line::output(line)),
             Event::Retrying { id, attempt, attempts, wait_ms, error } => {
                 let remark = format!("try {attempt} of {attempts}, next in {}", span(*wait_ms));
-                let label = self.running.get(id).map_or_else(|| id.clone(), |begun| begun.label.clone());
+                let label = self.running.get(id).map_or_else(|| id.to_string(), |begun| begun.label.clone());
                 let line = Line::new(Tone::Warn, symbol::RETRY)
                     .and(Tone::Plain, format!("{label}: {}", effect::reason(&label, &error.message)))
                     .remarks(&[remark]);
@@ -303,7 +303,7 @@ impl Narrator {
             self.said.insert(error.message.clone());
             if error.is(codes::PAUSED) {
                 self.pausing = true;
-                let label = begun.map_or_else(|| id.clone(), |begun| begun.label);
+                let label = begun.map_or_else(|| id.to_string(), |begun| begun.label);
                 let line = Line::new(Tone::Warn, symbol::WAIT)
                     .and(Tone::Plain, label)
                     .and(Tone::Dim, format!(": {}", error.message));
@@ -317,7 +317,7 @@ impl Narrator {
     }
 
     /// The line that announces an effect before it ends, once.
-    fn heading(&mut self, id: &str) -> Vec<String> {
+    fn heading(&mut self, id: &EffectId) -> Vec<String> {
         let margin = self.margin(id);
         match self.running.get_mut(id) {
             Some(begun) if !begun.shown => {
@@ -330,7 +330,7 @@ impl Narrator {
     }
 
     /// A line below an effect that has not ended, behind the effect's announcement.
-    fn below(&mut self, id: &str, line: impl Fn(&Self) -> Line) -> Vec<String> {
+    fn below(&mut self, id: &EffectId, line: impl Fn(&Self) -> Line) -> Vec<String> {
         let mut lines = self.heading(id);
         lines.push(line(self).paint(self.theme, &self.margin(id)));
         lines

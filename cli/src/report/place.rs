@@ -1,15 +1,16 @@
-//! Where in the tree of steps and branches an id stands.
+//! Where in the tree of steps and branches an effect stands.
 //!
-//! Ids are paths: `shift-25/2:par[0]/1:probe.http` is the first effect in branch 0 of the `parallel` that is the second thing
-//! in step `shift-25`. Which of the parts are steps is known from the steps that are open.
+//! Which parts of its id are steps that are to be seen is known from the steps that are open.
 
 use std::collections::BTreeSet;
+
+use contraflow_runtime::effect::{EffectId, Segment};
 
 /// The steps that are open now.
 #[derive(Debug, Default)]
 pub(crate) struct Places {
-    open: BTreeSet<String>,
-    shelved: Vec<BTreeSet<String>>,
+    open: BTreeSet<EffectId>,
+    shelved: Vec<BTreeSet<EffectId>>,
 }
 
 /// A part of an id that can hold others.
@@ -17,18 +18,23 @@ pub(crate) struct Places {
 pub(crate) enum Part<'a> {
     /// An open step.
     Step,
-    /// A branch of a `parallel`, by its name or number.
-    Branch(&'a str),
+    /// A branch.
+    Branch {
+        /// Id of its `parallel`.
+        parallel: &'a str,
+        /// Its number.
+        index: usize,
+    },
 }
 
 impl Places {
     /// A step opened.
-    pub(crate) fn open(&mut self, id: &str) {
-        self.open.insert(id.to_owned());
+    pub(crate) fn open(&mut self, id: &EffectId) {
+        self.open.insert(id.clone());
     }
 
     /// A step closed.
-    pub(crate) fn close(&mut self, id: &str) {
+    pub(crate) fn close(&mut self, id: &EffectId) {
         self.open.remove(id);
     }
 
@@ -46,38 +52,25 @@ impl Places {
     }
 
     /// What stands around `id`, outermost first, each with its own id.
-    pub(crate) fn around<'a>(&'a self, id: &'a str) -> impl Iterator<Item = (&'a str, Part<'a>)> {
-        let ends = id.match_indices('/').map(|(at, _)| at).chain([id.len()]);
-        ends.filter_map(move |end| {
-            let outer = &id[..end];
-            if self.open.contains(outer) {
-                return Some((outer, Part::Step));
-            }
-            let last = outer.rsplit_once('/').map_or(outer, |(_, last)| last);
-            branch(last).map(|name| (outer, Part::Branch(name)))
+    pub(crate) fn around<'a>(&'a self, id: &'a EffectId) -> impl Iterator<Item = (&'a str, Part<'a>)> {
+        id.parts().filter_map(|part| match part.segment {
+            _ if self.open.contains(part.id) => Some((part.id, Part::Step)),
+            Segment::Branch { parallel, index } => Some((part.id, Part::Branch { parallel, index })),
+            _ => None,
         })
     }
 
     /// What a line about `id` begins with: two spaces for each step around it, `[0] ` for each branch.
-    pub(crate) fn margin(&self, id: &str) -> String {
+    pub(crate) fn margin(&self, id: &EffectId) -> String {
         let mut margin = "  ".repeat(self.shelved.len());
         for (_, part) in self.around(id) {
             match part {
                 Part::Step => margin.push_str("  "),
-                Part::Branch(name) => margin.push_str(&format!("[{name}] ")),
+                Part::Branch { index, .. } => margin.push_str(&format!("[{index}] ")),
             }
         }
         margin
     }
-}
-
-/// The branch that a segment such as `2:par[0]` names.
-fn branch(segment: &str) -> Option<&str> {
-    let name = match segment.split_once(':') {
-        Some((n, name)) if !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => segment,
-    };
-    name.strip_prefix("par[")?.strip_suffix(']')
 }
 
 #[cfg(test)]
@@ -86,16 +79,16 @@ mod tests {
 
     fn margin(open: &[&str], id: &str) -> String {
         let mut places = Places::default();
-        open.iter().for_each(|step| places.open(step));
-        places.margin(id)
+        open.iter().for_each(|step| places.open(&EffectId::from(*step)));
+        places.margin(&id.into())
     }
 
     #[test]
     fn depth_is_the_number_of_open_steps_around() {
         assert_eq!(margin(&[], "1:probe.http"), "");
         assert_eq!(margin(&["preflight"], "preflight/1:probe.http"), "  ");
-        assert_eq!(margin(&["a", "a/2:b"], "a/2:b/1:probe.http"), "    ");
-        assert_eq!(margin(&["a/b"], "a/b/1:probe.http"), "  ", "a slash in a step's name is no level");
+        assert_eq!(margin(&["a", "a/b"], "a/b/1:probe.http"), "    ");
+        assert_eq!(margin(&["a/b"], "a/b/1:probe.http"), "  ", "a step that is not open is not to be seen");
         assert_eq!(
             margin(&["pre"], "preflight/1:probe.http"),
             "",
@@ -116,12 +109,12 @@ mod tests {
     #[test]
     fn a_rollback_hides_the_steps_and_gives_them_back() {
         let mut places = Places::default();
-        places.open("s");
+        places.open(&"s".into());
         places.shelve();
-        assert_eq!(places.margin("s/1:traffic.shift"), "  ");
-        places.open("s");
-        assert_eq!(places.margin("s/1:traffic.shift"), "    ");
+        assert_eq!(places.margin(&"s/1:traffic.shift".into()), "  ");
+        places.open(&"s".into());
+        assert_eq!(places.margin(&"s/1:traffic.shift".into()), "    ");
         places.unshelve();
-        assert_eq!(places.margin("s/1:traffic.shift"), "  ");
+        assert_eq!(places.margin(&"s/1:traffic.shift".into()), "  ");
     }
 }

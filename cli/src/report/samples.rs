@@ -6,7 +6,7 @@ use std::{
 };
 
 use contraflow_runtime::{
-    effect::{Question, QuestionKind, Reply, Undo},
+    effect::{EffectId, Question, QuestionKind, Reply, Undo},
     error::RunError,
     event::{
         EffectResult, Envelope, Event, Grade, Kind, LeftOver, Mode, NoteLevel, RunOutcome, SCHEMA_VERSION,
@@ -185,13 +185,13 @@ impl Story {
 }
 
 fn name(id: &str) -> String {
-    let last = id.rsplit('/').next().expect("segment");
-    last.split_once(':').map_or(last, |(_, name)| name).into()
+    EffectId::from(id).name().to_owned()
 }
 
 /// Waits of samples are gates of 15 seconds, or questions.
 fn waits_for(kind: Kind, id: &str) -> Option<WaitsFor> {
-    let question = [".confirm", ".approve", ".manual", ".checklist"].iter().any(|verb| id.ends_with(verb));
+    let question =
+        [".confirm", ".approve", ".manual", ".checklist"].iter().any(|verb| name(id).ends_with(verb));
     match kind {
         Kind::Wait if question => Some(WaitsFor::People),
         Kind::Wait => Some(WaitsFor::Condition { at_least_ms: 15_000 }),
@@ -410,7 +410,7 @@ pub(crate) fn resumed_late(steps: u32) -> Vec<Envelope> {
                 EffectResult::Answered { text: "200 in 12ms".into() },
             )
             .with(Event::Note {
-                id: format!("{step}/2:note"),
+                id: format!("{step}/2:note").into(),
                 level: NoteLevel::Note,
                 text: format!("{n} is well"),
                 replayed: true,

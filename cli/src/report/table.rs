@@ -1,7 +1,7 @@
 //! Tables of `contraflow runs` and `contraflow targets`: aligned columns for people, JSON for programs.
 
 use contraflow_runtime::{
-    effect::Reply,
+    effect::{EffectId, Reply},
     journal::{Asked, Run},
 };
 use jiff::Timestamp;
@@ -51,7 +51,7 @@ pub(crate) struct RunRow {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Waiting {
     /// Its id.
-    pub(crate) id: String,
+    pub(crate) id: EffectId,
     /// What is asked.
     pub(crate) question: String,
     /// Who may answer. Empty: everybody.

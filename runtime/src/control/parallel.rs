@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use contraflow_provider::effect_id::EffectId;
 use rhai::{Array, Dynamic, EvalAltResult, FnPtr, Map, NativeCallContext, plugin::*};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -106,7 +107,7 @@ fn run(cx: &NativeCallContext<'_>, branches: Array, options: Options) -> ScriptR
             })
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let id = cursor::next("par");
+    let id = cursor::next(EffectId::PARALLEL);
     let whole = session.within(cx, &id, |scope| {
         let failed = |error: &EvalAltResult| {
             if options.on_failure == OnFailure::Cancel && weight(error) == 1 {
@@ -122,7 +123,7 @@ fn run(cx: &NativeCallContext<'_>, branches: Array, options: Options) -> ScriptR
 fn all(
     cx: &NativeCallContext<'_>,
     session: &Session,
-    id: &str,
+    id: &EffectId,
     bodies: Vec<FnPtr>,
     failed: &(dyn Fn(&EvalAltResult) + Sync),
 ) -> ScriptResult<Array> {

@@ -11,7 +11,10 @@ mod erased;
 
 use std::{fmt::Display, future::Future, time::Duration};
 
-pub use contraflow_provider::on::{On, Progress, Surroundings};
+pub use contraflow_provider::{
+    effect_id::{EffectId, Part, Segment},
+    on::{On, Progress, Surroundings},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 

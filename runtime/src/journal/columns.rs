@@ -74,7 +74,7 @@ pub(super) fn lock_of(row: &impl Columns) -> Result<Lock, sqlx::Error> {
 pub(super) fn asked_of(row: &impl Columns) -> Result<Asked, sqlx::Error> {
     Ok(Asked {
         run: row.text("run")?,
-        id: row.text("id")?,
+        id: row.text("id")?.into(),
         question: parsed("question", &row.text("question")?)?,
         at: time(row.number("asked_ms")?),
         until: row.number_or_null("expires_ms")?.map(time),
@@ -112,7 +112,7 @@ pub(super) fn sealed_of(row: &impl Columns) -> Result<Sealed, sqlx::Error> {
         seq: row.number("seq")?.unsigned_abs(),
         v: u32::try_from(row.number("v")?).map_err(|_| broken("a record has no version".to_owned()))?,
         at_ms: row.number("at_ms")?,
-        id: row.text("id")?,
+        id: row.text("id")?.into(),
         body: row.text("body")?,
         hash: row
             .bytes("hash")?

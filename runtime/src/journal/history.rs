@@ -43,7 +43,7 @@ pub fn history(run: &Run, records: &[Record]) -> Vec<Envelope> {
         plan: run.plan.clone(),
     };
     let moved = |record: &&Record| {
-        let outside = !record.id.starts_with("rollback/");
+        let outside = !record.id.is_rollback();
         outside
             && matches!(
                 &record.entry,

@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use contraflow_provider::effect_id::EffectId;
 use jiff::Timestamp;
 
 use super::Entry;
@@ -14,7 +15,7 @@ use super::Entry;
 pub(crate) struct MemoryRecord {
     pub(super) seq: u64,
     pub(super) at: Timestamp,
-    pub(super) id: String,
+    pub(super) id: EffectId,
     pub(super) entry: Entry,
 }
 
@@ -49,12 +50,12 @@ impl MemoryJournal {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn add(&self, seq: u64, at: Timestamp, id: &str, entry: &Entry) {
+    pub(super) fn add(&self, seq: u64, at: Timestamp, id: &EffectId, entry: &Entry) {
         if self.forgets || self.is_cut() {
             return;
         }
         let mut records = self.records();
-        records.push(MemoryRecord { seq, at, id: id.to_owned(), entry: entry.clone() });
+        records.push(MemoryRecord { seq, at, id: id.clone(), entry: entry.clone() });
         if self.ends_at == Some(records.len()) {
             self.cut();
         }

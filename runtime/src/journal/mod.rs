@@ -17,6 +17,7 @@ pub mod store;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use contraflow_provider::effect_id::EffectId;
 use jiff::Timestamp;
 
 pub(crate) use self::memory::MemoryJournal;
@@ -119,7 +120,7 @@ impl Journal {
     }
 
     /// Adds a record. It is not durable yet.
-    pub(crate) fn add(&self, at: Timestamp, id: &str, entry: &Entry) -> Added {
+    pub(crate) fn add(&self, at: Timestamp, id: &EffectId, entry: &Entry) -> Added {
         if !matches!(self.keeper, Keeper::Store(_)) {
             let mut tail = self.tail();
             tail.seq += 1;
@@ -292,7 +293,9 @@ pub async fn abandon(store: &dyn Store, run: &Run, by: &str, at: Timestamp) -> R
     let entry = Entry::RunEnded { outcome: RunOutcome::Aborted, error: Some(error), elapsed_ms: 0 };
     let body = serde_json::to_string(&entry)
         .map_err(|e| RunError::new(codes::INTERNAL, format!("a record cannot be written as JSON: {e}")))?;
-    store.append(&run.id, epoch, &[Sealed::seal(seq + 1, at, "run", body, &hash)], true).await?;
+    store
+        .append(&run.id, epoch, &[Sealed::seal(seq + 1, at, &EffectId::of_run(), body, &hash)], true)
+        .await?;
     store.end(&run.id, epoch, RunStatus::Ended(RunOutcome::Aborted), at).await?;
     Ok(())
 }

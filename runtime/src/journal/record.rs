@@ -4,6 +4,7 @@
 //! Fields may be added if they may be missing; anything else raises [`VERSION`], and the entries of the version before stay readable
 //! beside the new ones. `runtime/tests/stored` holds a journal of each version.
 
+use contraflow_provider::effect_id::EffectId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -252,7 +253,7 @@ pub struct Sealed {
     /// When, in milliseconds since 1970-01-01T00:00:00Z.
     pub at_ms: i64,
     /// Id of the effect, step or place.
-    pub id: String,
+    pub id: EffectId,
     /// JSON text of the entry.
     pub body: String,
     /// SHA-256 over the hash before and all fields above.
@@ -264,10 +265,10 @@ pub const GENESIS: [u8; 32] = [0; 32];
 
 impl Sealed {
     /// Seals an entry behind the record whose hash is `before`.
-    pub fn seal(seq: u64, at: Timestamp, id: &str, body: String, before: &[u8; 32]) -> Self {
+    pub fn seal(seq: u64, at: Timestamp, id: &EffectId, body: String, before: &[u8; 32]) -> Self {
         let at_ms = at.as_millisecond();
         let hash = chain(before, seq, VERSION, at_ms, id, &body);
-        Self { seq, v: VERSION, at_ms, id: id.to_owned(), body, hash }
+        Self { seq, v: VERSION, at_ms, id: id.clone(), body, hash }
     }
 
     /// Whether it is what was sealed behind `before`.
@@ -367,7 +368,7 @@ pub struct Record {
     /// When.
     pub at: Timestamp,
     /// Id of the effect, step or place.
-    pub id: String,
+    pub id: EffectId,
     /// What.
     pub entry: Entry,
 }
@@ -448,7 +449,7 @@ mod tests {
             .map(|seq| {
                 let entry = Entry::StepStarted { name: format!("step {seq}") };
                 let body = serde_json::to_string(&entry).expect("json");
-                let sealed = Sealed::seal(seq, Timestamp::UNIX_EPOCH, "a", body, &before);
+                let sealed = Sealed::seal(seq, Timestamp::UNIX_EPOCH, &EffectId::from("a"), body, &before);
                 before = sealed.hash;
                 sealed
             })
@@ -462,8 +463,13 @@ mod tests {
 
     #[test]
     fn any_changed_field_breaks_the_chain_at_its_place() {
-        let edits: [fn(&mut Sealed); 5] =
-            [|r| r.body.push(' '), |r| r.id.push('x'), |r| r.at_ms += 1, |r| r.v -= 1, |r| r.hash[0] ^= 1];
+        let edits: [fn(&mut Sealed); 5] = [
+            |r| r.body.push(' '),
+            |r| r.id = "ax".into(),
+            |r| r.at_ms += 1,
+            |r| r.v -= 1,
+            |r| r.hash[0] ^= 1,
+        ];
         for edit in edits {
             let mut records = records();
             edit(&mut records[2]);

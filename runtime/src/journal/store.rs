@@ -1,6 +1,7 @@
 //! Where journals are kept: one trait for each thing that is kept there, and [`Store`] for all of them.
 
 use async_trait::async_trait;
+use contraflow_provider::effect_id::EffectId;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -76,7 +77,7 @@ pub struct Asked {
     /// The run.
     pub run: String,
     /// Id of the wait.
-    pub id: String,
+    pub id: EffectId,
     /// What is asked.
     pub question: Question,
     /// Since when.

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use contraflow_provider::effect_id::EffectId;
 use tokio_util::sync::CancellationToken;
 
 use super::{Kernel, cursor, lock};
@@ -19,7 +20,7 @@ use crate::{
 
 /// One cancellation scope.
 pub(crate) struct CancelScope {
-    pub(crate) id: String,
+    pub(crate) id: EffectId,
     pub(crate) cancel: CancellationToken,
     state: Mutex<ScopeState>,
 }
@@ -48,15 +49,12 @@ impl Kernel {
     /// What stopped the scope, where nothing around it was stopped as well.
     pub(crate) fn within<T>(
         &self,
-        id: &str,
+        id: &EffectId,
         body: impl FnOnce(&Arc<CancelScope>) -> (T, bool),
     ) -> Result<T, RunError> {
         let around = cursor::cancel();
-        let scope = Arc::new(CancelScope {
-            id: id.to_owned(),
-            cancel: around.child_token(),
-            state: Mutex::default(),
-        });
+        let scope =
+            Arc::new(CancelScope { id: id.clone(), cancel: around.child_token(), state: Mutex::default() });
         cursor::enter_scope(&scope);
         let (result, ended) = body(&scope);
         cursor::leave_scope(around);

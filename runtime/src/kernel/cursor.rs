@@ -5,13 +5,14 @@
 
 use std::{cell::RefCell, collections::HashMap, sync::Arc, time::Duration};
 
+use contraflow_provider::effect_id::EffectId;
 use tokio_util::sync::CancellationToken;
 
 use super::cancel_scope::CancelScope;
 use crate::error::Frame;
 
 struct Scope {
-    path: String,
+    path: EffectId,
     counter: u32,
     names: HashMap<String, u32>,
 }
@@ -54,20 +55,20 @@ thread_local! {
 
 impl Cursor {
     /// A place at the beginning of `path`, within `frames`.
-    pub(crate) fn new(path: &str, frames: Vec<Frame>, cancel: CancellationToken) -> Self {
-        let scope = Scope { path: path.to_owned(), counter: 0, names: HashMap::new() };
+    pub(crate) fn new(path: EffectId, frames: Vec<Frame>, cancel: CancellationToken) -> Self {
+        let scope = Scope { path, counter: 0, names: HashMap::new() };
         Self { scopes: vec![scope], frames, cancel, cancel_scopes: Vec::new(), planned: Planned::default() }
     }
 }
 
 fn with<T>(work: impl FnOnce(&mut Cursor) -> T) -> T {
     CURSOR.with_borrow_mut(|slot| {
-        work(slot.get_or_insert_with(|| Cursor::new("", Vec::new(), CancellationToken::new())))
+        work(
+            slot.get_or_insert_with(|| {
+                Cursor::new(EffectId::default(), Vec::new(), CancellationToken::new())
+            }),
+        )
     })
-}
-
-fn join(path: &str, segment: &str) -> String {
-    if path.is_empty() { segment.to_owned() } else { format!("{path}/{segment}") }
 }
 
 /// Runs `work` with this thread at `cursor`; answers its result and the time planned meanwhile.
@@ -87,47 +88,22 @@ pub(crate) fn enter<T>(cursor: Cursor, work: impl FnOnce() -> T) -> (T, Planned)
 }
 
 /// The id of the next effect here.
-pub(crate) fn next(effect: &str) -> String {
+pub(crate) fn next(effect: &str) -> EffectId {
     with(|cursor| {
-        let Some(scope) = cursor.scopes.last_mut() else { return effect.to_owned() };
+        let Some(scope) = cursor.scopes.last_mut() else { return EffectId::from(effect) };
         scope.counter += 1;
-        let mut id = String::with_capacity(scope.path.len() + effect.len() + 8);
-        if !scope.path.is_empty() {
-            id.push_str(&scope.path);
-            id.push('/');
-        }
-        id.push_str(itoa(scope.counter, &mut [0; 10]));
-        id.push(':');
-        id.push_str(effect);
-        id
+        scope.path.effect(scope.counter, effect)
     })
 }
 
-fn itoa(mut n: u32, buffer: &mut [u8; 10]) -> &str {
-    let mut start = buffer.len();
-    loop {
-        start -= 1;
-        buffer[start] = b'0' + u8::try_from(n % 10).unwrap_or(0);
-        n /= 10;
-        if n == 0 {
-            return std::str::from_utf8(&buffer[start..]).unwrap_or("0");
-        }
-    }
-}
-
 /// Opens a step: its effects get ids below the answered one. The same name again in one scope gets a number.
-pub(crate) fn open(name: &str, frame: Frame) -> String {
+pub(crate) fn open(name: &str, frame: Frame) -> EffectId {
     with(|cursor| {
-        let mut slug = slug(name);
-        // What is undone gets the id of what it undoes, below `rollback`.
-        if slug == "rollback" {
-            slug.push_str("-step");
-        }
-        let Some(scope) = cursor.scopes.last_mut() else { return slug };
+        let slug = EffectId::slug(name);
+        let Some(scope) = cursor.scopes.last_mut() else { return EffectId::from(slug) };
         let count = scope.names.entry(slug.clone()).or_insert(0);
         *count += 1;
-        let segment = if *count == 1 { slug } else { format!("{slug}#{count}") };
-        let path = join(&scope.path, &segment);
+        let path = scope.path.step(&slug, *count);
         cursor.scopes.push(Scope { path: path.clone(), counter: 0, names: HashMap::new() });
         cursor.frames.push(frame);
         path
@@ -148,10 +124,10 @@ pub(crate) fn frames() -> Vec<Frame> {
 }
 
 /// A place for branch `index` of the `parallel` with that id.
-pub(crate) fn branch(id: &str, index: usize) -> Cursor {
+pub(crate) fn branch(id: &EffectId, index: usize) -> Cursor {
     with(|cursor| Cursor {
         cancel_scopes: cursor.cancel_scopes.clone(),
-        ..Cursor::new(&format!("{id}[{index}]"), cursor.frames.clone(), cursor.cancel.child_token())
+        ..Cursor::new(id.branch(index), cursor.frames.clone(), cursor.cancel.child_token())
     })
 }
 
@@ -209,21 +185,6 @@ pub(crate) fn planned() -> Duration {
     with(|cursor| cursor.planned.least)
 }
 
-/// A step's name as part of an id: lower case, words joined by `-`.
-fn slug(name: &str) -> String {
-    let mut slug = String::with_capacity(name.len());
-    for c in name.chars() {
-        if c.is_alphanumeric() || c == '_' || c == '.' {
-            slug.extend(c.to_lowercase());
-        } else if !slug.is_empty() && !slug.ends_with('-') {
-            slug.push('-');
-        }
-    }
-    let slug = slug.trim_end_matches('-');
-    // A number in front would read like the counter of an effect.
-    if slug.is_empty() { "step".to_owned() } else { slug.chars().take(60).collect() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,7 +195,7 @@ mod tests {
 
     #[test]
     fn ids_are_made_of_steps_counters_and_branches() {
-        let ids = enter(Cursor::new("", Vec::new(), CancellationToken::new()), || {
+        let ids = enter(Cursor::new(EffectId::default(), Vec::new(), CancellationToken::new()), || {
             let mut ids = vec![next("probe.http")];
             ids.push(open("Shift 25%", frame()));
             ids.push(next("traffic.shift"));

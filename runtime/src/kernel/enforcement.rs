@@ -147,7 +147,7 @@ impl Kernel {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
-        let id = format!("{}/outside-plan:{}", call.id, hex(&hash.finalize()[..4]));
+        let id = call.id.outside_plan(&hex(&hash.finalize()[..4]));
         let asking = self.call(call.kind, call.effect, call.input.clone(), id)?;
         let what = self.shared.vault.scrub(what).into_owned();
         let text = format!("{what} is not in the plan. Do it?");

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use contraflow_provider::effect_id::EffectId;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Call, Kernel, cancel_scope::CancelScope, cursor};
@@ -16,9 +17,9 @@ use crate::{
 
 impl Kernel {
     /// Begins a guard. What each of `watches` looks at is told by its description.
-    pub(crate) fn begin_guard(&self, watches: &[Arc<dyn AnyWait>]) -> Result<String, RunError> {
+    pub(crate) fn begin_guard(&self, watches: &[Arc<dyn AnyWait>]) -> Result<EffectId, RunError> {
         self.stopped()?;
-        let id = cursor::next("guard");
+        let id = cursor::next(EffectId::GUARD);
         let watching: Vec<String> = watches.iter().map(|watch| watch.describe()).collect();
         let entry = Entry::GuardStarted { watching: watching.clone() };
         let replayed = self.keep_once(&id, Mark::GuardStarted, &entry).replayed;
@@ -30,13 +31,13 @@ impl Kernel {
     pub(crate) fn watch_over(
         self: &Arc<Self>,
         scope: &Arc<CancelScope>,
-        id: &str,
+        id: &EffectId,
         watches: Vec<Arc<dyn AnyWait>>,
     ) -> Result<DropGuard, RunError> {
         let over = CancellationToken::new();
         let watching = over.clone().drop_guard();
         for (n, watch) in watches.into_iter().enumerate() {
-            let call = self.call(Kind::Wait, watch.effect(), String::new(), format!("{id}[{n}]"))?;
+            let call = self.call(Kind::Wait, watch.effect(), String::new(), id.branch(n))?;
             self.sketch_needs(|| watch.depends_on());
             if self.sums_up_time() {
                 self.block_on(self.foresee(&call, &*watch))?;

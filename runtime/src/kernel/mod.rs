@@ -32,6 +32,7 @@ use std::{
     time::Duration,
 };
 
+use contraflow_provider::effect_id::EffectId;
 use futures_util::FutureExt as _;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -92,7 +93,7 @@ pub(crate) struct Facts {
 
 /// A step that was begun.
 pub(crate) struct OpenStep {
-    pub(crate) id: String,
+    pub(crate) id: EffectId,
     /// For how long the run had been worked on when it began, if it began in an earlier process.
     pub(crate) begun: Option<Duration>,
     started: Duration,
@@ -101,7 +102,7 @@ pub(crate) struct OpenStep {
 
 /// One effect on its way.
 struct Call {
-    id: String,
+    id: EffectId,
     kind: Kind,
     effect: &'static str,
     /// What ends it, if it is a wait.
@@ -131,7 +132,7 @@ impl Call {
     fn on(&self) -> &On {
         self.on.get_or_init(|| {
             let key = format!("{}/{}", self.key, self.id);
-            On::new(Arc::clone(&self.shared), &*self.id, key, self.cancel.clone())
+            On::new(Arc::clone(&self.shared), &self.id, key, self.cancel.clone())
         })
     }
 }
@@ -203,7 +204,7 @@ impl Kernel {
     }
 
     /// Since when an invariant of the script holds. `None`: nobody will ask for it.
-    pub(crate) fn invariant_since(&self, id: &str) -> Option<usize> {
+    pub(crate) fn invariant_since(&self, id: &EffectId) -> Option<usize> {
         self.world.invariant(id)
     }
 
@@ -219,7 +220,7 @@ impl Kernel {
         &self,
         mark: Mark,
         entry: &Entry,
-        id: String,
+        id: EffectId,
         doing: Undoing,
     ) -> Result<(), RunError> {
         let (seq, _) = self.keep_mark(mark, entry, &id)?;
@@ -228,7 +229,7 @@ impl Kernel {
     }
 
     /// Marks a place behind which there is no way back.
-    pub(crate) fn no_return(&self, id: String, why: &str) -> Result<(), RunError> {
+    pub(crate) fn no_return(&self, id: EffectId, why: &str) -> Result<(), RunError> {
         let entry = Entry::NoReturn { why: why.to_owned() };
         let (seq, replayed) = self.keep_mark(Mark::NoReturn, &entry, &id)?;
         self.world.no_return(&id);
@@ -241,7 +242,7 @@ impl Kernel {
     }
 
     /// The place in the journal of a mark that only a run that goes on may make, and whether it was there already.
-    fn keep_mark(&self, mark: Mark, entry: &Entry, id: &str) -> Result<(u64, bool), RunError> {
+    fn keep_mark(&self, mark: Mark, entry: &Entry, id: &EffectId) -> Result<(u64, bool), RunError> {
         self.stopped()?;
         match self.earlier.replay.take_mark(id, mark)? {
             Some((seq, _)) => Ok((seq, true)),
@@ -395,7 +396,7 @@ impl Kernel {
         self.call(kind, effect, input, cursor::next(effect))
     }
 
-    fn call(&self, kind: Kind, effect: &'static str, input: String, id: String) -> Result<Call, RunError> {
+    fn call(&self, kind: Kind, effect: &'static str, input: String, id: EffectId) -> Result<Call, RunError> {
         let mut hash = Sha256::new();
         hash.update(effect);
         hash.update(&input);

@@ -1,5 +1,6 @@
 //! A hook that may refuse effects before they happen.
 
+use contraflow_provider::effect_id::EffectId;
 use serde_json::Value;
 
 use crate::{event::Kind, target::Target};
@@ -10,7 +11,7 @@ pub struct Request<'a> {
     /// Environment of the run.
     pub environment: &'a str,
     /// Id of the effect.
-    pub id: &'a str,
+    pub id: &'a EffectId,
     /// Its kind.
     pub kind: Kind,
     /// Its name, `noun.verb`.

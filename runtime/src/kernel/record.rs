@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use contraflow_provider::effect_id::EffectId;
+
 use super::{Call, Kernel};
 use crate::{
     error::{NextStep, RunError, codes},
@@ -34,7 +36,7 @@ pub(crate) struct Kept {
 
 impl Kernel {
     /// Adds a record; answers its place. A journal that is full to the brim is written out by whoever fills it.
-    pub(crate) fn keep(&self, id: &str, entry: &Entry) -> u64 {
+    pub(crate) fn keep(&self, id: &EffectId, entry: &Entry) -> u64 {
         if self.earlier.replay_only {
             return u64::MAX;
         }
@@ -47,7 +49,7 @@ impl Kernel {
     }
 
     /// As [`Kernel::keep`], unless the journal has it.
-    pub(super) fn keep_once(&self, id: &str, mark: Mark, entry: &Entry) -> Kept {
+    pub(super) fn keep_once(&self, id: &EffectId, mark: Mark, entry: &Entry) -> Kept {
         // Should the journal not be readable, the next effect says so.
         let worked = match self.earlier.replay.is_empty() {
             true => None,
@@ -60,7 +62,7 @@ impl Kernel {
     }
 
     /// As [`Kernel::keep`], from async code.
-    pub(super) async fn keep_async(&self, id: &str, entry: &Entry) -> u64 {
+    pub(super) async fn keep_async(&self, id: &EffectId, entry: &Entry) -> u64 {
         if self.earlier.replay_only {
             return u64::MAX;
         }
@@ -73,7 +75,7 @@ impl Kernel {
 
     /// As [`Kernel::keep`], from async code that may be broken off: it only adds. Whoever breaks off a writing loses what is being
     /// written.
-    pub(super) fn keep_for_later(&self, id: &str, entry: &Entry) {
+    pub(super) fn keep_for_later(&self, id: &EffectId, entry: &Entry) {
         if !self.earlier.replay_only {
             self.journal.add(self.shared.clock.now(), id, entry);
         }

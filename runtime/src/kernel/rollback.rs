@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use contraflow_provider::effect_id::EffectId;
 use serde_json::Value;
 
 use super::{
@@ -45,7 +46,10 @@ impl Kernel {
         self.emit(Event::RollbackStarted { error: why.clone(), entries: entries.len() });
         // Once: a resumed rollback goes on.
         if !matches!(self.earlier.replay.undoing(), Ok(Some(_))) {
-            self.keep("rollback", &Entry::RollbackStarted { error: why.clone(), entries: entries.len() });
+            self.keep(
+                &EffectId::of_rollback(),
+                &Entry::RollbackStarted { error: why.clone(), entries: entries.len() },
+            );
         }
         let mut left = Vec::new();
         while let Some(entry) = entries.pop() {
@@ -70,7 +74,7 @@ impl Kernel {
             );
         }
         if !self.life.is_pausing() {
-            self.keep("rollback", &Entry::RollbackEnded { left: left.clone() });
+            self.keep(&EffectId::of_rollback(), &Entry::RollbackEnded { left: left.clone() });
         }
         self.emit(Event::RollbackEnded { left: left.clone() });
         left
@@ -101,7 +105,7 @@ impl Kernel {
             }
             let pause = UNDO_PAUSE * tries;
             self.emit(Event::Retrying {
-                id: format!("rollback/{}", entry.id),
+                id: entry.id.rollback(),
                 attempt: tries,
                 attempts: UNDO_TRIES,
                 wait_ms: u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
@@ -118,7 +122,7 @@ impl Kernel {
     }
 
     fn undo(&self, closures: &dyn UndoClosures, entry: &UndoEntry) -> Result<(), RunError> {
-        let id = format!("rollback/{}", entry.id);
+        let id = entry.id.rollback();
         match &entry.doing {
             Undoing::Change { undo: Undo::Impossible(why), .. } | Undoing::NoReturn(why) => {
                 Err(RunError::new(codes::UNDO_FAILED, why.clone()))
@@ -132,7 +136,7 @@ impl Kernel {
                 self.block_on(self.undo_action(&call, action, output, *doubtful))
             }
             Undoing::Closure { closure, .. } => {
-                let place = cursor::Cursor::new(&id, cursor::frames(), cursor::cancel());
+                let place = cursor::Cursor::new(id, cursor::frames(), cursor::cancel());
                 let (result, _) = cursor::enter(place, || closures.call(*closure));
                 // An interpreter drops some errors; what cannot be caught counts all the same.
                 self.life.take_fatal().map_or(result, Err)

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use contraflow_provider::effect_id::EffectId;
 use tokio_util::sync::CancellationToken;
 
 use super::{Kernel, UndoClosures, cursor};
@@ -35,7 +36,7 @@ impl Kernel {
         closures: &dyn UndoClosures,
     ) -> Ended {
         let started = self.now();
-        let place = cursor::Cursor::new("", Vec::new(), self.life.cancel.clone());
+        let place = cursor::Cursor::new(EffectId::default(), Vec::new(), self.life.cancel.clone());
         let (error, planned) = cursor::enter(place, script);
         let late = || self.life.budget.would_be_late(planned.least).filter(|_| self.sums_up_time());
         let error = error.or_else(|| self.earlier.unasked()).or_else(late);
@@ -52,10 +53,13 @@ impl Kernel {
             // Whoever has the run now writes how it goes on.
             (Some(error), _) if error.is(codes::LOST) => {}
             (Some(error), RunOutcome::Paused) => {
-                self.keep("run", &Entry::Paused { error: error.clone() });
+                self.keep(&EffectId::of_run(), &Entry::Paused { error: error.clone() });
             }
             _ => {
-                self.keep("run", &Entry::RunEnded { outcome, error: error.clone(), elapsed_ms });
+                self.keep(
+                    &EffectId::of_run(),
+                    &Entry::RunEnded { outcome, error: error.clone(), elapsed_ms },
+                );
             }
         }
         Ended { outcome, error, left, changes, elapsed_ms, estimate_ms }
@@ -112,7 +116,7 @@ impl Kernel {
 
     fn undo_all(&self, closures: &dyn UndoClosures, error: &RunError) -> (RunOutcome, Vec<LeftOver>) {
         // Undoing is not stopped by what stopped the run.
-        let place = cursor::Cursor::new("rollback", Vec::new(), CancellationToken::new());
+        let place = cursor::Cursor::new(EffectId::of_rollback(), Vec::new(), CancellationToken::new());
         let undo = || catch_unwind(AssertUnwindSafe(|| self.rollback(closures, error)));
         match cursor::enter(place, undo).0 {
             Ok(left) if left.is_empty() => (RunOutcome::RolledBack, left),
@@ -120,7 +124,7 @@ impl Kernel {
             Err(panic) => {
                 let why = self.panicked(&*panic).message;
                 let left = LeftOver {
-                    id: "rollback".into(),
+                    id: EffectId::of_rollback(),
                     what: "the rollback itself".into(),
                     by_hand: "see what the run has done".into(),
                     why,

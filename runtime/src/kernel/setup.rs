@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use contraflow_provider::effect_id::EffectId;
 use serde_json::Value;
 
 use super::{
@@ -94,7 +95,11 @@ impl Kernel {
         let journal = Journal::new(setup.keeper, setup.run, setup.epoch, seq, hash, Arc::clone(&setup.vault));
         if setup.epoch > 1 {
             let (by, epoch, rollback) = (runs_it.to_owned(), setup.epoch, setup.only_undo.is_some());
-            journal.add(setup.clock.now(), "run", &Entry::Resumed { by: by.clone(), epoch, rollback });
+            journal.add(
+                setup.clock.now(),
+                &EffectId::of_run(),
+                &Entry::Resumed { by: by.clone(), epoch, rollback },
+            );
             emitter.emit(Event::Resumed { by, epoch, rollback });
         }
         Self {

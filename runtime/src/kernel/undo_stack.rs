@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use contraflow_provider::effect_id::EffectId;
 use serde_json::Value;
 
 use super::lock;
@@ -41,7 +42,7 @@ pub(crate) struct UndoEntry {
     /// Its place in the journal: what was done last is undone first, whatever the order in which branches told of it.
     pub(crate) seq: u64,
     /// Id of what is undone.
-    pub(crate) id: String,
+    pub(crate) id: EffectId,
     /// How to undo it.
     pub(crate) doing: Undoing,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use contraflow_provider::effect_id::EffectId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -16,8 +17,8 @@ use crate::{
 pub(crate) struct Binding {
     /// Hash of the plan.
     pub(crate) plan: String,
-    changes: BTreeMap<String, Move>,
-    actions: BTreeMap<String, BoundAction>,
+    changes: BTreeMap<EffectId, Move>,
+    actions: BTreeMap<EffectId, BoundAction>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -74,7 +75,7 @@ impl Binding {
 
 /// One thing that is not what it was when a plan was made.
 struct Difference {
-    id: String,
+    id: EffectId,
     what: String,
     planned: String,
     now: String,
@@ -86,7 +87,7 @@ struct Difference {
 /// `saved-plan`, with both sides of all that differs.
 pub(crate) fn compare(planned: &Foreseen, now: &Foreseen) -> Result<(), RunError> {
     let mut found = Vec::new();
-    let by_id = |foreseen: &Foreseen| -> BTreeMap<String, PlannedChange> {
+    let by_id = |foreseen: &Foreseen| -> BTreeMap<EffectId, PlannedChange> {
         foreseen.changes.iter().map(|change| (change.id.clone(), change.clone())).collect()
     };
     let (before, after) = (by_id(planned), by_id(now));

@@ -5,6 +5,8 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use contraflow_provider::effect_id::EffectId;
+
 use super::{Foreseen, PlannedAction, PlannedChange, PlannedNoReturn, PlannedQuestion};
 use crate::{
     effect::{Question, Undo},
@@ -47,17 +49,17 @@ impl Draft {
         self.content().foreseen.actions.push(action);
     }
 
-    pub(crate) fn question(&self, id: &str, question: &Question) {
+    pub(crate) fn question(&self, id: &EffectId, question: &Question) {
         self.content().foreseen.questions.push(PlannedQuestion {
-            id: id.to_owned(),
+            id: id.clone(),
             text: question.text.clone(),
             by: question.rule.told(),
             at_least: question.rule.at_least,
         });
     }
 
-    pub(crate) fn no_return(&self, id: &str, why: &str) {
-        self.content().foreseen.no_return.push(PlannedNoReturn { id: id.to_owned(), why: why.to_owned() });
+    pub(crate) fn no_return(&self, id: &EffectId, why: &str) {
+        self.content().foreseen.no_return.push(PlannedNoReturn { id: id.clone(), why: why.to_owned() });
     }
 
     pub(crate) fn needs(&self, targets: impl IntoIterator<Item = Target>) {

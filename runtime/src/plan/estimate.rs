@@ -4,6 +4,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use contraflow_provider::effect_id::EffectId;
 use serde_json::Value;
 
 use crate::{
@@ -70,7 +71,7 @@ impl Earlier {
     ///
     /// The time is that from the intent to the outcome: looking, waiting for a turn and asking people do not count. A move that a
     /// runner died in says nothing.
-    fn take(&mut self, open: &mut HashMap<String, i64>, Record { at, id, entry, .. }: Record) {
+    fn take(&mut self, open: &mut HashMap<EffectId, i64>, Record { at, id, entry, .. }: Record) {
         match entry {
             Entry::Intent { kind: Kind::Change, .. } => {
                 open.insert(id, at.as_millisecond());

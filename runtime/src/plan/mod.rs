@@ -9,6 +9,7 @@ mod estimate;
 
 use std::collections::BTreeMap;
 
+use contraflow_provider::effect_id::EffectId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -89,7 +90,7 @@ pub struct Foreseen {
 #[serde(deny_unknown_fields)]
 pub struct PlannedChange {
     /// Id of the effect.
-    pub id: String,
+    pub id: EffectId,
     /// Its name, `noun.verb`.
     pub effect: String,
     /// What it changes.
@@ -125,7 +126,7 @@ impl PlannedChange {
 #[serde(deny_unknown_fields)]
 pub struct PlannedAction {
     /// Id of the effect.
-    pub id: String,
+    pub id: EffectId,
     /// Its name, `noun.verb`.
     pub effect: String,
     /// What it does, for people.
@@ -139,7 +140,7 @@ pub struct PlannedAction {
 #[serde(deny_unknown_fields)]
 pub struct PlannedQuestion {
     /// Id of the wait.
-    pub id: String,
+    pub id: EffectId,
     /// The question.
     pub text: String,
     /// Who was asked for, in words: roles, and people by name. Empty: anybody.
@@ -153,7 +154,7 @@ pub struct PlannedQuestion {
 #[serde(deny_unknown_fields)]
 pub struct PlannedNoReturn {
     /// Id of the effect or the mark.
-    pub id: String,
+    pub id: EffectId,
     /// Why.
     pub why: String,
 }

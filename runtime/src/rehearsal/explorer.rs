@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use contraflow_provider::effect_id::EffectId;
 use rhai::Engine;
 use serde::Serialize;
 
@@ -122,7 +123,7 @@ pub struct Tried {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
     /// Its id.
-    pub id: String,
+    pub id: EffectId,
     /// Its kind.
     pub kind: Kind,
     /// Its name, such as `traffic.shift`.
@@ -198,8 +199,8 @@ pub(crate) struct Explorer<'s> {
     explore: Explore,
     begun: Instant,
     /// Effects that are known, with the faults that were planned for them.
-    planned: HashSet<(String, Fault)>,
-    rows: BTreeMap<String, usize>,
+    planned: HashSet<(EffectId, Fault)>,
+    rows: BTreeMap<EffectId, usize>,
     findings: Findings,
     /// The scenario with the longest way back so far, and how many effects that has.
     way_back: Option<(usize, Scenario)>,
@@ -234,7 +235,7 @@ impl<'s> Explorer<'s> {
         self.findings.tried.push(oracle::tried(as_planned.clone(), &happy, &happy, None));
         let mut next = self.follow(&as_planned, &happy.fault_points);
         next.extend((1..happy.records.0).map(Scenario::crash));
-        if happy.fault_points.iter().any(|point| point.id.contains(":par[")) {
+        if happy.fault_points.iter().any(|point| point.id.branches().next().is_some()) {
             next.push(Scenario { backwards: true, ..Scenario::default() });
         }
         while !next.is_empty() {
@@ -273,7 +274,7 @@ impl<'s> Explorer<'s> {
         if self.explore.pairs {
             self.pairs.extend(pairs_of(scenario, fault_points));
         }
-        let undone = fault_points.iter().filter(|point| point.id.starts_with("rollback/")).count();
+        let undone = fault_points.iter().filter(|point| point.id.is_rollback()).count();
         let longest = self.way_back.as_ref().map_or(0, |(most, _)| *most);
         if undone > longest && !scenario.dies() {
             self.way_back = Some((undone, scenario.clone()));

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use contraflow_provider::effect_id::EffectId;
+
 use super::scenario::Fault;
 use crate::{
     effect::{On, Verdict},
@@ -13,7 +15,7 @@ use crate::{
 /// An effect that a rehearsed run came to, and how it can go wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FaultPoint {
-    pub(crate) id: String,
+    pub(crate) id: EffectId,
     pub(crate) kind: Kind,
     pub(crate) effect: &'static str,
     /// What it is about.
@@ -25,14 +27,14 @@ pub(crate) struct FaultPoint {
 
 /// A fault that has not struck yet, or has.
 pub(super) struct Planned {
-    pub(super) id: String,
+    pub(super) id: EffectId,
     pub(super) fault: Fault,
     pub(super) struck: AtomicBool,
 }
 
 impl Planned {
     /// One that has not struck.
-    pub(super) fn new((id, fault): &(String, Fault)) -> Self {
+    pub(super) fn new((id, fault): &(EffectId, Fault)) -> Self {
         Self { id: id.clone(), fault: fault.clone(), struck: AtomicBool::new(false) }
     }
 
@@ -44,8 +46,7 @@ impl Planned {
 
     /// Whether it has struck and does not strike again. What keeps something from being undone stays: undoing is tried again.
     pub(super) fn is_over(&self) -> bool {
-        let once =
-            !self.id.starts_with("rollback/") || matches!(self.fault, Fault::LostAnswer | Fault::Killed);
+        let once = !self.id.is_rollback() || matches!(self.fault, Fault::LostAnswer | Fault::Killed);
         once && self.struck.load(Ordering::Relaxed)
     }
 }
@@ -66,8 +67,4 @@ pub(super) fn lost(on: &On) -> ProviderError {
 pub(super) fn bad_end(on: &On, verdicts: Vec<Verdict>, name: Option<&str>) -> ProviderError {
     let mut meant = verdicts.into_iter().filter(|verdict| name.is_none_or(|name| verdict.name == name));
     meant.next().map_or_else(|| refused(on), |verdict| verdict.error)
-}
-
-pub(super) fn is_guard(id: &str) -> bool {
-    id.ends_with(":guard")
 }

@@ -1,5 +1,6 @@
 //! What must hold at every moment of a rehearsed run.
 
+use contraflow_provider::effect_id::EffectId;
 use rhai::Engine;
 
 use super::{
@@ -71,7 +72,7 @@ pub struct Violation {
     pub invariant: String,
     /// The effect after which it did not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
+    pub after: Option<EffectId>,
     /// What was the case instead.
     pub why: String,
 }

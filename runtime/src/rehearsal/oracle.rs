@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use contraflow_provider::effect_id::EffectId;
+
 use super::{
     explorer::{End, Tried, millis},
     invariant::Violation,
@@ -50,7 +52,7 @@ pub(super) fn violations(
     alive: Option<&Trial>,
 ) -> Vec<Violation> {
     let mut violations = trial.violations.clone();
-    let mut add = |invariant: &str, after: Option<String>, why: String| {
+    let mut add = |invariant: &str, after: Option<EffectId>, why: String| {
         violations.push(Violation { invariant: invariant.to_owned(), after, why });
     };
     let ended = end(trial);
@@ -130,7 +132,7 @@ pub(super) fn violations(
         }
     }
     if scenario.dies() {
-        let mut counts: BTreeMap<&(String, String), usize> = BTreeMap::new();
+        let mut counts: BTreeMap<&(EffectId, String), usize> = BTreeMap::new();
         trial.moves.iter().for_each(|moved| *counts.entry(moved).or_default() += 1);
         if let Some(((id, key), times)) = counts.iter().find(|(_, times)| **times > 1) {
             add("applies each change once", Some(id.clone()), format!("{key} was changed {times} times"));
@@ -163,7 +165,7 @@ fn is_no(fault: &Fault) -> bool {
 
 /// Whether a trial comes to all effects of another, in that order. Their ids may differ: a note in between shifts them.
 fn goes_the_same_way(other: &Trial, trial: &Trial) -> bool {
-    let mut theirs = trial.fault_points.iter().filter(|point| !point.id.starts_with("rollback/"));
+    let mut theirs = trial.fault_points.iter().filter(|point| !point.id.is_rollback());
     other
         .fault_points
         .iter()
@@ -172,17 +174,20 @@ fn goes_the_same_way(other: &Trial, trial: &Trial) -> bool {
 
 /// Targets that several branches of one `parallel` change.
 fn races(trial: &Trial) -> Vec<(String, String, String)> {
-    let mut changed: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    let mut changed: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
     for (id, key) in &trial.moves {
-        for (at, _) in id.match_indices(":par[") {
-            let par = &id[..at + 4];
-            let branch = id[at + 5..].split(']').next().unwrap_or_default();
-            let branches = changed.entry((par, key)).or_default();
+        for (parallel, branch) in id.branches() {
+            let branches = changed.entry((parallel, key)).or_default();
             if !branches.contains(&branch) {
                 branches.push(branch);
             }
         }
     }
     let several = changed.into_iter().filter(|(_, branches)| branches.len() > 1);
-    several.map(|((par, key), branches)| (par.to_owned(), key.to_owned(), branches.join(" and "))).collect()
+    several
+        .map(|((par, key), branches)| {
+            let branches: Vec<String> = branches.iter().map(ToString::to_string).collect();
+            (par.to_owned(), key.to_owned(), branches.join(" and "))
+        })
+        .collect()
 }

@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use contraflow_provider::effect_id::EffectId;
 use serde::{Serialize, Serializer};
 
 /// One way in which an effect can go wrong.
@@ -24,7 +25,7 @@ pub enum Fault {
     /// Nobody answers.
     NoAnswer,
     /// The guard of that id finds something meanwhile.
-    Breach(String),
+    Breach(EffectId),
     /// The process dies once it is done and before that is recorded; the run is resumed.
     Killed,
 }
@@ -93,7 +94,7 @@ impl FromStr for Fault {
             "no-answer" => Self::NoAnswer,
             "killed" => Self::Killed,
             other => match other.strip_prefix("breach(").and_then(|rest| rest.strip_suffix(')')) {
-                Some(guard) => Self::Breach(guard.to_owned()),
+                Some(guard) => Self::Breach(guard.into()),
                 None => Self::Verdict(other.to_owned()),
             },
         })
@@ -105,7 +106,7 @@ impl FromStr for Fault {
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Scenario {
     /// The effects that go wrong, by id, and how.
-    pub faults: Vec<(String, Fault)>,
+    pub faults: Vec<(EffectId, Fault)>,
     /// The process dies as soon as that many records are in the journal; the run is resumed.
     pub crash: Option<usize>,
     /// Branches of a `parallel` are run last to first.
@@ -119,7 +120,7 @@ const BACKWARDS: &str = "branches-backwards";
 
 impl Scenario {
     /// One effect goes wrong.
-    pub fn fault(id: impl Into<String>, fault: Fault) -> Self {
+    pub fn fault(id: impl Into<EffectId>, fault: Fault) -> Self {
         Self { faults: vec![(id.into(), fault)], ..Self::default() }
     }
 
@@ -130,7 +131,7 @@ impl Scenario {
 
     /// The same, and one more effect goes wrong.
     #[must_use]
-    pub fn and(&self, id: impl Into<String>, fault: Fault) -> Self {
+    pub fn and(&self, id: impl Into<EffectId>, fault: Fault) -> Self {
         let mut faults = self.faults.clone();
         faults.push((id.into(), fault));
         Self { faults, ..self.clone() }
@@ -148,7 +149,7 @@ impl Scenario {
 
     /// Whether something goes wrong while the run is undone.
     pub fn disturbs_rollback(&self) -> bool {
-        self.faults.iter().any(|(id, fault)| id.starts_with("rollback/") && *fault != Fault::Killed)
+        self.faults.iter().any(|(id, fault)| id.is_rollback() && *fault != Fault::Killed)
     }
 
     /// Whether the process dies.
@@ -192,7 +193,7 @@ impl FromStr for Scenario {
                 part.split_once('=').filter(|(id, f)| !id.is_empty() && !f.is_empty())
             {
                 let Ok(fault) = fault.parse();
-                scenario.faults.push((id.to_owned(), fault));
+                scenario.faults.push((id.into(), fault));
             } else {
                 return Err(format!(
                     "\"{part}\": expected an effect and a fault, such as 1:traffic.shift=lost-answer"

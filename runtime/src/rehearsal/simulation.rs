@@ -5,6 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use contraflow_provider::effect_id::EffectId;
 use serde_json::Value;
 
 use crate::target::Target;
@@ -16,7 +17,7 @@ pub type States = BTreeMap<String, Value>;
 #[derive(Debug, Clone)]
 pub(crate) struct StateChange {
     /// The effect that set it.
-    pub(crate) id: String,
+    pub(crate) id: EffectId,
     pub(crate) key: String,
     pub(crate) to: Value,
 }
@@ -35,15 +36,15 @@ pub(crate) struct Simulated {
     pub(crate) touched: BTreeSet<Target>,
     pub(crate) history: Vec<StateChange>,
     /// Ids of actions that were performed.
-    pub(crate) performed: BTreeSet<String>,
+    pub(crate) performed: BTreeSet<EffectId>,
     /// Actions that were taken back.
-    pub(crate) taken_back: BTreeSet<String>,
+    pub(crate) taken_back: BTreeSet<EffectId>,
     /// Ids of changes that have no way back.
-    pub(crate) one_way: Vec<String>,
+    pub(crate) one_way: Vec<EffectId>,
     /// Ids of the points of no return that the script declares.
-    pub(crate) no_return: Vec<String>,
+    pub(crate) no_return: Vec<EffectId>,
     /// How many moves there had been when each invariant was first made, by id.
-    pub(crate) invariant_since: BTreeMap<String, usize>,
+    pub(crate) invariant_since: BTreeMap<EffectId, usize>,
 }
 
 impl Simulation {
@@ -66,9 +67,9 @@ impl Simulated {
     }
 
     /// A target was moved.
-    pub(crate) fn set(&mut self, id: &str, key: &str, to: &Value) {
+    pub(crate) fn set(&mut self, id: &EffectId, key: &str, to: &Value) {
         self.states.insert(key.to_owned(), to.clone());
-        self.history.push(StateChange { id: id.to_owned(), key: key.to_owned(), to: to.clone() });
+        self.history.push(StateChange { id: id.clone(), key: key.to_owned(), to: to.clone() });
     }
 
     /// Shows `look` the states after each move, beginning with those before the first, each with what led to it, until it has an

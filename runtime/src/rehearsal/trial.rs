@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use contraflow_provider::effect_id::EffectId;
 use rhai::{Dynamic, Engine};
 
 use super::{
@@ -69,11 +70,11 @@ pub(crate) struct Trial {
     pub(crate) first: States,
     pub(crate) end: States,
     /// Ids of changes that have no way back.
-    pub(crate) one_way: Vec<String>,
+    pub(crate) one_way: Vec<EffectId>,
     /// Ids of the points of no return that the script declares.
-    pub(crate) no_return: Vec<String>,
+    pub(crate) no_return: Vec<EffectId>,
     /// Moves, as effect and key.
-    pub(crate) moves: Vec<(String, String)>,
+    pub(crate) moves: Vec<(EffectId, String)>,
 }
 
 /// How long it takes until somebody goes on with a run whose process has died.

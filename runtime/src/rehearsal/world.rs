@@ -7,12 +7,13 @@ use std::{
 };
 
 use async_trait::async_trait;
+use contraflow_provider::effect_id::{EffectId, Segment};
 use rhai::Dynamic;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    faults::{FaultPoint, Planned, bad_end, is_guard, lost, refused, unreachable},
+    faults::{FaultPoint, Planned, bad_end, lost, refused, unreachable},
     initial_state::{self, InitialState, Told},
     scenario::{Fault, Scenario},
     simulation::Simulation,
@@ -35,11 +36,11 @@ pub struct RehearsedWorld {
     pub(crate) journal: Arc<MemoryJournal>,
     faults: Vec<Planned>,
     /// Where each guard waits to be breached.
-    guards: Mutex<BTreeMap<String, CancellationToken>>,
+    guards: Mutex<BTreeMap<EffectId, CancellationToken>>,
     /// The effects that the run came to, in order.
     fault_points: Mutex<Vec<FaultPoint>>,
     /// Ids of changes that never come into effect.
-    unsettled: Mutex<BTreeSet<String>>,
+    unsettled: Mutex<BTreeSet<EffectId>>,
     /// Checks that do not pass from here on, by effect and what they look at: one that is only repeated does not pass either.
     bad: Mutex<BTreeMap<(&'static str, String), ProviderError>>,
 }
@@ -102,12 +103,11 @@ impl RehearsedWorld {
         faults: impl Fn() -> Vec<Fault>,
     ) -> Option<&Fault> {
         let possible = faults();
-        let planned = self
-            .faults
-            .iter()
-            .find(|planned| planned.id == on.id() && !planned.is_over() && possible.contains(&planned.fault));
+        let planned = self.faults.iter().find(|planned| {
+            planned.id == *on.id() && !planned.is_over() && possible.contains(&planned.fault)
+        });
         let mut fault_points = lock(&self.fault_points);
-        match fault_points.iter_mut().rev().find(|point| point.id == on.id()) {
+        match fault_points.iter_mut().rev().find(|point| point.id == *on.id()) {
             Some(point) => {
                 point.open |= open;
                 point.faults.extend(
@@ -116,7 +116,7 @@ impl RehearsedWorld {
             }
             None => {
                 fault_points.push(FaultPoint {
-                    id: on.id().to_owned(),
+                    id: on.id().clone(),
                     kind,
                     effect,
                     what: what(),
@@ -135,7 +135,7 @@ impl RehearsedWorld {
     /// Why a check does not pass that did not pass before. What is undone looks anew.
     fn is_bad(&self, on: &On, read: &dyn AnyRead) -> Option<ProviderError> {
         let bad = lock(&self.bad);
-        if bad.is_empty() || on.id().starts_with("rollback/") {
+        if bad.is_empty() || on.id().is_rollback() {
             return None;
         }
         bad.get(&(read.effect(), read.describe())).cloned()
@@ -153,13 +153,13 @@ impl RehearsedWorld {
     /// The guards around this place that can be breached.
     fn breaches(on: &On) -> impl Iterator<Item = Fault> {
         // What is undone is not guarded.
-        let undoing = on.id().starts_with("rollback/");
+        let undoing = on.id().is_rollback();
         let parts = if undoing { Vec::new() } else { cursor::cancel_scopes() };
-        parts.into_iter().filter(|scope| is_guard(&scope.id)).map(|scope| Fault::Breach(scope.id.clone()))
+        parts.into_iter().filter(|scope| scope.id.is_guard()).map(|scope| Fault::Breach(scope.id.clone()))
     }
 
     fn token(&self, guard: &str) -> CancellationToken {
-        lock(&self.guards).entry(guard.to_owned()).or_default().clone()
+        lock(&self.guards).entry(guard.into()).or_default().clone()
     }
 
     /// A guard finds something, and whoever it guards has a moment to notice.
@@ -191,11 +191,11 @@ impl RehearsedWorld {
     fn set(&self, on: &On, change: &dyn AnyChange, to: &Value) {
         let mut simulated = self.simulation.state();
         let key = initial_state::key(change);
-        if !on.id().starts_with("rollback/")
+        if !on.id().is_rollback()
             && let Some(from) = simulated.states.get(&key)
             && change.undo(from, to) != crate::effect::Undo::Possible
         {
-            simulated.one_way.push(on.id().to_owned());
+            simulated.one_way.push(on.id().clone());
         }
         simulated.set(on.id(), &key, to);
         simulated.touched.insert(change.target());
@@ -228,14 +228,14 @@ impl World for RehearsedWorld {
         true
     }
 
-    fn no_return(&self, id: &str) {
-        self.simulation.state().no_return.push(id.to_owned());
+    fn no_return(&self, id: &EffectId) {
+        self.simulation.state().no_return.push(id.clone());
     }
 
-    fn invariant(&self, id: &str) -> Option<usize> {
+    fn invariant(&self, id: &EffectId) -> Option<usize> {
         let mut simulated = self.simulation.state();
         let moves = simulated.history.len();
-        Some(*simulated.invariant_since.entry(id.to_owned()).or_insert(moves))
+        Some(*simulated.invariant_since.entry(id.clone()).or_insert(moves))
     }
 
     async fn observe(&self, on: &On, change: &dyn AnyChange) -> Result<(Value, Grade), ProviderError> {
@@ -267,7 +267,7 @@ impl World for RehearsedWorld {
         let fault = self.at(on, Kind::Change, false, change.effect(), || change.target().to_string(), faults);
         match fault {
             Some(Fault::NeverSettles) => {
-                lock(&self.unsettled).insert(on.id().to_owned());
+                lock(&self.unsettled).insert(on.id().clone());
             }
             Some(Fault::Breach(guard)) => self.token(guard).cancel(),
             _ => {}
@@ -306,7 +306,7 @@ impl World for RehearsedWorld {
         };
         let done = || {
             let mut simulated = self.simulation.state();
-            simulated.performed.insert(on.id().to_owned());
+            simulated.performed.insert(on.id().clone());
             simulated.touched.extend(action.touches());
         };
         let fault = self.at(on, Kind::Action, false, action.effect(), || action.describe(), faults);
@@ -338,7 +338,7 @@ impl World for RehearsedWorld {
         let faults = || vec![Fault::Refused, Fault::LostAnswer, Fault::TimesOut, Fault::Killed];
         let fault = self.at(on, Kind::Action, false, action.effect(), || action.describe(), faults);
         self.act(on, fault, || {
-            self.simulation.state().taken_back.insert(on.id().to_owned());
+            self.simulation.state().taken_back.insert(on.id().clone());
         })
         .await
     }
@@ -448,7 +448,7 @@ impl World for RehearsedWorld {
             }
             (Until::Answered(question), Some(Fault::Denied)) => {
                 let replies = vec![Reply::new(false, "person-1")];
-                waiting.channel.emit(Event::Asked { id: on.id().to_owned(), question: question.clone() });
+                waiting.channel.emit(Event::Asked { id: on.id().clone(), question: question.clone() });
                 waiting.channel.record_reply(&replies[0]).await;
                 return wait.answer(&replies).map(|answer| known(Known::Value(answer)));
             }
@@ -500,7 +500,10 @@ impl World for RehearsedWorld {
 
     async fn watch(&self, on: &On, watch: &dyn AnyWait) -> ProviderError {
         // Each guard can watch several things; which of them finds something makes no difference.
-        let guard = on.id().rsplit_once('[').map_or(on.id(), |(guard, _)| guard);
+        let guard = match on.id().last().segment {
+            Segment::Watch { guard, .. } => guard,
+            _ => on.id(),
+        };
         self.token(guard).cancelled().await;
         ProviderError::terminal(codes::GUARD_BREACHED, format!("rehearsed: {}", watch.describe()))
     }
@@ -511,13 +514,13 @@ impl World for RehearsedWorld {
         question: &Question,
         waiting: Waiting<'_>,
     ) -> Result<Vec<Reply>, ProviderError> {
-        waiting.channel.emit(Event::Asked { id: on.id().to_owned(), question: question.clone() });
+        waiting.channel.emit(Event::Asked { id: on.id().clone(), question: question.clone() });
         let mut replies = Self::yes(question);
         if question.kind == QuestionKind::Doubt {
             // Whoever is asked has found out what is true.
             let simulated = self.simulation.state();
             let can_repeat = question.choices.iter().any(|choice| choice.name == "again");
-            let happened = match on.id().strip_prefix("rollback/") {
+            let happened = match on.id().undoes() {
                 // Whether it was taken back, or whether there is something to take back.
                 Some(_) if can_repeat => simulated.taken_back.contains(on.id()),
                 Some(id) => simulated.performed.contains(id),
@@ -529,7 +532,7 @@ impl World for RehearsedWorld {
         }
         for reply in &replies {
             waiting.channel.record_reply(reply).await;
-            waiting.channel.emit(Event::Replied { id: on.id().to_owned(), reply: reply.clone() });
+            waiting.channel.emit(Event::Replied { id: on.id().clone(), reply: reply.clone() });
         }
         Ok(replies)
     }

@@ -451,7 +451,7 @@ fn values() -> Module {
     m.set_getter_fn("code", |e: &mut RunError| -> Native<String> { Ok(e.code.to_string()) });
     m.set_getter_fn("message", |e: &mut RunError| -> Native<String> { Ok(e.message.clone()) });
     m.set_getter_fn("effect", |e: &mut RunError| -> Native<String> {
-        Ok(e.effect.clone().unwrap_or_default())
+        Ok(e.effect.as_deref().unwrap_or_default().to_owned())
     });
     m.set_getter_fn("hints", |e: &mut RunError| -> Native {
         Ok(Dynamic::from_array(e.hints.iter().map(|hint| hint.clone().into()).collect()))

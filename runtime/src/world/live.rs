@@ -3,6 +3,7 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use contraflow_provider::effect_id::EffectId;
 use futures_util::FutureExt as _;
 use serde_json::Value;
 
@@ -31,7 +32,7 @@ pub trait People: Send + Sync {
     ///
     /// # Errors
     /// Nobody can be asked, with a hint how to answer.
-    async fn ask(&self, id: &str, question: &Question) -> Result<Reply, ProviderError>;
+    async fn ask(&self, id: &EffectId, question: &Question) -> Result<Reply, ProviderError>;
 
     /// Whether nobody else is to be waited for, should this answer not be enough.
     fn speaks_for_all(&self) -> bool {
@@ -45,7 +46,7 @@ pub struct NoPeople;
 
 #[async_trait]
 impl People for NoPeople {
-    async fn ask(&self, _: &str, question: &Question) -> Result<Reply, ProviderError> {
+    async fn ask(&self, _: &EffectId, question: &Question) -> Result<Reply, ProviderError> {
         Err(ProviderError::terminal(
             codes::NO_ANSWER,
             format!("nobody is there to answer \"{}\"", question.text),
@@ -64,7 +65,7 @@ pub struct YesToAll {
 
 #[async_trait]
 impl People for YesToAll {
-    async fn ask(&self, id: &str, question: &Question) -> Result<Reply, ProviderError> {
+    async fn ask(&self, id: &EffectId, question: &Question) -> Result<Reply, ProviderError> {
         // Whether an effect happened is not known any better for saying yes, and what was planned is not what was not.
         if matches!(question.kind, QuestionKind::Doubt | QuestionKind::OutsidePlan) {
             return NoPeople.ask(id, question).await;
@@ -84,7 +85,7 @@ pub struct Elsewhere;
 
 #[async_trait]
 impl People for Elsewhere {
-    async fn ask(&self, _: &str, _: &Question) -> Result<Reply, ProviderError> {
+    async fn ask(&self, _: &EffectId, _: &Question) -> Result<Reply, ProviderError> {
         std::future::pending().await
     }
 }
@@ -117,7 +118,7 @@ impl LiveWorld {
         // Once the person here has answered, it is for others to add what is still missing.
         let mut here = true;
         if question.verdict(replies).is_none() {
-            channel.emit(Event::Asked { id: on.id().to_owned(), question: question.clone() });
+            channel.emit(Event::Asked { id: on.id().clone(), question: question.clone() });
         }
         while question.verdict(replies).is_none() {
             let elsewhere = async {
@@ -173,7 +174,7 @@ impl LiveWorld {
             return Some(why);
         }
         channel.record_reply(&reply).await;
-        channel.emit(Event::Replied { id: on.id().to_owned(), reply: reply.clone() });
+        channel.emit(Event::Replied { id: on.id().clone(), reply: reply.clone() });
         replies.push(reply);
         None
     }

@@ -8,6 +8,7 @@ mod predicted;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use contraflow_provider::effect_id::EffectId;
 use serde_json::Value;
 
 pub use self::{
@@ -120,13 +121,13 @@ pub trait World: Send + Sync {
     }
 
     /// The script passed a point of no return.
-    fn no_return(&self, id: &str) {
+    fn no_return(&self, id: &EffectId) {
         let _ = id;
     }
 
     /// The script says that something must hold from here on. Answers how many moves there had been when it first said so. `None`: nobody
     /// will ask.
-    fn invariant(&self, id: &str) -> Option<usize> {
+    fn invariant(&self, id: &EffectId) -> Option<usize> {
         let _ = id;
         None
     }

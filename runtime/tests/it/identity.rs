@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use contraflow_runtime::event::{Event, RunOutcome};
+use contraflow_runtime::{
+    effect::EffectId,
+    event::{Event, RunOutcome},
+};
 
 use crate::lab::Lab;
 
@@ -20,7 +23,7 @@ fn a_step_cannot_take_the_ids_of_a_rollback_or_of_the_run() {
         ));
         assert_eq!(report.outcome, RunOutcome::RolledBack, "{name}");
         let events = lab.events.lock().unwrap();
-        let ids: Vec<&String> = events
+        let ids: Vec<&EffectId> = events
             .iter()
             .filter_map(|e| if let Event::EffectEnded { id, .. } = &e.event { Some(id) } else { None })
             .collect();

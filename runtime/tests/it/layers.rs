@@ -154,3 +154,23 @@ fn a_module_with_submodules_is_a_folder_with_a_mod_rs() {
     let beside = files.iter().filter(|file| file.with_extension("").is_dir());
     assert_eq!(beside.collect::<Vec<_>>(), Vec::<&PathBuf>::new());
 }
+
+#[test]
+fn nobody_but_the_type_of_ids_knows_how_they_are_written() {
+    let mut files = Vec::new();
+    for sources_of in ["runtime", "cli", "provider"] {
+        sources(&root().join("../..").join(sources_of).join("src"), &mut files);
+    }
+    // Tests may name an effect.
+    files.retain(|file| file.file_stem().is_none_or(|name| name != "tests"));
+    let names = |file: &PathBuf| {
+        let text = fs::read_to_string(file).unwrap();
+        code(text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default()).contains("\"rollback/")
+    };
+    let known: Vec<_> = files.into_iter().filter(names).collect();
+    let place = known.iter().map(|file| file.display().to_string()).collect::<Vec<_>>();
+    assert!(
+        known.len() == 1 && known[0].ends_with("provider/src/effect_id.rs"),
+        "ask an `EffectId` what it says: {place:?}"
+    );
+}

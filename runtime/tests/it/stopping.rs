@@ -9,7 +9,7 @@ use std::{
 };
 
 use contraflow_runtime::{
-    effect::{Question, Reply},
+    effect::{EffectId, Question, Reply},
     event::RunOutcome,
     provider::ProviderError,
     script::ScriptLimits,
@@ -156,7 +156,7 @@ struct Nobody;
 
 #[async_trait::async_trait]
 impl People for Nobody {
-    async fn ask(&self, _: &str, _: &Question) -> Result<Reply, ProviderError> {
+    async fn ask(&self, _: &EffectId, _: &Question) -> Result<Reply, ProviderError> {
         std::future::pending().await
     }
 }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use contraflow_runtime::{
-    effect::QuestionKind,
+    effect::{EffectId, QuestionKind},
     event::{EffectResult, Envelope, Event, Grade, Kind, NoteLevel, RunOutcome, Sink, WaitsFor},
 };
 
@@ -73,7 +73,10 @@ struct Node {
 enum Content {
     Whole,
     Step(String, Line),
-    Branch(String),
+    Branch {
+        parallel: String,
+        index: usize,
+    },
     Line(Line, Option<Grade>),
     /// Something that hangs on a line, so much further in.
     Hung(String, Line),
@@ -83,15 +86,15 @@ enum Content {
 struct Draft {
     title: Vec<Line>,
     nodes: Vec<Node>,
-    by_id: HashMap<String, At>,
+    by_id: HashMap<EffectId, At>,
     /// The last line of each effect.
-    lines: HashMap<String, At>,
+    lines: HashMap<EffectId, At>,
     places: Places,
     running: Running,
     actions: usize,
     /// Changes of which it is known how long they may take.
     estimated: usize,
-    questions: BTreeSet<String>,
+    questions: BTreeSet<EffectId>,
     no_return: Option<String>,
     /// Why lines failed, as far as they say so.
     said: BTreeSet<String>,
@@ -195,7 +198,7 @@ impl Draft {
         }
     }
 
-    fn ended(&mut self, event: &Event, id: &str, grade: Grade) {
+    fn ended(&mut self, event: &Event, id: &EffectId, grade: Grade) {
         let begun = self.running.remove(id);
         let mut lines = effect::ended(event, begun.as_ref(), None, true).into_iter();
         // What failed is not there to be relied on, more or less.
@@ -221,14 +224,14 @@ impl Draft {
         }
     }
 
-    fn line(&mut self, id: &str, line: Line, grade: Option<Grade>) {
+    fn line(&mut self, id: &EffectId, line: Line, grade: Option<Grade>) {
         let around = self.around(id);
         let line = self.add(around, Content::Line(line, grade));
-        self.lines.insert(id.to_owned(), line);
+        self.lines.insert(id.clone(), line);
     }
 
     /// Hangs lines on the last one of an effect, or on the end where it has none.
-    fn hang(&mut self, id: &str, lines: Vec<(String, Line)>) {
+    fn hang(&mut self, id: &EffectId, lines: Vec<(String, Line)>) {
         let at = self.lines.get(id).copied().unwrap_or(0);
         for (margin, line) in lines {
             self.add(at, Content::Hung(margin, line));
@@ -243,21 +246,23 @@ impl Draft {
     }
 
     /// The innermost step or branch around `id`; branches are made when they are first needed.
-    fn around(&mut self, id: &str) -> At {
-        let parts: Vec<(String, Option<String>)> = self
+    fn around(&mut self, id: &EffectId) -> At {
+        let parts: Vec<(EffectId, Option<Content>)> = self
             .places
             .around(id)
             .map(|(outer, part)| match part {
-                Part::Step => (outer.to_owned(), None),
-                Part::Branch(name) => (outer.to_owned(), Some(name.to_owned())),
+                Part::Step => (outer.into(), None),
+                Part::Branch { parallel, index } => {
+                    (outer.into(), Some(Content::Branch { parallel: parallel.to_owned(), index }))
+                }
             })
             .collect();
         let mut at = 0;
         for (outer, branch) in parts {
             at = match (self.by_id.get(&outer), branch) {
                 (Some(known), _) => *known,
-                (None, Some(name)) => {
-                    let new = self.add(at, Content::Branch(name));
+                (None, Some(branch)) => {
+                    let new = self.add(at, branch);
                     self.by_id.insert(outer, new);
                     new
                 }
@@ -309,25 +314,21 @@ impl Draft {
 
     /// Branches began in whatever order they did; a plan is the same each time.
     fn sort_branches(&mut self) {
-        let keys: Vec<Option<(usize, String)>> = self
+        let keys: Vec<Option<(String, usize)>> = self
             .nodes
             .iter()
             .map(|node| match &node.content {
-                Content::Branch(name) => Some((name.parse().unwrap_or(usize::MAX), name.clone())),
+                Content::Branch { parallel, index } => Some((parallel.clone(), *index)),
                 _ => None,
             })
             .collect();
         // The order among the branches of one `parallel` alone: two of them may follow each other.
-        let mut forks = vec![String::new(); self.nodes.len()];
-        for (id, at) in &self.by_id {
-            forks[*at] = id.rsplit_once('[').map_or("", |(fork, _)| fork).to_owned();
-        }
+        let are_siblings = |a: &At, b: &At| {
+            keys[*a].as_ref().zip(keys[*b].as_ref()).is_some_and(|((one, _), (other, _))| one == other)
+        };
         for node in &mut self.nodes {
-            for run in node
-                .inside
-                .chunk_by_mut(|a, b| keys[*a].is_some() && keys[*b].is_some() && forks[*a] == forks[*b])
-            {
-                run.sort_by(|a, b| keys[*a].cmp(&keys[*b]));
+            for branches in node.inside.chunk_by_mut(are_siblings) {
+                branches.sort_by_key(|at| keys[*at].as_ref().map(|(_, index)| *index));
             }
         }
     }
@@ -345,7 +346,7 @@ impl Draft {
                     self.flatten(*inner, &format!("{margin}  "), lines);
                 }
                 Content::Whole => {}
-                Content::Branch(name) => self.flatten(*inner, &format!("{margin}[{name}] "), lines),
+                Content::Branch { index, .. } => self.flatten(*inner, &format!("{margin}[{index}] "), lines),
             }
         }
     }

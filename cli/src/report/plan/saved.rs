@@ -2,7 +2,7 @@
 
 use contraflow_runtime::{
     SavedPlan,
-    effect::Reply,
+    effect::{EffectId, Reply},
     plan::{PlannedAction, PlannedChange},
 };
 use jiff::Timestamp;
@@ -70,7 +70,7 @@ pub(crate) fn show(
     lines.iter().map(|line| line.paint(theme, "") + "\n").collect()
 }
 
-fn at(id: &str) -> String {
+fn at(id: &EffectId) -> String {
     format!("  {id}")
 }
 

@@ -203,7 +203,7 @@ fn below_a_plan_stands_what_it_needs_and_who_has_to_agree() {
         need("traffic/web", true, "2 pools"),
     ];
     let question = |text: &str, by: &str, at_least| PlannedQuestion {
-        id: "1:approve".to_owned(),
+        id: "1:approve".into(),
         text: text.to_owned(),
         by: by.to_owned(),
         at_least,

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use contraflow_runtime::rehearsal::{Findings, Tried};
+use contraflow_runtime::{
+    effect::{EffectId, Segment},
+    rehearsal::{Findings, Tried},
+};
 
 use super::{
     Group, Mark, Rehearsed, counted,
@@ -162,8 +165,7 @@ fn table(findings: &Findings, groups: &[Group], page: &mut String) {
                 page,
                 "<tr><th scope=\"row\" title=\"{}\"><code>{}</code></th>",
                 escape(&format!("{} {}", row.effect, row.what)),
-                // In a narrow window it goes on in another row behind a step.
-                escape(row.id.strip_prefix("rollback/").unwrap_or(&row.id)).replace('/', "/<wbr>")
+                breakable(&row.id)
             );
             line.cells.iter().for_each(|cell| self::cell(&matrix, cell, groups, page));
             page.push_str("</tr>\n");
@@ -194,6 +196,12 @@ fn table(findings: &Findings, groups: &[Group], page: &mut String) {
         let _ = writeln!(page, "<li>{}: {}</li>", escape(&deaths.what), escape(&end));
     }
     page.push_str("</ul>\n");
+}
+
+/// An id without the sign that it undoes, which goes on in another row behind a step where the window is narrow.
+fn breakable(id: &EffectId) -> String {
+    let parts = id.parts().filter(|part| part.segment != Segment::Rollback);
+    parts.map(|part| escape(part.text)).collect::<Vec<_>>().join("/<wbr>")
 }
 
 fn cell(matrix: &Matrix<'_>, cell: &Cell<'_>, groups: &[Group], page: &mut String) {

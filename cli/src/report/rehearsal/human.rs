@@ -1,6 +1,7 @@
 //! The findings for people.
 
 use contraflow_runtime::{
+    effect::EffectId,
     event::Envelope,
     rehearsal::{End, Findings, Tried},
 };
@@ -217,9 +218,9 @@ fn table(findings: &Findings, theme: Theme, text: &mut String) {
 }
 
 /// An id as it is shown: what undoes has a heading of its own.
-fn shown(id: &str) -> String {
-    let text = clean(id.strip_prefix("rollback/").unwrap_or(id)).replace('\n', " ");
-    if id.starts_with("rollback/") { format!("  {text}") } else { text }
+fn shown(id: &EffectId) -> String {
+    let text = clean(id.undoes().unwrap_or(id)).replace('\n', " ");
+    if id.is_rollback() { format!("  {text}") } else { text }
 }
 
 /// The signs and what they mean, as many in a row as fit.

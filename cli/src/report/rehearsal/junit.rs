@@ -75,7 +75,7 @@ fn names(runbook: &str, scenario: &Scenario) -> (String, String) {
         let before =
             Scenario { faults: scenario.faults[..scenario.faults.len() - 1].to_vec(), ..Scenario::default() };
         let name = if before.is_as_planned() { fault.to_string() } else { format!("{fault} after {before}") };
-        return (id.clone(), name);
+        return (id.to_string(), name);
     }
     (runbook.to_owned(), scenario.to_string())
 }

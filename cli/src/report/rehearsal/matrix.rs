@@ -92,7 +92,7 @@ impl<'f> Matrix<'f> {
                 cell.tried.extend(tried.remove(&(&*row.id, &**fault)).unwrap_or_default());
             }
             cells.iter_mut().for_each(|cell| cell.tried.sort_by_key(|tried| size(&tried.scenario)));
-            blocks[usize::from(row.id.starts_with("rollback/"))].push(Line { row, cells });
+            blocks[usize::from(row.id.is_rollback())].push(Line { row, cells });
         }
         Self { columns, known: Known::of(findings), blocks }
     }

@@ -15,6 +15,7 @@ mod timeline;
 use std::collections::HashMap;
 
 use contraflow_runtime::{
+    effect::EffectId,
     event::Envelope,
     rehearsal::{End, Findings, Scenario, Tried, Violation},
 };
@@ -51,7 +52,7 @@ pub(crate) struct Group {
     /// What must hold.
     pub(crate) invariant: String,
     /// The effect after which it did not.
-    pub(crate) after: Option<String>,
+    pub(crate) after: Option<EffectId>,
     /// What was the case instead, in the shortest scenario.
     pub(crate) why: String,
     /// The shortest scenario that shows it.

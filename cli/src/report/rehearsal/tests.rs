@@ -50,7 +50,7 @@ fn tried(name: &str, end: End) -> Tried {
 fn violates(name: &str, end: End, invariant: &str, after: Option<&str>) -> Tried {
     let violation = Violation {
         invariant: invariant.into(),
-        after: after.map(str::to_owned),
+        after: after.map(Into::into),
         why: "web/green gets 5% & has no replicas".into(),
     };
     Tried { violations: vec![violation], ..tried(name, end) }

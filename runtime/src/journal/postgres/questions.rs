@@ -38,7 +38,7 @@ impl QuestionStore for PostgresStore {
             ))
             .bind(run)
             .bind(epoch)
-            .bind(id)
+            .bind(&**id)
             .bind(&question)
             .bind(at.as_millisecond() - now)
             .bind(until.map(|until| until.as_millisecond() - now))

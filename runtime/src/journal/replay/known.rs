@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use contraflow_provider::effect_id::EffectId;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -95,14 +96,14 @@ impl Mark {
 
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    pub(super) effects: HashMap<String, Unopened>,
+    pub(super) effects: HashMap<EffectId, Unopened>,
     /// How many of them, and of what was registered to be undone, do not belong to a rollback and were not asked for yet.
     pub(super) open: usize,
-    pub(super) marks: HashMap<String, Vec<(Mark, u64, Duration)>>,
-    pub(super) replies: HashMap<String, Vec<Reply>>,
-    pub(super) looked: HashMap<String, Looked>,
+    pub(super) marks: HashMap<EffectId, Vec<(Mark, u64, Duration)>>,
+    pub(super) replies: HashMap<EffectId, Vec<Reply>>,
+    pub(super) looked: HashMap<EffectId, Looked>,
     /// What stopped parts of the script.
-    pub(super) stopped: HashMap<String, RunError>,
+    pub(super) stopped: HashMap<EffectId, RunError>,
     /// Why undoing began.
     pub(super) undoing: Option<RunError>,
     /// Undoing has come to an end before, and left something.
@@ -124,7 +125,7 @@ pub(super) struct Known {
 pub(super) struct Read {
     pub(super) seq: u64,
     pub(super) at: Timestamp,
-    pub(super) id: String,
+    pub(super) id: EffectId,
     pub(super) content: Content,
 }
 
@@ -194,11 +195,6 @@ impl Unopened {
     }
 }
 
-/// Whether an effect belongs to a rollback.
-pub(super) fn is_undoing(id: &str) -> bool {
-    id.starts_with("rollback/")
-}
-
 impl Known {
     /// Takes an effect out, to compare it. It counts as unanswered until [`Known::answered`].
     pub(super) fn take(&mut self, id: &str) -> Option<Unopened> {
@@ -206,20 +202,20 @@ impl Known {
     }
 
     /// An effect that was taken out was what the script asked for.
-    pub(super) fn answered(&mut self, id: &str) {
-        self.open -= usize::from(!is_undoing(id));
+    pub(super) fn answered(&mut self, id: &EffectId) {
+        self.open -= usize::from(!id.is_rollback());
     }
 
     /// An effect that was taken out was not what the script asked for.
-    pub(super) fn put_back(&mut self, id: &str, unopened: Unopened) {
-        self.effects.insert(id.to_owned(), unopened);
+    pub(super) fn put_back(&mut self, id: EffectId, unopened: Unopened) {
+        self.effects.insert(id, unopened);
     }
 
     /// What is known of the effect with that id.
-    fn effect(&mut self, id: String) -> &mut Unopened {
+    fn effect(&mut self, id: EffectId) -> &mut Unopened {
         let open = &mut self.open;
         self.effects.entry(id).or_insert_with_key(|id| {
-            *open += usize::from(!is_undoing(id));
+            *open += usize::from(!id.is_rollback());
             Unopened::default()
         })
     }
@@ -247,11 +243,11 @@ impl Known {
         }
     }
 
-    fn remember(&mut self, seq: u64, id: String, entry: Entry) {
+    fn remember(&mut self, seq: u64, id: EffectId, entry: Entry) {
         let worked = self.worked;
         let (marks, open) = (&mut self.marks, &mut self.open);
-        let mut mark = |id: String, mark: Mark| {
-            *open += usize::from(mark.is_undone() && !is_undoing(&id));
+        let mut mark = |id: EffectId, mark: Mark| {
+            *open += usize::from(mark.is_undone() && !id.is_rollback());
             marks.entry(id).or_default().push((mark, seq, worked));
         };
         match entry {

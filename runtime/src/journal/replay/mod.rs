@@ -14,7 +14,9 @@ use std::{
     time::Duration,
 };
 
-use self::known::{Content, Known, Read, Unopened, Written, decode, is_undoing};
+use contraflow_provider::effect_id::EffectId;
+
+use self::known::{Content, Known, Read, Unopened, Written, decode};
 pub(crate) use self::known::{Ended, Intent, Looked, Mark, Recorded};
 use super::{
     memory::MemoryRecord,
@@ -190,7 +192,7 @@ impl Replay {
     /// `diverged`, showing both sides; why the journal cannot be read.
     pub(crate) fn take(
         &self,
-        id: &str,
+        id: &EffectId,
         kind: Kind,
         effect: &str,
         fingerprint: &str,
@@ -213,7 +215,7 @@ impl Replay {
             }
         };
         // It stays unanswered, so that no other branch takes the journal for done and goes on.
-        self.shared.known().put_back(id, unopened);
+        self.shared.known().put_back(id.clone(), unopened);
         let side = |effect: &str, input: &str| {
             if input.is_empty() { effect.to_owned() } else { format!("{effect} {input}") }
         };
@@ -231,7 +233,7 @@ impl Replay {
     ///
     /// # Errors
     /// Why the journal cannot be read.
-    pub(crate) fn take_mark(&self, id: &str, mark: Mark) -> Result<Option<(u64, Duration)>, RunError> {
+    pub(crate) fn take_mark(&self, id: &EffectId, mark: Mark) -> Result<Option<(u64, Duration)>, RunError> {
         self.until(|known| {
             let marks = known.marks.get_mut(id)?;
             let found = marks.iter().position(|(made, ..)| *made == mark)?;
@@ -239,7 +241,7 @@ impl Replay {
             if marks.is_empty() {
                 known.marks.remove(id);
             }
-            known.open -= usize::from(mark.is_undone() && !is_undoing(id));
+            known.open -= usize::from(mark.is_undone() && !id.is_rollback());
             Some((seq, worked))
         })
     }
@@ -296,10 +298,10 @@ impl Replay {
     ///
     /// # Errors
     /// Why the journal cannot be read.
-    pub(crate) fn unregistered(&self) -> Result<Option<String>, RunError> {
+    pub(crate) fn unregistered(&self) -> Result<Option<EffectId>, RunError> {
         self.at_the_end(|known| {
-            let is_left = |(id, marks): &(&String, &Vec<(Mark, u64, Duration)>)| {
-                !is_undoing(id) && marks.iter().any(|(mark, ..)| mark.is_undone())
+            let is_left = |(id, marks): &(&EffectId, &Vec<(Mark, u64, Duration)>)| {
+                !id.is_rollback() && marks.iter().any(|(mark, ..)| mark.is_undone())
             };
             known.marks.iter().filter(is_left).map(|(id, _)| id.clone()).min()
         })
@@ -309,9 +311,9 @@ impl Replay {
     ///
     /// # Errors
     /// Why the journal cannot be read.
-    pub(crate) fn left(&self) -> Result<Option<(String, Recorded)>, RunError> {
+    pub(crate) fn left(&self) -> Result<Option<(EffectId, Recorded)>, RunError> {
         self.at_the_end(|known| {
-            let left = known.effects.iter().filter(|(id, _)| !is_undoing(id));
+            let left = known.effects.iter().filter(|(id, _)| !id.is_rollback());
             let first = left.min_by_key(|(_, unopened)| unopened.outcome.as_ref().map(|body| body.seq));
             let Some((id, unopened)) = first else { return Ok(None) };
             Ok(unopened.open()?.map(|recorded| (id.clone(), recorded)))

@@ -26,7 +26,7 @@ impl QuestionStore for SqliteStore {
                 )
                 .bind(run)
                 .bind(epoch)
-                .bind(id)
+                .bind(&**id)
                 .bind(json(question))
                 .bind(at.as_millisecond())
                 .bind(until.map(Timestamp::as_millisecond))

@@ -20,7 +20,7 @@ fn parse(line: &str) -> Option<Sealed> {
     let mut fields = line.splitn(6, '\u{1f}');
     let (seq, v, at_ms) =
         (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-    let (id, hex, body) = (fields.next()?.to_owned(), fields.next()?.as_bytes(), fields.next()?.to_owned());
+    let (id, hex, body) = (fields.next()?.into(), fields.next()?.as_bytes(), fields.next()?.to_owned());
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let mut hash = [0; 32];
     if hex.len() != 64 {

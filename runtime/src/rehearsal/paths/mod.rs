@@ -11,6 +11,7 @@ mod way;
 
 use std::sync::Arc;
 
+use contraflow_provider::effect_id::EffectId;
 use serde::Serialize;
 
 pub(crate) use self::explore::Pathfinder;
@@ -70,7 +71,7 @@ pub enum Asks {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Decision {
     /// Id of the effect or guard.
-    pub id: String,
+    pub id: EffectId,
     /// What decides.
     pub asks: Asks,
     /// Name of the effect, such as `metrics.hold`; `guard`.
@@ -125,7 +126,7 @@ pub struct Branch {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PathEffect {
     /// Its id.
-    pub id: String,
+    pub id: EffectId,
     /// Its kind.
     pub kind: Kind,
     /// Its name, such as `traffic.shift`.

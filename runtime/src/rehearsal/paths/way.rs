@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use contraflow_provider::effect_id::EffectId;
 use rhai::Engine;
 
 use super::{Asks, PathEffect};
@@ -20,8 +21,6 @@ use crate::{
     },
 };
 
-const ROLLBACK: &str = "rollback/";
-
 /// A trial with all that happened on it.
 pub(super) struct Way {
     pub(super) trial: Trial,
@@ -32,19 +31,19 @@ pub(super) struct Way {
 
 /// A guard that began.
 struct Guard {
-    id: String,
+    id: EffectId,
     watching: String,
 }
 
 /// Something that is decided, and the scenarios in which it goes another way.
 #[derive(Debug, Clone)]
 pub(super) struct Point {
-    pub(super) id: String,
+    pub(super) id: EffectId,
     pub(super) asks: Asks,
     pub(super) effect: String,
     pub(super) what: String,
     /// Where it goes another way, and how.
-    pub(super) ways: Vec<(String, Fault)>,
+    pub(super) ways: Vec<(EffectId, Fault)>,
 }
 
 /// What a decision that goes another way leads to.
@@ -128,15 +127,14 @@ impl Way {
 
     /// How this way differs from the one that it comes from, where the last of its faults struck.
     pub(super) fn turn(self, from: &Self, scenario: &Scenario) -> Turn {
-        let (at, fault) = scenario.faults.last().cloned().unwrap_or((String::new(), Fault::Killed));
+        let (at, fault) = scenario.faults.last().cloned().unwrap_or((EffectId::default(), Fault::Killed));
         let does: Vec<&PathEffect> = besides(&self.effects, &from.effects, &at);
         let new: HashSet<&str> = does.iter().map(|effect| &*effect.id).collect();
         let common = self.effects.iter().map(|effect| &*effect.id).filter(|id| !new.contains(id)).collect();
         let points = self.points_besides(&common, &from.guards_by_what());
         let forward: HashSet<&str> =
-            self.effects.iter().map(|effect| &*effect.id).filter(|id| !id.starts_with(ROLLBACK)).collect();
-        let undoes =
-            |effect: &PathEffect| effect.id.strip_prefix(ROLLBACK).is_some_and(|id| forward.contains(id));
+            self.effects.iter().filter(|effect| !effect.id.is_rollback()).map(|effect| &*effect.id).collect();
+        let undoes = |effect: &PathEffect| effect.id.undoes().is_some_and(|id| forward.contains(id));
         let undone = |effect: &&PathEffect| {
             undoes(effect)
                 && matches!(
@@ -196,7 +194,7 @@ impl Guard {
         Point {
             id: self.id.clone(),
             asks: Asks::Guard,
-            effect: "guard".to_owned(),
+            effect: EffectId::GUARD.to_owned(),
             what: self.watching.clone(),
             ways: Vec::new(),
         }
@@ -287,14 +285,13 @@ fn result(effect: &PathEffect) -> Option<&EffectResult> {
 /// What an effect is, wherever in its step it stands and wherever its target comes from: an effect more or less before it moves it,
 /// and leaves it what it is.
 fn key(effect: &PathEffect) -> (&str, &str, &str, &str) {
-    let scope = effect.id.rsplit_once('/').map_or("", |(scope, _)| scope);
     let came_to = match result(effect) {
         Some(EffectResult::Changed { to_text: state, .. } | EffectResult::Unchanged { text: state, .. }) => {
             state
         }
         _ => &effect.text,
     };
-    (scope, &effect.effect, &effect.what, came_to)
+    (effect.id.scope(), &effect.effect, &effect.what, came_to)
 }
 
 /// What an effect is on a trial: words in a message may tell the one answer from the other, and change nothing.

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use contraflow_provider::effect_id::EffectId;
 use rhai::{Dynamic, EvalAltResult, FnPtr, NativeCallContext};
 
 pub(crate) use self::invariant::{Holds, ScriptInvariant};
@@ -136,7 +137,7 @@ impl Session {
     fn limited(
         &self,
         cx: &NativeCallContext<'_>,
-        id: &str,
+        id: &EffectId,
         what: &str,
         span: Duration,
         begun: Option<Duration>,
@@ -162,7 +163,7 @@ impl Session {
     pub(crate) fn within(
         &self,
         cx: &NativeCallContext<'_>,
-        id: &str,
+        id: &EffectId,
         body: impl FnOnce(&Arc<CancelScope>) -> ScriptResult,
     ) -> ScriptResult {
         let result = self.kernel.within(id, |scope| {

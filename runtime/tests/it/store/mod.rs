@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use contraflow_runtime::{
     Bundle,
+    effect::EffectId,
     journal::{
         Holder, Run, RunStatus, Sealed, Store,
         record::{GENESIS, verify},
@@ -81,7 +82,8 @@ pub(super) fn chain_of(from: u64, to: u64, body: impl Fn(u64) -> String) -> Vec<
     let mut before = GENESIS;
     let mut all = Vec::new();
     for seq in 1..=to {
-        let sealed = Sealed::seal(seq, at, &format!("step-\"é\"'{seq}'/1:lab.look"), body(seq), &before);
+        let id = EffectId::from(format!("step-\"é\"'{seq}'/1:lab.look"));
+        let sealed = Sealed::seal(seq, at, &id, body(seq), &before);
         before = sealed.hash;
         all.push(sealed);
     }

@@ -476,7 +476,7 @@ async fn an_answer_that_was_lost_on_the_way_is_found_out_and_nothing_is_done_twi
     broke("lock");
     let asked = contraflow_runtime::journal::Asked {
         run: "r".to_owned(),
-        id: "w".to_owned(),
+        id: "w".into(),
         question: contraflow_runtime::effect::Question::new(
             contraflow_runtime::effect::QuestionKind::Confirm,
             "go on?".to_owned(),

@@ -174,7 +174,7 @@ impl Tree {
 
     /// What a run does on a branch only, and how often.
     fn done(&mut self, done: &PathEffect, times: usize, margin: &str) {
-        let back = done.id.starts_with("rollback/").then(|| "in the rollback".to_owned());
+        let back = done.id.is_rollback().then(|| "in the rollback".to_owned());
         let often = (times > 1).then(|| format!("{times} times"));
         let remarks: Vec<String> = back.into_iter().chain(often).collect();
         let lines = effect::ended(&done.event.event, None, None, true).into_iter().enumerate();

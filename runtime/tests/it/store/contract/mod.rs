@@ -80,7 +80,7 @@ fn succeeded() -> RunStatus {
 fn question(run: &str, id: &str, until: Option<Timestamp>) -> Asked {
     Asked {
         run: run.to_owned(),
-        id: id.to_owned(),
+        id: id.into(),
         question: Question::new(QuestionKind::Confirm, format!("go on with \"{id}\"?")),
         at: Timestamp::from_millisecond(Timestamp::now().as_millisecond()).unwrap(),
         until,
