@@ -1,11 +1,11 @@
 //! What a provider of `deploy` can do: pools of replicas.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::provider::{Capability, Provider, ProviderError};
+use crate::provider::{Provider, ProviderError};
 
 /// How many replicas a pool should have. Its `Display` is what plans show: `3 replicas`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,10 +82,4 @@ pub trait Deploy: Provider {
     async fn scale(&self, pool: &str, want: Replicas) -> Result<(), ProviderError>;
 }
 
-impl Capability for dyn Deploy {
-    const NOUN: &'static str = "deploy";
-
-    fn as_provider(self: Arc<Self>) -> Arc<dyn Provider> {
-        self
-    }
-}
+crate::capability!(dyn Deploy, "deploy");

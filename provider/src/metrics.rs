@@ -1,11 +1,9 @@
 //! What a provider of `metrics` can do: named measurements.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::provider::{Capability, Provider, ProviderError};
+use crate::provider::{Provider, ProviderError};
 
 /// What a metrics source knows about one metric at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -26,10 +24,4 @@ pub trait Metrics: Provider {
     fn names(&self) -> Vec<String>;
 }
 
-impl Capability for dyn Metrics {
-    const NOUN: &'static str = "metrics";
-
-    fn as_provider(self: Arc<Self>) -> Arc<dyn Provider> {
-        self
-    }
-}
+crate::capability!(dyn Metrics, "metrics");

@@ -1,14 +1,12 @@
 //! What a provider of `notify` can do: messages to people.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     on::On,
-    provider::{Capability, Provider, ProviderError},
+    provider::{Provider, ProviderError},
 };
 
 /// A message to people.
@@ -46,10 +44,4 @@ pub trait Notify: Provider {
     }
 }
 
-impl Capability for dyn Notify {
-    const NOUN: &'static str = "notify";
-
-    fn as_provider(self: Arc<Self>) -> Arc<dyn Provider> {
-        self
-    }
-}
+crate::capability!(dyn Notify, "notify");

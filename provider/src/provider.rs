@@ -9,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
+/// For the implementations of [`Provider`] and of capability traits.
+pub use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, NextStep, codes, did_you_mean};
@@ -115,13 +116,28 @@ pub trait Provider: Send + Sync {
     async fn check(&self) -> Result<String, ProviderError>;
 }
 
-/// A capability that targets can have, such as `dyn Traffic`. Implemented for the trait object of each capability trait.
+/// A capability that targets can have, such as `dyn Traffic`. Implemented for the trait object of each capability trait, with
+/// [`capability!`](crate::capability).
 pub trait Capability: Any + Send + Sync {
     /// The noun of the script module and of the configuration table, such as `traffic`.
     const NOUN: &'static str;
 
     /// The same provider, as what it says about itself. It is always `self`.
     fn as_provider(self: Arc<Self>) -> Arc<dyn Provider>;
+}
+
+/// Says under which noun targets have a capability: `capability!(dyn Traffic, "traffic");`
+#[macro_export]
+macro_rules! capability {
+    ($capability:ty, $noun:literal) => {
+        impl $crate::provider::Capability for $capability {
+            const NOUN: &'static str = $noun;
+
+            fn as_provider(self: ::std::sync::Arc<Self>) -> ::std::sync::Arc<dyn $crate::provider::Provider> {
+                self
+            }
+        }
+    };
 }
 
 /// One bound target.

@@ -1,14 +1,12 @@
 //! What a provider of `secrets` can do, and how providers get at the bytes of a secret.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
 use crate::{
     error::codes,
     on::On,
-    provider::{Capability, Provider, ProviderError},
+    provider::{Provider, ProviderError},
     secret::Text,
 };
 
@@ -19,13 +17,7 @@ pub trait Secrets: Provider {
     async fn value(&self) -> Result<Zeroizing<String>, ProviderError>;
 }
 
-impl Capability for dyn Secrets {
-    const NOUN: &'static str = "secrets";
-
-    fn as_provider(self: Arc<Self>) -> Arc<dyn Provider> {
-        self
-    }
-}
+crate::capability!(dyn Secrets, "secrets");
 
 /// The bytes of a text: what providers use in place of [`Text::reveal`].
 ///
@@ -62,7 +54,10 @@ pub fn remark(value: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    };
 
     use super::*;
     use crate::{provider::Providers, secret::SecretText};

@@ -10,7 +10,7 @@ use std::sync::{
 use async_trait::async_trait;
 use contraflow_provider::{
     config::{BadSetting, Building, Config, Resolve, Setting, Source},
-    provider::{Capability, Provider, ProviderError, Providers},
+    provider::{Provider, ProviderError, Providers},
     registry::{Factory, Kind, Noun, Registry, Section, Table},
     schema::JsonSchema,
 };
@@ -44,13 +44,7 @@ impl Account {
     }
 }
 
-impl Capability for Account {
-    const NOUN: &'static str = "accounts";
-
-    fn as_provider(self: Arc<Self>) -> Arc<dyn Provider> {
-        self
-    }
-}
+contraflow_provider::capability!(Account, "accounts");
 
 #[async_trait]
 impl Provider for Account {
@@ -97,13 +91,7 @@ impl Factory for Account {
 /// A second kind of the same noun, which is something else.
 struct Other;
 
-impl Capability for Other {
-    const NOUN: &'static str = "accounts";
-
-    fn as_provider(self: Arc<Self>) -> Arc<dyn Provider> {
-        self
-    }
-}
+contraflow_provider::capability!(Other, "accounts");
 
 #[async_trait]
 impl Provider for Other {
@@ -139,13 +127,7 @@ trait Flags: Provider {
     async fn token(&self) -> Result<String, ProviderError>;
 }
 
-impl Capability for dyn Flags {
-    const NOUN: &'static str = "flags";
-
-    fn as_provider(self: Arc<Self>) -> Arc<dyn Provider> {
-        self
-    }
-}
+contraflow_provider::capability!(dyn Flags, "flags");
 
 struct Board(Arc<Account>);
 

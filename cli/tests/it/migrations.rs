@@ -65,7 +65,7 @@ fn one_that_fails_halfway_is_named_with_its_line_and_the_ones_before_it_are_undo
     ✓ db.migrations main: 3 files, latest 0003_broken  observed
     ✗ db.migrate main: 0003_broken.up.sql line 3: no such table: nowhere
 
-    Plan stopped. no changes planned so far.
+    Plan stopped. No changes planned so far.
     ----- stderr
     error[migration]: 0003_broken.up.sql line 3: no such table: nowhere
       at run.rhai:2:1

@@ -1,6 +1,6 @@
 //! What a provider of `traffic` can do: routes and the weights of their pools.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt};
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     on::Progress,
-    provider::{Capability, Provider, ProviderError},
+    provider::{Provider, ProviderError},
 };
 
 mod route;
@@ -65,10 +65,4 @@ pub trait Traffic: Provider {
     async fn address(&self, pool: Option<&str>) -> Result<String, ProviderError>;
 }
 
-impl Capability for dyn Traffic {
-    const NOUN: &'static str = "traffic";
-
-    fn as_provider(self: Arc<Self>) -> Arc<dyn Provider> {
-        self
-    }
-}
+crate::capability!(dyn Traffic, "traffic");

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use async_trait::async_trait;
 use contraflow_runtime::{
     effect::On,
-    provider::{Capability, Provider, ProviderError},
+    provider::{Provider, ProviderError},
     script::options,
 };
 use rhai::{Module, plugin::*};
@@ -122,13 +122,7 @@ pub trait Backups: Send + Sync {
     fn ending(&self) -> &'static str;
 }
 
-impl Capability for dyn Database {
-    const NOUN: &'static str = "db";
-
-    fn as_provider(self: Arc<Self>) -> Arc<dyn Provider> {
-        self
-    }
-}
+contraflow_provider::capability!(dyn Database, "db");
 
 /// The database bound to a name, ready for use.
 struct Ready<'n> {

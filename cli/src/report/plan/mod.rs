@@ -367,7 +367,7 @@ impl Draft {
             what.push(count(self.questions.len(), "question"));
         }
         if *changes == 0 && self.actions == 0 && self.questions.is_empty() {
-            parts.push(if stopped { "no changes planned so far" } else { "nothing to do" }.to_owned());
+            parts.push(if stopped { "No changes planned so far" } else { "nothing to do" }.to_owned());
         } else {
             let so_far = if stopped { " planned so far" } else { "" };
             parts.push(format!("{}{so_far}", what.join(", ")));

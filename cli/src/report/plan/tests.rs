@@ -143,7 +143,7 @@ fn what_failed_has_no_grade_and_says_why_once() {
     ✓ probe.http web/green/health: 200 in 12ms  observed
     ✗ probe.http web/green/ready: expected status 2xx, got 503
 
-    Plan stopped. no changes planned so far.
+    Plan stopped. No changes planned so far.
     ");
 }
 
