@@ -283,6 +283,7 @@ fn editors_refuse_what_is_misspelt_missing_or_of_the_wrong_type() {
         let config = route.replace(right, wrong);
         assert!(config != route && !is_fine(&config), "{config}");
     }
+    assert!(is_fine("store = { env = \"STORE\" }") && !is_fine("store = { secret = \"store\" }"));
     assert!(is_fine("[env.sandbox.params]\nhold = \"2m\"\n"));
     assert!(!is_fine("[env.sandbox.params.hold]\ntime = \"2m\"\n"));
 }

@@ -1,10 +1,10 @@
 //! A JSON Schema of `contraflow.toml`, for editors: what they complete, describe and underline.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{borrow::Cow, collections::BTreeMap, path::PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::{FILE_NAME, Limits, Role, SANDBOX, Setting};
+use super::{FILE_NAME, Limits, Role, SANDBOX, value::outside_environments};
 use crate::{
     registry::{Kind, Registry},
     schema::{self, JsonSchema, Schema},
@@ -24,7 +24,7 @@ struct Top {
     /// The environment that is used if none is named.
     default_env: Option<String>,
     /// The run store: a folder, or the URL of a PostgreSQL database.
-    store: Option<Setting>,
+    store: Option<Store>,
     /// The folder of the run store if no `store` is set.
     state_dir: Option<PathBuf>,
     /// Limits of one run.
@@ -51,6 +51,23 @@ struct Environment {
     params: Option<BTreeMap<String, Param>>,
 }
 
+/// The run store belongs to no environment.
+struct Store;
+
+impl JsonSchema for Store {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Store".into()
+    }
+
+    fn json_schema(_: &mut schema::SchemaGenerator) -> Schema {
+        outside_environments()
+    }
+}
+
 /// The value of a parameter: anything but a table.
 struct Param;
 
@@ -59,7 +76,7 @@ impl JsonSchema for Param {
         true
     }
 
-    fn schema_name() -> std::borrow::Cow<'static, str> {
+    fn schema_name() -> Cow<'static, str> {
         "Param".into()
     }
 

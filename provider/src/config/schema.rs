@@ -403,6 +403,13 @@ impl Reader<'_> {
                 return None;
             }
         };
+        if let Some(name) = setting.secret() {
+            let why = format!("the secret {name} belongs to an environment, and the run store to none");
+            let error = entry.bad_setting("store", &why);
+            self.errors
+                .push(error.hint("name a variable or a file: { env = \"VARIABLE\" } or { file = \"path\" }"));
+            return None;
+        }
         let Some(text) = setting.as_plain() else { return Some(Store { setting, entry }) };
         if text.is_empty() {
             self.errors.push(entry.bad_setting("store", "the text is empty"));

@@ -55,19 +55,28 @@ impl JsonSchema for Setting {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let from = |key: &str, description: &str| {
-            let given = json!({ "type": "string", "description": description });
-            json!({ "type": "object", "properties": { key: given }, "required": [key], "additionalProperties": false })
-        };
-        json_schema!({
-            "anyOf": [
-                { "type": "string" },
-                from("env", "The environment variable that holds the value."),
-                from("file", "The file that holds the value."),
-                from("secret", "The secret of this environment that holds the value."),
-            ]
-        })
+        let mut schema = outside_environments();
+        if let Some(forms) = schema.get_mut("anyOf").and_then(|forms| forms.as_array_mut()) {
+            forms.push(form("secret", "The secret of this environment that holds the value."));
+        }
+        schema
     }
+}
+
+/// The schema of a setting that belongs to no environment, and so cannot be in a secret of one.
+pub(super) fn outside_environments() -> Schema {
+    json_schema!({
+        "anyOf": [
+            { "type": "string" },
+            form("env", "The environment variable that holds the value."),
+            form("file", "The file that holds the value."),
+        ]
+    })
+}
+
+fn form(key: &str, description: &str) -> serde_json::Value {
+    let given = json!({ "type": "string", "description": description });
+    json!({ "type": "object", "properties": { key: given }, "required": [key], "additionalProperties": false })
 }
 
 impl Setting {

@@ -176,6 +176,15 @@ fn the_default_environment_must_exist() {
 }
 
 #[test]
+fn the_store_is_in_no_secret_of_an_environment() {
+    check(
+        "\nstore = { secret = \"url\" }\n[env.production.secrets.url]\nprovider = \"env\"\nvariable = \"URL\"",
+        "2:1 store: `store`: the secret url belongs to an environment, and the run store to none (name a \
+         variable or a file: { env = \"VARIABLE\" } or { file = \"path\" })",
+    );
+}
+
+#[test]
 fn what_is_no_toml_is_shown_where_it_stands() {
     for (text, at) in [
         ("a = ", "1:5"),
