@@ -72,7 +72,6 @@ pub fn library() -> Library {
         .provider::<metrics::prometheus::Prometheus>()
         .noun(Noun::of::<dyn db::Database>("Databases: migrations, queries, backups"))
         .provider::<db::Sqlite>()
-        .provider::<db::Postgres>()
         .noun(Noun::of::<dyn notify::Notify>("Destinations for messages"))
         .provider::<notify::console::Console>()
         .provider::<notify::slack::Slack>()
@@ -85,6 +84,10 @@ pub fn library() -> Library {
         .lint(lints::rollback::RollbackWithoutCapacity)
         .invariant(invariants::WholeWeights)
         .invariant(invariants::Capacity);
+    #[cfg(feature = "postgres")]
+    let library = library.provider::<db::Postgres>();
+    #[cfg(not(feature = "postgres"))]
+    let library = library.absent("db", "postgres", "postgres");
     page!(
         library,
         "config",

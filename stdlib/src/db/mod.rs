@@ -13,12 +13,14 @@ use rhai::{Module, plugin::*};
 use crate::codes;
 
 pub mod backup;
+#[cfg(feature = "postgres")]
 mod child;
 #[cfg(test)]
 mod contract;
 pub mod folder;
 pub mod history;
 pub mod migrate;
+#[cfg(feature = "postgres")]
 mod postgres;
 pub mod query;
 mod sql;
@@ -32,11 +34,12 @@ use crate as lib;
 pub use self::{
     backup::{Job, Proof},
     history::{Record, Schema, Table, Work},
-    postgres::{Postgres, Settings as PostgresSettings},
     query::{Question, Rows},
     sql::Dialect,
     sqlite::{Settings as SqliteSettings, Sqlite},
 };
+#[cfg(feature = "postgres")]
+pub use postgres::{Postgres, Settings as PostgresSettings};
 
 /// A database: where it is, and whose SQL it takes. What can be done with it are traits of their own, which a provider need not
 /// have all of.

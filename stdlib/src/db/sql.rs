@@ -39,6 +39,7 @@ impl Statement<'_> {
     }
 
     /// Whether it waits for data from the client, which a file cannot send.
+    #[cfg(feature = "postgres")]
     pub(crate) fn reads_from_client(&self) -> bool {
         let upper = self.text.to_ascii_uppercase();
         self.keyword() == "COPY" && upper.split_whitespace().any(|word| word == "STDIN")
