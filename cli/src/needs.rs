@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use contraflow_runtime::{plan::Foreseen, provider::Providers};
+use contraflow_runtime::{plan::Foreseen, provider::Providers, target::Target};
 use serde::Serialize;
 
 /// Longest wait for an answer. All are asked at the same time.
@@ -11,8 +11,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A target or a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Need {
-    /// As `noun/name`.
-    pub(crate) target: String,
+    /// Which one.
+    pub(crate) target: Target,
     /// What stands behind it.
     pub(crate) provider: String,
     /// Where it is.
@@ -28,8 +28,8 @@ impl Need {
     pub(crate) async fn look(foreseen: &Foreseen, providers: &Providers) -> Vec<Self> {
         let mut asked = Vec::new();
         for binding in providers.bindings() {
-            let target = format!("{}/{}", binding.noun, binding.name);
-            if !foreseen.targets.iter().any(|needed| needed.as_str() == target) {
+            let target = Target::new(binding.noun, &binding.name);
+            if !foreseen.targets.contains(&target) {
                 continue;
             }
             let provider = Arc::clone(&binding.provider);
@@ -53,9 +53,9 @@ impl Need {
 
     /// Its name for people: secrets are called by what they are.
     pub(crate) fn name(&self) -> String {
-        match self.target.strip_prefix("secrets/") {
-            Some(secret) => format!("secret {secret}"),
-            None => self.target.clone(),
+        match self.target.noun() {
+            "secrets" => format!("secret {}", self.target.name()),
+            _ => self.target.to_string(),
         }
     }
 }

@@ -198,6 +198,9 @@ pub struct RunError {
     pub code: Code,
     /// What happened.
     pub message: String,
+    /// What the message begins with that the effect's description says as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
     /// Id of the effect that failed, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<EffectId>,
@@ -224,6 +227,7 @@ impl RunError {
         Self {
             code: code.into(),
             message: message.into(),
+            subject: None,
             effect: None,
             frames: Vec::new(),
             hints: Vec::new(),
@@ -231,6 +235,13 @@ impl RunError {
             tried: None,
             detail: None,
         }
+    }
+
+    /// The message without what the effect's description says.
+    pub fn reason(&self) -> &str {
+        let subject = self.subject.as_deref();
+        let reason = subject.and_then(|subject| self.message.strip_prefix(subject)?.strip_prefix(": "));
+        reason.unwrap_or(&self.message)
     }
 
     /// Adds what to do next.
@@ -301,15 +312,15 @@ impl RunError {
 
 impl From<ProviderError> for RunError {
     fn from(error: ProviderError) -> Self {
-        let ProviderError { code, message, retry: _, hints, next, detail } = error;
-        Self { code, message, effect: None, frames: Vec::new(), hints, next, tried: None, detail }
+        let ProviderError { code, message, subject, retry: _, hints, next, detail } = error;
+        Self { code, message, subject, effect: None, frames: Vec::new(), hints, next, tried: None, detail }
     }
 }
 
 impl From<RunError> for ProviderError {
     fn from(error: RunError) -> Self {
-        let RunError { code, message, hints, next, detail, .. } = error;
-        Self { code, message, retry: Retry::Never, hints, next, detail }
+        let RunError { code, message, subject, hints, next, detail, .. } = error;
+        Self { code, message, subject, retry: Retry::Never, hints, next, detail }
     }
 }
 

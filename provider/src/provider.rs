@@ -38,6 +38,8 @@ pub struct ProviderError {
     pub code: Code,
     /// What happened, for a person.
     pub message: String,
+    /// What the message begins with and the effect's description says as well, see [`ProviderError::about`].
+    pub subject: Option<String>,
     /// Whether the kernel may send the request again.
     pub retry: Retry,
     /// What to do next, most useful first.
@@ -54,6 +56,7 @@ impl ProviderError {
         Self {
             code: code.into(),
             message: message.into(),
+            subject: None,
             retry: Retry::Never,
             hints: Vec::new(),
             next: Vec::new(),
@@ -69,6 +72,16 @@ impl ProviderError {
     /// The receiver could not be reached; nothing was done there. Retryable.
     pub fn unreachable(message: impl Into<String>) -> Self {
         Self::retryable(codes::UNREACHABLE, message)
+    }
+
+    /// Puts what the error is about before the message: `error_rate was 3%` becomes `web: error_rate was 3%`. It is what the
+    /// description of the effect names too, so whoever shows both leaves it out here.
+    #[must_use]
+    pub fn about(mut self, subject: impl Into<String>) -> Self {
+        let subject = subject.into();
+        self.message = format!("{subject}: {}", self.message);
+        self.subject = Some(subject);
+        self
     }
 
     /// Adds what to do next, as data.

@@ -22,6 +22,11 @@ impl Target {
         &self.0
     }
 
+    /// The capability, such as `traffic`.
+    pub fn noun(&self) -> &str {
+        self.0.split_once('/').map_or("", |(noun, _)| noun)
+    }
+
     /// The name behind the noun.
     pub fn name(&self) -> &str {
         self.0.split_once('/').map_or(&*self.0, |(_, name)| name)

@@ -209,9 +209,12 @@ impl Narrator {
             Event::Output { id, line, .. } => self.below(id, |_| Line::output(line)),
             Event::Retrying { id, attempt, attempts, wait_ms, error } => {
                 let remark = format!("try {attempt} of {attempts}, next in {}", span(*wait_ms));
-                let label = self.running.get(id).map_or_else(|| id.to_string(), |begun| begun.label.clone());
+                let (label, reason) = match self.running.get(id) {
+                    Some(begun) => (&*begun.label, error.reason()),
+                    None => (&**id, &*error.message),
+                };
                 let line = Line::new(Tone::Warn, symbol::RETRY)
-                    .and(Tone::Plain, format!("{label}: {}", effect::reason(&label, &error.message)))
+                    .and(Tone::Plain, format!("{label}: {reason}"))
                     .remarks(&[remark]);
                 vec![line.paint(self.theme, &self.margin(id))]
             }

@@ -117,7 +117,7 @@ guard(#{ metric: "web.error_rate", above: "1%", sustained: "5s" }, || {
     ~ deploy.scale web/blue: 3 replicas -> 1 replica
     ▸ guard web: error_rate <= 1% (a breach counts after [TIME])
       └ if it is breached, at any of 2 effects: ! needs a person: 2 left, 1 to 2 undone: traffic.shift web and deploy.scale web/blue
-          ! left: point of no return: customers were told
+          ! left: point of no return (customers were told)
           ! left: traffic.shift traffic/web: blue 100, green 0 -> blue 75, green 25 (it comes before 2:point_of_no_return, which is not undone)
     · probe.http GET web/blue /health
       └ if it fails: ✓ succeeds on another path
@@ -148,7 +148,7 @@ guard(#{ metric: "web.error_rate", above: "1%", sustained: "5s" }, || {
     ▸ guard web: error_rate <= 1% (a breach counts after [TIME])
       ├ if it is breached at 2:traffic.shift: ↩ rolled back; 1 undone: traffic.shift web
       └ if it is breached at 4:traffic.shift, 5:traffic.shift, 6:traffic.shift or 2 more: ! needs a person: 2 left, 1 to 5 undone: traffic.shift web (5 times)
-          ! left: point of no return: customers were told
+          ! left: point of no return (customers were told)
           ! left: traffic.shift traffic/web: blue 100, green 0 -> blue 75, green 25 (it comes before 3:point_of_no_return, which is not undone)
     ~ traffic.shift web: blue 100, green 0 -> blue 75, green 25
     ! point of no return: customers were told

@@ -9,8 +9,8 @@ use std::{
 
 use crate::{
     codes,
-    error::{Code, RunError, did_you_mean},
-    provider::{Capability, ProviderError, Providers, Retry},
+    error::{RunError, did_you_mean},
+    provider::{Capability, ProviderError, Providers},
     registry::{Kind, Registry},
 };
 
@@ -58,14 +58,8 @@ impl BadSetting {
 /// A setting that turns out to be unusable when it is used.
 impl From<BadSetting> for ProviderError {
     fn from(bad: BadSetting) -> Self {
-        Self {
-            code: Code::from(codes::CONFIG),
-            message: bad.to_string(),
-            retry: Retry::Never,
-            hints: bad.hints,
-            next: Vec::new(),
-            detail: None,
-        }
+        let error = Self::terminal(codes::CONFIG, bad.to_string());
+        Self { hints: bad.hints, ..error }
     }
 }
 

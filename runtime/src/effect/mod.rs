@@ -9,7 +9,7 @@
 
 mod erased;
 
-use std::{fmt::Display, future::Future, time::Duration};
+use std::{borrow::Cow, fmt::Display, future::Future, time::Duration};
 
 pub use contraflow_provider::{
     effect_id::{EffectId, Part, Segment},
@@ -224,16 +224,59 @@ pub trait Action: Serialize + Send + Sync + 'static {
 /// A way in which a check or a gate can go wrong, for rehearsals.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// Its name in the matrix, one or two words joined by `-`: `fails`, `no-data`.
-    pub name: &'static str,
+    /// Which one.
+    pub name: VerdictName,
     /// What the script is told.
     pub error: ProviderError,
 }
 
 impl Verdict {
     /// A verdict of that name with its error.
-    pub fn new(name: &'static str, error: ProviderError) -> Self {
+    pub fn new(name: VerdictName, error: ProviderError) -> Self {
         Self { name, error }
+    }
+}
+
+/// How a check or a gate ends that does not pass. Written as one or two words joined by `-`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum VerdictName {
+    /// What it looks at is not as it should be.
+    Fails,
+    /// It can tell neither one nor the other.
+    Inconclusive,
+    /// There was not enough to look at.
+    NoData,
+    /// Another one, by an adjective such as `stale`.
+    Other(Cow<'static, str>),
+}
+
+impl VerdictName {
+    /// As it is written: `fails`, `no-data`.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Fails => "fails",
+            Self::Inconclusive => "inconclusive",
+            Self::NoData => "no-data",
+            Self::Other(name) => name,
+        }
+    }
+
+    /// What is said of a check that ends so, for people: `has no data`.
+    pub fn predicate(&self) -> String {
+        match self {
+            Self::Fails => "fails".to_owned(),
+            Self::Inconclusive => "is inconclusive".to_owned(),
+            Self::NoData => "has no data".to_owned(),
+            Self::Other(name) => format!("is {}", name.replace('-', " ")),
+        }
+    }
+}
+
+impl From<&str> for VerdictName {
+    fn from(name: &str) -> Self {
+        let known = [Self::Fails, Self::Inconclusive, Self::NoData];
+        let found = known.into_iter().find(|known| known.as_str() == name);
+        found.unwrap_or_else(|| Self::Other(Cow::Owned(name.to_owned())))
     }
 }
 
@@ -291,8 +334,8 @@ pub trait Read: Serialize + Send + Sync + 'static {
     /// How looking can come to something bad, which a rehearsal tries. Not being able to look is tried in any case.
     fn verdicts(&self) -> Vec<Verdict> {
         if self.is_check() {
-            let text = format!("{}: the check does not pass", self.describe());
-            return vec![Verdict::new("fails", ProviderError::terminal(crate::error::codes::PROVIDER, text))];
+            let error = ProviderError::terminal(crate::error::codes::PROVIDER, "the check does not pass");
+            return vec![Verdict::new(VerdictName::Fails, error.about(self.describe()))];
         }
         Vec::new()
     }

@@ -278,6 +278,7 @@ impl Kernel {
             return;
         }
         error.message = vault.scrub(&error.message).into_owned();
+        error.subject = error.subject.take().map(|subject| vault.scrub(&subject).into_owned());
         error.hints.iter_mut().for_each(|hint| *hint = vault.scrub(hint).into_owned());
         if let Some(detail) = &mut error.detail {
             scrub(detail, vault);

@@ -104,6 +104,11 @@ impl UndoEntry {
             Undoing::Closure { .. } => "do what this on_rollback closure does".to_owned(),
             Undoing::NoReturn(_) => "decide what to do about everything that was done before it".to_owned(),
         };
-        LeftOver { id: self.id.clone(), what: self.what(), by_hand, why }
+        let what = match &self.doing {
+            // The reason is what was given for the point of no return.
+            Undoing::NoReturn(reason) if *reason == why => "point of no return".to_owned(),
+            _ => self.what(),
+        };
+        LeftOver { id: self.id.clone(), what, by_hand, why }
     }
 }

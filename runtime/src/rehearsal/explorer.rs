@@ -131,7 +131,7 @@ pub struct Row {
     /// What it is about.
     pub what: String,
     /// The faults that were to be tried on it.
-    pub faults: Vec<String>,
+    pub faults: Vec<Fault>,
 }
 
 /// What a rehearsal found.
@@ -314,8 +314,6 @@ impl<'s> Explorer<'s> {
     }
 
     fn row(&mut self, point: &FaultPoint) {
-        let names =
-            |point: &FaultPoint| point.faults.iter().map(|fault| fault.name().to_owned()).collect::<Vec<_>>();
         let at = *self.rows.entry(point.id.clone()).or_insert_with(|| {
             let FaultPoint { id, kind, effect, what, .. } = point;
             let row = Row {
@@ -329,9 +327,9 @@ impl<'s> Explorer<'s> {
             self.findings.effects.len() - 1
         });
         let row = &mut self.findings.effects[at];
-        for name in names(point) {
-            if !row.faults.contains(&name) {
-                row.faults.push(name);
+        for fault in &point.faults {
+            if !row.faults.iter().any(|known| known.is_like(fault)) {
+                row.faults.push(fault.clone());
             }
         }
     }

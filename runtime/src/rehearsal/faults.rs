@@ -6,7 +6,7 @@ use contraflow_provider::effect_id::EffectId;
 
 use super::scenario::Fault;
 use crate::{
-    effect::{On, Verdict},
+    effect::{On, Verdict, VerdictName},
     error::codes,
     event::Kind,
     provider::ProviderError,
@@ -64,7 +64,7 @@ pub(super) fn lost(on: &On) -> ProviderError {
 }
 
 /// The error of the verdict of that name, or of the first.
-pub(super) fn bad_end(on: &On, verdicts: Vec<Verdict>, name: Option<&str>) -> ProviderError {
-    let mut meant = verdicts.into_iter().filter(|verdict| name.is_none_or(|name| verdict.name == name));
+pub(super) fn bad_end(on: &On, verdicts: Vec<Verdict>, name: Option<&VerdictName>) -> ProviderError {
+    let mut meant = verdicts.into_iter().filter(|verdict| name.is_none_or(|name| verdict.name == *name));
     meant.next().map_or_else(|| refused(on), |verdict| verdict.error)
 }

@@ -5,6 +5,8 @@ use std::{fmt, str::FromStr};
 use contraflow_provider::effect_id::EffectId;
 use serde::{Serialize, Serializer};
 
+use crate::effect::VerdictName;
+
 /// One way in which an effect can go wrong.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fault {
@@ -19,7 +21,7 @@ pub enum Fault {
     /// It is set and does not come into effect.
     NeverSettles,
     /// A check or a gate comes to one of its own bad ends.
-    Verdict(String),
+    Verdict(VerdictName),
     /// A person says no.
     Denied,
     /// Nobody answers.
@@ -39,12 +41,17 @@ impl Fault {
             Self::LostAnswer => "lost-answer",
             Self::TimesOut => "times-out",
             Self::NeverSettles => "never-settles",
-            Self::Verdict(name) => name,
+            Self::Verdict(name) => name.as_str(),
             Self::Denied => "denied",
             Self::NoAnswer => "no-answer",
             Self::Breach(_) => "breach",
             Self::Killed => "killed",
         }
+    }
+
+    /// Whether it stands in the same column: whichever guard is breached.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self == other || matches!((self, other), (Self::Breach(_), Self::Breach(_)))
     }
 
     /// What it is, for people.
@@ -55,7 +62,7 @@ impl Fault {
             Self::LostAnswer => "it is done, and the answer is lost".to_owned(),
             Self::TimesOut => "it never answers".to_owned(),
             Self::NeverSettles => "it is set and never takes effect".to_owned(),
-            Self::Verdict(name) => format!("bad verdict: {}", name.replace('-', " ")),
+            Self::Verdict(name) => format!("it {}", name.predicate()),
             Self::Denied => "a person says no".to_owned(),
             Self::NoAnswer => "nobody answers".to_owned(),
             Self::Breach(guard) => format!("the guard {guard} is breached"),
@@ -95,7 +102,7 @@ impl FromStr for Fault {
             "killed" => Self::Killed,
             other => match other.strip_prefix("breach(").and_then(|rest| rest.strip_suffix(')')) {
                 Some(guard) => Self::Breach(guard.into()),
-                None => Self::Verdict(other.to_owned()),
+                None => Self::Verdict(other.into()),
             },
         })
     }
@@ -219,7 +226,7 @@ mod tests {
         let breach = Fault::Breach("2:guard".into());
         let several = Scenario { backwards: true, ..Scenario::crash(17) }
             .and("shift/1:par[0]/1:traffic.shift", Fault::LostAnswer)
-            .and("shift#2/3:metrics.hold", Fault::Verdict("no-data".into()))
+            .and("shift#2/3:metrics.hold", Fault::Verdict(VerdictName::NoData))
             .and("rollback/1:lab.set", breach);
         for scenario in [Scenario::default(), Scenario::crash(1), several] {
             assert_eq!(scenario.to_string().parse(), Ok(scenario));

@@ -346,7 +346,7 @@ impl World for RehearsedWorld {
     async fn read(&self, on: &On, read: &dyn AnyRead) -> Result<(Known, Grade), ProviderError> {
         let verdicts = read.verdicts();
         let faults = || {
-            let bad = verdicts.iter().map(|verdict| Fault::Verdict(verdict.name.to_owned()));
+            let bad = verdicts.iter().map(|verdict| Fault::Verdict(verdict.name.clone()));
             std::iter::once(Fault::Unreachable).chain(bad).chain(Self::breaches(on)).collect()
         };
         let what = || read.describe();
@@ -367,8 +367,8 @@ impl World for RehearsedWorld {
             return Err(error);
         }
         let fails = |why: String| {
-            let message = format!("{}: {why}", read.describe());
-            ProviderError { message, ..bad_end(on, read.verdicts(), None) }
+            let end = bad_end(on, read.verdicts(), None);
+            ProviderError { message: why, ..end }.about(read.describe())
         };
         let well = || match read.assumed().filter(|_| !self.initial_state.plans) {
             Some(value) => (Known::Value(value), Grade::Assumed),
@@ -408,7 +408,7 @@ impl World for RehearsedWorld {
                 Until::Elapsed(_) => Vec::new(),
                 Until::Answered(_) => vec![Fault::Denied, Fault::NoAnswer],
                 Until::Polled { .. } => {
-                    let bad = verdicts.iter().map(|verdict| Fault::Verdict(verdict.name.to_owned()));
+                    let bad = verdicts.iter().map(|verdict| Fault::Verdict(verdict.name.clone()));
                     let late = wait.deadline().map(|_| Fault::TimesOut);
                     std::iter::once(Fault::Unreachable).chain(bad).chain(late).collect()
                 }
@@ -489,8 +489,8 @@ impl World for RehearsedWorld {
                 Ok(match told {
                     Some(Told::Value(value)) => known(Known::Value(value)),
                     Some(Told::Fails(why)) => {
-                        let message = format!("{}: {why}", wait.describe());
-                        return Err(ProviderError { message, ..bad_end(on, verdicts, None) });
+                        let end = bad_end(on, verdicts, None);
+                        return Err(ProviderError { message: why, ..end }.about(wait.describe()));
                     }
                     Some(Told::Passes) | None => known(wait.assumed().map_or(Known::Unknown, Known::Value)),
                 })

@@ -84,6 +84,14 @@ impl Call {
         }
     }
 
+    /// An error with what was sent and where to. Only where the description says that too may it be left out behind it.
+    fn about(&self, sent: &str, error: ProviderError) -> ProviderError {
+        if sent == self.describe() {
+            return error.about(sent);
+        }
+        ProviderError { message: format!("{sent}: {}", error.message), ..error }
+    }
+
     /// Deadlines and tries. The call's own timeout comes first: it says more.
     pub fn limits(&self) -> Limits {
         Limits {
@@ -112,21 +120,24 @@ impl Call {
                 Ok(Ok(raw)) => raw,
                 Ok(Err(NoAnswer::Setup(error))) => return Err(error),
                 Ok(Err(error)) => {
-                    let message = on.vault().scrub(&format!("{name}: {}", error.reason())).into_owned();
-                    return Err(if error.is_retryable(repeatable) {
-                        ProviderError::unreachable(message)
+                    let scrub = |text: &str| on.vault().scrub(text).into_owned();
+                    let reason = scrub(&error.reason());
+                    let failed = if error.is_retryable(repeatable) {
+                        ProviderError::unreachable(reason)
                     } else {
-                        ProviderError::terminal(runtime_codes::UNREACHABLE, message)
-                    });
+                        ProviderError::terminal(runtime_codes::UNREACHABLE, reason)
+                    };
+                    return Err(self.about(&scrub(&name), failed));
                 }
                 Err(_) => {
-                    let message = format!("{name}: no answer within {}", self.timeout);
-                    return Err(if repeatable {
-                        ProviderError::retryable(runtime_codes::TIMEOUT, message)
+                    let reason = format!("no answer within {}", self.timeout);
+                    let failed = if repeatable {
+                        ProviderError::retryable(runtime_codes::TIMEOUT, reason)
                     } else {
-                        ProviderError::terminal(runtime_codes::TIMEOUT, message)
+                        ProviderError::terminal(runtime_codes::TIMEOUT, reason)
                             .hint("it is unknown whether the server acted on it")
-                    });
+                    };
+                    return Err(self.about(&name, failed));
                 }
             };
         if !self.status.contains(raw.status.as_u16()) {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use contraflow_runtime::{
-    effect::{self, On, Polled, Reply, Until, Wait},
+    effect::{self, On, Polled, Reply, Until, VerdictName, Wait},
     error,
     provider::{ProviderError, Retry},
     quantity::{Comparison, Percent, Span},
@@ -163,15 +163,17 @@ impl Hold {
         let error = match verdict {
             Verdict::Fail(breaches) => {
                 let what = breaches.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-                ProviderError::terminal(codes::GATE_FAILED, format!("{source}: {what}"))
+                ProviderError::terminal(codes::GATE_FAILED, what).about(source)
             }
             Verdict::NoData(why) => {
-                ProviderError::terminal(codes::GATE_INCONCLUSIVE, format!("{source}: not enough data: {why}"))
+                ProviderError::terminal(codes::GATE_INCONCLUSIVE, format!("not enough data: {why}"))
+                    .about(source)
                     .hint("check that the metrics are collected and that there is traffic to measure")
                     .hint("if data comes late, use #{ on_no_data: \"wait\" }")
             }
             Verdict::Inconclusive(why) => {
-                ProviderError::terminal(codes::GATE_INCONCLUSIVE, format!("{source}: inconclusive: {why}"))
+                ProviderError::terminal(codes::GATE_INCONCLUSIVE, format!("inconclusive: {why}"))
+                    .about(source)
                     .hint("the gate could neither pass nor fail: check the metrics before you continue")
             }
             Verdict::Pass => {
@@ -242,14 +244,15 @@ impl Wait for Hold {
     }
 
     fn verdicts(&self) -> Vec<effect::Verdict> {
-        let bad = |name, code, what: &str| {
-            let text = format!("{}: rehearsed: {what}", self.source);
-            effect::Verdict::new(name, ProviderError::terminal(code, text).detail(json!({ "verdict": name })))
+        let bad = |name: VerdictName, code, what: &str| {
+            let error = ProviderError::terminal(code, format!("rehearsed: {what}")).about(&self.source);
+            let detail = json!({ "verdict": name.as_str() });
+            effect::Verdict::new(name, error.detail(detail))
         };
         vec![
-            bad("fails", codes::GATE_FAILED, "a bound is violated"),
-            bad("inconclusive", codes::GATE_INCONCLUSIVE, "the source cannot be queried"),
-            bad("no-data", codes::GATE_INCONCLUSIVE, "not enough data"),
+            bad(VerdictName::Fails, codes::GATE_FAILED, "a bound is violated"),
+            bad(VerdictName::Inconclusive, codes::GATE_INCONCLUSIVE, "the source cannot be queried"),
+            bad(VerdictName::NoData, codes::GATE_INCONCLUSIVE, "not enough data"),
         ]
     }
 
@@ -291,8 +294,9 @@ impl Wait for Hold {
         let (source, timeout) = (&self.source, Span(self.timeout()));
         Err(ProviderError::terminal(
             codes::GATE_INCONCLUSIVE,
-            format!("{source}: inconclusive: the source did not answer in time to decide within {timeout}"),
+            format!("inconclusive: the source did not answer in time to decide within {timeout}"),
         )
+        .about(source)
         .detail(json!({ "verdict": "inconclusive", "source": source })))
     }
 

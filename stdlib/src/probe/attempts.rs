@@ -145,6 +145,11 @@ pub trait Attempt: Sync {
     /// What is tried, for people: `GET https://shop.example.com/health`.
     fn subject(&self) -> String;
 
+    /// Where that turned out to be, if the subject does not say it.
+    fn address(&self) -> Option<String> {
+        None
+    }
+
     /// Tries once.
     fn once(&self, on: &On) -> impl Future<Output = Result<Self::Value, Failure>> + Send;
 }
@@ -179,7 +184,7 @@ pub async fn repeat<A: Attempt>(
         };
         if count >= tries.attempts.0 {
             let elapsed = on.clock().monotonic().saturating_sub(start);
-            return Err(failed(on, &attempt.subject(), miss, count, elapsed));
+            return Err(failed(on, attempt, miss, count, elapsed));
         }
         report(count, &miss);
         on.clock().sleep(tries.interval.0).await;
@@ -195,7 +200,7 @@ pub(crate) fn progress<'p>(on: &'p On, tries: &Tries) -> impl Fn(u32, &Miss) + S
     }
 }
 
-fn failed(on: &On, subject: &str, miss: Miss, count: u32, elapsed: Duration) -> ProviderError {
+fn failed(on: &On, attempt: &impl Attempt, miss: Miss, count: u32, elapsed: Duration) -> ProviderError {
     let scrub = |text: &str| on.vault().scrub(text).into_owned();
     let (expected, got) = (scrub(&miss.expected), scrub(&miss.got));
     let tried = if count == 1 {
@@ -203,11 +208,15 @@ fn failed(on: &On, subject: &str, miss: Miss, count: u32, elapsed: Duration) -> 
     } else {
         format!("tried {count} times in {}", Span(elapsed))
     };
-    let error = ProviderError::terminal(
-        codes::PROBE_FAILED,
-        format!("{}: expected {expected}, got {got} ({tried})", scrub(subject)),
-    )
-    .detail(json!({ "expected": expected, "got": got, "attempts": count }));
+    let reason = format!("expected {expected}, got {got} ({tried})");
+    let subject = scrub(&attempt.subject());
+    let error = match attempt.address() {
+        None => ProviderError::terminal(codes::PROBE_FAILED, reason).about(subject),
+        Some(address) => {
+            ProviderError::terminal(codes::PROBE_FAILED, format!("{subject} ({}): {reason}", scrub(&address)))
+        }
+    };
+    let error = error.detail(json!({ "expected": expected, "got": got, "attempts": count }));
     match miss.hint {
         Some(hint) => error.hint(hint),
         None => error,

@@ -1,7 +1,7 @@
 //! `probe`: checks from outside. A probe repeats itself until it passes or its attempts are used up, and changes nothing.
 
 use contraflow_runtime::{
-    effect::Verdict,
+    effect::{Verdict, VerdictName},
     provider::ProviderError,
     script::{argument, options},
 };
@@ -19,8 +19,8 @@ pub mod tls;
 
 /// How a probe can come to something bad, for rehearsals.
 pub(crate) fn verdicts(what: &str) -> Vec<Verdict> {
-    let text = format!("{what}: rehearsed: it does not pass");
-    vec![Verdict::new("fails", ProviderError::terminal(crate::codes::PROBE_FAILED, text))]
+    let error = ProviderError::terminal(crate::codes::PROBE_FAILED, "rehearsed: it does not pass");
+    vec![Verdict::new(VerdictName::Fails, error.about(what))]
 }
 
 /// The script module `probe`.

@@ -5,6 +5,7 @@ use contraflow_runtime::{
     error::RunError,
     event::Mode,
     plan::{Foreseen, PlannedQuestion},
+    target::Target,
 };
 use insta::assert_snapshot;
 
@@ -190,17 +191,17 @@ fn in_a_terminal_long_lines_are_folded_and_grades_stay_in_their_column() {
 
 #[test]
 fn below_a_plan_stands_what_it_needs_and_who_has_to_agree() {
-    let need = |target: &str, reachable: bool, says: &str| Need {
-        target: target.to_owned(),
+    let need = |noun: &str, name: &str, reachable: bool, says: &str| Need {
+        target: Target::new(noun, name),
         provider: "webhook".to_owned(),
         at: "https://chat.example.com".to_owned(),
         reachable,
         says: says.to_owned(),
     };
     let needs = [
-        need("notify/ops", false, "connection refused"),
-        need("secrets/deploy-token", true, "set"),
-        need("traffic/web", true, "2 pools"),
+        need("notify", "ops", false, "connection refused"),
+        need("secrets", "deploy-token", true, "set"),
+        need("traffic", "web", true, "2 pools"),
     ];
     let question = |text: &str, by: &str, at_least| PlannedQuestion {
         id: "1:approve".into(),

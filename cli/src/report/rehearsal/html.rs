@@ -144,7 +144,7 @@ fn table(findings: &Findings, groups: &[Group], page: &mut String) {
         "<h2 id=\"effects\">{EFFECTS}</h2>\n<div class=\"scroll\" role=\"region\" aria-label=\"{EFFECTS}\" tabindex=\"0\">\n<table>\n<thead><tr><th scope=\"col\">effect</th>"
     );
     for column in &matrix.columns {
-        let _ = write!(page, "<th scope=\"col\"><span>{}</span></th>", escape(column));
+        let _ = write!(page, "<th scope=\"col\"><span>{}</span></th>", escape(column.name()));
     }
     page.push_str("</tr></thead>\n");
     for (lines, title) in matrix.blocks.iter().zip(["", "rollback"]) {

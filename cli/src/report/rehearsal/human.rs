@@ -160,11 +160,15 @@ fn table(findings: &Findings, theme: Theme, text: &mut String) {
     let widest = lines().map(|line| shown(&line.row.id).width()).max().unwrap_or(0).min(room);
     text.push('\n');
     // A name stands above its column; a rule leads down to it.
-    for (n, name) in matrix.columns.iter().enumerate() {
+    for (n, column) in matrix.columns.iter().enumerate() {
         let rules = format!("│{}", " ".repeat(CELL - 1)).repeat(n);
         let indent = " ".repeat(widest + 2);
         let room = width.saturating_sub(widest + 2 + n * CELL);
-        text.push_str(&format!("{indent}{}{}\n", theme.paint(Tone::Dim, rules), shortened(name, room)));
+        text.push_str(&format!(
+            "{indent}{}{}\n",
+            theme.paint(Tone::Dim, rules),
+            shortened(column.name(), room)
+        ));
     }
     for (lines, title) in matrix.blocks.iter().zip(["", "rollback"]) {
         if lines.is_empty() {

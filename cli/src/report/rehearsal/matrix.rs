@@ -2,21 +2,58 @@
 
 use std::collections::HashMap;
 
-use contraflow_runtime::rehearsal::{Findings, Row, Tried};
+use contraflow_runtime::{
+    effect::EffectId,
+    rehearsal::{Fault, Findings, Row, Tried},
+};
 
 use super::{Known, Mark, size};
 
-/// Columns that stand before the verdicts that checks have, and behind them.
-const FIRST: [&str; 5] = ["unreachable", "refused", "lost-answer", "times-out", "never-settles"];
-const LAST: [&str; 4] = ["denied", "no-answer", "breach", "killed"];
+/// A column of the table.
+#[derive(Clone, Copy)]
+pub(super) enum Column<'f> {
+    /// One fault.
+    Fault(&'f Fault),
+    /// All verdicts, where there are too many of them.
+    Verdicts,
+}
 
-/// Columns into which all verdicts go where there are too many of them.
-const VERDICT: &str = "verdict";
+impl<'f> Column<'f> {
+    /// What stands above it.
+    pub(super) fn name(self) -> &'f str {
+        match self {
+            Self::Fault(fault) => fault.name(),
+            Self::Verdicts => "verdict",
+        }
+    }
+
+    fn holds(self, fault: &Fault) -> bool {
+        match self {
+            Self::Fault(own) => own.is_like(fault),
+            Self::Verdicts => matches!(fault, Fault::Verdict(_)),
+        }
+    }
+
+    /// Where it stands: what breaks, then the verdicts of checks as they were found, then what people and guards do.
+    fn rank(self) -> u8 {
+        match self {
+            Self::Fault(Fault::Unreachable) => 0,
+            Self::Fault(Fault::Refused) => 1,
+            Self::Fault(Fault::LostAnswer) => 2,
+            Self::Fault(Fault::TimesOut) => 3,
+            Self::Fault(Fault::NeverSettles) => 4,
+            Self::Fault(Fault::Verdict(_)) | Self::Verdicts => 5,
+            Self::Fault(Fault::Denied) => 6,
+            Self::Fault(Fault::NoAnswer) => 7,
+            Self::Fault(Fault::Breach(_)) => 8,
+            Self::Fault(Fault::Killed) => 9,
+        }
+    }
+}
 
 /// The table.
 pub(super) struct Matrix<'f> {
-    /// Names of faults.
-    pub(super) columns: Vec<&'f str>,
+    pub(super) columns: Vec<Column<'f>>,
     pub(super) known: Known<'f>,
     /// Effects on the way forward, and effects that undo.
     pub(super) blocks: [Vec<Line<'f>>; 2],
@@ -55,41 +92,39 @@ impl<'f> Cell<'f> {
 impl<'f> Matrix<'f> {
     /// The table of what was found, with at most so many columns.
     pub(super) fn of(findings: &'f Findings, most: usize) -> Self {
-        let mut found: Vec<&str> = Vec::new();
-        for name in findings.effects.iter().flat_map(|row| &row.faults) {
-            if !found.contains(&&**name) {
-                found.push(name);
+        let mut columns: Vec<Column<'f>> = Vec::new();
+        for fault in findings.effects.iter().flat_map(|row| &row.faults) {
+            if !columns.iter().any(|column| column.holds(fault)) {
+                columns.push(Column::Fault(fault));
             }
         }
-        let fixed =
-            |names: &'static [&'static str]| names.iter().copied().filter(|name| found.contains(name));
-        let verdicts: Vec<&str> =
-            found.iter().copied().filter(|name| !FIRST.contains(name) && !LAST.contains(name)).collect();
-        let merged =
-            fixed(&FIRST).count() + verdicts.len() + fixed(&LAST).count() > most && verdicts.len() > 1;
-        let middle = if merged { vec![VERDICT] } else { verdicts.clone() };
-        let columns: Vec<&str> = fixed(&FIRST).chain(middle).chain(fixed(&LAST)).collect();
-        let column = |fault: &str| {
-            let name = if merged && verdicts.contains(&fault) { VERDICT } else { fault };
-            columns.iter().position(|column| *column == name)
-        };
-        let mut tried: HashMap<(&str, &str), Vec<&Tried>> = HashMap::new();
+        let is_verdict = |column: &Column<'_>| matches!(column, Column::Fault(Fault::Verdict(_)));
+        if columns.len() > most && columns.iter().filter(|column| is_verdict(column)).count() > 1 {
+            columns.retain(|column| !is_verdict(column));
+            columns.push(Column::Verdicts);
+        }
+        columns.sort_by_key(|column| column.rank());
+        let mut tried: HashMap<&EffectId, Vec<(&Fault, &Tried)>> = HashMap::new();
         for one in &findings.tried {
             if one.scenario.crash.is_some() || one.scenario.backwards {
                 continue;
             }
             // What goes wrong last is what is tried; the others lead there.
             if let Some((id, fault)) = one.scenario.faults.last() {
-                tried.entry((id, fault.name())).or_default().push(one);
+                tried.entry(id).or_default().push((fault, one));
             }
         }
         let mut blocks = [Vec::new(), Vec::new()];
         for row in findings.effects.iter().filter(|row| !row.faults.is_empty()) {
             let mut cells: Vec<Cell<'_>> = columns.iter().map(|_| Cell::default()).collect();
-            for fault in &row.faults {
-                let Some(cell) = column(fault).and_then(|at| cells.get_mut(at)) else { continue };
-                cell.possible = true;
-                cell.tried.extend(tried.remove(&(&*row.id, &**fault)).unwrap_or_default());
+            let all = tried.remove(&row.id).unwrap_or_default();
+            for (column, cell) in columns.iter().zip(&mut cells) {
+                let faults = row.faults.iter().filter(|fault| column.holds(fault));
+                for fault in faults {
+                    cell.possible = true;
+                    cell.tried
+                        .extend(all.iter().filter(|(one, _)| one.is_like(fault)).map(|(_, tried)| *tried));
+                }
             }
             cells.iter_mut().for_each(|cell| cell.tried.sort_by_key(|tried| size(&tried.scenario)));
             blocks[usize::from(row.id.is_rollback())].push(Line { row, cells });

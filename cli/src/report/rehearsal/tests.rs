@@ -28,7 +28,7 @@ fn row(id: &str, kind: Kind, effect: &str, faults: &[&str]) -> Row {
         kind,
         effect: effect.into(),
         what: "web".into(),
-        faults: faults.iter().map(|fault| (*fault).to_owned()).collect(),
+        faults: faults.iter().map(|fault| fault.parse().expect("a fault")).collect(),
     }
 }
 
@@ -60,7 +60,7 @@ fn good() -> Findings {
     Findings {
         effects: vec![
             row("1:traffic.shift", Kind::Change, "traffic.shift", &["refused", "lost-answer", "killed"]),
-            row("2:metrics.hold", Kind::Wait, "metrics.hold", &["fails", "no-data", "breach"]),
+            row("2:metrics.hold", Kind::Wait, "metrics.hold", &["fails", "no-data", "breach(2:guard)"]),
             row("3:sleep", Kind::Wait, "sleep", &[]),
             row("rollback/1:traffic.shift", Kind::Change, "traffic.shift", &["refused", "lost-answer"]),
         ],

@@ -118,7 +118,7 @@ impl<'s> Pathfinder<'s> {
     fn branch(&mut self, group: Vec<Turn>, depth: usize) -> Option<Branch> {
         let mut answers: Vec<Fault> = Vec::new();
         for turn in &group {
-            if !answers.iter().any(|known| known.name() == turn.answer.name()) {
+            if !answers.iter().any(|known| known.is_like(&turn.answer)) {
                 answers.push(turn.answer.clone());
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use contraflow_runtime::{
-    effect::{Action, InDoubt, Limits, On, Read, Verdict},
+    effect::{Action, InDoubt, Limits, On, Read, Verdict, VerdictName},
     provider::ProviderError,
     quantity::{Size, Span},
     script::{Acts, ScriptContext, ScriptResult},
@@ -221,8 +221,8 @@ impl Read for Look {
     }
 
     fn verdicts(&self) -> Vec<Verdict> {
-        let text = format!("{}: exit code 1, expected 0", self.command.describe());
-        vec![Verdict::new("fails", ProviderError::terminal(crate::codes::EXEC, text))]
+        let error = ProviderError::terminal(crate::codes::EXEC, "exit code 1, expected 0");
+        vec![Verdict::new(VerdictName::Fails, error.about(self.command.describe()))]
     }
 
     async fn read(&self, on: &On) -> Result<Output, ProviderError> {

@@ -327,11 +327,13 @@ impl Attempt for Ready<'_> {
     }
 
     fn subject(&self) -> String {
+        self.probe.describe()
+    }
+
+    fn address(&self) -> Option<String> {
         match (&self.probe.target, self.prepared.get()) {
-            (Where::Route { .. }, Some(prepared)) => {
-                format!("{} {} ({})", self.probe.method, self.probe.target, prepared.url())
-            }
-            _ => self.probe.describe(),
+            (Where::Route { .. }, Some(prepared)) => Some(prepared.url().to_string()),
+            _ => None,
         }
     }
 

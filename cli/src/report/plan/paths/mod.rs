@@ -188,10 +188,9 @@ impl Tree {
 
     fn left(&mut self, branch: &Branch, margin: &str) {
         for left in branch.left.iter().take(LEFT_SHOWN) {
-            let why = (!left.what.contains(&left.why)).then(|| left.why.clone());
             let line = Line::new(Tone::Warn, symbol::WARN)
                 .and(Tone::Plain, format!("left: {}", left.what))
-                .remarks(why.as_slice());
+                .remarks(std::slice::from_ref(&left.why));
             self.lines.push((margin.to_owned(), line));
         }
         let more = branch.left.len().saturating_sub(LEFT_SHOWN);

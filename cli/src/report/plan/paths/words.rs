@@ -28,20 +28,12 @@ pub(super) fn condition(decision: &Decision, branch: &Branch) -> String {
             }
             Fault::Denied => "is denied".to_owned(),
             Fault::TimesOut => "does not pass in time".to_owned(),
-            other => verdict(other.name()),
+            Fault::Verdict(name) => name.predicate(),
+            other => format!("is {other}"),
         };
         told.push(if told.is_empty() { format!("it {predicate}") } else { predicate });
     }
     listed(&told, "or")
-}
-
-/// A verdict as a predicate. Checks name theirs: `fails`, `no-data`, `inconclusive`.
-fn verdict(name: &str) -> String {
-    match name.strip_prefix("no-") {
-        _ if name == "fails" => name.to_owned(),
-        Some(what) => format!("has no {}", what.replace('-', " ")),
-        None => format!("is {}", name.replace('-', " ")),
-    }
 }
 
 fn breached(decision: &Decision, branch: &Branch) -> String {
