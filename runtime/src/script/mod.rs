@@ -16,6 +16,7 @@ mod prepared;
 mod session;
 mod standard;
 mod syntax;
+mod values;
 
 pub use crate::{
     budget::ScriptLimits,

@@ -23,12 +23,12 @@ macro_rules! contracts {
                 names_of_any_kind_are_kept_as_they_are,
                 runs_are_listed_newest_first,
                 whoever_has_an_old_epoch_can_do_nothing,
-                of_a_hundred_that_claim_a_run_at_the_same_time_one_gets_it,
-                once_a_run_is_claimed_nothing_of_its_old_holder_arrives,
+                of_a_hundred_that_acquire_a_run_at_the_same_time_one_gets_it,
+                once_a_run_is_acquired_nothing_of_its_old_holder_arrives,
                 a_holder_is_alive_as_long_as_it_sends_heartbeats,
                 other_scripts_take_the_place_of_the_first_for_whoever_holds_the_run,
-                a_request_is_told_to_the_holder_and_forgotten_with_a_claim,
-                a_run_that_ended_has_no_holder_and_one_that_paused_can_be_claimed;
+                a_request_is_told_to_the_holder_and_forgotten_once_it_is_acquired,
+                a_run_that_ended_has_no_holder_and_one_that_paused_can_be_acquired;
             records:
                 records_come_back_in_order_whether_they_were_durable_or_not,
                 records_of_a_mebibyte_come_back_as_they_were,

@@ -110,7 +110,7 @@ pub(in crate::store) async fn whoever_has_an_old_epoch_can_do_nothing(place: &Pl
     assert_eq!(store.acquire("none", 1, &me).await, Ok(false));
 }
 
-pub(in crate::store) async fn of_a_hundred_that_claim_a_run_at_the_same_time_one_gets_it(place: &Place) {
+pub(in crate::store) async fn of_a_hundred_that_acquire_a_run_at_the_same_time_one_gets_it(place: &Place) {
     let store = place.open().await;
     begin(&*store, "r").await;
     for epoch in 1..=3 {
@@ -132,7 +132,7 @@ pub(in crate::store) async fn of_a_hundred_that_claim_a_run_at_the_same_time_one
     }
 }
 
-pub(in crate::store) async fn once_a_run_is_claimed_nothing_of_its_old_holder_arrives(place: &Place) {
+pub(in crate::store) async fn once_a_run_is_acquired_nothing_of_its_old_holder_arrives(place: &Place) {
     let (old, new) = (place.open().await, place.open().await);
     for round in 0..10 {
         let id = format!("r{round}");
@@ -158,7 +158,7 @@ pub(in crate::store) async fn once_a_run_is_claimed_nothing_of_its_old_holder_ar
         let last = new.last(&id).await.unwrap().map_or(0, |last| last.seq);
         let (error, refused) = writer.await.unwrap();
         assert!(error.lost, "{error}");
-        assert_eq!(refused, last + 1, "what was there when the claim returned is all that there is");
+        assert_eq!(refused, last + 1, "what was there when the run had been acquired is all that there is");
         new.append(&id, 2, &chain(last + 1, last + 2), true).await.unwrap();
         holds(&*old, &id, last + 2).await;
     }
@@ -192,7 +192,9 @@ pub(in crate::store) async fn other_scripts_take_the_place_of_the_first_for_whoe
     lost("scripts", store.rebind("r", 1, &other).await);
 }
 
-pub(in crate::store) async fn a_request_is_told_to_the_holder_and_forgotten_with_a_claim(place: &Place) {
+pub(in crate::store) async fn a_request_is_told_to_the_holder_and_forgotten_once_it_is_acquired(
+    place: &Place,
+) {
     let (store, other) = (place.open().await, place.open().await);
     begin(&*store, "r").await;
     assert_eq!(store.heartbeat("r", 1).await, Ok(Heartbeat::Held(None)));
@@ -213,7 +215,7 @@ pub(in crate::store) async fn a_request_is_told_to_the_holder_and_forgotten_with
     assert_eq!(other.heartbeat("r", 3).await, Ok(Heartbeat::Held(None)));
 }
 
-pub(in crate::store) async fn a_run_that_ended_has_no_holder_and_one_that_paused_can_be_claimed(
+pub(in crate::store) async fn a_run_that_ended_has_no_holder_and_one_that_paused_can_be_acquired(
     place: &Place,
 ) {
     let store = place.open().await;
