@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     str::FromStr as _,
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -30,6 +31,9 @@ columns!(SqliteRow);
 /// store first reads the log up to where it ends, so a short one is opened sooner.
 const LOG_PAGES: u64 = 256;
 
+/// Durable writes after which the log is brought to its full length: it costs a few milliseconds, which a short run would not get back.
+const LONG_RUN: u32 = 16;
+
 /// Bytes of a page, as SQLite has them unless told otherwise.
 const PAGE: u64 = 4096;
 
@@ -45,6 +49,8 @@ pub struct SqliteStore {
     options: SqliteConnectOptions,
     lazy: Mutex<Option<SqliteConnection>>,
     durable: Mutex<Option<SqliteConnection>>,
+    /// How many writes were durable so far.
+    writes: AtomicU32,
 }
 
 impl std::fmt::Debug for SqliteStore {
@@ -62,9 +68,7 @@ impl SqliteStore {
         create_folder(folder)?;
         let path = folder.join("contraflow.db");
         create_file(&path)?;
-        let store = Self::at(path, false).await?;
-        store.lengthen_log().await;
-        Ok(store)
+        Self::at(path, false).await
     }
 
     /// The store in `folder`, for looking only. `None`: there is none yet.
@@ -89,7 +93,8 @@ impl SqliteStore {
             .pragma("wal_autocheckpoint", LOG_PAGES.to_string())
             .auto_vacuum(SqliteAutoVacuum::Incremental)
             .disable_statement_logging();
-        let store = Self { path, options, lazy: Mutex::default(), durable: Mutex::default() };
+        let (lazy, durable) = (Mutex::default(), Mutex::default());
+        let store = Self { path, options, lazy, durable, writes: AtomicU32::default() };
         store.migrate(look).await?;
         Ok(store)
     }
@@ -147,7 +152,7 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Brings the log to its full length, if it is shorter: a commit that writes over a part of a file is durable sooner than
+    /// Brings the log to its full length in a long run, if it is shorter: a commit that writes over a part of a file is durable sooner than
     /// one that makes the file longer, for then the disk has to keep the new length as well. SQLite fills it itself, with what
     /// it then takes back, so that whoever else has the store open is not disturbed. On a disk without that much room it stays as long
     /// as it is.
@@ -214,13 +219,17 @@ impl SqliteStore {
             *slot = Some(self.connect(sync).await?);
         }
         let Some(connection) = slot.as_mut() else { return Err(StoreError::new("no connection")) };
-        let result = work(connection).await;
-        result.map_err(|error| {
+        let result = work(connection).await.map_err(|error| {
             if !matches!(error, sqlx::Error::Database(_) | sqlx::Error::RowNotFound) {
                 *slot = None;
             }
             self.broken(&error)
-        })
+        });
+        drop(slot);
+        if durable && self.writes.fetch_add(1, Ordering::Relaxed) + 1 == LONG_RUN {
+            self.lengthen_log().await;
+        }
+        result
     }
 }
 
