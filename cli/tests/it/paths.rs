@@ -146,10 +146,10 @@ guard(#{ metric: "web.error_rate", above: "1%", sustained: "5s" }, || {
     All paths of test 0 in sandbox
 
     ▸ guard web: error_rate <= 1% (a breach counts after [TIME])
-      ├ if it is breached at 2:traffic.shift: ↩ rolled back; 1 undone: traffic.shift web
-      └ if it is breached at 4:traffic.shift, 5:traffic.shift, 6:traffic.shift or 2 more: ! needs a person: 2 left, 1 to 5 undone: traffic.shift web (5 times)
+      ├ if it is breached at 1:guard/1:traffic.shift: ↩ rolled back; 1 undone: traffic.shift web
+      └ if it is breached at 1:guard/3:traffic.shift, 1:guard/4:traffic.shift, 1:guard/5:traffic.shift or 2 more: ! needs a person: 2 left, 1 to 5 undone: traffic.shift web (5 times)
           ! left: point of no return (customers were told)
-          ! left: traffic.shift traffic/web: blue 100, green 0 -> blue 75, green 25 (it comes before 3:point_of_no_return, which is not undone)
+          ! left: traffic.shift traffic/web: blue 100, green 0 -> blue 75, green 25 (it comes before 1:guard/2:point_of_no_return, which is not undone)
     ~ traffic.shift web: blue 100, green 0 -> blue 75, green 25
     ! point of no return: customers were told
     ~ traffic.shift web: blue 75, green 25 -> blue 50, green 50

@@ -118,6 +118,19 @@ pub(crate) fn close() {
     });
 }
 
+/// Opens a part of the script that is no step: its effects and steps get ids below `id`. How far it got when it was stopped then
+/// changes no id behind it.
+pub(crate) fn open_part(id: &EffectId) {
+    with(|cursor| cursor.scopes.push(Scope { path: id.clone(), counter: 0, names: HashMap::new() }));
+}
+
+/// Closes the part that was opened last.
+pub(crate) fn close_part() {
+    with(|cursor| {
+        cursor.scopes.pop();
+    });
+}
+
 /// The open steps, innermost first.
 pub(crate) fn frames() -> Vec<Frame> {
     with(|cursor| cursor.frames.iter().rev().cloned().collect())

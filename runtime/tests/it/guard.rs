@@ -7,7 +7,7 @@ use contraflow_runtime::{
     event::{Event, RunOutcome},
 };
 
-use crate::lab::Lab;
+use crate::lab::{Fault, Lab};
 
 /// Runs a script while a lamp is made too bright after a while by somebody else.
 fn disturbed(lab: &Lab, script: &str, after: Duration) -> contraflow_runtime::Report {
@@ -75,6 +75,18 @@ fn a_breach_cannot_be_caught_within_and_can_outside() {
     assert!(lab.lamps.board().rings.is_empty());
     lab.lamps.board().lamps.insert("c".into(), 0);
     replays_the_same(&lab, &report);
+}
+
+#[test]
+fn how_far_a_guarded_part_came_changes_no_id_behind_it() {
+    for inside in
+        ["", r#"lab::look("b");"#, r#"lab::look("b"); step("deep", || lab::look("b")); lab::look("b");"#]
+    {
+        let lab = Lab::new();
+        lab.fault("a", [Fault::Terminal]);
+        let report = lab.run(&format!(r#"lab::guard("c", 3, || {{ {inside} }}); lab::set("a", 1);"#));
+        assert_eq!(report.error.unwrap().effect.as_deref(), Some("2:lab.set"), "{inside}");
+    }
 }
 
 #[test]

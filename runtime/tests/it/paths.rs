@@ -193,9 +193,9 @@ fn a_guard_is_one_decision_however_often_it_can_be_breached() {
     )), @"
     Succeeded
     2:guard
-      breach: RolledBack, undone rollback/7:lab.set rollback/5:lab.set rollback/3:lab.set rollback/1:lab.set, at least 2
-    9:guard
-      breach: Succeeded, does 11:lab.set
+      breach: RolledBack, undone rollback/2:guard/5:lab.set rollback/2:guard/3:lab.set rollback/2:guard/1:lab.set rollback/1:lab.set, at least 2
+    2:guard/7:guard
+      breach: Succeeded, does 2:guard/8:lab.set
     ");
 }
 
@@ -212,8 +212,8 @@ fn a_guard_that_leads_elsewhere_later_on_has_a_branch_for_each() {
     )), @"
     Succeeded
     1:guard
-      breach: RolledBack, undone rollback/2:lab.set
-      breach: RollbackIncomplete, undone rollback/5:lab.set rollback/4:lab.set, at least 1
+      breach: RolledBack, undone rollback/1:guard/1:lab.set
+      breach: RollbackIncomplete, undone rollback/1:guard/4:lab.set rollback/1:guard/3:lab.set, at least 1
     ");
 }
 

@@ -170,7 +170,7 @@ fn the_stored_journal_of_this_version_has_every_kind_of_record() {
             kinds.insert(result.map_or_else(|| kind.clone(), |result| format!("{kind}: {result}")));
         }
     }
-    insta::assert_snapshot!(kinds.into_iter().collect::<Vec<_>>().join("\n"), @r"
+    insta::assert_snapshot!(kinds.into_iter().collect::<Vec<_>>().join("\n"), @"
     checkpoint
     doubt_resolved
     guard_started
@@ -265,7 +265,7 @@ fn write() {
             while lab.level("h") != 2 && begun.elapsed() < Duration::from_secs(20) {
                 std::thread::yield_now();
             }
-            std::thread::sleep(Duration::from_millis(15));
+            std::thread::sleep(Duration::from_millis(150));
             pauses.pause("ana@desk");
         });
         let running = lab.runtime();

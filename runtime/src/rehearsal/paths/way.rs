@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use contraflow_provider::effect_id::EffectId;
+use contraflow_provider::effect_id::{EffectId, Segment};
 use rhai::Engine;
 
 use super::{Asks, PathEffect};
@@ -282,16 +282,29 @@ fn result(effect: &PathEffect) -> Option<&EffectResult> {
     }
 }
 
-/// What an effect is, wherever in its step it stands and wherever its target comes from: an effect more or less before it moves it,
-/// and leaves it what it is.
-fn key(effect: &PathEffect) -> (&str, &str, &str, &str) {
+/// The steps, branches and guards around an effect, its name, what it is about, and what it came to.
+type Key<'e> = (Vec<(&'e str, Option<usize>)>, &'e str, &'e str, &'e str);
+
+/// What an effect is, wherever in its step it stands and wherever its target comes from: an effect more or less before it, or before
+/// what it stands in, moves it, and leaves it what it is.
+fn key(effect: &PathEffect) -> Key<'_> {
     let came_to = match result(effect) {
         Some(EffectResult::Changed { to_text: state, .. } | EffectResult::Unchanged { text: state, .. }) => {
             state
         }
         _ => &effect.text,
     };
-    (effect.id.scope(), &effect.effect, &effect.what, came_to)
+    let mut around: Vec<_> = effect
+        .id
+        .parts()
+        .map(|part| match part.segment {
+            Segment::Effect(name) => (name, None),
+            Segment::Branch { index, .. } => ("", Some(index)),
+            _ => (part.text, None),
+        })
+        .collect();
+    around.pop();
+    (around, &effect.effect, &effect.what, came_to)
 }
 
 /// What an effect is on a trial: words in a message may tell the one answer from the other, and change nothing.
@@ -301,7 +314,7 @@ fn trial_key(effect: &PathEffect) -> (&str, &str) {
 
 /// The effects that others do not have. The one in which both differ in the first place counts for neither.
 fn besides<'d>(effects: &'d [PathEffect], others: &[PathEffect], but: &str) -> Vec<&'d PathEffect> {
-    let mut there: HashMap<(&str, &str, &str, &str), usize> = HashMap::new();
+    let mut there: HashMap<Key<'_>, usize> = HashMap::new();
     let others = others.iter().filter(|effect| effect.id != but);
     others.for_each(|effect| *there.entry(key(effect)).or_default() += 1);
     let mut new = Vec::new();

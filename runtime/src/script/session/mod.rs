@@ -126,11 +126,14 @@ impl Session {
         body: impl FnOnce() -> ScriptResult,
     ) -> ScriptResult {
         let id = self.kernel.begin_guard(&watches).map_err(|error| self.throw(cx, error))?;
-        self.within(cx, &id, |scope| {
+        cursor::open_part(&id);
+        let result = self.within(cx, &id, |scope| {
             let _watching =
                 self.kernel.watch_over(scope, &id, watches).map_err(|error| self.throw(cx, error))?;
             body()
-        })
+        });
+        cursor::close_part();
+        result
     }
 
     /// Runs `body` for at most `span`, not counting the time when nobody worked on the run.
