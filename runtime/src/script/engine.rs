@@ -196,7 +196,7 @@ impl Functions {
     /// those that are described. The standard library of the language is left out.
     pub fn docs(&self) -> Vec<FunctionDoc> {
         let mut engine = Engine::new_raw();
-        self.register(&mut engine);
+        self.register_own(&mut engine);
         let all =
             engine.collect_fn_metadata(None, |f| Some(FunctionDoc::of(&f.namespace, f.metadata)), false);
         let words = self.words.clone();
@@ -231,8 +231,8 @@ impl Functions {
         named.chain(self.globals.iter().filter(move |_| module.is_empty()).map(|module| &**module))
     }
 
-    fn register(&self, engine: &mut Engine) {
-        engine.register_global_module(standard::module());
+    /// Makes them known to an engine, without what the language itself brings: to make that takes longer than to check a small script.
+    fn register_own(&self, engine: &mut Engine) {
         for module in &self.globals {
             engine.register_global_module(Shared::clone(module));
         }
@@ -244,14 +244,20 @@ impl Functions {
         engine.register_type_with_name::<RunError>("error");
     }
 
-    /// An engine that checks and compiles scripts and cannot run effects.
+    /// Lets scripts call them.
+    fn register(&self, engine: &mut Engine) {
+        engine.register_global_module(standard::module());
+        self.register_own(engine);
+    }
+
+    /// An engine that checks and compiles scripts and runs nothing.
     pub(crate) fn checker(&self) -> Engine {
         let mut engine = Engine::new_raw();
         syntax::set_syntax(&mut engine);
         engine.set_optimization_level(OptimizationLevel::None);
         set_limits(&mut engine, &ScriptLimits::default());
         engine.set_strict_variables(true);
-        self.register(&mut engine);
+        self.register_own(&mut engine);
         engine
     }
 

@@ -1,7 +1,7 @@
 //! The functions of the language's own standard library.
 //!
-//! Rhai makes most of them only when they are called. Listing them makes them all, which takes longer than all else that is done before
-//! a small runbook runs, and more memory; so the list is made only for a script that asks for something less common.
+//! To make and list them all takes longer than to check a small runbook, and more memory. So the list is made only for a script that
+//! asks for something less common, and the module only for one that runs.
 
 use std::{
     collections::BTreeMap,
