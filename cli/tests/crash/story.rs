@@ -96,7 +96,9 @@ if params.end == "branch" {
 /// What the last part of it does before it is stopped, which is more or less: a guard looks when it looks, a branch fails when it
 /// fails.
 pub(crate) fn is_stopped_somewhere(id: &str) -> bool {
-    ["12:traffic.shift", "11:par["].iter().any(|part| id.trim_start_matches("rollback/").starts_with(part))
+    ["11:guard/1:traffic.shift", "11:par["]
+        .iter()
+        .any(|part| id.trim_start_matches("rollback/").starts_with(part))
 }
 
 /// Each file leaves a mark, so that it shows how often it ran.

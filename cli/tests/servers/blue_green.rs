@@ -8,7 +8,7 @@ use crate::lab::{contraflow::BLUE_GREEN, eventually, world::World};
 
 /// Whether an event is the end of a shift to this weight.
 fn shifted(weight: u32) -> impl Fn(&Value) -> bool {
-    let id = format!("{weight}-to-green/1:traffic.shift");
+    let id = format!("2:guard/{weight}-to-green/1:traffic.shift");
     move |event| event["event"] == "effect_ended" && event["id"] == id.as_str()
 }
 
@@ -89,7 +89,7 @@ fn errors_at_half_the_traffic_bring_everything_back() {
 
     done.says(&["gate-failed", "error_rate was"]);
     let failed = done.events().into_iter().find(|event| event["result"] == "failed").expect("a failed gate");
-    assert_eq!(failed["id"], "50-to-green/2:metrics.hold");
+    assert_eq!(failed["id"], "2:guard/50-to-green/2:metrics.hold");
     assert_eq!((world.haproxy.green(), world.database.schema()), before);
     assert_eq!(world.database.ask("SELECT count(*) FROM _contraflow_migrations"), "0");
     assert_eq!(world.receiver.messages(), Vec::<Value>::new());
@@ -115,7 +115,7 @@ fn a_run_waits_until_the_last_connection_of_the_old_pool_is_closed() {
     let on_blue = world.blue.held();
     assert!(on_blue > 0, "none of four went to blue");
 
-    let id = "100-to-green/1:traffic.shift";
+    let id = "2:guard/100-to-green/1:traffic.shift";
     let s = if on_blue == 1 { "" } else { "s" };
     let message = format!("{on_blue} connection{s} still on blue");
     running.wait_for("the wait for connections", |event| {

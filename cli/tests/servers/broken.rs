@@ -13,7 +13,7 @@ fn without_haproxy_a_run_says_exactly_what_is_left_and_how_to_undo_it() {
     let Some(mut world) = World::start() else { return };
     let before = world.database.schema();
     let mut running = world.contraflow.start_blue_green("2s");
-    running.wait_for("a quarter of the traffic", ended("25-to-green/1:traffic.shift"));
+    running.wait_for("a quarter of the traffic", ended("2:guard/25-to-green/1:traffic.shift"));
     world.haproxy.kill();
     let done = running.end().exits(4);
 
@@ -89,7 +89,7 @@ fn after_kill_9_between_changes_the_journal_is_whole_and_says_what_haproxy_says(
     for weight in [5, 50, 100] {
         let mut running = world.contraflow.start_blue_green("500ms");
         // The outcome of a change is in the journal when the next effect begins.
-        let id = format!("{weight}-to-green/2:metrics.hold");
+        let id = format!("2:guard/{weight}-to-green/2:metrics.hold");
         running.wait_for("the gate", |event| event["event"] == "progress" && event["id"] == id.as_str());
         running.kill();
 
@@ -111,7 +111,7 @@ fn after_kill_9_in_a_change_the_journal_says_that_it_had_begun_and_not_that_it_e
     // Before the first of four weights is set, and after two.
     for done in [0, 2] {
         let mut running = world.contraflow.start_blue_green("500ms");
-        running.wait_for("the first shift", ended("5-to-green/1:traffic.shift"));
+        running.wait_for("the first shift", ended("2:guard/5-to-green/1:traffic.shift"));
         let before = world.haproxy.weights();
         gate.stop_after(done);
         gate.is_stuck();
@@ -119,7 +119,7 @@ fn after_kill_9_in_a_change_the_journal_says_that_it_had_begun_and_not_that_it_e
         gate.open();
 
         world.contraflow.run(&["verify", "last"]).exits(0).says(&["unaltered"]);
-        assert_eq!(shown(&world), (Some(weights(5)), Some("25-to-green/1:traffic.shift".to_owned())));
+        assert_eq!(shown(&world), (Some(weights(5)), Some("2:guard/25-to-green/1:traffic.shift".to_owned())));
         assert_eq!(world.haproxy.weights() == before, done == 0, "{before:?} {:?}", world.haproxy.weights());
         // The next thing a person asks.
         world.contraflow.run(&["show", "last"]).exits(0).says(&[
