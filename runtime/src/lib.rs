@@ -14,6 +14,7 @@ pub mod journal;
 pub mod kernel;
 mod library;
 pub mod lint;
+mod lock;
 pub mod plan;
 mod question;
 pub mod rehearsal;

@@ -1,11 +1,14 @@
 //! Stopping a run from outside.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{RunError, codes};
+use crate::{
+    error::{RunError, codes},
+    lock::lock,
+};
 
 /// Stops a run from outside. What is asked first counts, except that a pause and more haste are always heard.
 #[derive(Debug, Clone)]
@@ -123,10 +126,6 @@ impl Stop {
     pub(crate) fn why(&self) -> RunError {
         self.pausing().or_else(|| lock(&self.inner.why).clone()).unwrap_or_else(cancelled)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn cancelled() -> RunError {

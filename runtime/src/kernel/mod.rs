@@ -28,7 +28,7 @@ use std::{
     future::Future,
     panic::AssertUnwindSafe,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicUsize},
+    sync::{Arc, OnceLock, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -60,6 +60,7 @@ use crate::{
     event::{Emitter, Event, Kind, NoteLevel, WaitsFor, scrub},
     executor::{Executor, defect},
     journal::{Entry, Journal, Outcome, replay::Mark},
+    lock::lock,
     world::{Known, World},
 };
 
@@ -135,11 +136,6 @@ impl Call {
             On::new(Arc::clone(&self.shared), &self.id, key, self.cancel.clone())
         })
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic while one of these was held has already ended the run; what is in it is still whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Kernel {

@@ -85,7 +85,8 @@ impl Kernel {
             return (RunOutcome::Paused, Vec::new(), Some(error));
         }
         let ended_by_a_person = error.is(codes::ABORTED) || self.life.stop.is_aborted();
-        let error = match if ended_by_a_person { Ok(error) } else { self.earlier.cut_short(error) } {
+        let told = if ended_by_a_person { Ok(error) } else { self.earlier.cut_short(error) };
+        let error = match told {
             Ok(error) => error,
             Err(diverged) => return (RunOutcome::Paused, Vec::new(), Some(diverged)),
         };

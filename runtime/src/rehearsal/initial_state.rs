@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
 };
 
@@ -16,9 +16,9 @@ use tokio::runtime::Handle;
 
 use super::simulation::States;
 use crate::{
-    effect::{AnyChange, AnyRead, AnyWait},
-    effect::{On, Polled},
+    effect::{AnyChange, AnyRead, AnyWait, On, Polled},
     error::{Code, NextStep, codes},
+    lock::lock,
     provider::{ProviderError, Providers, Retry},
     script::convert,
 };
@@ -415,8 +415,4 @@ pub(crate) fn view(states: &BTreeMap<String, Value>) -> Dynamic {
     Dynamic::from_map(
         nouns.into_iter().map(|(noun, names)| (noun.into(), Dynamic::from_map(names))).collect(),
     )
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -11,7 +11,7 @@ use std::{
 use rhai::Engine;
 
 use super::{explorer::Progress, scenario::Scenario, trial::TrialSetup};
-use crate::script::STACK;
+use crate::{lock::lock, script::STACK};
 
 /// Threads that play, and interpreters that nobody uses at the moment.
 pub(super) struct WorkerPool<'s> {
@@ -60,8 +60,4 @@ impl<'s> WorkerPool<'s> {
         });
         slots.into_iter().map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

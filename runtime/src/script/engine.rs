@@ -231,7 +231,7 @@ impl Functions {
         named.chain(self.globals.iter().filter(move |_| module.is_empty()).map(|module| &**module))
     }
 
-    /// Makes them known to an engine, without what the language itself brings: to make that takes longer than to check a small script.
+    /// Makes them known to an engine, without what the language itself brings: only a script that runs needs that.
     fn register_own(&self, engine: &mut Engine) {
         for module in &self.globals {
             engine.register_global_module(Shared::clone(module));

@@ -1,7 +1,7 @@
 //! The functions of the language's own standard library.
 //!
-//! To make and list them all takes longer than to check a small runbook, and more memory. So the list is made only for a script that
-//! asks for something less common, and the module only for one that runs.
+//! To make and to list them all takes time and memory that the check of a small runbook can do without. So the list is made only for a
+//! script that asks for something less common, and the module only for one that runs.
 
 use std::{
     collections::BTreeMap,

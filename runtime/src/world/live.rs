@@ -7,11 +7,12 @@ use contraflow_provider::effect_id::EffectId;
 use futures_util::FutureExt as _;
 use serde_json::Value;
 
-use super::{Foresight, Known, WaitChannel, Waited, Waiting, World};
+use super::{Known, WaitChannel, Waited, Waiting, World};
 use crate::{
     crash,
-    effect::{AnyAction, AnyChange, AnyRead, AnyWait},
-    effect::{On, Polled, Progress, Question, QuestionKind, Reply, Until},
+    effect::{
+        AnyAction, AnyChange, AnyRead, AnyWait, On, Polled, Progress, Question, QuestionKind, Reply, Until,
+    },
     error::{NextStep, codes},
     event::{Event, Grade, Mode},
     executor::defect,
@@ -249,17 +250,6 @@ impl World for LiveWorld {
     async fn bring_back(&self, on: &On, change: &dyn AnyChange, to: &Value) -> Result<(), ProviderError> {
         let now = change.observe(on).await?;
         if now == *to { Ok(()) } else { change.apply(on, &now, to).await }
-    }
-
-    async fn foresee(
-        &self,
-        _: &On,
-        _: &dyn AnyChange,
-        _: Grade,
-        _: &Value,
-        _: &Value,
-    ) -> Result<Foresight, ProviderError> {
-        Ok(Foresight::default())
     }
 
     async fn perform(&self, on: &On, action: &dyn AnyAction) -> Result<(Known, Grade), ProviderError> {

@@ -16,8 +16,7 @@ pub use self::{
     predicted::PredictedWorld,
 };
 use crate::{
-    effect::{AnyAction, AnyChange, AnyRead, AnyWait},
-    effect::{On, Progress, Question, Reply},
+    effect::{AnyAction, AnyChange, AnyRead, AnyWait, On, Progress, Question, Reply},
     event::{Event, Grade, Mode},
     plan::Estimate,
     provider::ProviderError,
@@ -161,7 +160,10 @@ pub trait World: Send + Sync {
         grade: Grade,
         from: &Value,
         to: &Value,
-    ) -> Result<Foresight, ProviderError>;
+    ) -> Result<Foresight, ProviderError> {
+        let _ = (on, change, grade, from, to);
+        Ok(Foresight::default())
+    }
 
     /// Performs an action.
     async fn perform(&self, on: &On, action: &dyn AnyAction) -> Result<(Known, Grade), ProviderError>;

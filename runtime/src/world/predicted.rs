@@ -11,8 +11,7 @@ use serde_json::Value;
 
 use super::{Foresight, Known, Waited, Waiting, World};
 use crate::{
-    effect::{AnyAction, AnyChange, AnyRead, AnyWait},
-    effect::{On, Polled, Progress, Question, Reply, Until},
+    effect::{AnyAction, AnyChange, AnyRead, AnyWait, On, Polled, Progress, Question, Reply, Until},
     event::{Event, Grade, Mode},
     plan::{Basis, Earlier, Estimate},
     provider::ProviderError,

@@ -18,7 +18,7 @@ use crate::{
         initial_state::{self, Told},
         scenario::Fault,
     },
-    world::{Foresight, Known, Waited, Waiting, World},
+    world::{Known, Waited, Waiting, World},
 };
 
 #[async_trait]
@@ -89,17 +89,6 @@ impl World for RehearsedWorld {
         // Looks that take nearly as long as they may: same outcome after fewer of them.
         on.clock().sleep(change.limits().timeout * 9 / 10).await;
         Ok(Progress::Waiting { done: 0, total: 0, message: "rehearsed: it never settles".to_owned() })
-    }
-
-    async fn foresee(
-        &self,
-        _: &On,
-        _: &dyn AnyChange,
-        _: Grade,
-        _: &Value,
-        _: &Value,
-    ) -> Result<Foresight, ProviderError> {
-        Ok(Foresight::default())
     }
 
     async fn perform(&self, on: &On, action: &dyn AnyAction) -> Result<(Known, Grade), ProviderError> {

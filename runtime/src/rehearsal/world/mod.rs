@@ -4,7 +4,7 @@ mod acts;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
@@ -25,6 +25,7 @@ use crate::{
     event::Kind,
     journal::MemoryJournal,
     kernel::cursor,
+    lock::lock,
     provider::ProviderError,
 };
 
@@ -215,8 +216,4 @@ impl RehearsedWorld {
         let people = question.rule.at_least.max(1);
         (1..=people).map(|n| Reply::new(true, format!("person-{n}"))).collect()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,7 +7,7 @@ mod run;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -27,6 +27,7 @@ use crate::{
     executor::defect,
     journal::{Entry, replay::Mark},
     kernel::{CancelScope, Kernel, Undoing, cursor},
+    lock::lock,
 };
 
 /// One script on its way, with what only the interpreter can keep.
@@ -63,11 +64,6 @@ impl Closure {
 /// How a script's native functions find the session they belong to.
 #[derive(Clone)]
 struct SessionTag(Arc<Session>);
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic while one of these was held has already ended the run; what is in it is still whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// The token with which a script is ended; the kernel keeps the reason.
 fn terminated() -> Dynamic {
