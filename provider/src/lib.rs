@@ -9,6 +9,7 @@ pub mod codes;
 pub mod config;
 #[cfg(feature = "contract")]
 pub mod contract;
+pub mod db;
 pub mod deploy;
 pub mod effect_id;
 pub mod error;

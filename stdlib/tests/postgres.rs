@@ -22,8 +22,7 @@ use contraflow_stdlib as lib;
 use contraflow_stdlib::{
     codes,
     db::{
-        Backups as _, Job, Postgres, PostgresSettings, Queries as _, Question,
-        backup::Verify,
+        Backups as _, Job, Postgres, PostgresSettings, Queries as _, Question, Verify,
         folder::Folder,
         migrate::{Migrate, Options},
     },

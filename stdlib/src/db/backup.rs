@@ -17,49 +17,12 @@ use contraflow_runtime::{
 use rhai::plugin::*;
 use rhai::{Map, NativeCallContext};
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::folder::hex;
+use super::{Job, Proof, Verify};
 use crate::codes;
-
-/// How a backup is proven.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verify {
-    /// It is restored into a scratch database and compared.
-    #[default]
-    Restore,
-    /// It is read from end to end.
-    Read,
-    /// Not at all.
-    No,
-}
-
-impl<'de> Deserialize<'de> for Verify {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Choice;
-        impl de::Visitor<'_> for Choice {
-            type Value = Verify;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("true, false or \"read\"")
-            }
-            fn visit_bool<E: de::Error>(self, yes: bool) -> Result<Verify, E> {
-                Ok(if yes { Verify::Restore } else { Verify::No })
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Verify, E> {
-                match text {
-                    "restore" => Ok(Verify::Restore),
-                    "read" => Ok(Verify::Read),
-                    "no" => Ok(Verify::No),
-                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
-                }
-            }
-        }
-        from.deserialize_any(Choice)
-    }
-}
 
 /// Options of `db::backup`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -72,7 +35,7 @@ pub struct Options {
     /// How the backup is verified: restored and compared, only read from end to end, or not at all.
     #[schemars(with = "serde_json::Value", extend("enum" = [true, "read", false], "default" = true))]
     pub verify: Verify,
-    /// time limit for everything.
+    /// Time limit for everything.
     pub timeout: Span,
     /// The result that a plan assumes: a map.
     pub assume: Option<Value>,
@@ -100,30 +63,6 @@ pub struct Backup {
     pub timeout: Span,
     /// The result that a plan assumes.
     pub assume: Option<Value>,
-}
-
-/// What a provider is asked to write.
-#[derive(Debug, Clone)]
-pub struct Job {
-    /// The file. It is there, empty, and only its owner may read it.
-    pub file: PathBuf,
-    /// How the copy is proven.
-    pub verify: Verify,
-    /// A name that no other backup uses at the same time and a repeated one uses again: letters and digits.
-    pub key: String,
-}
-
-/// What a provider found in the copy it wrote.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Proof {
-    /// How the copy was proven: `restored`, `read`, `no`.
-    pub verified: String,
-    /// Tables in the copy, where they were compared.
-    pub tables: Option<u64>,
-    /// Rows in the copy, where they were counted.
-    pub rows: Option<u64>,
-    /// What a person should know about the proof. Empty: nothing.
-    pub note: String,
 }
 
 /// A finished backup.
@@ -213,6 +152,11 @@ impl Action for Backup {
 fn key(on: &On, folder: &Path) -> String {
     let text = format!("{}\n{}", on.idempotency_key(), folder.display());
     hex(&Sha256::digest(text))[..16].to_owned()
+}
+
+/// Bytes in hexadecimal.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn failed(what: &Path, e: &io::Error) -> ProviderError {

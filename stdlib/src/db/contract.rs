@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use super::lib::{
     codes,
     db::{
-        Database, Dialect, Schema, Table,
-        backup::{Backup, Finished, Options as BackupOptions, Verify},
-        folder::{Folder, Version},
+        Database, Dialect, Schema, Table, Verify, Version,
+        backup::{Backup, Finished, Options as BackupOptions},
+        folder::Folder,
         migrate::{Migrate, Options},
         query::{Options as QueryOptions, Param, Query},
         status::{Standing, Status},

@@ -3,7 +3,7 @@
 //! `0001_create_users.up.sql` moves up, `0001_create_users.down.sql` moves back, `0001_create_users.sql` moves up only. The
 //! number in front is the version (a timestamp such as `20260101120000` is one too); files run in the order of their numbers.
 
-use std::{cmp::Ordering, collections::BTreeMap, fmt, path::Path, sync::LazyLock};
+use std::{collections::BTreeMap, path::Path, sync::LazyLock};
 
 use contraflow_runtime::{
     effect::{On, Read},
@@ -11,138 +11,12 @@ use contraflow_runtime::{
     target::Target,
 };
 use regex::Regex;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use sha2::{Digest, Sha256};
+use serde::{Deserialize, Serialize};
 
-use super::{
-    Ready,
-    sql::{self, Dialect},
-};
-use crate::codes;
+use super::{Dialect, Migration, Ready, Version, checksum, directives, is_without_transaction, refused, sql};
 
 /// Largest migration file. Its text is kept in the journal; bulk data belongs elsewhere.
 const LARGEST_FILE: usize = 4 << 20;
-
-/// The version of a migration: the number its file name begins with. `1` and `0001` are the same version.
-#[derive(Debug, Clone)]
-pub struct Version {
-    number: u64,
-    text: String,
-}
-
-impl Version {
-    /// Reads the digits in front of a file name.
-    pub(crate) fn read(digits: &str) -> Option<Self> {
-        let fits = !digits.is_empty() && digits.len() <= 18 && digits.bytes().all(|b| b.is_ascii_digit());
-        fits.then(|| digits.parse().ok()).flatten().map(|number| Self { number, text: digits.to_owned() })
-    }
-
-    /// The version as the number by which migrations are ordered.
-    pub fn number(&self) -> u64 {
-        self.number
-    }
-}
-
-impl PartialEq for Version {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-
-impl Eq for Version {}
-
-impl PartialOrd for Version {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Version {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.number.cmp(&other.number)
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl Serialize for Version {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&self.text)
-    }
-}
-
-impl<'de> Deserialize<'de> for Version {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Digits;
-        impl de::Visitor<'_> for Digits {
-            type Value = Version;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the number of a migration, such as 3 or \"0003\"")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Version, E> {
-                Version::read(text).ok_or_else(|| {
-                    E::custom(format!(
-                        "\"{text}\" is not a version: expected the number of a migration, such as \"0003\""
-                    ))
-                })
-            }
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Version, E> {
-                self.visit_str(&number.to_string())
-            }
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Version, E> {
-                self.visit_str(&number.to_string())
-            }
-        }
-        from.deserialize_any(Digits)
-    }
-}
-
-/// One migration, as its files hold it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Migration {
-    /// Its version.
-    pub version: Version,
-    /// The name of its files without the ending: `0001_create_users`.
-    pub name: String,
-    /// The file that moves up.
-    pub file: String,
-    /// SHA-256 of `up`, hexadecimal; line ends count as `\n`, so that a checkout on another system is the same migration.
-    pub checksum: String,
-    /// The SQL that moves up.
-    pub up: String,
-    /// The SQL that moves back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub down: Option<String>,
-}
-
-/// SHA-256 of SQL, as [`Migration::checksum`].
-pub(crate) fn checksum(sql: &str) -> String {
-    hex(&Sha256::digest(sql.replace("\r\n", "\n")))
-}
-
-/// Bytes in hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-/// Whether a file asks to run outside a transaction: `-- contraflow: no-transaction` in the comment lines it begins with.
-pub(crate) fn is_without_transaction(sql: &str) -> bool {
-    directives(sql).any(|directive| directive == "no-transaction")
-}
-
-/// What the comment lines at the beginning of a file ask for.
-fn directives(sql: &str) -> impl Iterator<Item = &str> {
-    sql.trim_start_matches('\u{feff}')
-        .lines()
-        .map(str::trim)
-        .take_while(|line| line.is_empty() || line.starts_with("--"))
-        .filter_map(|line| line.trim_start_matches('-').trim_start().strip_prefix("contraflow:"))
-        .map(str::trim)
-}
 
 /// Brings the files of a folder into order. `files` are names and contents.
 ///
@@ -168,7 +42,7 @@ pub(crate) fn arrange(
                 ))
             })
         else {
-            return Err(broken(format!("{file}: not a valid name of a migration")).hint(
+            return Err(refused(format!("{file}: not a valid name of a migration")).hint(
                 "expected a number, an underscore and a name: 0001_create_users.up.sql, with \
                     0001_create_users.down.sql to undo it",
             ));
@@ -190,7 +64,7 @@ pub(crate) fn arrange(
             ups.insert(version, migration).map(|earlier| earlier.file)
         };
         if let Some(earlier) = earlier {
-            return Err(broken(format!("{earlier} and {file} are both version {version}"))
+            return Err(refused(format!("{earlier} and {file} are both version {version}"))
                 .hint("give one of them another number"));
         }
     }
@@ -198,12 +72,12 @@ pub(crate) fn arrange(
         match ups.get_mut(&version) {
             Some(up) if up.name == name => up.down = Some(text),
             Some(up) => {
-                return Err(broken(format!("{file} does not belong to {}", up.file))
+                return Err(refused(format!("{file} does not belong to {}", up.file))
                     .hint(format!("rename it to {}.down.sql", up.name)));
             }
             None => {
                 return Err(
-                    broken(format!("{file} has no {name}.up.sql")).hint("a down file needs its up file")
+                    refused(format!("{file} has no {name}.up.sql")).hint("a down file needs its up file")
                 );
             }
         }
@@ -213,18 +87,18 @@ pub(crate) fn arrange(
 
 fn check_text(file: &str, text: &str, dialect: Dialect) -> Result<(), ProviderError> {
     if let Some(unknown) = directives(text).find(|directive| *directive != "no-transaction") {
-        return Err(broken(format!("{file}: unknown directive \"{unknown}\""))
+        return Err(refused(format!("{file}: unknown directive \"{unknown}\""))
             .hint("the only directive is `-- contraflow: no-transaction`"));
     }
     let statements = sql::statements(text, dialect);
     if statements.is_empty() {
-        return Err(broken(format!("{file}: has no statement")).hint("write `SELECT 1;` if that is meant"));
+        return Err(refused(format!("{file}: has no statement")).hint("write `SELECT 1;` if that is meant"));
     }
     if is_without_transaction(text) {
         return Ok(());
     }
     match statements.iter().find(|statement| statement.controls_transaction()) {
-        Some(found) => Err(broken(format!(
+        Some(found) => Err(refused(format!(
             "{file} line {}: `{}` inside the transaction in which each file runs",
             found.line,
             sql::brief(found.text)
@@ -234,16 +108,12 @@ fn check_text(file: &str, text: &str, dialect: Dialect) -> Result<(), ProviderEr
     }
 }
 
-fn broken(message: String) -> ProviderError {
-    ProviderError::terminal(codes::MIGRATION, message)
-}
-
 /// Reads a folder of migrations.
 ///
 /// # Errors
 /// The folder or a file cannot be read; [`arrange`].
 pub(crate) async fn read_folder(folder: &Path, dialect: Dialect) -> Result<Vec<Migration>, ProviderError> {
-    let failed = |path: &Path, e: &std::io::Error| broken(format!("{}: {e}", path.display()));
+    let failed = |path: &Path, e: &std::io::Error| refused(format!("{}: {e}", path.display()));
     let mut entries = match tokio::fs::read_dir(folder).await {
         Ok(entries) => entries,
         Err(e) => {
@@ -261,10 +131,10 @@ pub(crate) async fn read_folder(folder: &Path, dialect: Dialect) -> Result<Vec<M
         let path = entry.path();
         let bytes = tokio::fs::read(&path).await.map_err(|e| failed(&path, &e))?;
         if bytes.len() > LARGEST_FILE {
-            return Err(broken(format!("{name}: larger than 4MiB"))
+            return Err(refused(format!("{name}: larger than 4MiB"))
                 .hint("migrations are stored in the journal of the run: load bulk data another way"));
         }
-        let text = String::from_utf8(bytes).map_err(|_| broken(format!("{name}: not UTF-8 text")))?;
+        let text = String::from_utf8(bytes).map_err(|_| refused(format!("{name}: not UTF-8 text")))?;
         files.push((name, text));
     }
     // In the order of names, so that an error about two files is the same each time.
@@ -288,7 +158,7 @@ impl Folder {
             (Some(dir), _) => database.folder().join(dir),
             (None, Some(configured)) => configured.to_owned(),
             (None, None) => {
-                return Err(broken(format!("no folder of migrations is set for \"{}\"", self.database))
+                return Err(refused(format!("no folder of migrations is set for \"{}\"", self.database))
                     .hint("give `dir`, or set `migrations` for the database in contraflow.toml"));
             }
         };
@@ -375,19 +245,5 @@ mod tests {
             assert_eq!(arranged(files), Err(message.to_owned()));
         }
         assert!(arranged(&[("0001_a.sql", "-- contraflow: no-transaction\nBEGIN; COMMIT;")]).is_ok());
-    }
-
-    #[test]
-    fn line_ends_do_not_change_a_checksum_and_everything_else_does() {
-        assert_eq!(checksum("a\r\nb\r\n"), checksum("a\nb\n"));
-        assert_ne!(checksum("a\nb\n"), checksum("a\nb"));
-    }
-
-    #[test]
-    fn versions_are_the_same_by_number_and_are_read_from_numbers_and_digits() {
-        let read = |json: &str| serde_json::from_str::<Version>(json).map_err(|e| e.to_string());
-        assert_eq!(read("3"), read("\"0003\""));
-        assert!(read("-3").is_err());
-        assert!(read("\"0003_name\"").is_err_and(|e| e.contains("expected the number of a migration")));
     }
 }

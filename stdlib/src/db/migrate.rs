@@ -12,10 +12,7 @@ use rhai::plugin::*;
 use rhai::{Map, NativeCallContext};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    folder::{Folder, Migration, Version},
-    history::{Applied, Schema, Table, Work, no_way_back, refused},
-};
+use super::{Applied, Migration, Schema, Table, Version, Work, folder::Folder, no_way_back, refused};
 
 /// Options of `db::migrate`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -29,9 +26,9 @@ pub struct Options {
     pub to: Option<Version>,
     /// Time limit for a lock; the attempt may be repeated after it.
     pub lock_timeout: Span,
-    /// time limit for one statement.
+    /// Time limit for one statement.
     pub statement_timeout: Span,
-    /// time limit for everything.
+    /// Time limit for everything.
     pub timeout: Span,
     /// The history table.
     #[schemars(with = "String")]
@@ -69,9 +66,9 @@ pub struct Migrate {
     pub to: Option<Version>,
     /// Longest wait for a lock.
     pub lock_timeout: Span,
-    /// time limit for one statement.
+    /// Time limit for one statement.
     pub statement_timeout: Span,
-    /// time limit for everything.
+    /// Time limit for everything.
     pub timeout: Span,
     /// History table.
     pub table: Table,
@@ -255,7 +252,7 @@ pub mod script {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::db::{folder::arrange, sql::Dialect};
+    use crate::db::{Dialect, folder::arrange};
 
     fn change(names: &[&str], to: Option<&str>) -> Migrate {
         let files = names.iter().map(|n| ((*n).to_owned(), format!("SELECT '{n}'"))).collect();

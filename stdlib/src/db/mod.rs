@@ -1,13 +1,9 @@
 //! `db`: migrations, queries and backups of databases.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
-use async_trait::async_trait;
-use contraflow_runtime::{
-    effect::On,
-    provider::{Provider, ProviderError},
-    script::options,
-};
+pub use contraflow_provider::db::*;
+use contraflow_runtime::{effect::On, provider::ProviderError, script::options};
 use rhai::{Module, plugin::*};
 
 use crate::codes;
@@ -18,12 +14,10 @@ mod child;
 #[cfg(test)]
 mod contract;
 pub mod folder;
-pub mod history;
 pub mod migrate;
 #[cfg(feature = "postgres")]
 mod postgres;
 pub mod query;
-mod sql;
 mod sqlite;
 pub mod status;
 
@@ -31,101 +25,9 @@ pub mod status;
 #[cfg(test)]
 use crate as lib;
 
-pub use self::{
-    backup::{Job, Proof},
-    history::{Record, Schema, Table, Work},
-    query::{Question, Rows},
-    sql::Dialect,
-    sqlite::{Settings as SqliteSettings, Sqlite},
-};
 #[cfg(feature = "postgres")]
 pub use postgres::{Postgres, Settings as PostgresSettings};
-
-/// A database: where it is, and whose SQL it takes. What can be done with it are traits of their own, which a provider need not
-/// have all of.
-#[async_trait]
-pub trait Database: Provider {
-    /// Makes what has to be there before the database is used for the first time. Cheap once that is done.
-    ///
-    /// # Errors
-    /// `unreachable`: it cannot be made.
-    async fn ready(&self) -> Result<(), ProviderError> {
-        Ok(())
-    }
-
-    /// Whose SQL it takes.
-    fn dialect(&self) -> Dialect;
-
-    /// The folder that relative paths in scripts are taken from.
-    fn folder(&self) -> &Path;
-
-    /// Its migrations, if its schema can be migrated.
-    fn migrations(&self) -> Option<&dyn Migrations> {
-        None
-    }
-
-    /// Its queries, if scripts can read rows of it.
-    fn queries(&self) -> Option<&dyn Queries> {
-        None
-    }
-
-    /// Its backups, if it can be copied.
-    fn backups(&self) -> Option<&dyn Backups> {
-        None
-    }
-}
-
-/// A database whose schema can be migrated.
-#[async_trait]
-pub trait Migrations: Send + Sync {
-    /// The folder of migrations that the configuration names.
-    fn configured_folder(&self) -> Option<&Path>;
-
-    /// The rows of the history table by version. None where there is no table yet.
-    async fn history(&self, table: &Table) -> Result<Vec<Record>, ProviderError>;
-
-    /// Runs what leads from the history as it is now to `work.to`, file by file, under a lock that keeps other migrations out.
-    ///
-    /// # Errors
-    /// `migration` with file, line, the database's message and what is applied then; `timeout` (retryable) for a lock that was
-    /// not had in time.
-    async fn migrate(&self, on: &On, work: &Work) -> Result<(), ProviderError>;
-
-    /// Tries the same without effect and answers what to show, or `None` if that cannot be done here.
-    ///
-    /// # Errors
-    /// `migration`: it would fail.
-    async fn rehearse(&self, on: &On, work: &Work) -> Result<Option<String>, ProviderError> {
-        let _ = (on, work);
-        Ok(None)
-    }
-}
-
-/// A database that can be asked.
-#[async_trait]
-pub trait Queries: Send + Sync {
-    /// Reads rows, where nothing can be written.
-    ///
-    /// # Errors
-    /// `query`: a write, a value that cannot be represented in a script, too many rows, the database's own errors;
-    /// `timeout`.
-    async fn query(&self, question: &Question) -> Result<Rows, ProviderError>;
-}
-
-/// A database that can be copied.
-#[async_trait]
-pub trait Backups: Send + Sync {
-    /// Writes a copy to `job.file` and proves it.
-    ///
-    /// # Errors
-    /// `backup`: it could not be written, or not be read back.
-    async fn backup(&self, on: &On, job: &Job) -> Result<Proof, ProviderError>;
-
-    /// Ending of the names of its backups.
-    fn ending(&self) -> &'static str;
-}
-
-contraflow_provider::capability!(dyn Database, "db");
+pub use sqlite::{Settings as SqliteSettings, Sqlite};
 
 /// The database bound to a name, ready for use.
 struct Ready<'n> {
@@ -171,6 +73,11 @@ impl Ready<'_> {
     }
 }
 
+/// An error about migrations that repeating will not cure.
+fn refused(message: String) -> ProviderError {
+    ProviderError::terminal(codes::MIGRATION, message)
+}
+
 /// The script module `db`.
 pub fn module() -> Module {
     let mut module = Module::new();
@@ -188,6 +95,11 @@ pub fn module() -> Module {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use async_trait::async_trait;
+    use contraflow_runtime::provider::Provider;
+
     use super::*;
 
     #[test]

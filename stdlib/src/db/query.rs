@@ -1,7 +1,5 @@
 //! `db::query` reads rows and cannot write.
 
-use std::collections::BTreeMap;
-
 use contraflow_runtime::{
     effect::{Limits, On, Read},
     error::codes as runtime_codes,
@@ -17,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::sql::{self, Dialect};
+use super::{Dialect, Question, Rows, sql};
 use crate::codes;
 
 /// Options of `db::query`.
@@ -49,9 +47,6 @@ pub enum Param {
     Plain(Value),
 }
 
-/// Rows, by column name.
-pub type Rows = Vec<BTreeMap<String, Value>>;
-
 /// Reads rows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Query {
@@ -61,19 +56,6 @@ pub struct Query {
     pub sql: String,
     /// Values for its placeholders.
     pub params: Vec<Param>,
-    /// Longest time.
-    pub timeout: Span,
-    /// Most rows.
-    pub max_rows: u32,
-}
-
-/// What a provider is asked: one statement with its values, secrets filled in.
-#[derive(Clone)]
-pub struct Question {
-    /// One statement.
-    pub sql: String,
-    /// Values for its placeholders.
-    pub params: Vec<Value>,
     /// Longest time.
     pub timeout: Span,
     /// Most rows.
@@ -105,23 +87,6 @@ pub(crate) fn check(sql: &str, dialect: Dialect) -> Result<(), ProviderError> {
     }
     Err(refused(format!("a query must be read-only, but this is `{}`", sql::brief(one.text)))
         .hint("write changes as a migration; a query begins with SELECT, WITH, VALUES or EXPLAIN"))
-}
-
-/// The error for more rows than were allowed.
-pub(crate) fn too_many(most: u32) -> ProviderError {
-    ProviderError::terminal(codes::QUERY, format!("the query returns more than {most} rows"))
-        .hint("ask for fewer with LIMIT, count them in the database, or raise `max_rows`")
-}
-
-/// The error for two columns of one name.
-pub(crate) fn same_name(name: &str) -> ProviderError {
-    ProviderError::terminal(codes::QUERY, format!("two columns are named \"{name}\""))
-        .hint("name one of them with AS")
-}
-
-/// The error for a query that took too long.
-pub(crate) fn too_slow(limit: Span) -> ProviderError {
-    ProviderError::retryable(runtime_codes::TIMEOUT, format!("the query took longer than {limit}"))
 }
 
 impl Read for Query {

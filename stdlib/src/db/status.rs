@@ -11,10 +11,7 @@ use rhai::{Map, NativeCallContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    folder::{Folder, Migration, checksum},
-    history::{Applied, Record, Schema, Table},
-};
+use super::{Applied, Migration, Record, Schema, Table, checksum, folder::Folder};
 
 /// Options of `db::status`.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]

@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, PgConnection, postgres::PgSslMode};
 use super::{Address, Postgres, said, scratch::Scratch, shown};
 use crate::{
     codes,
-    db::{Job, Proof, backup::Verify, child, history::quoted},
+    db::{Job, Proof, Verify, child, sql::quoted},
 };
 
 /// Tables of users, by schema and name: what a dump brings back with its rows. Those of extensions come with the extension.

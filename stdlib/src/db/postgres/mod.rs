@@ -29,8 +29,7 @@ use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use zeroize::Zeroizing;
 
 use super::{
-    Backups, Database, Job, Migrations, Proof, Queries, Question, Record, Rows, Table, Work,
-    history::carry_out, sql::Dialect,
+    Backups, Database, Dialect, Job, Migrations, Proof, Queries, Question, Record, Rows, Table, Work,
 };
 
 mod blockers;
@@ -322,7 +321,7 @@ impl Migrations for Postgres {
 
     async fn migrate(&self, on: &On, work: &Work) -> Result<(), ProviderError> {
         let mut session = session::Migration::begin(self, on, work).await?;
-        carry_out(&mut session, on, work, false).await?;
+        work.carry_out(&mut session, on).await?;
         session.end().await
     }
 

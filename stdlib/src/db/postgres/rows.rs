@@ -13,10 +13,7 @@ use sqlx::{
 use super::{Postgres, failed, is_lost, said, state, values};
 use crate::{
     codes,
-    db::{
-        Question, Rows,
-        query::{same_name, too_many, too_slow},
-    },
+    db::{Question, Rows},
 };
 
 /// Answers a question in a read-only transaction that is rolled back. The extended protocol takes no second statement.
@@ -44,7 +41,7 @@ pub(super) async fn query(database: &Postgres, question: &Question) -> Result<Ro
             let row = row.map_err(|e| refused(question, options, &e))?;
             // Dropping the connection also ends what is still on its way.
             if rows.len() >= question.max_rows as usize {
-                return Err(too_many(question.max_rows));
+                return Err(question.too_many_rows());
             }
             rows.push(read(&row)?);
         }
@@ -63,7 +60,7 @@ fn refused(
     match state(error) {
         "25006" => refused(format!("a query must be read-only: {}", said(error)))
             .hint("write changes as a migration"),
-        "57014" | "55P03" => too_slow(question.timeout),
+        "57014" | "55P03" => question.too_slow(),
         // A placeholder bound as text or number where the server wants another type.
         "42883" | "42804" if !question.params.is_empty() => refused(said(error))
             .hint("give the placeholder a type: `$1::uuid`, `$1::timestamptz`, `$1::jsonb`"),
@@ -105,7 +102,7 @@ fn read(row: &PgRow) -> Result<BTreeMap<String, Value>, ProviderError> {
             return Err(ProviderError::terminal(codes::QUERY, message).hint(format!("cast it: {name}::text")));
         };
         if map.insert(name.to_owned(), value).is_some() {
-            return Err(same_name(name));
+            return Err(Question::same_name(name));
         }
     }
     Ok(map)

@@ -4,7 +4,7 @@ use contraflow_runtime::provider::ProviderError;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, postgres::PgConnectOptions};
 
 use super::{Address, Connected, connect, failed, state};
-use crate::db::history::quoted;
+use crate::db::sql::quoted;
 
 /// A scratch database. Dropped by [`Scratch::remove`], or in the background when an effect is cut short. What a crash leaves
 /// behind goes when the same effect is repeated, which uses the same name.

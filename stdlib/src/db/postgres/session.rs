@@ -15,10 +15,8 @@ use sqlx::{
 
 use super::{Connected, Postgres, blockers::Blockers, by_server, failed, is_lost, said, shown, state};
 use crate::db::{
-    Record, Table, Work,
-    folder::checksum,
-    history::{REHEARSED_STATEMENT, Session, Step, carry_out, counted, quoted, refused},
-    sql::{self, Dialect, line_at},
+    Dialect, Record, Session, Step, Table, Work, checksum, refused,
+    sql::{self, line_at, quoted},
 };
 
 /// Longest wait for a lock in a rehearsal: queries of others queue behind it.
@@ -389,7 +387,7 @@ pub(super) async fn rehearse(
     }
     session.rehearsed = true;
     session.lock_timeout = session.lock_timeout.min(REHEARSED_LOCK);
-    session.statement_timeout = session.statement_timeout.min(REHEARSED_STATEMENT);
+    session.statement_timeout = session.statement_timeout.min(Work::REHEARSED_STATEMENT);
     let begin = format!("BEGIN; {}", session.timeouts("SET LOCAL"));
     session.simple(&begin).await?;
     if !session.try_lock("SELECT pg_try_advisory_xact_lock($1)", key).await? {
@@ -399,17 +397,8 @@ pub(super) async fn rehearse(
         let sql = session.creation();
         session.simple(&sql).await?;
     }
-    let tried = carry_out(&mut session, on, work, true).await;
+    let tried = work.rehearse(&mut session, on, "in a transaction that was rolled back").await;
     session.simple("ROLLBACK").await?;
     session.end().await?;
-    match tried {
-        Ok(n) => {
-            let apply = if n == 1 { "applies" } else { "apply" };
-            Ok(Some(format!("{} {apply} cleanly in a transaction that was rolled back", counted(n))))
-        }
-        Err(e) if e.code.as_str() == runtime_codes::TIMEOUT => {
-            Ok(Some(format!("not tried completely: {}", e.message)))
-        }
-        Err(e) => Err(e),
-    }
+    tried.map(Some)
 }

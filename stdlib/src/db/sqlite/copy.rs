@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _, SqliteConnection};
 use super::{Mode, PATIENCE, Sqlite, Stop, said};
 use crate::{
     codes,
-    db::{Job, Proof, backup::Verify, history::quoted},
+    db::{Job, Proof, Verify, sql::quoted},
 };
 
 /// Rows of each table.

@@ -29,9 +29,8 @@ use sqlx::{
 };
 
 use super::{
-    Backups, Database, Job, Migrations, Proof, Queries, Question, Record, Rows, Table, Work,
-    history::{REHEARSED_STATEMENT, carry_out, counted, quoted, refused},
-    sql::Dialect,
+    Backups, Database, Dialect, Job, Migrations, Proof, Queries, Question, Record, Rows, Table, Work,
+    refused, sql::quoted,
 };
 
 mod copy;
@@ -345,7 +344,7 @@ impl Migrations for Sqlite {
 
     async fn migrate(&self, on: &On, work: &Work) -> Result<(), ProviderError> {
         let mut session = session::Migration::begin(self, work).await?;
-        carry_out(&mut session, on, work, false).await?;
+        work.carry_out(&mut session, on).await?;
         session.end().await
     }
 
@@ -366,18 +365,9 @@ impl Migrations for Sqlite {
                 .map_err(|e| self.failed(&e))?;
         }
         let mut work = work.clone();
-        work.statement_timeout = work.statement_timeout.min(REHEARSED_STATEMENT);
+        work.statement_timeout = work.statement_timeout.min(Work::REHEARSED_STATEMENT);
         let mut session = session::Migration::begin(&copy, &work).await?;
-        match carry_out(&mut session, on, &work, true).await {
-            Ok(n) => {
-                let apply = if n == 1 { "applies" } else { "apply" };
-                Ok(Some(format!("{} {apply} cleanly to a copy", counted(n))))
-            }
-            Err(e) if e.code.as_str() == runtime_codes::TIMEOUT => {
-                Ok(Some(format!("not tried completely: {}", e.message)))
-            }
-            Err(e) => Err(e),
-        }
+        work.rehearse(&mut session, on, "to a copy").await.map(Some)
     }
 }
 

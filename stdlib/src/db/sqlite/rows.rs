@@ -13,10 +13,7 @@ use sqlx::{
 use super::{Ended, Mode, PATIENCE, Sqlite, Stop, primary_code, run_within, said};
 use crate::{
     codes,
-    db::{
-        Question, Rows,
-        query::{same_name, too_many, too_slow},
-    },
+    db::{Question, Rows},
 };
 
 /// Answers a question on a connection that cannot write.
@@ -32,7 +29,7 @@ pub(super) async fn query(database: &Sqlite, question: &Question) -> Result<Rows
     let sql = sqlx::query_with::<Driver, _>(AssertSqlSafe(question.sql.clone()), arguments).persistent(false);
     let take = |row: SqliteRow| {
         if rows.len() >= question.max_rows as usize {
-            return Err(too_many(question.max_rows));
+            return Err(question.too_many_rows());
         }
         rows.push(read(&row)?);
         Ok(())
@@ -40,7 +37,7 @@ pub(super) async fn query(database: &Sqlite, question: &Question) -> Result<Rows
     match run_within(&mut connection, &stop, sql, question.timeout.0, take).await {
         Ok(()) => Ok(rows),
         Err((_, Ended::Refused(e))) => Err(e),
-        Err((_, Ended::TooSlow)) => Err(too_slow(question.timeout)),
+        Err((_, Ended::TooSlow)) => Err(question.too_slow()),
         Err((_, Ended::Failed(e))) => Err(match primary_code(&e) {
             Some(5 | 6) => database.failed(&e),
             Some(8) => {
@@ -99,7 +96,7 @@ fn read(row: &SqliteRow) -> Result<BTreeMap<String, Value>, ProviderError> {
             }
         };
         if map.insert(name.to_owned(), value.map_err(|e| failed(e.to_string()))?).is_some() {
-            return Err(same_name(name));
+            return Err(Question::same_name(name));
         }
     }
     Ok(map)

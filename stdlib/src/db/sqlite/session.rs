@@ -7,12 +7,7 @@ use contraflow_runtime::{
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
 
 use super::{Ended, Mode, Sqlite, Stop, primary_code, run_within, said, table_name};
-use crate::db::{
-    Record, Table, Work,
-    folder::checksum,
-    history::{Session, Step, refused},
-    sql::{self, Dialect},
-};
+use crate::db::{Dialect, Record, Session, Step, Table, Work, checksum, refused, sql};
 
 /// The rows of the history table.
 pub(super) async fn history(

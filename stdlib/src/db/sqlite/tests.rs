@@ -9,10 +9,9 @@ use contraflow_runtime::{
 
 use super::{Settings, Sqlite};
 use crate::db::{
-    Migrations as _,
+    Migrations as _, Table,
     contract::{self, Lab, contracts},
     folder::Folder,
-    history::Table,
     migrate::{Migrate, Options},
 };
 

@@ -1,34 +1,27 @@
 //! Just enough reading of SQL to tell statements apart: for line numbers, for files that run statement by statement, and to
 //! refuse what does not belong. What a statement means is left to the database.
 
-/// Whose SQL it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dialect {
-    /// SQLite.
-    Sqlite,
-    /// PostgreSQL.
-    Postgres,
-}
+use super::Dialect;
 
 /// One statement of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Statement<'a> {
+pub struct Statement<'a> {
     /// Its text, from its first word up to the semicolon, which is left out.
-    pub(crate) text: &'a str,
+    pub text: &'a str,
     /// Line of its first word, from 1.
-    pub(crate) line: usize,
+    pub line: usize,
     /// Its leading words, in upper case.
     words: Vec<String>,
 }
 
 impl Statement<'_> {
     /// Its first word in upper case. Empty if it begins with none.
-    pub(crate) fn keyword(&self) -> &str {
+    pub fn keyword(&self) -> &str {
         self.words.first().map_or("", |word| word)
     }
 
     /// Whether it begins or ends a transaction by itself.
-    pub(crate) fn controls_transaction(&self) -> bool {
+    pub fn controls_transaction(&self) -> bool {
         let second = self.words.get(1).map_or("", |word| &**word);
         match self.keyword() {
             "BEGIN" | "COMMIT" | "END" | "START" | "ABORT" => true,
@@ -39,8 +32,7 @@ impl Statement<'_> {
     }
 
     /// Whether it waits for data from the client, which a file cannot send.
-    #[cfg(feature = "postgres")]
-    pub(crate) fn reads_from_client(&self) -> bool {
+    pub fn reads_from_client(&self) -> bool {
         let upper = self.text.to_ascii_uppercase();
         self.keyword() == "COPY" && upper.split_whitespace().any(|word| word == "STDIN")
     }
@@ -152,7 +144,7 @@ fn opens_body(words: &[String], word: &str, dialect: Dialect) -> bool {
 }
 
 /// The statements of `sql`. What is only blank or comment is left out.
-pub(crate) fn statements(sql: &str, dialect: Dialect) -> Vec<Statement<'_>> {
+pub fn statements(sql: &str, dialect: Dialect) -> Vec<Statement<'_>> {
     let mut reader = Reader { sql, at: 0, dialect };
     let mut found = Vec::new();
     let (mut start, mut words, mut parens) = (None, Vec::new(), 0_usize);
@@ -231,12 +223,17 @@ pub(crate) fn statements(sql: &str, dialect: Dialect) -> Vec<Statement<'_>> {
 }
 
 /// The line, from 1, in which the byte at `offset` stands.
-pub(crate) fn line_at(sql: &str, offset: usize) -> usize {
+pub fn line_at(sql: &str, offset: usize) -> usize {
     1 + sql.as_bytes()[..offset.min(sql.len())].iter().filter(|b| **b == b'\n').count()
 }
 
+/// An identifier in double quotes.
+pub fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 /// The beginning of a statement on one line, for people.
-pub(crate) fn brief(sql: &str) -> String {
+pub fn brief(sql: &str) -> String {
     let flat = sql.split_whitespace().collect::<Vec<_>>().join(" ");
     match flat.char_indices().nth(100) {
         Some((end, _)) => format!("{}…", &flat[..end]),
