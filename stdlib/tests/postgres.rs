@@ -1,4 +1,4 @@
-//! The contract of databases on a PostgreSQL server, and what only PostgreSQL does.
+//! The contract of databases on a PostgreSQL server, the effects of `db` there, and what only PostgreSQL does.
 //!
 //! `CONTRAFLOW_TEST_POSTGRES` is the URL of a database of a superuser; each test makes a database of its own there and drops it.
 //! Without it the tests are skipped, unless `CONTRAFLOW_TEST_SERVERS=1` says that servers must be there.
@@ -8,32 +8,38 @@
 use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
-use contraflow_provider::config::{Detached, Setting};
+use async_trait::async_trait;
+use contraflow_provider::{
+    config::{Detached, Setting},
+    contract::db as contract,
+};
 use contraflow_runtime::{
-    effect::{Change as _, On, Read as _},
+    effect::{Change as _, On},
     error::codes as runtime_codes,
     provider::{Provider as _, ProviderError},
     quantity::Span,
 };
-use contraflow_stdlib as lib;
 use contraflow_stdlib::{
     codes,
     db::{
-        Backups as _, Job, Postgres, PostgresSettings, Queries as _, Question, Verify,
-        folder::Folder,
-        migrate::{Migrate, Options},
+        Backups as _, Database, Job, Postgres, PostgresSettings, Proof, Queries as _, Question, Verify,
+        migrate::Options,
     },
 };
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-#[path = "../src/db/contract.rs"]
-mod contract;
+mod support {
+    pub(crate) mod db;
+}
 
-use contract::{Lab, contracts};
+use support::db::{self, Lab, effects};
 
 /// The server's URL, or none to skip.
 fn server() -> Option<String> {
@@ -122,7 +128,70 @@ async fn lab() -> Option<PgLab> {
     Some(PgLab { lab, scratch })
 }
 
-contracts!(lab);
+effects!(lab);
+
+/// A database of its own, as the contract wants it.
+struct Fixture {
+    scratch: Scratch,
+    folder: tempfile::TempDir,
+    database: Arc<Postgres>,
+}
+
+impl Fixture {
+    /// `change` gets the folder of the database and settings that it may change.
+    async fn create(change: impl FnOnce(&Path, &mut PostgresSettings)) -> Option<Self> {
+        let scratch = Scratch::create().await?;
+        let folder = tempfile::tempdir().expect("folder");
+        let mut settings = scratch.settings();
+        change(folder.path(), &mut settings);
+        let database = Arc::new(made(settings, folder.path()));
+        Some(Self { scratch, folder, database })
+    }
+
+    async fn fresh() -> Self {
+        Self::create(|_, _| ()).await.expect("the server is still there")
+    }
+}
+
+#[async_trait]
+impl contract::Fixture for Fixture {
+    fn database(&self) -> Arc<dyn Database> {
+        Arc::clone(&self.database) as _
+    }
+
+    fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    async fn run(&self, sql: &str) {
+        run(&self.scratch.url(), sql).await;
+    }
+
+    fn lock_holder(&self) -> &[&str] {
+        &[": process ", "(contraflow", " held the lock on migrations"]
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrations_keep_their_contract() {
+    if server().is_some() {
+        contract::migrations::holds(Fixture::fresh).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_keep_their_contract() {
+    if server().is_some() {
+        contract::queries::holds(Fixture::fresh).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn backups_keep_their_contract() {
+    if server().is_some() {
+        contract::backups::holds(Fixture::fresh).await;
+    }
+}
 
 /// A program in `folder` that calls another with the same arguments, then does more.
 fn wrapper(folder: &Path, name: &str, script: &str) -> PathBuf {
@@ -132,19 +201,31 @@ fn wrapper(folder: &Path, name: &str, script: &str) -> PathBuf {
     path
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_backup_fails_and_leaves_no_file() {
-    let Some(scratch) = Scratch::create().await else { return };
-    let lab = Lab::new(|folder| {
-        let spoil = "pg_dump \"$@\" || exit\nfor a; do case $a in --file=*) f=${a#--file=};; esac; done\n\
-                     size=$(wc -c < \"$f\")\ndd if=/dev/zero of=\"$f\" bs=1 seek=$((size / 2)) count=512 conv=notrunc 2>/dev/null";
-        let program = wrapper(folder, "pg_dump", spoil).display().to_string();
-        made(PostgresSettings { pg_dump: Some(program), ..scratch.settings() }, folder)
-    });
-    contract::a_damaged_backup_fails_and_leaves_no_file(&lab, || ()).await;
+/// Settings whose backups are damaged on the way.
+fn spoilt(folder: &Path, settings: &mut PostgresSettings) {
+    let spoil = "pg_dump \"$@\" || exit\nfor a; do case $a in --file=*) f=${a#--file=};; esac; done\n\
+                 size=$(wc -c < \"$f\")\ndd if=/dev/zero of=\"$f\" bs=1 seek=$((size / 2)) count=512 conv=notrunc 2>/dev/null";
+    settings.pg_dump = Some(wrapper(folder, "pg_dump", spoil).display().to_string());
 }
 
-async fn backup(database: &Postgres, folder: &Path, verify: Verify) -> Result<lib::db::Proof, ProviderError> {
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_to_a_backup_is_found() {
+    let Some(fixture) = Fixture::create(spoilt).await else { return };
+    contract::backups::damage_is_found(&fixture, || ()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_backup_leaves_no_file() {
+    let Some(scratch) = Scratch::create().await else { return };
+    let lab = Lab::new(|folder| {
+        let mut settings = scratch.settings();
+        spoilt(folder, &mut settings);
+        made(settings, folder)
+    });
+    db::a_damaged_backup_leaves_no_file(&lab, || ()).await;
+}
+
+async fn backup(database: &Postgres, folder: &Path, verify: Verify) -> Result<Proof, ProviderError> {
     let file = folder.join("copy.dump");
     std::fs::write(&file, "").expect("written");
     let on = On::detached(Default::default());
@@ -286,23 +367,9 @@ async fn values_of_all_common_types_are_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_moves_the_search_path_does_not_move_the_history() {
     let Some(lab) = lab().await else { return };
-    let folder = lab.folder.path().join("migrations");
-    std::fs::write(
-        folder.join("1_a.sql"),
-        "CREATE SCHEMA other; SET search_path = other; SET statement_timeout = 0;",
-    )
-    .expect("written");
-    std::fs::write(
-        folder.join("2_b.sql"),
-        "CREATE TABLE b (x int); SELECT pg_catalog.set_config('search_path', '', false);",
-    )
-    .expect("written");
-    let files = Folder { database: "main".into(), dir: None }.read(&lab.on).await.expect("files");
-    let change = Migrate::new("main", files, Options::default());
-    let from = change.observe(&lab.on).await.expect("history");
-    let to = change.desired(&from).expect("wanted");
-    change.apply(&lab.on, &from, &to).await.expect("applied");
-    assert_eq!(change.observe(&lab.on).await.expect("history"), to);
+    lab.write("1_a.sql", "CREATE SCHEMA other; SET search_path = other; SET statement_timeout = 0;");
+    lab.write("2_b.sql", "CREATE TABLE b (x int); SELECT pg_catalog.set_config('search_path', '', false);");
+    lab.migrate(Options::default()).await.expect("applied, and read back as such");
     run(&lab.scratch.url(), "SELECT * FROM public.b").await;
 }
 
@@ -312,11 +379,9 @@ async fn a_table_that_others_lock_is_a_retryable_timeout_and_not_a_failed_rehear
     run(&lab.scratch.url(), "CREATE TABLE a (x int)").await;
     let mut holder = PgConnection::connect(&lab.scratch.url()).await.expect("connected");
     sqlx::raw_sql("BEGIN; SELECT * FROM a").execute(&mut holder).await.expect("held");
-    std::fs::write(lab.folder.path().join("migrations/1_a.sql"), "\nALTER TABLE a ADD y int;")
-        .expect("written");
-    let files = Folder { database: "main".into(), dir: None }.read(&lab.on).await.expect("files");
+    lab.write("1_a.sql", "\nALTER TABLE a ADD y int;");
     let options = Options { lock_timeout: Span::millis(200), ..Options::default() };
-    let change = Migrate::new("main", files, options);
+    let change = lab.change(options).await;
     let from = change.observe(&lab.on).await.expect("history");
     let to = change.desired(&from).expect("wanted");
     let note = change.rehearse(&lab.on, &from, &to).await.expect("no verdict").expect("a note");
@@ -338,14 +403,10 @@ async fn deferred_constraints_are_checked_in_a_rehearsal() {
     let Some(lab) = lab().await else { return };
     let sql = "CREATE TABLE a (x int PRIMARY KEY); \
                CREATE TABLE b (x int REFERENCES a DEFERRABLE INITIALLY DEFERRED); INSERT INTO b VALUES (1);";
-    std::fs::write(lab.folder.path().join("migrations/1_a.sql"), sql).expect("written");
-    let files = Folder { database: "main".into(), dir: None }.read(&lab.on).await.expect("files");
-    let change = Migrate::new("main", files, Options::default());
-    let from = change.observe(&lab.on).await.expect("history");
-    let to = change.desired(&from).expect("wanted");
+    lab.write("1_a.sql", sql);
     for e in [
-        change.rehearse(&lab.on, &from, &to).await.map(|_| ()).expect_err("dangling"),
-        change.apply(&lab.on, &from, &to).await.expect_err("dangling"),
+        lab.rehearse(Options::default()).await.map(|_| ()).expect_err("dangling"),
+        lab.migrate(Options::default()).await.map(|_| ()).expect_err("dangling"),
     ] {
         assert_eq!(e.code.as_str(), codes::MIGRATION);
         assert!(e.message.contains("violates foreign key constraint"), "{}", e.message);

@@ -5,7 +5,7 @@ mod support;
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::{path::Path, sync::Arc, time::Duration};
 
     use async_trait::async_trait;
     use contraflow_provider::contract;
@@ -16,6 +16,7 @@ mod tests {
     };
     use contraflow_stdlib::{
         codes,
+        db::Database,
         deploy::{Deploy, PoolName, Replicas, replicas::ReadReplicas},
         metrics::{Metrics, Reading},
         notify::{Message, Notify, Severity},
@@ -23,7 +24,7 @@ mod tests {
         secrets::Secrets,
         traffic::{Traffic, weights::ReadWeights},
     };
-    use sqlx::{Connection, Row};
+    use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, sqlite::SqliteConnectOptions};
 
     use super::support::{eventually, get, the_shift_effect_works_on, traffic_contract, weights};
 
@@ -111,6 +112,40 @@ mod tests {
         let world = world(0, &[]);
         let ops = world.providers.get::<dyn Notify>("ops").expect("bound");
         contract::notify::holds(&Ops(world, ops)).await;
+    }
+
+    /// The database of a sandbox, and a folder besides.
+    struct Main(World, tempfile::TempDir);
+
+    impl Main {
+        async fn fresh() -> Self {
+            Self(world(0, &[]), tempfile::tempdir().expect("folder"))
+        }
+    }
+
+    #[async_trait]
+    impl contract::db::Fixture for Main {
+        fn database(&self) -> Arc<dyn Database> {
+            self.0.providers.get("main").expect("bound")
+        }
+
+        fn folder(&self) -> &Path {
+            self.1.path()
+        }
+
+        async fn run(&self, sql: &str) {
+            let options = SqliteConnectOptions::new().filename(self.0.sandbox.database_path());
+            let mut connection = options.create_if_missing(true).connect().await.expect("open");
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.expect(sql);
+            connection.close().await.expect("closed");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn its_database_keeps_the_contract_of_a_database() {
+        contract::db::migrations::holds(Main::fresh).await;
+        contract::db::queries::holds(Main::fresh).await;
+        contract::db::backups::holds(Main::fresh).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

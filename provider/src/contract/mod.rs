@@ -12,6 +12,7 @@ use crate::{
     provider::{Provider, ProviderError},
 };
 
+pub mod db;
 pub mod deploy;
 pub mod metrics;
 pub mod notify;

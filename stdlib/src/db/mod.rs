@@ -11,8 +11,6 @@ use crate::codes;
 pub mod backup;
 #[cfg(feature = "postgres")]
 mod child;
-#[cfg(test)]
-mod contract;
 pub mod folder;
 pub mod migrate;
 #[cfg(feature = "postgres")]
@@ -20,10 +18,6 @@ mod postgres;
 pub mod query;
 mod sqlite;
 pub mod status;
-
-// The contract is compiled here and in `tests/postgres.rs`, where this library has another name.
-#[cfg(test)]
-use crate as lib;
 
 #[cfg(feature = "postgres")]
 pub use postgres::{Postgres, Settings as PostgresSettings};
