@@ -23,11 +23,13 @@ mod tests {
     };
 
     use async_trait::async_trait;
-    use contraflow_runtime::{effect::Progress, error::codes as runtime_codes, quantity::Span};
+    use contraflow_runtime::{
+        effect::Progress, error::codes as runtime_codes, provider::Provider as _, quantity::Span,
+    };
     use contraflow_stdlib::{
         codes,
         traffic::{
-            Traffic,
+            Traffic, Weights,
             haproxy::{HaProxy, Servers, Settings},
         },
     };
@@ -73,6 +75,11 @@ mod tests {
     impl Server {
         /// `None`: not installed, and need not be.
         async fn start() -> Option<Self> {
+            Self::with("balance roundrobin", "none").await
+        }
+
+        /// With these lines in the backend, and with servers of that pool as backups.
+        async fn with(backend: &str, backup: &str) -> Option<Self> {
             if Command::new("haproxy").arg("-v").stdout(Stdio::null()).status().is_err() {
                 assert!(
                     std::env::var_os("CONTRAFLOW_TEST_SERVERS").is_none_or(|wanted| wanted != "1"),
@@ -83,7 +90,7 @@ mod tests {
             }
             // Between choosing a port and binding it somebody else may take it; HAProxy ends then.
             for _ in 0..10 {
-                if let Some(server) = Self::on_free_ports().await {
+                if let Some(server) = Self::on_free_ports(backend, backup).await {
                     server.all_up().await;
                     return Some(server);
                 }
@@ -91,14 +98,15 @@ mod tests {
             panic!("haproxy did not start on ten choices of ports");
         }
 
-        async fn on_free_ports() -> Option<Self> {
+        async fn on_free_ports(backend: &str, backup: &str) -> Option<Self> {
             let folder = tempfile::tempdir().expect("a folder");
             let (front, stats, operator) = (free().await, free().await, free().await);
             let (mut backends, mut tasks, mut servers) = (BTreeMap::new(), BTreeMap::new(), String::new());
             for (name, pool, weight) in SERVERS {
                 let (address, task) = pool::serve(pool, Arc::default()).await;
+                let spare = if pool == backup { " backup" } else { "" };
                 servers.push_str(&format!(
-                    "  server {name} {address} weight {weight} check inter 100ms fall 1 rise 1\n"
+                    "  server {name} {address} weight {weight} check inter 100ms fall 1 rise 1 cookie {name}{spare}\n"
                 ));
                 backends.insert(name, address);
                 tasks.insert(name, task);
@@ -109,7 +117,7 @@ mod tests {
                  stats socket ipv4@{operator} level operator\n\
                  defaults\n  mode http\n  timeout connect 2s\n  timeout client 30s\n  timeout server 30s\n\
                  frontend web\n  bind {front}\n  default_backend web\n\
-                 backend web\n  balance roundrobin\n{servers}\
+                 backend web\n  {backend}\n{servers}\
                  backend fixed\n  balance static-rr\n  server one 127.0.0.1:1 weight 2\n  server two 127.0.0.1:1 weight 2\n",
                 socket = folder.path().join("h.sock").display(),
             );
@@ -177,6 +185,7 @@ mod tests {
                     .map(|(pool, server)| (pool.to_owned(), format!("http://{}", self.backends[server])))
                     .into(),
                 drain_timeout: None,
+                measure: Span::millis(200),
             }
         }
 
@@ -409,5 +418,135 @@ mod tests {
         assert_eq!(error.message, "1 connection still on blue of web after 300ms");
         // The connection itself is left alone.
         assert_eq!(open.await.expect("not cancelled").expect("an answer").0, 200);
+    }
+
+    /// What `settled` says once it says something else than that it counts.
+    async fn verdict(route: &HaProxy, want: &Weights) -> Progress {
+        eventually("a verdict", || async {
+            match route.settled(want).await.expect("an answer") {
+                Progress::Waiting { message, .. } if message.starts_with("counting requests") => None,
+                verdict => Some(verdict),
+            }
+        })
+        .await
+    }
+
+    fn message(progress: Progress) -> String {
+        match progress {
+            Progress::Waiting { message, .. } => message,
+            Progress::Settled => "settled".to_owned(),
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_share_that_leastconn_does_not_deal_is_told_and_does_not_settle() {
+        let Some(server) = Server::with("balance leastconn", "none").await else { return };
+        let route = server.route(server.unix());
+        let check = route.check().await.expect("a check");
+        assert!(check.contains("uses `balance leastconn`: weights count among busy servers only"), "{check}");
+        let want = weights(95, 5);
+        assert_eq!(route.would_take(&want).await, Ok(()));
+        assert!(route.caveats(&want).await.expect("caveats")[0].contains("`balance leastconn`"));
+        route.set_weights(&want).await.expect("set");
+        // One request after another: no server is busy, and weights count for nothing.
+        let front = format!("http://{}", server.front);
+        for _ in 0..100 {
+            get(&front).await.expect("an answer");
+        }
+        let verdict = message(verdict(&route, &want).await);
+        assert!(
+            verdict.starts_with("weights are blue 95, green 5, but the last 100 requests were split"),
+            "{verdict}"
+        );
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_backend_that_fills_the_first_server_is_not_split() {
+        let Some(server) = Server::with("balance first", "none").await else { return };
+        let route = server.route(server.unix());
+        for result in [route.would_take(&weights(75, 25)).await, route.set_weights(&weights(75, 25)).await] {
+            let error = result.expect_err("cannot be split");
+            assert!(error.message.contains("web cannot be split as blue 75, green 25"), "{error}");
+            assert!(error.hints[0].contains("balance roundrobin"), "{error:?}");
+        }
+        route.set_weights(&weights(0, 100)).await.expect("moved as a whole");
+        assert_eq!(route.weights().await, Ok(weights(0, 100)));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_pool_of_backup_servers_gets_no_share_beside_others() {
+        let Some(server) = Server::with("balance roundrobin", "green").await else { return };
+        let route = server.route(server.unix());
+        let check = route.check().await.expect("a check");
+        assert!(check.contains("green has only backup servers"), "{check}");
+        for result in [route.would_take(&weights(10, 90)).await, route.set_weights(&weights(10, 90)).await] {
+            let error = result.expect_err("backups get nothing");
+            assert_eq!(error.code.as_str(), codes::TRAFFIC);
+            assert!(error.message.contains("all its servers are backup (green1, green2, green3)"), "{error}");
+        }
+        // Weights that somebody set there are not taken for a share.
+        server.ask("set server web/green1 weight 200").await;
+        assert_eq!(route.weights().await, Ok(weights(100, 0)));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn users_that_stay_on_their_server_keep_its_pool_from_being_drained() {
+        let sticky = "balance roundrobin\n  stick-table type ip size 1m\n  stick on src";
+        let Some(server) = Server::with(sticky, "none").await else { return };
+        let route = server.route(server.unix());
+        let front = format!("http://{}", server.front);
+        get(&front).await.expect("an answer");
+        let caveats = route.caveats(&weights(0, 100)).await.expect("caveats").concat();
+        assert!(caveats.contains("users stay on their server by a stick table"), "{caveats}");
+        route.set_weights(&weights(0, 100)).await.expect("set");
+        get(&front).await.expect("an answer");
+        let verdict = message(verdict(&route, &weights(0, 100)).await);
+        assert_eq!(
+            verdict,
+            "weights are blue 0, green 100, but the last 1 request was split blue 1, green 0"
+        );
+        let Some(server) = Server::with("cookie SRV insert", "none").await else { return };
+        let check = server.route(server.unix()).check().await.expect("a check");
+        assert!(check.contains("users stay on their server by the cookie SRV"), "{check}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_server_that_comes_back_from_maintenance_does_not_change_the_shares() {
+        let Some(server) = Server::start().await else { return };
+        let route = server.route(server.unix());
+        server.ask("set server web/blue2 state maint").await;
+        let caveats = route.caveats(&weights(50, 50)).await.expect("caveats").concat();
+        assert!(
+            caveats.starts_with("blue2 is in MAINT: servers that are out of service get no weight"),
+            "{caveats}"
+        );
+        route.set_weights(&weights(50, 50)).await.expect("set");
+        server.ask("set server web/blue2 state ready").await;
+        server.all_up().await;
+        assert_eq!(route.weights().await, Ok(weights(50, 50)));
+        let got = traffic_contract::answered_by("green", &format!("http://{}", server.front), 100).await;
+        assert!((48..=52).contains(&got), "{got}");
+        // All of it on blue: every server of blue takes part again.
+        route.set_weights(&weights(100, 0)).await.expect("set");
+        assert_eq!(
+            server.weight_of("blue1").await.split(' ').next(),
+            server.weight_of("blue2").await.split(' ').next()
+        );
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn weights_count_once_they_are_measured() {
+        let Some(server) = Server::start().await else { return };
+        let mut settings = server.settings(server.unix());
+        settings.measure = Span::secs(600);
+        let route = HaProxy::new("web", settings).expect("settings");
+        route.set_weights(&weights(80, 20)).await.expect("set");
+        let waiting = message(route.settled(&weights(80, 20)).await.expect("an answer"));
+        assert_eq!(waiting, "counting requests under the new weights, 0 so far");
+        for _ in 0..50 {
+            get(&format!("http://{}", server.front)).await.expect("an answer");
+        }
+        // The old weights are refuted and the new ones are not.
+        assert_eq!(route.settled(&weights(80, 20)).await, Ok(Progress::Settled));
     }
 }

@@ -113,7 +113,7 @@ async fn weights_read_back_exactly(traffic: &dyn Traffic) {
     }
     // Canaries below one percent.
     for want in [percent(99.5, 0.5), percent(97.5, 2.5)] {
-        assert_eq!(traffic.can_express(&want).await, Ok(()));
+        assert_eq!(traffic.would_take(&want).await, Ok(()));
         traffic.set_weights(&want).await.expect("set");
         assert_eq!(traffic.weights().await, Ok(want));
     }
@@ -176,6 +176,9 @@ async fn a_pool_that_serves_nothing_gets_no_weight(fixture: &dyn Fixture) {
     let error = traffic.set_weights(&weights(75, 25)).await.expect_err("nothing serves");
     assert_eq!(error.code.as_str(), codes::TRAFFIC);
     assert!(error.message.contains("green of web would get 25%") && !error.hints.is_empty(), "{error:?}");
+    // A plan knows it before anything is changed.
+    let planned = traffic.would_take(&weights(75, 25)).await.expect_err("nothing serves");
+    assert!(planned.message.contains("green of web would get 25%"), "{planned:?}");
     assert_eq!(traffic.weights().await, Ok(weights(100, 0)));
     fixture.serve_pool("green", true).await;
     traffic.set_weights(&weights(75, 25)).await.expect("serves again");

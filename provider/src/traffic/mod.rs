@@ -11,14 +11,16 @@ use crate::{
     provider::{Provider, ProviderError},
 };
 
+mod measure;
 mod route;
 mod share;
 
+pub use measure::Measure;
 pub use route::{Addresses, DrainTimer};
 pub use share::{Share, apportion, still_open, unknown_pool};
 
 /// Share of a route's traffic that each pool gets. The shares add up to 100 %.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Weights(pub BTreeMap<String, Share>);
 
@@ -45,14 +47,23 @@ pub trait Traffic: Provider {
     /// nothing to serve with; `unknown-target` for a pool that the route does not have.
     async fn set_weights(&self, want: &Weights) -> Result<(), ProviderError>;
 
-    /// Whether the route can express these weights, whatever its state. Asked in plans, so that a share that is too fine for it
-    /// is found before anything is changed.
+    /// Whether the route would take these weights as it is now: its weights are fine enough, what raises a pool finds servers there,
+    /// and the way in which it deals requests out can split them. Asked in plans, so that all this is found before anything is
+    /// changed.
     ///
     /// # Errors
-    /// `traffic`: it cannot; the hints name the nearest weights that it can.
-    async fn can_express(&self, want: &Weights) -> Result<(), ProviderError> {
+    /// `traffic`: it would not; the hints say what to do, such as the nearest weights that it can express.
+    async fn would_take(&self, want: &Weights) -> Result<(), ProviderError> {
         let _ = want;
         Ok(())
+    }
+
+    /// What keeps traffic from being dealt as `want` says although these weights can be set, a sentence each: an algorithm that
+    /// follows weights only roughly, users who are kept on their server, a server that is down. Shown in plans, and noted in
+    /// runs.
+    async fn caveats(&self, want: &Weights) -> Result<Vec<String>, ProviderError> {
+        let _ = want;
+        Ok(Vec::new())
     }
 
     /// Whether `want` is in effect: read back, and no connections left on pools without weight where the provider can see them.

@@ -56,6 +56,8 @@ pub trait AnyChange: Send + Sync {
         from: &'a Value,
         to: &'a Value,
     ) -> BoxFuture<'a, Result<Option<String>, ProviderError>>;
+    /// [`Change::ready`].
+    fn ready<'a>(&'a self, on: &'a On, to: &'a Value) -> BoxFuture<'a, Result<(), ProviderError>>;
     /// [`Change::estimate`].
     fn estimate<'a>(&'a self, on: &'a On, from: &'a Value, to: &'a Value) -> BoxFuture<'a, Option<Duration>>;
     /// The state for people.
@@ -109,6 +111,9 @@ impl<E: Change> AnyChange for E {
     ) -> BoxFuture<'a, Result<Option<String>, ProviderError>> {
         Box::pin(async move { Change::rehearse(self, on, &decode(from)?, &decode(to)?).await })
     }
+    fn ready<'a>(&'a self, on: &'a On, to: &'a Value) -> BoxFuture<'a, Result<(), ProviderError>> {
+        Box::pin(async move { Change::ready(self, on, &decode(to)?).await })
+    }
     fn estimate<'a>(&'a self, on: &'a On, from: &'a Value, to: &'a Value) -> BoxFuture<'a, Option<Duration>> {
         Box::pin(async move { Change::estimate(self, on, &decode(from).ok()?, &decode(to).ok()?).await })
     }
@@ -127,6 +132,8 @@ pub trait AnyAction: Send + Sync {
     fn input(&self) -> String;
     /// [`Action::binds`].
     fn binds(&self) -> Option<String>;
+    /// [`Action::alters`].
+    fn alters(&self) -> bool;
     /// [`Action::touches`].
     fn touches(&self) -> Vec<Target>;
     /// [`Action::limits`].
@@ -157,6 +164,9 @@ impl<E: Action> AnyAction for E {
     }
     fn binds(&self) -> Option<String> {
         Action::binds(self)
+    }
+    fn alters(&self) -> bool {
+        Action::alters(self)
     }
     fn touches(&self) -> Vec<Target> {
         Action::touches(self)

@@ -114,6 +114,17 @@ pub trait Change: Serialize + Send + Sync + 'static {
         async { Ok(None) }
     }
 
+    /// Asks whether a run would be refused the move, as things are now: a pool without a server that is up, weights that are too
+    /// fine. Called in plans only, for every move. Where something before it in the plan may have made the target ready, the
+    /// refusal is shown and does not stop the plan.
+    ///
+    /// # Errors
+    /// Why a run would fail here.
+    fn ready(&self, on: &On, to: &Self::State) -> impl Future<Output = Result<(), ProviderError>> + Send {
+        let _ = (on, to);
+        async { Ok(()) }
+    }
+
     /// How long the move is expected to take until it is in effect, if the target or its settings say so: a drain time, a schedule.
     /// Called in plans only, which show it as an estimate. `None`: nothing is known; a plan then looks at how long the same move
     /// took in earlier runs.
@@ -174,6 +185,11 @@ pub trait Action: Serialize + Send + Sync + 'static {
     /// Targets that it looks at or may alter. In a plan, checks that depend on them cannot be known afterwards.
     fn touches(&self) -> Vec<Target> {
         Vec::new()
+    }
+
+    /// Whether it may alter what later effects meet, so that a plan no longer knows whether they find it ready. A message does not.
+    fn alters(&self) -> bool {
+        true
     }
 
     /// Does it.

@@ -14,7 +14,7 @@ use crate::{
     effect::{AnyAction, AnyChange, AnyRead, AnyWait, On, Polled, Progress, Question, Reply, Until},
     event::{Event, Grade, Mode},
     plan::{Basis, Earlier, Estimate},
-    provider::ProviderError,
+    provider::{ProviderError, Retry},
     target::Target,
 };
 
@@ -35,6 +35,8 @@ struct Overlay {
     states: HashMap<Carried, Value>,
     /// Targets of which it is no longer known what they would answer.
     touched: BTreeSet<Target>,
+    /// What may have made later targets ready: the nouns of changes, and of actions that may alter anything.
+    altered: BTreeSet<&'static str>,
 }
 
 impl PredictedWorld {
@@ -58,6 +60,11 @@ impl PredictedWorld {
     fn is_touched(&self, targets: &[Target]) -> bool {
         let overlay = self.overlay();
         targets.iter().any(|target| overlay.touched.contains(target))
+    }
+
+    /// Whether something of another noun may have made ready what a change of this noun meets.
+    fn may_be_ready_by_then(&self, change: &dyn AnyChange) -> bool {
+        self.overlay().altered.iter().any(|noun| *noun != family(change.effect()))
     }
 
     /// The state that an earlier change of the same family left, such as `traffic.set` after `traffic.shift`.
@@ -118,6 +125,7 @@ impl World for PredictedWorld {
     ) -> Result<(), ProviderError> {
         let mut overlay = self.overlay();
         overlay.states.insert(carried_for(change), to.clone());
+        overlay.altered.insert(family(change.effect()));
         overlay.touched.insert(change.target());
         overlay.touched.extend(change.touches());
         Ok(())
@@ -135,14 +143,30 @@ impl World for PredictedWorld {
         from: &Value,
         to: &Value,
     ) -> Result<Foresight, ProviderError> {
+        let refusal = match change.ready(on, to).await {
+            Ok(()) => None,
+            Err(error) if error.retry == Retry::Never && self.may_be_ready_by_then(change) => {
+                Some(format!("as things are now, a run would be refused this: {}", error.message))
+            }
+            Err(error) => return Err(error),
+        };
         // Trying it without effect says something only where it would start from what is really there.
         let note = if grade == Grade::Observed { change.rehearse(on, from, to).await? } else { None };
+        let note = match (refusal, note) {
+            (Some(refusal), Some(note)) => Some(format!("{refusal}; {note}")),
+            (refusal, note) => refusal.or(note),
+        };
         Ok(Foresight { note, estimate: self.estimate(on, change, from, to).await })
     }
 
     async fn perform(&self, on: &On, action: &dyn AnyAction) -> Result<(Known, Grade), ProviderError> {
         action.rehearse(on).await?;
-        self.overlay().touched.extend(action.touches());
+        let mut overlay = self.overlay();
+        if action.alters() {
+            overlay.altered.insert(family(action.effect()));
+        }
+        overlay.touched.extend(action.touches());
+        drop(overlay);
         Ok(match action.planned() {
             Some(value) => (Known::Value(value), Grade::Assumed),
             None => (Known::Unknown, Grade::Unknown),

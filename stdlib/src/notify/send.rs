@@ -59,6 +59,10 @@ impl Action for Send {
         Some(self.target.clone())
     }
 
+    fn alters(&self) -> bool {
+        false
+    }
+
     async fn rehearse(&self, on: &On) -> Result<(), ProviderError> {
         on.get::<dyn Notify>(&self.target).map(drop)
     }

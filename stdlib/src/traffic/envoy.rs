@@ -21,7 +21,7 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -39,7 +39,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Addresses, DrainTimer, Traffic, Weights};
+use super::{Addresses, DrainTimer, Measure, Traffic, Weights};
 use crate::{
     codes,
     config::{BadSetting, Building, Resolve as _},
@@ -50,8 +50,6 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest time until Envoy has loaded what was set. With a file it takes some hundredths of a second.
 const LOADING: Duration = Duration::from_secs(5);
-/// How sure a count must be to contradict weights: by chance it does so once in e^16, some nine million times.
-const EVIDENCE: f64 = 16.0;
 
 /// Settings of a route through Envoy.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -105,10 +103,8 @@ pub struct Envoy {
     pools: BTreeMap<String, String>,
     source: Source,
     addresses: Addresses,
-    measure: Duration,
+    measure: Measure,
     draining: DrainTimer,
-    /// What was counted when weights were set, for each instance.
-    baselines: Mutex<BTreeMap<usize, Baseline>>,
 }
 
 /// Where weights are set.
@@ -118,15 +114,6 @@ enum Source {
     Runtime(String),
     /// In this file.
     File(PathBuf),
-}
-
-/// Counts from which requests under the present weights are counted.
-#[derive(Debug, Clone)]
-struct Baseline {
-    since: Instant,
-    dealt: BTreeMap<String, u64>,
-    /// The weights before.
-    old: Option<Weights>,
 }
 
 /// One Envoy at one moment.
@@ -216,9 +203,8 @@ impl Envoy {
             pools: settings.pools,
             source,
             addresses,
-            measure: settings.measure.into(),
+            measure: Measure::new(settings.measure.into()),
             draining: DrainTimer::new(settings.drain_timeout),
-            baselines: Mutex::default(),
         })
     }
 
@@ -530,45 +516,19 @@ impl Envoy {
     }
 
     /// Counts from now on.
-    fn count_from(&self, n: usize, seen: &Seen, old: Option<Weights>) -> Baseline {
+    fn count_from(&self, n: usize, seen: &Seen, old: Option<Weights>) {
         // Those that wait are counted when they are sent, and were given to their cluster before.
         let dealt = seen.clusters.iter().map(|(pool, c)| (pool.clone(), c.dealt + c.pending)).collect();
-        let baseline = Baseline { since: Instant::now(), dealt, old };
-        self.baselines.lock().unwrap_or_else(PoisonError::into_inner).insert(n, baseline.clone());
-        baseline
+        self.measure.count_from(n, dealt, old);
     }
 
     /// Whether the requests that an Envoy deals out say that it uses `want`; if not, what is being waited for.
     fn measured(&self, n: usize, seen: &Seen, want: &Weights) -> Result<(), String> {
-        if self.measure.is_zero() || seen.shared {
+        if seen.shared {
             return Ok(());
         }
-        let known = self.baselines.lock().unwrap_or_else(PoisonError::into_inner).get(&n).cloned();
-        let baseline = known.unwrap_or_else(|| self.count_from(n, seen, None));
-        let counts: BTreeMap<&str, u64> = seen
-            .clusters
-            .iter()
-            .map(|(pool, c)| {
-                (&**pool, c.dealt.saturating_sub(baseline.dealt.get(pool).copied().unwrap_or(0)))
-            })
-            .collect();
-        let total: u64 = counts.values().sum();
-        let refutes = |weights: &Weights| {
-            counts.iter().any(|(pool, n)| contradicts(*n, total, f64::from(points(weights, pool)) / 10_000.0))
-        };
-        if refutes(want) {
-            let dealt: Vec<String> = counts.iter().map(|(pool, n)| format!("{pool} {n}")).collect();
-            // Stragglers of before are forgotten this way; what goes on is seen again.
-            self.count_from(n, seen, baseline.old);
-            return Err(format!(
-                "weights are {want}, but the last {total} requests were split {}",
-                dealt.join(", ")
-            ));
-        }
-        if baseline.since.elapsed() >= self.measure || baseline.old.as_ref().is_some_and(refutes) {
-            return Ok(());
-        }
-        Err(format!("counting requests under the new weights, {total} so far"))
+        let dealt = seen.clusters.iter().map(|(pool, c)| (pool.clone(), c.dealt)).collect();
+        self.measure.fits(n, &dealt, want, 0.0)
     }
 }
 
@@ -644,6 +604,41 @@ impl Provider for Envoy {
 }
 
 impl Envoy {
+    /// Whether `want` could not be set, or would raise a pool that nothing serves.
+    async fn refuse(&self, seen: &[Seen], want: &Weights) -> Result<(), ProviderError> {
+        for (at, seen) in self.instances.iter().zip(seen) {
+            if let Some(why) = &seen.overruled {
+                return Err(ProviderError::terminal(
+                    codes::TRAFFIC,
+                    format!("weights of {} that are set in the Envoy at {at} would change nothing: {why}", self.route),
+                )
+                .hint(match self.source {
+                    Source::Runtime(_) => "take the key out of that layer, or put the admin layer last",
+                    Source::File(_) => {
+                        "remove it from the runtime (`/runtime_modify?KEY=` in the admin layer), or set weights there: \
+                         `runtime_key_prefix` in place of `rds_file`"
+                    }
+                }));
+            }
+            for pool in self.pools.keys() {
+                let has = seen.weights.as_ref().map_or(0, |weights| points(weights, pool));
+                if points(want, pool) > has && seen.clusters[pool].healthy == 0 {
+                    return Err(ProviderError::terminal(
+                        codes::TRAFFIC,
+                        format!(
+                            "{pool} of {} would get {}, but no host of it takes traffic: {}",
+                            self.route,
+                            want.share(pool),
+                            self.ailments(at, pool).await
+                        ),
+                    )
+                    .hint(format!("see why: curl {at}/clusters")));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The weights that all Envoys have.
     fn agreed(&self, seen: &[Seen]) -> Result<Weights, ProviderError> {
         let mut all = self.instances.iter().zip(seen).map(|(at, seen)| (at, seen.weights.as_ref()));
@@ -687,42 +682,17 @@ impl Traffic for Envoy {
     async fn set_weights(&self, want: &Weights) -> Result<(), ProviderError> {
         want.check(&self.route, self.pools.keys().map(String::as_str))?;
         let seen = self.look().await?;
-        for (at, seen) in self.instances.iter().zip(&seen) {
-            if let Some(why) = &seen.overruled {
-                return Err(ProviderError::terminal(
-                    codes::TRAFFIC,
-                    format!("weights of {} that are set in the Envoy at {at} would change nothing: {why}", self.route),
-                )
-                .hint(match self.source {
-                    Source::Runtime(_) => "take the key out of that layer, or put the admin layer last",
-                    Source::File(_) => {
-                        "remove it from the runtime (`/runtime_modify?KEY=` in the admin layer), or set weights there: \
-                         `runtime_key_prefix` in place of `rds_file`"
-                    }
-                }));
-            }
-            for pool in self.pools.keys() {
-                let has = seen.weights.as_ref().map_or(0, |weights| points(weights, pool));
-                if points(want, pool) > has && seen.clusters[pool].healthy == 0 {
-                    return Err(ProviderError::terminal(
-                        codes::TRAFFIC,
-                        format!(
-                            "{pool} of {} would get {}, but no host of it takes traffic: {}",
-                            self.route,
-                            want.share(pool),
-                            self.ailments(at, pool).await
-                        ),
-                    )
-                    .hint(format!("see why: curl {at}/clusters")));
-                }
-            }
-        }
+        self.refuse(&seen, want).await?;
         self.draining.reset();
         let now = self.put(want, &seen).await?;
         for (n, (before, now)) in seen.into_iter().zip(&now).enumerate() {
             self.count_from(n, now, before.weights);
         }
         Ok(())
+    }
+
+    async fn would_take(&self, want: &Weights) -> Result<(), ProviderError> {
+        self.refuse(&self.look().await?, want).await
     }
 
     async fn settled(&self, want: &Weights) -> Result<Progress, ProviderError> {
@@ -1060,17 +1030,6 @@ fn points(weights: &Weights, pool: &str) -> u32 {
 
 fn shown(seen: &Seen) -> String {
     seen.weights.as_ref().map(ToString::to_string).unwrap_or_default()
-}
-
-/// Whether `n` of `total` requests are too many or too few for a pool with this share: by chance, that would happen with a
-/// probability below e^-[`EVIDENCE`] (Chernoff's bound; exact for nothing and all).
-fn contradicts(n: u64, total: u64, share: f64) -> bool {
-    if total == 0 {
-        return false;
-    }
-    let term = |seen: f64, expected: f64| if seen == 0.0 { 0.0 } else { seen * (seen / expected).ln() };
-    let seen = n as f64 / total as f64;
-    total as f64 * (term(seen, share) + term(1.0 - seen, 1.0 - share)) > EVIDENCE
 }
 
 /// `10.0.0.21:8080`

@@ -12,7 +12,11 @@ use rhai::{Map, NativeCallContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
-use super::{Share, Traffic, Weights, shift::Options, unknown_pool};
+use super::{
+    Share, Traffic, Weights,
+    shift::{Options, apply, caveats},
+    unknown_pool,
+};
 
 /// Shares by pool that add up to 100 %.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -77,7 +81,7 @@ impl Change for Set {
     }
 
     async fn apply(&self, on: &On, _from: &Weights, to: &Weights) -> Result<(), ProviderError> {
-        on.get::<dyn Traffic>(&self.route)?.set_weights(to).await
+        apply(on, &self.route, to).await
     }
 
     async fn settled(&self, on: &On, to: &Weights) -> Result<Progress, ProviderError> {
@@ -90,8 +94,11 @@ impl Change for Set {
         _from: &Weights,
         to: &Weights,
     ) -> Result<Option<String>, ProviderError> {
-        on.get::<dyn Traffic>(&self.route)?.can_express(to).await?;
-        Ok(None)
+        caveats(on, &self.route, to).await
+    }
+
+    async fn ready(&self, on: &On, to: &Weights) -> Result<(), ProviderError> {
+        on.get::<dyn Traffic>(&self.route)?.would_take(to).await
     }
 
     fn limits(&self) -> Limits {

@@ -45,6 +45,23 @@ impl Options {
     }
 }
 
+/// Sets weights, and notes what keeps traffic from being dealt as they say.
+pub(super) async fn apply(on: &On, route: &str, to: &Weights) -> Result<(), ProviderError> {
+    let traffic = on.get::<dyn Traffic>(route)?;
+    traffic.set_weights(to).await?;
+    // The weights are set: not being able to say more about them is no reason to take them back.
+    for caveat in traffic.caveats(to).await.unwrap_or_default() {
+        on.note(format!("{route}: {caveat}"));
+    }
+    Ok(())
+}
+
+/// What keeps traffic from being dealt as `to` says, for plans.
+pub(super) async fn caveats(on: &On, route: &str, to: &Weights) -> Result<Option<String>, ProviderError> {
+    let caveats = on.get::<dyn Traffic>(route)?.caveats(to).await?;
+    Ok((!caveats.is_empty()).then(|| caveats.join("; ")))
+}
+
 /// Gives `pool` a share; the other pools keep their proportions in what is left.
 #[derive(Debug, Clone, Serialize)]
 pub struct Shift {
@@ -76,7 +93,7 @@ impl Change for Shift {
     }
 
     async fn apply(&self, on: &On, _from: &Weights, to: &Weights) -> Result<(), ProviderError> {
-        on.get::<dyn Traffic>(&self.route)?.set_weights(to).await
+        apply(on, &self.route, to).await
     }
 
     async fn settled(&self, on: &On, to: &Weights) -> Result<Progress, ProviderError> {
@@ -89,8 +106,11 @@ impl Change for Shift {
         _from: &Weights,
         to: &Weights,
     ) -> Result<Option<String>, ProviderError> {
-        on.get::<dyn Traffic>(&self.route)?.can_express(to).await?;
-        Ok(None)
+        caveats(on, &self.route, to).await
+    }
+
+    async fn ready(&self, on: &On, to: &Weights) -> Result<(), ProviderError> {
+        on.get::<dyn Traffic>(&self.route)?.would_take(to).await
     }
 
     fn limits(&self) -> Limits {

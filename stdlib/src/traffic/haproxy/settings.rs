@@ -26,6 +26,13 @@ pub struct Settings {
     /// the time limit of the change.
     #[serde(default)]
     pub drain_timeout: Option<Span>,
+    /// How long sessions are counted, at most, before new weights are taken to be in effect. With 0s, nothing is counted.
+    #[serde(default = "usual_measure")]
+    pub measure: Span,
+}
+
+fn usual_measure() -> Span {
+    Span::secs(1)
 }
 
 /// One server or several.

@@ -124,23 +124,53 @@ impl Address {
         }
     }
 
-    /// All servers of a backend, by name.
-    pub(super) async fn servers(&self, backend: &str) -> Result<BTreeMap<String, Server>, ProviderError> {
+    /// A backend with all its servers.
+    pub(super) async fn backend(&self, backend: &str) -> Result<Backend, ProviderError> {
         let states = self.ask(&format!("show servers state {backend}")).await?;
         if states.starts_with("Can't find backend") {
             return Err(self.unknown_backend(backend).await);
         }
         let mut servers =
             parse_states(&states).ok_or_else(|| self.not_understood("show servers state", &states))?;
-        let Some(number) = servers.values().map(|server| server.backend).next() else { return Ok(servers) };
-        // By number: a frontend may have the same name, and it is the one that is shown then. `4`: servers only; `-1`: all.
-        let stats = self.ask(&format!("show stat {number} 4 -1")).await?;
-        let open = parse_open(&stats).ok_or_else(|| self.not_understood("show stat", &stats))?;
+        let Some(number) = servers.values().map(|server| server.backend).next() else {
+            return Ok(Backend { servers, ..Backend::default() });
+        };
+        // By number: a frontend may have the same name, and it is the one that is shown then. `6`: the backend and its servers;
+        // `-1`: all.
+        let stats = self.ask(&format!("show stat {number} 6 -1")).await?;
+        let rows = parse_stats(&stats).ok_or_else(|| self.not_understood("show stat", &stats))?;
+        let named = |name: &str| rows.iter().find(|row| row.name == name);
         for (name, server) in &mut servers {
             // A server of which nothing is said may have open sessions.
-            server.open = *open.get(name).ok_or_else(|| self.not_understood("show stat", &stats))?;
+            let row = named(name).ok_or_else(|| self.not_understood("show stat", &stats))?;
+            (server.open, server.dealt, server.backup) = (row.open, row.dealt, row.backup);
         }
-        Ok(servers)
+        let itself = named("BACKEND");
+        let text = |of: fn(&Row) -> &String| itself.map(of).filter(|text| !text.is_empty()).cloned();
+        Ok(Backend { servers, algorithm: text(|row| &row.algorithm), cookie: text(|row| &row.cookie) })
+    }
+
+    /// What the process says of itself.
+    pub(super) async fn process(&self) -> Result<Process, ProviderError> {
+        let info = self.ask("show info").await?;
+        let line = |name: &str| {
+            info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(str::trim)
+        };
+        let number = |name: &str| line(name).and_then(|n| n.parse::<u32>().ok());
+        Ok(Process {
+            version: line("Version").unwrap_or("of unknown version").to_owned(),
+            // A process of this machine, as far as can be known.
+            pid: number("Pid").filter(|_| matches!(self, Self::Unix(_))),
+            processes: number("Nbproc").unwrap_or(1),
+            stopping: number("Stopping").is_some_and(|n| n > 0),
+        })
+    }
+
+    /// Whether a stick table of the backend keeps the server that a user was given. `false` also where that cannot be found out.
+    pub(super) async fn has_sticky_table(&self, backend: &str) -> bool {
+        // A server that no entry has: what is asked for is whether entries have one.
+        let answer = self.ask(&format!("show table {backend} data.server_id eq 4294967295")).await;
+        answer.is_ok_and(|answer| answer.starts_with("# table:"))
     }
 
     fn not_understood(&self, command: &str, answer: &str) -> ProviderError {
@@ -198,6 +228,29 @@ async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, command: &str
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
+/// What a process of HAProxy says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Process {
+    pub(super) version: String,
+    /// Its number on this machine.
+    pub(super) pid: Option<u32>,
+    /// How many processes there are, each with servers of its own (`nbproc`).
+    pub(super) processes: u32,
+    /// Whether it only serves what is left after a reload.
+    pub(super) stopping: bool,
+}
+
+/// A backend as HAProxy sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Backend {
+    /// All servers, by name.
+    pub(super) servers: BTreeMap<String, Server>,
+    /// How it chooses a server: `roundrobin`. Not told to sockets below the level `operator`.
+    pub(super) algorithm: Option<String>,
+    /// The cookie that brings users back to their server.
+    pub(super) cookie: Option<String>,
+}
+
 /// One server of a backend as HAProxy sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Server {
@@ -211,6 +264,10 @@ pub(super) struct Server {
     pub(super) admin: u32,
     /// Sessions on it and in its queue.
     pub(super) open: u64,
+    /// Sessions that it was given since HAProxy started, without those that were tried again.
+    pub(super) dealt: u64,
+    /// Whether it is used only while no other server can be (`backup`).
+    pub(super) backup: bool,
 }
 
 /// Maintenance: forced 0x01, inherited 0x02, by name resolution 0x20.
@@ -268,27 +325,67 @@ fn parse_states(text: &str) -> Option<BTreeMap<String, Server>> {
                 weight: number(weight)?,
                 operation: number(operation)?,
                 admin: number(admin)?,
-                open: 0,
+                ..Server::default()
             };
             Some(((*fields.get(name)?).to_owned(), server))
         })
         .collect()
 }
 
-/// Reads sessions and queue of each server from `show stat`, which is CSV. The columns needed come before any that holds text
-/// with commas.
-fn parse_open(text: &str) -> Option<BTreeMap<String, u64>> {
+/// What `show stat` says of a server, or of the backend itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Row {
+    name: String,
+    open: u64,
+    dealt: u64,
+    backup: bool,
+    algorithm: String,
+    cookie: String,
+}
+
+/// Reads `show stat`, which is CSV. The last columns are missing in older versions.
+fn parse_stats(text: &str) -> Option<Vec<Row>> {
     let mut lines = text.lines().filter(|line| !line.is_empty());
-    let columns: Vec<&str> = lines.next()?.strip_prefix("# ")?.split(',').collect();
-    let column = |name: &str| columns.iter().position(|column| *column == name);
-    let (name, queued, sessions) = (column("svname")?, column("qcur")?, column("scur")?);
+    let columns = fields(lines.next()?.strip_prefix("# ")?);
+    let column = |name: &str| columns.iter().position(|column| column == name);
+    let (name, queued, sessions, total) =
+        (column("svname")?, column("qcur")?, column("scur")?, column("stot")?);
+    let (again, backup, algorithm, cookie) =
+        (column("wretr")?, column("bck")?, column("algo"), column("cookie"));
     lines
         .map(|line| {
-            let fields: Vec<&str> = line.split(',').collect();
+            let fields = fields(line);
             let number = |at: usize| fields.get(at).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
-            Some(((*fields.get(name)?).to_owned(), number(queued) + number(sessions)))
+            let text = |at: Option<usize>| at.and_then(|at| fields.get(at)).cloned().unwrap_or_default();
+            Some(Row {
+                name: fields.get(name)?.clone(),
+                open: number(queued) + number(sessions),
+                dealt: number(total).saturating_sub(number(again)),
+                backup: number(backup) > 0,
+                algorithm: text(algorithm),
+                cookie: text(cookie),
+            })
         })
         .collect()
+}
+
+/// The fields of a line of CSV. Those that hold commas or quotes are quoted, and quotes in them doubled.
+fn fields(line: &str) -> Vec<String> {
+    let (mut all, mut field, mut quoted) = (Vec::new(), String::new(), false);
+    let mut chars = line.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' if quoted && chars.peek() == Some(&'"') => {
+                chars.next();
+                field.push('"');
+            }
+            '"' => quoted = !quoted,
+            ',' if !quoted => all.push(std::mem::take(&mut field)),
+            _ => field.push(c),
+        }
+    }
+    all.push(field);
+    all
 }
 
 #[cfg(test)]
@@ -314,7 +411,7 @@ mod tests {
         let text = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight\n\
                     3 web 1 blue1 127.0.0.1 2 0 95 1\n3 web 2 green1 127.0.0.1 0 1 0 1\n3 web 3 green2 127.0.0.1 2 8 5 1\n\n";
         let servers = parse_states(text).expect("states");
-        assert_eq!(servers["blue1"], Server { backend: 3, weight: 95, operation: 2, admin: 0, open: 0 });
+        assert_eq!(servers["blue1"], Server { backend: 3, weight: 95, operation: 2, ..Server::default() });
         assert!(servers["blue1"].is_up() && servers["blue1"].in_service());
         assert_eq!((servers["green1"].status(), servers["green1"].is_up()), ("in MAINT", false));
         assert_eq!((servers["green2"].status(), servers["green2"].is_up()), ("in DRAIN", false));
@@ -322,10 +419,15 @@ mod tests {
     }
 
     #[test]
-    fn open_sessions_count_the_queue_too() {
-        let text = "# pxname,svname,qcur,qmax,scur,smax,status,\nweb,blue1,2,0,3,9,UP,\nweb,green1,0,0,0,0,\"no, check\",\n";
-        let open = parse_open(text).expect("stats");
-        assert_eq!((open["blue1"], open["green1"]), (5, 0));
-        assert_eq!(parse_open("No such proxy."), None);
+    fn statistics_are_read_by_column_name_also_behind_texts_with_commas() {
+        let text = "# pxname,svname,qcur,qmax,scur,smax,stot,wretr,status,bck,last_chk,cookie,algo,\n\
+                    web,blue1,2,0,3,9,12,1,UP,0,\"no, \"\"check\"\"\",b1,,\nweb,green1,0,0,0,0,0,0,UP,1,,g1,,\n\
+                    web,BACKEND,0,0,3,9,11,,UP,0,,SRV,leastconn,\n";
+        let rows = parse_stats(text).expect("stats");
+        // The queue counts as open, and a retry not as another session.
+        assert_eq!((rows[0].open, rows[0].dealt, rows[0].backup), (5, 11, false));
+        assert_eq!((rows[1].open, rows[1].backup), (0, true));
+        assert_eq!((&*rows[2].algorithm, &*rows[2].cookie), ("leastconn", "SRV"));
+        assert_eq!(parse_stats("No such proxy."), None);
     }
 }
