@@ -40,6 +40,7 @@ impl Scenario {
             let error = RunError::new(codes::ARGUMENT, format!("cannot read the scenario file {shown}: {e}"));
             Refused::input(vec![error], Sources::new())
         })?;
+        let text = contraflow_runtime::text::unmarked(text);
         match parse(&shown, &text) {
             Ok(initial_state) => Ok(Self { initial_state, path: Some(shown), text }),
             Err(error) => Err(Refused::input(vec![error], Sources::from([(shown, text)]))),

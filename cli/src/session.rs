@@ -305,6 +305,7 @@ pub(crate) fn read_params(given: &Inputs) -> Result<BTreeMap<String, Given>, Ref
         let refuse =
             |message: String| Refused::input(vec![RunError::new(codes::PARAMETER, message)], Sources::new());
         let text = std::fs::read_to_string(path).map_err(|e| refuse(format!("cannot read {shown}: {e}")))?;
+        let text = contraflow_runtime::text::unmarked(text);
         let table: toml::Table =
             toml::from_str(&text).map_err(|e| {
                 let at = e.span().map_or(0, |span| span.start);
@@ -343,7 +344,7 @@ pub(crate) fn read_plan(file: &Path) -> Result<SavedPlan, Refused> {
     };
     let text =
         read().map_err(|e| refuse(RunError::new(codes::SAVED_PLAN, format!("cannot read {shown}: {e}"))))?;
-    SavedPlan::parse(&text).map_err(|error| {
+    SavedPlan::parse(contraflow_runtime::text::without_mark(&text)).map_err(|error| {
         let message = format!("{shown}: {}", error.message);
         refuse(RunError { message, ..error })
     })

@@ -25,4 +25,5 @@ pub mod schema;
 pub mod secret;
 pub mod secrets;
 pub mod target;
+pub mod text;
 pub mod traffic;

@@ -19,7 +19,8 @@ impl Bundle {
     /// A bundle of one script without imports.
     pub fn single(name: impl Into<String>, text: impl Into<String>) -> Self {
         let main = name.into();
-        Self { files: BTreeMap::from([(main.clone(), text.into())]), main }
+        let text = contraflow_provider::text::unmarked(text.into());
+        Self { files: BTreeMap::from([(main.clone(), text)]), main }
     }
 
     /// SHA-256 over all names and texts, in hexadecimal.

@@ -25,7 +25,9 @@ mod vocabulary;
 pub mod world;
 
 pub use bundle::{Bundle, Given};
-pub use contraflow_provider::{clock, config, error, provider, quantity, registry, schema, secret, target};
+pub use contraflow_provider::{
+    clock, config, error, provider, quantity, registry, schema, secret, target, text,
+};
 pub use library::{Library, Page};
 pub use plan::SavedPlan;
 pub use rhai;

@@ -287,6 +287,8 @@ mod tests {
                     .collect(),
                 drain_timeout: None,
                 measure: Span::millis(200),
+                ca: None,
+                proxy: None,
             }
         }
 
@@ -297,7 +299,10 @@ mod tests {
     }
 
     fn route(settings: Settings) -> Arc<Envoy> {
-        Arc::new(Envoy::new("web", settings).expect("usable settings"))
+        Arc::new(
+            Envoy::new("web", settings, &contraflow_provider::config::Detached::default())
+                .expect("usable settings"),
+        )
     }
 
     struct Fixture {
@@ -607,7 +612,8 @@ mod tests {
         let before = one.runtime().await;
         // The second one answers what it is asked, and takes nothing.
         let admins = vec![one.admin.clone(), deaf(&two.admin).await];
-        let half = Envoy::new("web", Settings { admin: Admin::Many(admins), ..one.settings(&pools) });
+        let settings = Settings { admin: Admin::Many(admins), ..one.settings(&pools) };
+        let half = Envoy::new("web", settings, &contraflow_provider::config::Detached::default());
         let error = half.expect("usable settings").set_weights(&weights(10, 90)).await.expect_err("cut off");
         assert_eq!(error.code.as_str(), runtime_codes::UNREACHABLE, "{error:?}");
         assert_eq!(one.runtime().await, before);
@@ -678,9 +684,12 @@ mod tests {
                 pool_urls: BTreeMap::new(),
                 drain_timeout: None,
                 measure: Span::secs(2),
+                ca: None,
+                proxy: None,
             };
             change(&mut settings);
-            Envoy::new("web", settings).map_err(|bad| bad.to_string())
+            Envoy::new("web", settings, &contraflow_provider::config::Detached::default())
+                .map_err(|bad| bad.to_string())
         };
         let web = usable(&|_| ()).expect("usable");
         assert_eq!(web.describe(), format!("http://127.0.0.1:9901, {PREFIX}"));

@@ -61,7 +61,7 @@ fn look(runtime: &Runtime, file: &Path) -> Found {
             let text = std::fs::read_to_string(file);
             let name = file.file_name().map(|name| name.to_string_lossy().into_owned());
             Found {
-                sources: name.zip(text.ok()).into_iter().collect(),
+                sources: name.zip(text.ok().map(contraflow_runtime::text::unmarked)).into_iter().collect(),
                 errors: vec![error],
                 warnings: Vec::new(),
                 header: None,

@@ -303,7 +303,19 @@ impl Config {
         let fail = |errors| ConfigErrors::new(errors, Some(Arc::clone(&self.file.text)));
         let chosen = self.environment(environment).map_err(|error| fail(vec![error]))?;
         let entries: Vec<Entry> = chosen.targets.iter().chain(&chosen.tables).cloned().collect();
-        Binder::new(environment, &self.registry, &entries).finish().map_err(fail)
+        let providers = Binder::new(environment, &self.registry, &entries).finish().map_err(fail)?;
+        #[cfg(feature = "http")]
+        let providers = {
+            let mut providers = providers;
+            // For requests that no target sends.
+            let variables = &self.file.variables;
+            let proxies = crate::http::egress::Proxies::from_variables(|name| {
+                variables.get(name).map(ToOwned::to_owned)
+            });
+            providers.extend(Arc::new(proxies));
+            providers
+        };
+        Ok(providers)
     }
 
     /// Where a key stands, such as `["env", "production", "params", "hold"]`: a line of the file or a variable.

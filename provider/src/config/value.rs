@@ -242,6 +242,8 @@ impl Source {
                 if value.len() as u64 > LARGEST {
                     return Err(bad("is larger than 64KiB, too large for a setting"));
                 }
+                let mark = value.len() - crate::text::without_mark(&value).len();
+                value.drain(..mark);
                 let end = value.trim_end_matches(['\n', '\r']).len();
                 value.truncate(end);
                 if value.is_empty() {

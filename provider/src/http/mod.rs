@@ -10,6 +10,8 @@ use reqwest::{Client, Response, StatusCode, header};
 
 use crate::codes;
 
+pub mod body;
+pub mod egress;
 pub mod tls;
 
 /// Makes `ring` the process's TLS implementation. Cheap after the first time.
@@ -30,7 +32,13 @@ pub fn roots() -> Arc<rustls::RootCertStore> {
 }
 
 fn builder() -> reqwest::ClientBuilder {
+    // Answers come as they are, unless a server packs them all the same.
+    let plain = header::HeaderMap::from_iter([(
+        header::ACCEPT_ENCODING,
+        header::HeaderValue::from_static("identity"),
+    )]);
     Client::builder()
+        .default_headers(plain)
         .user_agent(concat!("contraflow/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(Duration::from_secs(10))
         .redirect(reqwest::redirect::Policy::none())
@@ -52,7 +60,7 @@ pub fn client(url: &str) -> Result<Client, ProviderError> {
     });
     static TLS: LazyLock<Result<Client, String>> = LazyLock::new(|| {
         install_tls();
-        let config = rustls::ClientConfig::builder().with_root_certificates(roots()).with_no_client_auth();
+        let config = tls::trusting(rustls::ClientConfig::builder(), roots()).with_no_client_auth();
         builder().tls_backend_preconfigured(config).build().map_err(|e| chain(&e))
     });
     let shared = if url.starts_with("https:") { &TLS } else { &PLAIN };
@@ -75,10 +83,13 @@ pub fn no_answer(error: &reqwest::Error, url: &str, safe: bool) -> ProviderError
 }
 
 /// The error of an answer that is no success. 429, 502, 503 and 504 are retryable, after `Retry-After` where it is given.
-pub async fn refused(response: Response, url: &str) -> ProviderError {
+pub async fn refused(mut response: Response, url: &str) -> ProviderError {
     let status = response.status();
     let after = retry_after(response.headers());
-    let body = response.text().await.unwrap_or_default();
+    // No more is read than is shown, and not for long: a body may never end.
+    let body = tokio::time::timeout(Duration::from_secs(2), body::read(&mut response, 4096)).await;
+    let body = body.ok().and_then(Result::ok).map(|body| body::text(response.headers(), &body.bytes));
+    let body = body.unwrap_or_default();
     let body = body.trim();
     let body: String = body.chars().take(300).collect();
     let message = format!(
@@ -130,6 +141,9 @@ pub fn reason(error: &reqwest::Error) -> String {
     if let Some(error) = tls::tls_error(error) {
         return tls::explain(error);
     }
+    if let Some(reason) = tunnel_reason(error) {
+        return reason;
+    }
     if error.is_timeout() {
         return "no answer in time".to_owned();
     }
@@ -159,6 +173,25 @@ pub fn reason(error: &reqwest::Error) -> String {
         next = error.source();
     }
     chain(error)
+}
+
+/// Why a proxy did not lead to the server: `hyper-util` keeps its error for that to itself, and only words are left of it.
+fn tunnel_reason(error: &reqwest::Error) -> Option<String> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        if let Some((_, why)) = text.split_once("tunnel error: ") {
+            return match why {
+                "unsuccessful" => Some("the proxy refused to connect to it".to_owned()),
+                "proxy authorization required" => Some("the proxy wants a user name and password".to_owned()),
+                "unexpected end of file" => Some("the proxy closed the connection".to_owned()),
+                // What failed is the connection to the proxy; its cause says how.
+                _ => None,
+            };
+        }
+        next = error.source();
+    }
+    None
 }
 
 /// Why an operation on a socket or file failed, without the number of the operating system.

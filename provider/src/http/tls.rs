@@ -18,15 +18,23 @@ use reqwest::{Client, Url, dns};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     SupportedProtocolVersion,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
     crypto::{CryptoProvider, WebPkiSupportedAlgorithms},
     pki_types::{CertificateDer, DnsName, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
+use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
 
-use super::{builder, chain, client, install_tls, roots};
+use super::{
+    builder, chain, client,
+    egress::{self, Proxies},
+    install_tls, roots,
+};
 
 /// The option `tls` of everything that connects. Paths are taken from the working directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -212,7 +220,7 @@ impl Tls {
         let config = if self.insecure {
             config.dangerous().with_custom_certificate_verifier(Arc::new(Unverified::new(&provider)))
         } else {
-            config.with_root_certificates(material.roots)
+            trusting(config, material.roots)
         };
         match material.identity {
             None => Ok(config.with_no_client_auth()),
@@ -236,9 +244,13 @@ fn bad(message: impl Into<String>) -> ProviderError {
 }
 
 async fn read(option: &str, path: &std::path::Path) -> Result<Vec<u8>, ProviderError> {
-    tokio::fs::read(path).await.map_err(|e| {
+    let mut bytes = tokio::fs::read(path).await.map_err(|e| {
         bad(format!("`tls.{option}`: {} cannot be read: {}", path.display(), super::io_reason(&e)))
-    })
+    })?;
+    // In place: it may be a key, of which no copy should be left.
+    let mark = bytes.len() - crate::text::bytes_without_mark(&bytes).len();
+    bytes.drain(..mark);
+    Ok(bytes)
 }
 
 fn certificates(option: &str, path: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, ProviderError> {
@@ -263,6 +275,8 @@ fn trusted_from(path: &std::path::Path, pem: &[u8]) -> Result<RootCertStore, Pro
 /// A client and the URL to give it.
 #[derive(Debug, Clone)]
 pub struct Link {
+    /// Host and port of the proxy that it goes through.
+    proxy: Option<String>,
     /// Keeps its connections.
     pub client: Client,
     /// The URL asked for, with the host that the handshake should name.
@@ -271,21 +285,76 @@ pub struct Link {
     pub host: Option<String>,
 }
 
-/// A client for `url` that connects as `tls` says. Clients are kept: the same options and files share connections.
+impl Link {
+    /// Host and port of the proxy that it goes through.
+    pub fn proxy(&self) -> Option<&str> {
+        self.proxy.as_deref()
+    }
+
+    /// Why a request got no answer, for people.
+    pub fn reason(&self, error: &reqwest::Error) -> String {
+        let reason = super::reason(error);
+        match &self.proxy {
+            // What fails while connecting may be the proxy's failure, or on the way to it.
+            Some(proxy) if error.is_connect() && tls_error(error).is_none() => {
+                format!("{reason} (through the proxy {proxy})")
+            }
+            _ => reason,
+        }
+    }
+
+    /// As [`no_answer`](super::no_answer).
+    pub fn no_answer(&self, error: &reqwest::Error, url: &str, safe: bool) -> ProviderError {
+        let known = super::no_answer(error, url, safe);
+        let message = format!("{}: {}", super::without_credentials(url), self.reason(error));
+        let untrusted = matches!(
+            tls_error(error),
+            Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer))
+        );
+        let told = ProviderError { message, ..known };
+        if untrusted {
+            told.hint(
+                "trust its authority: set `ca` to a PEM file, or the variable SSL_CERT_FILE for everything",
+            )
+        } else {
+            told
+        }
+    }
+}
+
+/// A client for `url` that connects as `tls` says, through the proxy that `proxies` names for it. Clients are kept: the same options
+/// and files share connections.
 ///
 /// # Errors
-/// As [`Tls::config`].
-pub async fn link(tls: &Tls, url: &Url, vault: &Vault) -> Result<Link, ProviderError> {
-    if tls.is_default() || url.scheme() != "https" {
-        return Ok(Link { client: client(url.as_str())?, url: url.clone(), host: None });
+/// As [`Tls::config`]; `config`: no proxy is named there.
+pub async fn link(tls: &Tls, proxies: &Proxies, url: &Url, vault: &Vault) -> Result<Link, ProviderError> {
+    let proxy = proxies.of(url)?;
+    // Options for TLS say nothing about plain HTTP.
+    let tls = if url.scheme() == "https" { tls.clone() } else { Tls::default() };
+    if tls.is_default() && proxy.is_none() {
+        return Ok(Link { proxy: None, client: client(url.as_str())?, url: url.clone(), host: None });
+    }
+    if let (Some(name), Some(proxy)) = (&tls.server_name, &proxy) {
+        return Err(bad(format!(
+            "`tls.server_name`: {} cannot be asked for through the proxy {}",
+            name.as_str(),
+            egress::shown(proxy)
+        ))
+        .hint("name the host of the URL in NO_PROXY to reach it directly"));
     }
     // The host is part of the key only where the client is bound to it.
     let host = url.host_str().unwrap_or_default().to_owned();
     let bound = tls.server_name.as_ref().map(|_| host.clone());
     let material = tls.material(vault).await?;
-    let client = kept((tls.clone(), material.digest, bound.clone()), || {
+    let through = proxy.as_ref().map(egress::shown);
+    let client = kept((tls.clone(), material.digest, bound.clone(), proxy.clone()), || {
         install_tls();
         let mut builder = builder().tls_backend_preconfigured(tls.config_from(material)?);
+        if let Some(proxy) = proxy {
+            builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(|e| {
+                ProviderError::terminal(codes::INTERNAL, format!("a proxy cannot be used: {}", chain(&e)))
+            })?);
+        }
         if let Some(host) = bound {
             builder = builder.dns_resolver(Arc::new(Instead(host)));
         }
@@ -293,16 +362,18 @@ pub async fn link(tls: &Tls, url: &Url, vault: &Vault) -> Result<Link, ProviderE
             ProviderError::terminal(codes::INTERNAL, format!("cannot create an HTTP client: {}", chain(&e)))
         })
     })?;
-    let Some(name) = &tls.server_name else { return Ok(Link { client, url: url.clone(), host: None }) };
+    let Some(name) = &tls.server_name else {
+        return Ok(Link { proxy: through, client, url: url.clone(), host: None });
+    };
     let mut renamed = url.clone();
     renamed.set_host(Some(name.as_str())).map_err(|e| {
         bad(format!("`tls.server_name`: \"{}\" is not a valid host of a URL: {e}", name.as_str()))
     })?;
     let said = url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
-    Ok(Link { client, url: renamed, host: Some(said) })
+    Ok(Link { proxy: through, client, url: renamed, host: Some(said) })
 }
 
-type Key = (Tls, [u8; 32], Option<String>);
+type Key = (Tls, [u8; 32], Option<String>, Option<Url>);
 
 /// Runbooks use a handful of TLS settings; more than this means that files are being renewed, and old clients can go.
 const CLIENTS_KEPT: usize = 64;
@@ -332,6 +403,95 @@ impl dns::Resolve for Instead {
             Ok(Box::new(found.into_iter()) as dns::Addrs)
         })
     }
+}
+
+/// Trusts what these certificates vouch for, and the certificates themselves: one that a server signed by itself is made to be
+/// trusted like that.
+pub(super) fn trusting(
+    config: rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>,
+    roots: Arc<RootCertStore>,
+) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
+    let provider = Arc::clone(config.crypto_provider());
+    match WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), provider).build() {
+        Ok(usual) => config.dangerous().with_custom_certificate_verifier(Arc::new(Trusting { usual, roots })),
+        // A machine that trusts nobody.
+        Err(_) => config.with_root_certificates(roots),
+    }
+}
+
+/// As usual, and a certificate that is itself one of those to trust.
+#[derive(Debug)]
+struct Trusting {
+    usual: Arc<WebPkiServerVerifier>,
+    roots: Arc<RootCertStore>,
+}
+
+impl ServerCertVerifier for Trusting {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match self.usual.verify_server_cert(certificate, between, name, ocsp, now) {
+            // Not one of the errors that have a name, such as that it expired or is for another host.
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::Other(_) | CertificateError::UnknownIssuer,
+            )) if is_trusted_itself(certificate, &self.roots) => {
+                verify_itself(certificate, name, now).map(|()| ServerCertVerified::assertion())
+            }
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.usual.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.usual.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.usual.supported_verify_schemes()
+    }
+}
+
+/// Whether a certificate is one of those to trust: the same subject with the same key.
+pub fn is_trusted_itself(certificate: &CertificateDer<'_>, roots: &RootCertStore) -> bool {
+    let mut own = RootCertStore::empty();
+    own.add(certificate.clone().into_owned()).is_ok()
+        && own.roots.iter().all(|anchor| roots.roots.contains(anchor))
+}
+
+/// What is left to be looked at of a certificate that is trusted itself: its dates and its names.
+fn verify_itself(
+    certificate: &CertificateDer<'_>,
+    name: &ServerName<'_>,
+    now: UnixTime,
+) -> Result<(), rustls::Error> {
+    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
+    let validity = parsed.validity();
+    let moment = |time: &x509_parser::time::ASN1Time| u64::try_from(time.timestamp()).unwrap_or_default();
+    if now.as_secs() > moment(&validity.not_after) {
+        return Err(CertificateError::Expired.into());
+    }
+    if now.as_secs() < moment(&validity.not_before) {
+        return Err(CertificateError::NotValidYet.into());
+    }
+    rustls::client::verify_server_name(&rustls::server::ParsedCertificate::try_from(certificate)?, name)
 }
 
 /// Accepts any certificate, but not a handshake that was not signed with its key.
@@ -390,7 +550,9 @@ pub fn explain(error: &rustls::Error) -> String {
         Error::AlertReceived(Alert::CertificateRequired) => {
             "the server requires a client certificate".to_owned()
         }
-        Error::AlertReceived(alert) => format!("the server refused the handshake ({alert:?})"),
+        Error::AlertReceived(alert) => {
+            format!("the server refused the handshake ({})", in_words(&format!("{alert:?}")))
+        }
         Error::InvalidMessage(_) => "the server does not speak TLS".to_owned(),
         other => format!("the TLS handshake failed: {other}"),
     }
@@ -419,8 +581,40 @@ fn explain_certificate(error: &CertificateError) -> String {
         CertificateError::UnknownIssuer => "the certificate is not issued by a trusted authority".to_owned(),
         CertificateError::Revoked => "the certificate was revoked".to_owned(),
         CertificateError::BadSignature => "the certificate's signature is not valid".to_owned(),
-        other => format!("the certificate was rejected: {other}"),
+        other => {
+            let name = format!("{other:?}");
+            // `Other(OtherError(CaUsedAsEndEntity))`: what counts is innermost.
+            let name = name.rsplit('(').next().unwrap_or_default();
+            let name = name.split([')', ' ', '{']).next().unwrap_or_default();
+            match name {
+                "CaUsedAsEndEntity" => "the server's certificate is marked as an authority (CA:TRUE), as self-signed ones \
+                    are: trust this very certificate with `ca`, or make it with `-addext basicConstraints=critical,CA:FALSE`"
+                    .to_owned(),
+                "UnsupportedCertVersion" => {
+                    "the certificate is of an old version of X.509: version 3 is needed, which has the names of hosts \
+                     (`-addext subjectAltName=DNS:HOST`)"
+                        .to_owned()
+                }
+                "BadEncoding" | "BadDer" | "BadDerTime" => "the certificate cannot be read".to_owned(),
+                "InvalidPurpose" | "InvalidPurposeContext" | "RequiredEkuNotFound" | "RequiredEkuNotFoundContext" => {
+                    "the certificate is not made for servers (extended key usage serverAuth)".to_owned()
+                }
+                name => format!("the certificate was rejected: {}", in_words(name)),
+            }
+        }
     }
+}
+
+/// A name of the library in words: `HandshakeFailure` becomes `handshake failure`.
+fn in_words(name: &str) -> String {
+    let mut words = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.push(c.to_ascii_lowercase());
+    }
+    words
 }
 
 /// The sentence for a certificate that does not name the host it was asked for.

@@ -160,6 +160,5 @@ fn read(path: &Path) -> Result<String, RunError> {
             fail(format!("it is larger than {} KiB", MAX_SOURCE / 1024)).hint("split it with `import`")
         );
     }
-    String::from_utf8(bytes)
-        .map_err(|e| fail(format!("it is not UTF-8 text (byte {})", e.utf8_error().valid_up_to())))
+    contraflow_provider::text::decode(bytes).map_err(|e| fail(e.to_string()))
 }

@@ -128,6 +128,14 @@ fn imports_are_part_of_the_bundle_and_run() {
 }
 
 #[test]
+fn a_byte_order_mark_is_no_part_of_a_script() {
+    let main = format!("\u{feff}{HEADER}import \"a\" as a;\na::x();");
+    assert_eq!(load(&[("main.rhai", &main), ("a.rhai", "\u{feff}fn x() { 1 }")]), Ok(()));
+    let bundle = contraflow_runtime::Bundle::single("main.rhai", format!("\u{feff}{HEADER}"));
+    assert!(Lab::new().runtime().check(&bundle).is_ok());
+}
+
+#[test]
 fn imports_cannot_leave_the_folder_or_go_in_circles() {
     for path in ["../x", "/etc/passwd", "a/../../x", "./x", "x.rhai", ""] {
         let main = format!("{HEADER}import \"{path}\" as x;");
@@ -188,6 +196,8 @@ fn files_that_are_no_scripts_are_refused() {
     let path = folder.path().join("x.rhai");
     std::fs::write(&path, [0x61, 0xff, 0xfe]).unwrap();
     assert!(Bundle::load(&path).unwrap_err().message.contains("not UTF-8"));
+    std::fs::write(&path, [0xff, 0xfe, 0x61, 0]).unwrap();
+    assert!(Bundle::load(&path).unwrap_err().message.contains("it is UTF-16 text: save it as UTF-8"));
     std::fs::write(&path, "a".repeat(300 * 1024)).unwrap();
     assert!(Bundle::load(&path).unwrap_err().message.contains("larger than 256 KiB"));
 }

@@ -1,6 +1,6 @@
 //! One request and its answer: secrets filled in late, redirects followed by hand, bodies read to a bound.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use contraflow_runtime::{effect::On, error::codes, provider::ProviderError, secret::Text};
 use hyper::body::Bytes;
@@ -11,7 +11,8 @@ use reqwest::{
 
 use super::message::{Headers, Method, Payload};
 use crate::net::{
-    self,
+    body::{self, Unreadable},
+    egress::Proxies,
     tls::{self, Link, Tls},
 };
 
@@ -53,7 +54,7 @@ pub struct Raw {
     pub status: StatusCode,
     /// Headers.
     pub headers: HeaderMap,
-    /// Body, as much of it as was asked for.
+    /// Body, unpacked and in UTF-8, as much of it as was asked for.
     pub body: Vec<u8>,
     /// Whether there was more.
     pub truncated: bool,
@@ -62,8 +63,10 @@ pub struct Raw {
 /// Why nothing came back.
 #[derive(Debug)]
 pub enum NoAnswer {
-    /// The request failed.
-    Request(reqwest::Error),
+    /// The request failed; how it went.
+    Request(reqwest::Error, Box<Link>),
+    /// The body cannot be unpacked.
+    Body(String),
     /// A redirect could not be followed.
     Redirect(String),
     /// A redirect led to a connection that cannot be set up.
@@ -74,8 +77,8 @@ impl NoAnswer {
     /// Why, for people.
     pub fn reason(&self) -> String {
         match self {
-            Self::Request(error) => net::reason(error),
-            Self::Redirect(reason) => reason.clone(),
+            Self::Request(error, link) => link.reason(error),
+            Self::Redirect(reason) | Self::Body(reason) => reason.clone(),
             Self::Setup(error) => error.message.clone(),
         }
     }
@@ -83,14 +86,14 @@ impl NoAnswer {
     /// Whether a repetition may help, at a receiver that minds no repetition or has seen nothing of the request.
     pub fn is_retryable(&self, repeatable: bool) -> bool {
         match self {
-            Self::Request(error) => (repeatable || error.is_connect()) && tls::tls_error(error).is_none(),
-            Self::Redirect(_) | Self::Setup(_) => false,
+            Self::Request(error, _) => (repeatable || error.is_connect()) && tls::tls_error(error).is_none(),
+            Self::Redirect(_) | Self::Body(_) | Self::Setup(_) => false,
         }
     }
 
     /// Whether the server closed a connection that was kept from an earlier request, just as this one was sent.
     fn is_stale_connection(&self) -> bool {
-        let Self::Request(error) = self else { return false };
+        let Self::Request(error, _) = self else { return false };
         let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
         while let Some(error) = next {
             if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
@@ -140,7 +143,7 @@ impl Prepared {
             None => None,
             Some(payload) => Some(Bytes::copy_from_slice(payload.reveal(on.vault())?.as_bytes())),
         };
-        let link = tls::link(out.tls, &url, on.vault()).await?;
+        let link = tls::link(out.tls, &proxies(on), &url, on.vault()).await?;
         Ok(Self { url, link, method: out.method.into(), headers, private, body, tls: out.tls.clone() })
     }
 
@@ -158,9 +161,9 @@ impl Prepared {
     pub async fn send(&self, on: &On, redirects: u32, max_body: usize) -> Result<Raw, NoAnswer> {
         let mut response = execute(&self.link, &self.method, &self.headers, self.body.as_ref()).await?;
         if !is_redirect(&response) || redirects == 0 {
-            return read(response, self.url.clone(), max_body).await;
+            return read(response, &self.link, self.url.clone(), max_body).await;
         }
-        let mut url = self.url.clone();
+        let (mut url, mut link) = (self.url.clone(), self.link.clone());
         let (mut method, mut headers, mut body) =
             (self.method.clone(), self.headers.clone(), self.body.clone());
         for _ in 0..redirects {
@@ -203,10 +206,10 @@ impl Prepared {
             } else {
                 self.tls.clone()
             };
-            let link = tls::link(&tls, &url, on.vault()).await.map_err(NoAnswer::Setup)?;
+            link = tls::link(&tls, &proxies(on), &url, on.vault()).await.map_err(NoAnswer::Setup)?;
             response = execute(&link, &method, &headers, body.as_ref()).await?;
             if !is_redirect(&response) {
-                return read(response, url, max_body).await;
+                return read(response, &link, url, max_body).await;
             }
         }
         if response.headers().contains_key(header::LOCATION) {
@@ -215,8 +218,13 @@ impl Prepared {
                 if redirects == 1 { "" } else { "s" }
             )));
         }
-        read(response, url, max_body).await
+        read(response, &link, url, max_body).await
     }
+}
+
+/// The proxies of the environment; none outside a configuration.
+fn proxies(on: &On) -> Arc<Proxies> {
+    on.extension::<Proxies>().unwrap_or_default()
 }
 
 fn build(link: &Link, method: &reqwest::Method, headers: &HeaderMap, body: Option<&Bytes>) -> Request {
@@ -237,10 +245,9 @@ async fn execute(
     body: Option<&Bytes>,
 ) -> Result<Response, NoAnswer> {
     let send = || link.client.execute(build(link, method, headers, body));
-    match send().await.map_err(NoAnswer::Request) {
-        Err(error) if error.is_stale_connection() && method.is_safe() => {
-            send().await.map_err(NoAnswer::Request)
-        }
+    let failed = |error| NoAnswer::Request(error, Box::new(link.clone()));
+    match send().await.map_err(failed) {
+        Err(error) if error.is_stale_connection() && method.is_safe() => send().await.map_err(failed),
         answer => answer,
     }
 }
@@ -249,19 +256,15 @@ fn is_redirect(response: &Response) -> bool {
     matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-async fn read(mut response: Response, url: Url, max_body: usize) -> Result<Raw, NoAnswer> {
-    let mut body = Vec::new();
-    let mut truncated = false;
-    while let Some(chunk) = response.chunk().await.map_err(NoAnswer::Request)? {
-        let room = max_body - body.len();
-        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if chunk.len() > room {
-            truncated = true;
-            break;
-        }
-    }
+async fn read(mut response: Response, link: &Link, url: Url, max_body: usize) -> Result<Raw, NoAnswer> {
+    let read = body::read(&mut response, max_body).await.map_err(|error| match error {
+        Unreadable::Request(error) => NoAnswer::Request(error, Box::new(link.clone())),
+        Unreadable::Packed(why) => NoAnswer::Body(why),
+    })?;
     let status = response.status();
-    Ok(Raw { url, status, headers: std::mem::take(response.headers_mut()), body, truncated })
+    let headers = std::mem::take(response.headers_mut());
+    let body = body::into_utf8(&headers, read.bytes);
+    Ok(Raw { url, status, headers, body, truncated: read.truncated })
 }
 
 impl Raw {

@@ -158,7 +158,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::http::testing::{Reply, Server, detached, with_secret};
+    use crate::http::testing::{Reply, Server, behind, detached, with_secret};
 
     fn get(url: &str, options: serde_json::Value) -> Get {
         let to = Where::try_from(url.to_owned()).expect("url");
@@ -289,5 +289,60 @@ mod tests {
         let names: Vec<_> = effect.depends_on().iter().map(ToString::to_string).collect();
         assert_eq!(names, ["deploy/web/green", "db/main"]);
         assert!(!effect.is_check());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_answer_that_is_packed_although_nobody_asked_for_it_is_unpacked() {
+        const PACKED: &[u8] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xab\x56\x2a\x2e\x49\x2c\x29\x2d\x56\
+            \xb2\x52\x0a\x0d\x50\xaa\x05\x00\x69\xff\xbb\xaa\x0f\x00\x00\x00";
+        let server = Server::start(|request| {
+            assert_eq!(request.headers["accept-encoding"], "identity");
+            match request.path.as_str() {
+                "/br" => Reply::ok("?").header("content-encoding", "br"),
+                "/latin" => {
+                    Reply::bytes(b"{\"a\":\"\xe9\"}").header("content-type", "text/plain; charset=latin1")
+                }
+                "/marked" => Reply::ok("\u{feff}{\"a\":1}"),
+                _ => Reply::bytes(PACKED).header("content-encoding", "gzip"),
+            }
+        })
+        .await;
+        let ask = async |path: &str| get(&server.url(), json!({ "path": path })).read(&detached()).await;
+        let answer = ask("/").await.expect("an answer");
+        assert_eq!((answer.body.as_str(), &answer.json), ("{\"status\":\"UP\"}", &json!({ "status": "UP" })));
+        assert_eq!(ask("/latin").await.expect("an answer").json, json!({ "a": "é" }));
+        assert_eq!(ask("/marked").await.expect("an answer").json, json!({ "a": 1 }));
+        let error = ask("/br").await.expect_err("not known");
+        assert!(error.message.contains("(content-encoding: br)"), "{error}");
+        let mut cut = get(&server.url(), json!({}));
+        cut.call.max_body = "5B".parse().expect("a size");
+        assert!(cut.read(&detached()).await.expect("an answer").truncated);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn requests_go_through_the_proxy_that_the_variables_name() {
+        // A proxy gets the whole address.
+        let proxy = Server::start(|request| Reply::ok(&request.path)).await;
+        let on = behind(&[
+            ("HTTP_PROXY", proxy.url().replace("http://", "http://user:hunter2@")),
+            ("HTTPS_PROXY", proxy.url()),
+            ("NO_PROXY", "direct.invalid".to_owned()),
+        ]);
+        let answer = get("http://shop.invalid/x", json!({})).read(&on).await.expect("an answer");
+        assert_eq!(answer.body, "http://shop.invalid/x");
+        // It answers as a server would, and leads nowhere.
+        let refused = get("https://shop.invalid/x", json!({})).read(&on).await.expect_err("no tunnel");
+        let address = proxy.addr();
+        assert!(refused.message.ends_with(&format!("(through the proxy {address})")), "{refused}");
+        let direct = get("http://direct.invalid/x", json!({})).read(&on).await.expect_err("no such host");
+        assert!(!direct.message.contains("proxy"), "{direct}");
+        let server = Server::start(|request| Reply::ok(&request.path)).await;
+        assert_eq!(get(&server.url(), json!({})).read(&on).await.expect("this machine").body, "/");
+        let nobody = behind(&[("http_proxy", Server::refusing().await)]);
+        let error = get("http://shop.invalid/x", json!({})).read(&nobody).await.expect_err("nobody");
+        assert!(error.message.contains("connection refused (through the proxy 127.0.0.1:"), "{error}");
+        let socks = behind(&[("ALL_PROXY", "socks5://user:hunter2@out:1080".to_owned())]);
+        let error = get("http://shop.invalid/x", json!({})).read(&socks).await.expect_err("not supported");
+        assert!(error.message.starts_with("ALL_PROXY: proxies with socks5"), "{error}");
     }
 }

@@ -49,13 +49,17 @@ pub(crate) struct Received {
 pub(crate) struct Reply {
     status: u16,
     headers: Vec<(String, String)>,
-    body: String,
+    body: Vec<u8>,
     delay: Duration,
 }
 
 impl Reply {
     pub(crate) fn status(status: u16, body: &str) -> Self {
-        Self { status, headers: Vec::new(), body: body.to_owned(), delay: Duration::ZERO }
+        Self { status, headers: Vec::new(), body: body.as_bytes().to_vec(), delay: Duration::ZERO }
+    }
+
+    pub(crate) fn bytes(body: &[u8]) -> Self {
+        Self { body: body.to_vec(), ..Self::ok("") }
     }
 
     pub(crate) fn ok(body: &str) -> Self {
@@ -212,6 +216,41 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
+/// A proxy that connects everybody to one server, whatever they ask for; with it what was asked for.
+pub(crate) async fn tunnel(to: SocketAddr) -> (SocketAddr, Arc<std::sync::Mutex<Vec<String>>>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let addr = listener.local_addr().expect("address");
+    let asked: Arc<std::sync::Mutex<Vec<String>>> = Arc::default();
+    let seen = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((mut from, _)) = listener.accept().await {
+            let seen = Arc::clone(&seen);
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let Ok(byte) = from.read_u8().await else { return };
+                    head.push(byte);
+                }
+                let line = String::from_utf8_lossy(&head).lines().next().unwrap_or_default().to_owned();
+                seen.lock().expect("not poisoned").push(line);
+                let mut stream = tokio::net::TcpStream::connect(to).await.expect("the server");
+                let _ = from.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await;
+                let _ = tokio::io::copy_bidirectional(&mut from, &mut stream).await;
+            });
+        }
+    });
+    (addr, asked)
+}
+
+/// An effect's surroundings in which requests go through the proxies of these variables.
+pub(crate) fn behind(variables: &[(&str, String)]) -> On {
+    let mut providers = Providers::new("test");
+    let of = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| value.into());
+    providers.extend(Arc::new(crate::net::egress::Proxies::from_variables(of)));
+    On::detached(Arc::new(providers))
+}
+
 /// A certificate authority, and the certificates it issues.
 pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -292,6 +331,16 @@ impl Authority {
 }
 
 impl Issued {
+    /// The same, marked as an authority, as `openssl req -x509` makes it.
+    pub(crate) fn self_signed_authority(names: &[&str]) -> Self {
+        crate::net::install_tls();
+        let key = KeyPair::generate().expect("key");
+        let mut params = params(names, "leaf");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).expect("certificate");
+        Self { certificate, key, not_after: params.not_after.unix_timestamp() }
+    }
+
     /// A certificate that nobody but itself vouches for.
     pub(crate) fn self_signed(names: &[&str]) -> Self {
         crate::net::install_tls();

@@ -7,7 +7,7 @@
 //! pushed to a Pushgateway never grows old. Gates therefore rest on `rate`, `increase` or `…_over_time` of a range not longer
 //! than what they should notice, which have no data once nothing new arrives.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use contraflow_provider::{
@@ -30,7 +30,14 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::{Metrics, Reading};
-use crate::{codes as library, net};
+use crate::{
+    codes as library,
+    net::{
+        self,
+        body::{self, Unreadable},
+        egress::Egress,
+    },
+};
 
 /// Longest answer that is read. One number takes a hundred bytes; what is longer is a query over too many series.
 const LONGEST_ANSWER: usize = 4 << 20;
@@ -66,6 +73,13 @@ pub struct Settings {
     /// Whether to take values that came with a warning, such as that a store of a Thanos did not answer.
     #[serde(default)]
     pub ignore_warnings: bool,
+    /// PEM file with the certificates to trust, in place of the machine's (those of `SSL_CERT_FILE`, where that variable is set).
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    /// URL of the HTTP proxy to go through, or `none`. Default: what the variables `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and
+    /// `NO_PROXY` say.
+    #[serde(default)]
+    pub proxy: Option<String>,
 }
 
 fn usual_timeout() -> Span {
@@ -166,7 +180,7 @@ pub struct Prometheus {
     /// Name of the target.
     name: String,
     base: String,
-    client: reqwest::Client,
+    egress: Egress,
     headers: HeaderMap,
     bearer: Option<Source>,
     settings: Settings,
@@ -204,8 +218,8 @@ impl Prometheus {
             headers.insert(key, value);
         }
         let base = url.as_str().trim_end_matches('/').to_owned();
-        let client = net::client(&base).map_err(|e| bad("url", e.message))?;
-        Ok(Self { name: name.to_owned(), base, client, headers, bearer, settings })
+        let egress = Egress::new(settings.ca.as_deref(), settings.proxy.as_deref(), at)?;
+        Ok(Self { name: name.to_owned(), base, egress, headers, bearer, settings })
     }
 
     /// The token to send, read anew each time.
@@ -227,7 +241,8 @@ impl Prometheus {
         form: Option<String>,
     ) -> Result<(StatusCode, Value), ProviderError> {
         let url = format!("{}{path}", self.base);
-        let mut request = self
+        let link = self.egress.link(&url).await?;
+        let mut request = link
             .client
             .request(method, &url)
             // The server is asked to stop by itself a little earlier, and then says why.
@@ -240,7 +255,7 @@ impl Prometheus {
         if let Some(form) = form {
             request = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded").body(form);
         }
-        let mut response = request.send().await.map_err(|e| net::no_answer(&e, &url, true))?;
+        let mut response = request.send().await.map_err(|e| link.no_answer(&e, &url, true))?;
         let status = response.status();
         let json = response
             .headers()
@@ -257,14 +272,15 @@ impl Prometheus {
             });
         }
         let at = net::without_credentials(&url);
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|e| net::no_answer(&e, &url, true))? {
-            body.extend_from_slice(&chunk);
-            if body.len() > LONGEST_ANSWER {
-                return Err(provider_error(format!("{at} answered more than {} MiB", LONGEST_ANSWER >> 20))
-                    .hint("make the query return one series: wrap it in sum(…) or max(…)"));
-            }
+        let read = body::read(&mut response, LONGEST_ANSWER).await.map_err(|error| match error {
+            Unreadable::Request(e) => link.no_answer(&e, &url, true),
+            Unreadable::Packed(why) => provider_error(format!("{at}: {why}")),
+        })?;
+        if read.truncated {
+            return Err(provider_error(format!("{at} answered more than {} MiB", LONGEST_ANSWER >> 20))
+                .hint("make the query return one series: wrap it in sum(…) or max(…)"));
         }
+        let body = body::into_utf8(response.headers(), read.bytes);
         let answer = serde_json::from_slice(&body).map_err(|_| {
             let start: String = String::from_utf8_lossy(&body).trim().chars().take(120).collect();
             provider_error(format!("{at} did not answer JSON but \"{start}\""))

@@ -5,29 +5,30 @@ use std::{borrow::Cow, time::Duration};
 use contraflow_provider::config::{BadSetting, Resolve, Setting, Source};
 use contraflow_runtime::{
     effect::On,
-    error::codes as core,
     provider::{ProviderError, Retry},
 };
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
-use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
-use crate::{codes, net};
+use crate::{
+    codes,
+    net::{self, body, egress::Egress},
+};
 
 /// Longest time for one request.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A URL, which the configuration holds or says where to find.
-pub(super) struct Endpoint(Source);
+/// A URL, which the configuration holds or says where to find, and how it is reached.
+pub(super) struct Endpoint(Source, Egress);
 
 impl Endpoint {
     /// From the setting `url`.
-    pub(super) fn new(url: &Setting, at: &dyn Resolve) -> Result<Self, BadSetting> {
+    pub(super) fn new(url: &Setting, egress: Egress, at: &dyn Resolve) -> Result<Self, BadSetting> {
         let source = at.source("url", url)?;
         if let Some(url) = source.as_plain() {
             parse(url).map_err(|why| source.unusable(why))?;
         }
-        Ok(Self(source))
+        Ok(Self(source, egress))
     }
 
     /// The URL, which is read each time.
@@ -47,20 +48,10 @@ impl Endpoint {
         }
     }
 
-    /// Connects without sending anything.
+    /// Reaches the receiver without sending a message: the connection, the proxy, the handshake.
     pub(super) async fn check(&self) -> Result<String, ProviderError> {
         let url = self.url().await?;
-        let (host, port) = parse(&url)
-            .ok()
-            .and_then(|url| {
-                Some((url.host_str()?.trim_matches(['[', ']']).to_owned(), url.port_or_known_default()?))
-            })
-            .ok_or_else(|| ProviderError::terminal(core::INTERNAL, "a URL lost its host"))?;
-        match tokio::time::timeout(TIMEOUT, TcpStream::connect((&*host, port))).await {
-            Ok(Ok(_)) => Ok(format!("{host}:{port} takes connections")),
-            Ok(Err(e)) => Err(ProviderError::unreachable(format!("{host}:{port}: {e}"))),
-            Err(_) => Err(ProviderError::unreachable(format!("{host}:{port}: no answer in time"))),
-        }
+        self.1.reach(&url).await
     }
 
     /// Sends a request. An answer of any status is an answer. `idempotent`: the receiver recognizes a repeated request, so one
@@ -83,12 +74,12 @@ impl Endpoint {
             on.vault().keep(format!("{name} path"), Zeroizing::new(path));
         }
         let shown = shown(&url);
-        let client = net::client(&url)?;
-        let response = request(&client, &url)
+        let link = self.1.link(&url).await?;
+        let response = request(&link.client, &url)
             .timeout(TIMEOUT)
             .send()
             .await
-            .map_err(|e| net::no_answer(&e.without_url(), &shown, idempotent))?;
+            .map_err(|e| link.no_answer(&e.without_url(), &shown, idempotent))?;
         Ok(Answered { response, shown, idempotent })
     }
 }
@@ -104,6 +95,13 @@ impl Answered {
     /// Where it came from, without what is secret.
     pub(super) fn from(&self) -> &str {
         &self.shown
+    }
+
+    /// The beginning of the body, for what it says. A body may never end.
+    pub(super) async fn said(&mut self) -> String {
+        let read = tokio::time::timeout(TIMEOUT, body::read(&mut self.response, 4096)).await;
+        let read = read.ok().and_then(Result::ok).unwrap_or_default();
+        body::text(self.response.headers(), &read.bytes)
     }
 
     /// The error of an answer that is no success.
@@ -163,7 +161,7 @@ mod tests {
 
     fn endpoint(url: serde_json::Value) -> Result<Endpoint, BadSetting> {
         let url: Setting = serde_json::from_value(url).expect("a setting");
-        Endpoint::new(&url, &Detached::new("/", [("HOOK", "no-url hunter2")]))
+        Endpoint::new(&url, Egress::default(), &Detached::new("/", [("HOOK", "no-url hunter2")]))
     }
 
     #[test]

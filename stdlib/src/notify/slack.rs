@@ -3,7 +3,7 @@
 //! Format, escaping and errors: <https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks>,
 //! <https://docs.slack.dev/messaging/formatting-message-text>. Mattermost and Rocket.Chat accept the same requests.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use contraflow_provider::{
@@ -20,7 +20,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{Message, Notify, Severity, endpoint::Endpoint};
-use crate::codes;
+use crate::{codes, net::egress::Egress};
 
 /// Slack cuts longer texts silently, in characters.
 const LONGEST: usize = 40_000;
@@ -31,6 +31,13 @@ const LONGEST: usize = 40_000;
 pub struct Settings {
     /// The URL of the incoming webhook. Whoever knows it can send: better in a variable, a file or a secret.
     pub url: Setting,
+    /// PEM file with the certificates to trust, in place of the machine's (those of `SSL_CERT_FILE`, where that variable is set).
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    /// URL of the HTTP proxy to go through, or `none`. Default: what the variables `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and
+    /// `NO_PROXY` say.
+    #[serde(default)]
+    pub proxy: Option<String>,
 }
 
 /// A Slack channel behind an incoming webhook.
@@ -47,7 +54,8 @@ impl Slack {
     /// # Errors
     /// The setting that cannot be used.
     pub fn new(settings: &Settings, at: &dyn Resolve) -> Result<Self, BadSetting> {
-        Ok(Self { endpoint: Endpoint::new(&settings.url, at)? })
+        let egress = Egress::new(settings.ca.as_deref(), settings.proxy.as_deref(), at)?;
+        Ok(Self { endpoint: Endpoint::new(&settings.url, egress, at)? })
     }
 }
 
@@ -132,7 +140,7 @@ impl Provider for Slack {
 impl Notify for Slack {
     async fn send(&self, on: &On, message: &Message) -> Result<(), ProviderError> {
         let body = json!({ "text": text(message) }).to_string();
-        let answered = self
+        let mut answered = self
             .endpoint
             .send(on, false, |client, url| {
                 client.post(url).header(CONTENT_TYPE, "application/json; charset=utf-8").body(body)
@@ -148,7 +156,7 @@ impl Notify for Slack {
         }
         // Some errors came with status 200 in the past, and receivers that imitate Slack still do that.
         let from = answered.from().to_owned();
-        let said = answered.response.text().await.unwrap_or_default();
+        let said = answered.said().await;
         match advice(said.trim()) {
             Some(advice) => {
                 let error = ProviderError::terminal(
@@ -174,8 +182,11 @@ mod tests {
 
     async fn send(server: &Server, text: &str, severity: Severity) -> Result<(), ProviderError> {
         let url = server.url("/services/T000/B000/hunter2hunter2");
-        let slack = Slack::new(&Settings { url: Setting::plain(url) }, &Detached::new("/", [("A", "b")]))
-            .expect("usable");
+        let slack = Slack::new(
+            &Settings { url: Setting::plain(url), ca: None, proxy: None },
+            &Detached::new("/", [("A", "b")]),
+        )
+        .expect("usable");
         let on = On::detached(Arc::new(Providers::new("test")));
         slack.send(&on, &Message { text: text.to_owned(), severity }).await
     }

@@ -1,6 +1,6 @@
 //! Messages as JSON to an HTTP endpoint.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use contraflow_provider::{
@@ -21,6 +21,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{Message, Notify, endpoint::Endpoint};
+use crate::net::egress::Egress;
 
 /// Settings of `provider = "webhook"`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -40,6 +41,13 @@ pub struct Settings {
     /// known whether it was delivered is not sent again.
     #[serde(default = "yes")]
     pub idempotent: bool,
+    /// PEM file with the certificates to trust, in place of the machine's (those of `SSL_CERT_FILE`, where that variable is set).
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    /// URL of the HTTP proxy to go through, or `none`. Default: what the variables `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and
+    /// `NO_PROXY` say.
+    #[serde(default)]
+    pub proxy: Option<String>,
 }
 
 fn yes() -> bool {
@@ -78,8 +86,9 @@ impl Webhook {
     /// # Errors
     /// The setting that cannot be used.
     pub fn new(settings: Settings, at: &dyn Resolve) -> Result<Self, BadSetting> {
-        let Settings { url, method, headers, bearer, idempotent } = settings;
-        let endpoint = Endpoint::new(&url, at)?;
+        let Settings { url, method, headers, bearer, idempotent, ca, proxy } = settings;
+        let egress = Egress::new(ca.as_deref(), proxy.as_deref(), at)?;
+        let endpoint = Endpoint::new(&url, egress, at)?;
         let headers = headers
             .into_iter()
             .map(|(name, value)| {
@@ -339,10 +348,44 @@ mod tests {
         assert!(server.requests().is_empty());
     }
 
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_check_shakes_hands_with_the_receiver_and_trusts_whom_the_settings_name() {
+        use crate::http::testing::{self, Authority, Reply, Wanted};
+        let authority = Authority::new();
+        let server =
+            testing::Server::start_tls(authority.server(&Wanted::default()), |_| Reply::status(204, ""))
+                .await;
+        let with = |more: Value| {
+            let mut settings = json!({ "url": format!("{}hook", server.url()) });
+            settings.as_object_mut().expect("map").extend(more.as_object().expect("map").clone());
+            Webhook::new(serde_json::from_value(settings).expect("settings"), &outside()).expect("usable")
+        };
+        let error = with(json!({})).check().await.expect_err("not trusted");
+        assert!(error.message.contains("not issued by a trusted authority"), "{error}");
+        assert!(error.hints[0].contains("`ca`") && error.hints[0].contains("SSL_CERT_FILE"), "{error:?}");
+        assert!(send(&with(json!({}))).await.is_err());
+        let trusting = with(json!({ "ca": authority.ca() }));
+        let said = trusting.check().await.expect("trusted");
+        assert!(said.ends_with("takes connections; its certificate is trusted"), "{said}");
+        send(&trusting).await.expect("delivered");
+        let missing = with(json!({ "ca": "nowhere.pem" })).check().await.expect_err("no file");
+        assert!(missing.message.starts_with("`ca`: /nowhere.pem cannot be read"), "{missing}");
+
+        // Through a proxy that is asked for.
+        let (proxy, asked) = testing::tunnel(server.addr()).await;
+        let through = json!({ "ca": authority.ca(), "proxy": format!("http://{proxy}") });
+        let said = with(through.clone()).check().await.expect("trusted");
+        assert!(said.contains(&format!("through the proxy {proxy}")), "{said}");
+        send(&with(through)).await.expect("delivered");
+        let asked = asked.lock().expect("not poisoned").clone();
+        assert_eq!(asked[0], format!("CONNECT {} HTTP/1.1", server.addr()), "{asked:?}");
+    }
+
     #[test]
     fn settings_that_cannot_be_used_are_named() {
         for (settings, key) in [
             (json!({ "url": "x" }), "url"),
+            (json!({ "url": "https://x", "proxy": "ftp://x" }), "proxy"),
             (json!({ "url": "https://x", "headers": { "a b": "c" } }), "headers"),
             (json!({ "url": "https://x", "headers": { "a": "c\nd" } }), "headers.a"),
         ] {

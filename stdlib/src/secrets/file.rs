@@ -67,7 +67,8 @@ impl File {
                 bytes.pop();
             }
         }
-        let text = std::str::from_utf8(&bytes).map_err(|_| self.failed("not UTF-8 text"))?;
+        let bytes = contraflow_provider::text::bytes_without_mark(&bytes);
+        let text = std::str::from_utf8(bytes).map_err(|_| self.failed("not UTF-8 text"))?;
         usable(Zeroizing::new(text.to_owned()), &self.path.display().to_string())
     }
 }
@@ -134,6 +135,8 @@ mod tests {
         for (written, read) in [("tok\n", "tok"), ("tok", "tok"), ("tok\r\n", "tok"), ("a\nb\n\n", "a\nb\n")]
         {
             let path = folder.path().join("token");
+            fs::write(&path, format!("\u{feff}{written}")).expect("written");
+            assert_eq!(File::new(&path).value().await.expect("read").as_str(), read);
             fs::write(&path, written).expect("written");
             assert_eq!(File::new(&path).value().await.expect("read").as_str(), read);
         }

@@ -34,7 +34,7 @@ use contraflow_runtime::{
     quantity::Span,
 };
 use futures_util::future::try_join_all;
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{StatusCode, Url};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -42,12 +42,18 @@ use serde_json::Value;
 use super::{Addresses, DrainTimer, Measure, Traffic, Weights};
 use crate::{
     codes,
-    config::{BadSetting, Building, Resolve as _},
-    net,
+    config::{BadSetting, Building, Resolve},
+    net::{
+        self,
+        body::{self, Unreadable},
+        egress::Egress,
+    },
 };
 
 /// Longest time for one request to the admin interface.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest answer that is read. A configuration with thousands of clusters takes some megabytes.
+const LONGEST_ANSWER: usize = 64 << 20;
 /// Longest time until Envoy has loaded what was set. With a file it takes some hundredths of a second.
 const LOADING: Duration = Duration::from_secs(5);
 
@@ -78,6 +84,13 @@ pub struct Settings {
     /// How long requests are counted, at most, before new weights are taken to be in effect. With 0s, nothing is counted.
     #[serde(default = "usual_measure")]
     pub measure: Span,
+    /// PEM file with the certificates to trust, in place of the machine's (those of `SSL_CERT_FILE`, where that variable is set).
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    /// URL of the HTTP proxy to go through, or `none`. Default: what the variables `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and
+    /// `NO_PROXY` say.
+    #[serde(default)]
+    pub proxy: Option<String>,
 }
 
 /// One admin interface or several.
@@ -148,7 +161,7 @@ impl Envoy {
     ///
     /// # Errors
     /// A setting that cannot be used.
-    pub fn new(route: &str, settings: Settings) -> Result<Self, BadSetting> {
+    pub fn new(route: &str, settings: Settings, at: &dyn Resolve) -> Result<Self, BadSetting> {
         let bad = |key: &str, message: String| BadSetting::new(key, message);
         let admins = match settings.admin {
             Admin::One(url) => vec![url],
@@ -160,7 +173,8 @@ impl Envoy {
                 "expected at least one URL, such as \"http://127.0.0.1:9901\"".to_owned(),
             ));
         }
-        let instances = admins.iter().map(|url| Instance::new(url)).collect::<Result<_, _>>();
+        let egress = Egress::new(settings.ca.as_deref(), settings.proxy.as_deref(), at)?;
+        let instances = admins.iter().map(|url| Instance::new(url, egress.clone())).collect::<Result<_, _>>();
         let source = match (settings.runtime_key_prefix, settings.rds_file) {
             (Some(prefix), None) if prefix.is_empty() => {
                 return Err(bad("runtime_key_prefix", "it is empty".to_owned()));
@@ -557,7 +571,7 @@ url = "https://shop.example.com"
     /// A relative path of a file is taken from the folder of the configuration.
     fn build(at: &Building<'_>, mut settings: Settings) -> Result<Arc<dyn Traffic>, BadSetting> {
         settings.rds_file = settings.rds_file.map(|path| at.path(&path.to_string_lossy()));
-        Ok(Arc::new(Self::new(&at.name, settings)?))
+        Ok(Arc::new(Self::new(&at.name, settings, at)?))
     }
 }
 
@@ -741,7 +755,7 @@ impl Traffic for Envoy {
 #[derive(Debug)]
 struct Instance {
     base: String,
-    client: Client,
+    egress: Egress,
 }
 
 impl fmt::Display for Instance {
@@ -751,7 +765,7 @@ impl fmt::Display for Instance {
 }
 
 impl Instance {
-    fn new(url: &str) -> Result<Self, String> {
+    fn new(url: &str, egress: Egress) -> Result<Self, String> {
         let parsed = Url::parse(url).map_err(|e| format!("\"{url}\" is not a URL: {e}"))?;
         if !matches!(parsed.scheme(), "http" | "https") {
             return Err(format!("expected a URL with http or https, not {}", parsed.scheme()));
@@ -759,8 +773,7 @@ impl Instance {
         if parsed.query().is_some() || parsed.fragment().is_some() {
             return Err("expected a base URL, without ? and #".to_owned());
         }
-        let client = net::client(url).map_err(|e| e.message)?;
-        Ok(Self { base: url.trim_end_matches('/').to_owned(), client })
+        Ok(Self { base: url.trim_end_matches('/').to_owned(), egress })
     }
 
     /// A URL for people.
@@ -770,15 +783,22 @@ impl Instance {
 
     async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, ProviderError> {
         let url = address(&self.base, path, query.iter().copied());
-        let sent = self.client.get(&url).timeout(PATIENCE).send().await;
-        let response = sent.map_err(|e| {
-            net::no_answer(&e, &self.base, true)
+        let link = self.egress.link(&url).await?;
+        let sent = link.client.get(&url).timeout(PATIENCE).send().await;
+        let mut response = sent.map_err(|e| {
+            link.no_answer(&e, &self.base, true)
                 .hint("is `admin` where Envoy's admin interface listens (`admin.address` in its bootstrap)?")
         })?;
         if !response.status().is_success() {
             return Err(net::refused(response, &format!("{self}{path}")).await);
         }
-        let text = response.text().await.map_err(|e| net::no_answer(&e, &self.base, true))?;
+        let read = body::read(&mut response, LONGEST_ANSWER).await.map_err(|error| match error {
+            Unreadable::Request(e) => link.no_answer(&e, &self.base, true),
+            Unreadable::Packed(why) => {
+                ProviderError::terminal(runtime_codes::PROVIDER, format!("{self}{path}: {why}"))
+            }
+        })?;
+        let text = body::text(response.headers(), &read.bytes);
         serde_json::from_str(&text).map_err(|_| self.not_understood(path, &text))
     }
 
@@ -796,8 +816,9 @@ impl Instance {
         let url =
             address(&self.base, "/runtime_modify", values.iter().map(|(key, value)| (&**key, &**value)));
         // The same values again change nothing, so it may be repeated.
-        let sent = self.client.post(&url).timeout(PATIENCE).send().await;
-        let response = sent.map_err(|e| net::no_answer(&e, &self.base, true))?;
+        let link = self.egress.link(&url).await?;
+        let sent = link.client.post(&url).timeout(PATIENCE).send().await;
+        let response = sent.map_err(|e| link.no_answer(&e, &self.base, true))?;
         if response.status().is_success() {
             return Ok(());
         }
@@ -897,10 +918,11 @@ impl RouteFile {
             ProviderError::terminal(codes::TRAFFIC, format!("the route file {}: {why}", path.display()))
         };
         let text = tokio::fs::read_to_string(path).await.map_err(|e| fail(net::io_reason(&e)))?;
-        let content: Value = serde_json::from_str(&text).map_err(|e| {
-            fail(format!("not JSON: {e}"))
-                .hint("Envoy reads files in YAML and in JSON; weights can be set in JSON")
-        })?;
+        let content: Value =
+            serde_json::from_str(contraflow_provider::text::without_mark(&text)).map_err(|e| {
+                fail(format!("not JSON: {e}"))
+                    .hint("Envoy reads files in YAML and in JSON; weights can be set in JSON")
+            })?;
         if list(&content["resources"]).next().is_none() {
             return Err(fail("it has no `resources`".to_owned()).hint(
                 "it is a DiscoveryResponse: { \"resources\": [ { \"@type\": …RouteConfiguration, … } ] }",

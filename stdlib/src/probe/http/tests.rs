@@ -338,6 +338,19 @@ async fn a_trusted_certificate_is_accepted_and_any_other_refused_with_the_reason
     assert!(error.message.contains("not issued by a trusted authority"), "{}", error.message);
     passes(&good, json!({ "tls": { "insecure": true } })).await;
 
+    // As `openssl req -x509` makes one: its own authority.
+    let own = Issued::self_signed_authority(&["127.0.0.1"]);
+    let file = authority.file("own.pem", &format!("\u{feff}{}", own.certificate.pem()));
+    let own = Server::start_tls(own.server(rustls::ALL_VERSIONS), |_| Reply::ok("")).await;
+    passes(&own, json!({ "tls": { "ca": file } })).await;
+    let error = fails(&own, json!({ "tls": { "ca": ca } })).await;
+    assert!(error.message.contains("marked as an authority (CA:TRUE)"), "{}", error.message);
+    let elsewhere = Issued::self_signed_authority(&["shop.example.com"]);
+    let file = authority.file("elsewhere.pem", &elsewhere.certificate.pem());
+    let elsewhere = Server::start_tls(elsewhere.server(rustls::ALL_VERSIONS), |_| Reply::ok("")).await;
+    let error = fails(&elsewhere, json!({ "tls": { "ca": file } })).await;
+    assert!(error.message.contains("the certificate is for shop.example.com"), "{}", error.message);
+
     let expired =
         Server::start_tls(authority.server(&Wanted { from: -9, until: -2, ..Wanted::default() }), |_| {
             Reply::ok("")

@@ -336,7 +336,8 @@ fn inspect(
                 intermediates,
                 moment,
                 algorithms.all,
-            ) {
+            ) && !net::tls::is_trusted_itself(leaf, roots)
+            {
                 problems.push(untrusted(&error, &parsed, intermediates, now));
             }
         }

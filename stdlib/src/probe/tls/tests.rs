@@ -92,6 +92,13 @@ async fn an_unknown_issuer_is_named() {
     let own = server(Issued::self_signed(&["127.0.0.1"]).server(rustls::ALL_VERSIONS)).await;
     let error = look(&own, json!({})).await.expect_err("self-signed");
     assert!(error.contains("the certificate is self-signed and not trusted here"), "{error}");
+    // One that is its own authority is trusted by name.
+    let issued = Issued::self_signed_authority(&["127.0.0.1"]);
+    let file = authority.file("own.pem", &issued.certificate.pem());
+    let own = server(issued.server(rustls::ALL_VERSIONS)).await;
+    look(&own, json!({ "ca": file })).await.expect("trusted");
+    let error = look(&own, json!({})).await.expect_err("not trusted");
+    assert!(!error.contains("CaUsedAsEndEntity"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
