@@ -244,8 +244,12 @@ impl Unit {
     }
 
     /// `value` written in this unit.
+    ///
+    /// The largest number stands for an infinity, which JSON cannot write.
     pub fn show(self, value: f64) -> String {
         match self {
+            _ if value >= f64::MAX => "+Inf".to_owned(),
+            _ if value <= f64::MIN => "-Inf".to_owned(),
             Self::Number => format!("{}", round(value)),
             Self::Percent => format!("{}%", round(value * 100.0)),
             Self::Seconds if value.is_finite() && value >= 0.0 => {
@@ -375,6 +379,10 @@ mod tests {
         assert_eq!(shown::<Comparison>("<=200ms"), "<= 200ms");
         assert_eq!(shown::<Comparison>(">= 3"), ">= 3");
         let bound: Comparison = "< 0.1%".parse().expect("comparison");
+        for infinite in [f64::INFINITY, f64::MAX] {
+            assert_eq!((bound.show(infinite), bound.show(-infinite)), ("+Inf".to_owned(), "-Inf".to_owned()));
+            assert!(!bound.holds(infinite));
+        }
         assert!(bound.holds(0.0005) && !bound.holds(0.001) && !bound.holds(f64::NAN));
     }
 

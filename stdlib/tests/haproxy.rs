@@ -24,7 +24,11 @@ mod tests {
 
     use async_trait::async_trait;
     use contraflow_runtime::{
-        effect::Progress, error::codes as runtime_codes, provider::Provider as _, quantity::Span,
+        Bundle, Runtime,
+        effect::Progress,
+        error::codes as runtime_codes,
+        provider::{Provider as _, Providers},
+        quantity::Span,
     };
     use contraflow_stdlib::{
         codes,
@@ -548,5 +552,37 @@ mod tests {
         }
         // The old weights are refuted and the new ones are not.
         assert_eq!(route.settled(&weights(80, 20)).await, Ok(Progress::Settled));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_plan_refuses_what_the_run_would_refuse_at_once() {
+        let Some(server) = Server::start().await else { return };
+        for name in ["green1", "green2", "green3"] {
+            server.ask(&format!("set server web/{name} state maint")).await;
+        }
+        let route = server.route(server.unix());
+        let check = route.check().await.expect("a check");
+        assert!(check.contains("no server of green takes traffic: green1 is in MAINT"), "{check}");
+        let plan = async |script: &str| {
+            let mut providers = Providers::new("test");
+            providers.bind::<dyn Traffic>("web", Arc::clone(&route) as _);
+            let runtime =
+                Runtime::builder().library(&contraflow_stdlib::library()).providers(providers).build();
+            let text = format!("const RUNBOOK = #{{ name: \"test\" }}; {script}");
+            runtime.plan(&Bundle::single("test.rhai", text), &BTreeMap::new()).await.expect("a plan")
+        };
+        let refused = plan("traffic::shift(\"web\", \"green\", 25);").await;
+        let error = refused.error.expect("refused");
+        assert!(
+            error.message.contains("green of web would get 25%, but no server of it takes traffic"),
+            "{error:?}"
+        );
+        // What came before may have made it ready: that is shown, and the plan goes on.
+        let open = plan(
+            "http::request(\"POST\", \"http://127.0.0.1:1/start\"); traffic::shift(\"web\", \"green\", 25);",
+        )
+        .await;
+        assert_eq!((open.error, open.changes), (None, 1));
+        assert_eq!(route.weights().await, Ok(weights(100, 0)));
     }
 }

@@ -91,6 +91,8 @@ impl Record {
             refused(format!("the history table has a row named \"{name}\", which is not a migration"))
                 .hint("choose another table with `table`")
         })?;
+        // What stands in the file before it is no part of what is run.
+        let down = down.map(crate::text::unmarked);
         Ok(Self { version, name, checksum, down_checksum, down })
     }
 }

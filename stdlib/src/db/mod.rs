@@ -12,6 +12,7 @@ pub mod backup;
 #[cfg(feature = "postgres")]
 mod child;
 pub mod folder;
+mod foreign;
 pub mod migrate;
 #[cfg(feature = "postgres")]
 mod postgres;

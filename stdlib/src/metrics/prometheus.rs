@@ -1,7 +1,7 @@
 //! Metrics from Prometheus, or from anything that speaks its query API (Thanos, Mimir, VictoriaMetrics).
 //!
 //! Each metric is an instant query (`/api/v1/query`, <https://prometheus.io/docs/prometheus/latest/querying/api/>) that must
-//! answer a scalar or exactly one series. No series, `NaN` and infinities are no data.
+//! answer a scalar or exactly one series. No series and `NaN` are no data. An infinity is a value.
 //!
 //! Staleness: an instant query may answer a sample that is up to five minutes old (`--query.lookback-delta`), and what was
 //! pushed to a Pushgateway never grows old. Gates therefore rest on `rate`, `increase` or `…_over_time` of a range not longer
@@ -431,7 +431,7 @@ impl Metrics for Prometheus {
         };
         let (value, samples) =
             futures_util::future::try_join(self.number(metric, &bound.query), samples).await?;
-        Ok(Reading { value: value.map(|value| bound.unit.to_base(value)), samples })
+        Ok(Reading::new(value.map(|value| bound.unit.to_base(value)), samples))
     }
 
     fn names(&self) -> Vec<String> {
@@ -475,14 +475,14 @@ fn refused(what: &str, query: &str, answer: &Answer, again: bool) -> ProviderErr
     }
 }
 
-/// The one number of a result. `None`: no series, or a value that is not finite.
+/// The one number of a result. `None`: no series, or not a number.
 fn single(what: &str, data: Data) -> Result<Option<f64>, ProviderError> {
     let Data { kind, result } = data;
     let odd = || provider_error(format!("{what} returned a {kind} that cannot be read"));
     let number = |sample: &Value| -> Result<Option<f64>, ProviderError> {
         // `[time, "value"]`, the value as text so that NaN and infinities can be written.
         let text = sample.get(1).and_then(Value::as_str).ok_or_else(odd)?;
-        Ok(Some(text.parse::<f64>().map_err(|_| odd())?).filter(|value| value.is_finite()))
+        Ok(Some(text.parse::<f64>().map_err(|_| odd())?).filter(|value| !value.is_nan()))
     };
     match kind.as_str() {
         "scalar" => number(&result),

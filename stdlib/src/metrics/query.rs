@@ -18,7 +18,8 @@ use crate::codes;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// The value to return if there is no data, such as `0` or `()`. Without it, no data is an error (`gate-inconclusive`).
+    /// The value to return if there is no data, such as `0` or `()`. Without it, no data is an error (`gate-inconclusive`). NaN is no data; an infinity, such as errors divided by no good answers, is the largest number
+    /// there is, shown as `+Inf`.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub if_no_data: Option<Value>,
     /// Whether to return a map with `value` and `samples`, the number of samples behind it, or `()` if the source does
@@ -61,7 +62,8 @@ impl Read for Query {
 
     async fn read(&self, on: &On) -> Result<Value, ProviderError> {
         let reading = on.get::<dyn Metrics>(&self.source)?.query(&self.metric).await?;
-        let value = match (reading.value.filter(|value| value.is_finite()), &self.options.if_no_data) {
+        let reading = reading.normal();
+        let value = match (reading.value, &self.options.if_no_data) {
             (Some(value), _) => json!(value),
             (None, Some(instead)) => instead.clone(),
             (None, None) => return Err(self.no_data()),
@@ -71,6 +73,9 @@ impl Read for Query {
 
     fn show(&self, value: &Value) -> String {
         let value = value.get("value").unwrap_or(value);
+        if let Some(infinite) = value.as_f64().filter(|value| value.abs() >= f64::MAX) {
+            return contraflow_runtime::quantity::Unit::Number.show(infinite);
+        }
         // Six digits tell a person enough; a quotient has seventeen.
         let short = value.as_f64().and_then(|value| format!("{value:.5e}").parse::<f64>().ok());
         short.map_or_else(|| value.to_string(), |short| short.to_string())
@@ -159,7 +164,9 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn no_data_is_an_error_unless_the_script_says_what_to_answer() {
-        for value in [None, Some(f64::NAN), Some(f64::INFINITY)] {
+        let infinite = Reading { value: Some(f64::INFINITY), samples: None };
+        assert_eq!(ask(infinite, json!({ "if_no_data": 0 })).await, Ok(json!(f64::MAX)));
+        for value in [None, Some(f64::NAN)] {
             let reading = Reading { value, ..NOTHING };
             let error = ask(reading, json!({})).await.expect_err("no data");
             assert_eq!(error.code.as_str(), codes::GATE_INCONCLUSIVE);
@@ -180,6 +187,7 @@ mod tests {
             (json!(0.087_500_000_000_000_01), "0.0875"),
             (json!({ "value": 0.000_123_456_789, "samples": 3 }), "0.000123457"),
             (json!(42.0), "42"),
+            (json!(f64::MAX), "+Inf"),
             (Value::Null, "null"),
         ] {
             assert_eq!(query.show(&value), shown);

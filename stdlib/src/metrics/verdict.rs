@@ -147,7 +147,7 @@ impl State {
             Some(Seen::Unreachable(why)) => return Self::Unreachable(why.clone()),
             Some(Seen::Read(reading)) => reading,
         };
-        let Some(value) = reading.value.filter(|value| value.is_finite()) else { return Self::NoData };
+        let Some(value) = reading.normal().value else { return Self::NoData };
         match reading.samples {
             Some(0) if min_samples > 0 => Self::NoData,
             Some(n) if n < min_samples => Self::TooFew(Some(n)),

@@ -38,7 +38,7 @@ fn dark(rng: &mut Rng) -> Option<Seen> {
         0 => None,
         1 => value(None, Some(50)),
         2 => value(Some(f64::NAN), Some(50)),
-        3 => value(Some(f64::NEG_INFINITY), None),
+        3 => value(Some(f64::NAN), None),
         4 => value(Some(0.0), Some(0)),
         _ => Some(Seen::Unreachable("down".to_owned())),
     }
@@ -255,4 +255,22 @@ fn a_value_just_past_its_bound_is_not_shown_as_equal_to_it() {
     let bound: Comparison = "< 1%".parse().expect("bound");
     let next = f64::from_bits(bound.bound.to_bits() + 1);
     assert_ne!(show_against(&bound, next), bound.show(bound.bound));
+}
+
+#[test]
+fn infinitely_many_errors_break_a_bound_at_the_first_look() {
+    let rules = Rules {
+        bounds: [("ratio".to_owned(), "< 1%".parse().expect("a bound"))].into(),
+        min_samples: 0,
+        failure_limit: 0,
+        sustained: Duration::ZERO,
+        inconclusive_limit: 0,
+    };
+    let mut watch = Watch::default();
+    let seen = [("ratio".to_owned(), read(f64::INFINITY))].into();
+    let Verdict::Fail(breaches) = watch.look(&rules, Duration::ZERO, &seen) else { panic!("not broken") };
+    assert!(breaches[0].to_string().starts_with("ratio was +Inf, expected < 1%"), "{}", breaches[0]);
+    // It is kept in the journal like any other.
+    let kept = serde_json::to_string(&watch).expect("json");
+    assert!(serde_json::from_str::<Watch>(&kept).is_ok(), "{kept}");
 }

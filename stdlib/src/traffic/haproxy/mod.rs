@@ -721,7 +721,7 @@ mod tests {
         assert_eq!(web.read(&at), Ok(weights(50)));
         assert_eq!(at.servers["b2"].weight, 0);
         // With all traffic on its pool it gets what its siblings have.
-        for step in web.steps(&half, &percent(66.67), &weights(0)).expect("expressed") {
+        for step in web.steps(&half, &percent(66.67), &weights(100)).expect("expressed") {
             at.servers.get_mut(&step.server).expect("known").weight = step.to;
         }
         assert_eq!((at.servers["b2"].weight > 0, at.servers["b2"].weight), (true, at.servers["b1"].weight));
@@ -737,15 +737,15 @@ mod tests {
         seen.servers.get_mut("g2").expect("known").backup = true;
         assert_eq!(web.read(&seen), Ok(weights(50)));
         seen.servers.get_mut("g1").expect("known").backup = true;
-        assert_eq!(web.read(&seen), Ok(weights(0)));
+        assert_eq!(web.read(&seen), Ok(weights(100)));
         assert!(
-            web.caveats_of(&seen, &weights(0), false, &[])
+            web.caveats_of(&seen, &weights(100), false, &[])
                 .concat()
                 .starts_with("green has only backup servers")
         );
         // They are used when no other server has weight.
         seen.servers.get_mut("b1").expect("known").weight = 0;
-        assert_eq!(web.read(&seen), Ok(weights(100)));
+        assert_eq!(web.read(&seen), Ok(weights(0)));
     }
 
     #[test]
