@@ -9,11 +9,11 @@ use contraflow_runtime::{
 
 use crate::{
     args::{CommandLine, Exit},
-    command,
+    background, command,
     context::Context,
     program::Program,
     render::Sources,
-    report,
+    report, stderr,
 };
 
 /// Most threads that drive connections and timers.
@@ -72,8 +72,18 @@ impl CliBuilder {
         let CommandLine { command, global } = match CommandLine::read(&self.program, std::env::args_os()) {
             Ok(line) => line,
             Err(error) => {
-                // A closed pipe is no reason to complain about a help text.
-                let _ = error.print();
+                let theme = if error.use_stderr() {
+                    report::theme::Theme::of(&std::io::stderr())
+                } else {
+                    report::theme::Theme::of(&std::io::stdout())
+                };
+                let text = error.render();
+                let text = if theme.colour { text.ansi().to_string() } else { text.to_string() };
+                if error.use_stderr() {
+                    stderr::write(&text)
+                } else {
+                    command::print(&text)
+                }
                 return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
             }
         };
@@ -93,6 +103,8 @@ impl CliBuilder {
         let exit = tokio.block_on(command::execute(command, &context));
         // What still waits in the background (a terminal that nobody answers at) must not hold up the end.
         tokio.shutdown_background();
+        // Nor must a reader that takes nothing.
+        background::settle(command::PATIENCE);
         exit.into()
     }
 }
@@ -111,5 +123,5 @@ fn log_to_stderr(verbose: u8) {
     }
     let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
     let ansi = report::theme::Theme::of(&std::io::stderr()).colour;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr::Log).with_ansi(ansi).init();
 }

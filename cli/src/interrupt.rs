@@ -3,12 +3,10 @@
 //! Ctrl-C at a terminal: the run waits at its next safe point, and the person decides. Once more, or without a terminal, it is
 //! paused. SIGTERM and SIGHUP pause it: a machine that is drained loses nothing.
 
-use std::io::{Write as _, stderr};
-
 use contraflow_runtime::Stop;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{args::Exit, keyboard, people::Terminal, session::who};
+use crate::{args::Exit, keyboard, people::Terminal, screen, session::who, stderr};
 
 /// Listens for signals from now on.
 pub(crate) fn watch(stop: &Stop, program: &'static str) {
@@ -53,35 +51,37 @@ fn received(name: &str) -> String {
     format!("received {name}: pausing at the next safe point; send it again to stop now")
 }
 
+// Done first and told afterwards: whether anybody reads it must not matter.
+
 fn pause(stop: &Stop, why: &str) {
-    tell(why);
     stop.pause(&who());
+    tell(why);
 }
 
 fn now(stop: &Stop, program: &str) {
-    tell(&format!("stopping now; `{program} show last` shows the state of the run and how to continue"));
     stop.pause_now(&who());
+    tell(&format!("stopping now; `{program} show last` shows the state of the run and how to continue"));
 }
 
 /// Asks the person at the terminal. Answers whether the run simply goes on.
 async fn decide(stop: &Stop) -> bool {
-    tell("the run holds at its next safe point; operations in progress finish first");
+    let here = screen::Question::begin();
+    here.say("\nthe run holds at its next safe point; operations in progress finish first\n");
     loop {
-        let _ =
-            write!(stderr(), "  r = roll back, p = pause, c = continue; Ctrl-C again = pause now [r/p/c] ")
-                .and_then(|()| stderr().flush());
+        here.prompt("  r = roll back, p = pause, c = continue; Ctrl-C again = pause now [r/p/c] ");
         let Some(line) = keyboard::line().await else {
             pause(stop, "no answer at the terminal: pausing at the next safe point");
             return false;
         };
         match line.trim().to_lowercase().as_str() {
             "r" | "rollback" | "roll back" => {
-                tell("stopping at the next safe point, then rolling back");
                 stop.cancel_by(&who());
+                here.say("stopping at the next safe point, then rolling back\n");
                 return false;
             }
             "p" | "pause" => {
                 stop.pause(&who());
+                here.say("pausing at the next safe point\n");
                 return false;
             }
             "c" | "continue" | "go on" => return true,
@@ -91,5 +91,5 @@ async fn decide(stop: &Stop) -> bool {
 }
 
 fn tell(text: &str) {
-    let _ = writeln!(stderr(), "\n{text}");
+    stderr::write(&format!("\n{text}\n"));
 }

@@ -12,6 +12,7 @@
 //! the program to say: `contraflow` takes `mimalloc`.
 
 mod args;
+mod background;
 mod cli;
 mod command;
 mod context;
@@ -31,7 +32,10 @@ mod render;
 mod report;
 mod scaffold;
 mod scenario;
+mod screen;
+mod scripts;
 mod session;
+mod stderr;
 
 pub use cli::{Cli, CliBuilder};
 pub use contraflow_runtime::{self as runtime, rhai};

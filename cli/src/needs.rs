@@ -2,7 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use contraflow_runtime::{plan::Foreseen, provider::Providers, target::Target};
+use contraflow_runtime::{
+    journal::{RunStatus, Store},
+    plan::Foreseen,
+    provider::Providers,
+    target::Target,
+};
 use serde::Serialize;
 
 /// Longest wait for an answer. All are asked at the same time.
@@ -57,5 +62,48 @@ impl Need {
             "secrets" => format!("secret {}", self.target.name()),
             _ => self.target.to_string(),
         }
+    }
+}
+
+/// A target that another run keeps for itself: whoever runs the plan now is refused there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Held {
+    /// Which target.
+    pub(crate) target: String,
+    /// Which run.
+    pub(crate) run: String,
+    /// How that run stands: `running`, `died`, `paused`, `rollback incomplete`.
+    pub(crate) state: String,
+    /// Who began it.
+    pub(crate) started_by: String,
+}
+
+impl Held {
+    /// What of `wanted` is kept by runs in an environment. Nothing, if the store does not say.
+    pub(crate) async fn look(
+        store: &dyn Store,
+        environment: &str,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Vec<Self> {
+        let mut all = Vec::new();
+        for lock in store.locks().await.unwrap_or_default() {
+            if lock.environment != environment || !wanted(&lock.target) {
+                continue;
+            }
+            let found = store.find(&lock.run).await.unwrap_or_default();
+            let state = match found.iter().find(|run| run.id == lock.run) {
+                Some(run) if run.status == RunStatus::Running && !run.is_alive() => "died".to_owned(),
+                Some(run) => run.status.as_str().replace('_', " "),
+                None => "unknown".to_owned(),
+            };
+            all.push(Self { target: lock.target, run: lock.run, state, started_by: lock.started_by });
+        }
+        all.sort_by(|a, b| a.target.cmp(&b.target));
+        all
+    }
+
+    /// How the run stands and who began it.
+    pub(crate) fn told(&self) -> String {
+        format!("{}, started by {}", self.state, self.started_by)
     }
 }

@@ -1,6 +1,10 @@
 //! What can be done next, in words: the commands of this program that do it.
 
-use contraflow_runtime::error::{NextStep, RunError};
+use contraflow_runtime::{
+    error::{NextStep, RunError},
+    event::RunOutcome,
+    journal::{Run, RunStatus},
+};
 
 /// The error with each of its next steps as a hint too.
 pub(crate) fn worded(error: &RunError, program: &str) -> RunError {
@@ -14,6 +18,19 @@ pub(crate) fn add(hints: &mut Vec<String>, next: &[NextStep], program: &str) {
     hints.extend(next.iter().map(|step| words(step, program)));
 }
 
+/// What can be done with a run that has not come to its end and that nobody works on.
+pub(crate) fn ways_on(program: &str, run: &Run) -> String {
+    let id = &run.id;
+    match run.status {
+        RunStatus::Ended(RunOutcome::RollbackIncomplete) => {
+            format!("continue the rollback: {program} rollback {id}; close the run: {program} abandon {id}")
+        }
+        _ => format!(
+            "resume: {program} resume {id}; undo: {program} rollback {id}; close: {program} abandon {id}"
+        ),
+    }
+}
+
 /// One step: what it is and the command that does it.
 pub(crate) fn words(step: &NextStep, program: &str) -> String {
     let p = program;
@@ -23,7 +40,8 @@ pub(crate) fn words(step: &NextStep, program: &str) -> String {
         NextStep::RollBackRun { run } => format!("roll it back: {p} rollback {run}"),
         NextStep::AbortRun { run } => format!("abort it first: {p} abort {run}"),
         NextStep::RecoverRun { run } => {
-            format!("if it is not running: {p} resume {run}, {p} rollback {run}, or {p} abandon {run}")
+            // How it stands decides what works, and may have changed since.
+            format!("if it is not running, {p} show {run} says how to go on with it or close it")
         }
         NextStep::ListRuns => format!("list them: {p} runs"),
         NextStep::Answer { run, question, choices } if choices.is_empty() => {
@@ -101,7 +119,7 @@ mod tests {
             worded(&error, "deploy").hints,
             [
                 "wait",
-                "if it is not running: deploy resume r1, deploy rollback r1, or deploy abandon r1",
+                "if it is not running, deploy show r1 says how to go on with it or close it",
                 "decide: deploy approve r1 1:confirm, or deploy deny r1 1:confirm",
             ]
         );

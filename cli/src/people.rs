@@ -1,7 +1,7 @@
 //! Questions, answered at the terminal.
 
 use std::{
-    io::{IsTerminal as _, Write as _, stderr, stdin},
+    io::{IsTerminal as _, stderr, stdin},
     sync::Arc,
 };
 
@@ -13,7 +13,7 @@ use contraflow_runtime::{
     world::{Elsewhere, NoPeople, People, YesToAll},
 };
 
-use crate::{args::Output, context::Context, keyboard, report::format::clean, session::who};
+use crate::{args::Output, context::Context, keyboard, report::format::clean, screen, session::who};
 
 /// The person at the terminal.
 #[derive(Debug)]
@@ -40,17 +40,18 @@ impl Terminal {
 impl People for Terminal {
     async fn ask(&self, _: &EffectId, question: &Question) -> Result<Reply, ProviderError> {
         let _turn = self.turn.lock().await;
+        let here = screen::Question::begin();
         if !self.announced {
-            say(&format!("  {}\n", clean(&question.text)));
+            here.say(&format!("  {}\n", clean(&question.text)));
         }
         let nobody =
             || ProviderError::terminal(codes::NO_ANSWER, format!("nobody answered \"{}\"", question.text));
         let mut reply = match question.kind {
-            QuestionKind::Checklist => tick(&question.items).await,
-            QuestionKind::Doubt => choose(&question.choices).await,
-            QuestionKind::Manual => yes_or_no("done? [y/N]").await,
+            QuestionKind::Checklist => tick(&here, &question.items).await,
+            QuestionKind::Doubt => choose(&here, &question.choices).await,
+            QuestionKind::Manual => yes_or_no(&here, "done? [y/N]").await,
             QuestionKind::Confirm | QuestionKind::Approve | QuestionKind::OutsidePlan => {
-                yes_or_no("[y/N]").await
+                yes_or_no(&here, "[y/N]").await
             }
         }
         .ok_or_else(nobody)?;
@@ -72,15 +73,10 @@ pub(crate) fn who_answers(yes: bool, wait: bool, context: &Context) -> Arc<dyn P
     }
 }
 
-fn say(text: &str) {
-    // Should nobody see it, nobody answers either.
-    let _ = stderr().write_all(text.as_bytes()).and_then(|()| stderr().flush());
-}
-
 /// Asks until the answer is clear. `None`: the input ended.
-async fn yes_or_no(prompt: &str) -> Option<Reply> {
+async fn yes_or_no(here: &screen::Question, prompt: &str) -> Option<Reply> {
     loop {
-        say(&format!("  {prompt} "));
+        here.prompt(&format!("  {prompt} "));
         let line = keyboard::line().await?;
         // A comment may follow the answer: `y checked the dashboard`.
         let line = line.trim();
@@ -90,7 +86,7 @@ async fn yes_or_no(prompt: &str) -> Option<Reply> {
             "y" | "yes" | "done" => true,
             "n" | "no" | "" => false,
             _ => {
-                say("  answer y or n; text after it is kept as a comment\n");
+                here.say("  answer y or n; text after it is kept as a comment\n");
                 continue;
             }
         };
@@ -99,10 +95,10 @@ async fn yes_or_no(prompt: &str) -> Option<Reply> {
 }
 
 /// Asks for one point after the other; the first no ends it.
-async fn tick(items: &[String]) -> Option<Reply> {
+async fn tick(here: &screen::Question, items: &[String]) -> Option<Reply> {
     let mut comments = Vec::new();
     for (i, item) in items.iter().enumerate() {
-        let reply = yes_or_no(&format!("{}. {} [y/N]", i + 1, clean(item))).await?;
+        let reply = yes_or_no(here, &format!("{}. {} [y/N]", i + 1, clean(item))).await?;
         comments.extend(reply.comment.iter().map(|comment| format!("{item}: {comment}")));
         if !reply.yes {
             let comment = reply.comment.map_or_else(|| item.clone(), |comment| format!("{item}: {comment}"));
@@ -114,16 +110,16 @@ async fn tick(items: &[String]) -> Option<Reply> {
 }
 
 /// Asks for one of several words.
-async fn choose(choices: &[Choice]) -> Option<Reply> {
+async fn choose(here: &screen::Question, choices: &[Choice]) -> Option<Reply> {
     let names: Vec<&str> = choices.iter().map(|choice| &*choice.name).collect();
     loop {
-        say(&format!("  [{}] ", names.join("/")));
+        here.prompt(&format!("  [{}] ", names.join("/")));
         let line = keyboard::line().await?;
         if let Some(choice) = choices.iter().find(|choice| choice.name == line.trim()) {
             return Some(Reply { choice: Some(choice.name.clone()), ..Reply::new(true, "") });
         }
         for choice in choices {
-            say(&format!("  {}: {}\n", choice.name, clean(&choice.text)));
+            here.say(&format!("  {}: {}\n", choice.name, clean(&choice.text)));
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 #[cfg(feature = "postgres")]
 use contraflow_runtime::journal::PostgresStore;
 use contraflow_runtime::{
-    Approvals, Builder, Bundle, Given, SavedPlan,
+    Approvals, Builder, Given, SavedPlan,
     error::{NextStep, RunError, codes},
     journal::{Run, SqliteStore, Store, StoreError},
     plan::MAX_PLAN,
@@ -25,7 +25,7 @@ use contraflow_stdlib::{
 #[cfg(feature = "postgres")]
 use zeroize::Zeroizing;
 
-use crate::{args::Inputs, command::Refused, context::Context, render::Sources};
+use crate::{args::Inputs, command::Refused, context::Context, render::Sources, scripts::Scripts};
 
 /// One environment, ready for use.
 pub(crate) struct Session {
@@ -136,29 +136,20 @@ impl Session {
     }
 
     /// Reads a runbook with all it imports.
-    pub(crate) fn bundle(file: &Path) -> Result<Bundle, Refused> {
-        Bundle::load(file).map_err(|error| {
-            let mut sources = Sources::new();
-            for frame in &error.frames {
-                let path = file.parent().unwrap_or(Path::new("")).join(&frame.source);
-                if let Ok(text) = std::fs::read_to_string(path) {
-                    sources.insert(frame.source.clone(), text);
-                }
-            }
-            Refused::input(vec![error], sources)
-        })
+    pub(crate) fn bundle(file: &Path) -> Result<Scripts, Refused> {
+        Scripts::load(file).map_err(|(error, sources)| Refused::input(vec![error], sources))
     }
 
     /// Errors of a bundle or its parameters.
     #[expect(clippy::unused_self, reason = "an error belongs to the session that met it")]
-    pub(crate) fn refuse(&self, errors: Vec<RunError>, bundle: &Bundle) -> Refused {
+    pub(crate) fn refuse(&self, errors: Vec<RunError>, bundle: &Scripts) -> Refused {
         if errors.iter().all(|e| e.is(codes::JOURNAL)) {
             return errors
                 .into_iter()
                 .next()
                 .map_or_else(|| Refused::input(Vec::new(), Sources::new()), Refused::failed);
         }
-        Refused::input(errors, bundle.files.clone())
+        bundle.refuse(errors)
     }
 
     /// Where runs are kept.
@@ -357,11 +348,10 @@ pub(crate) async fn find_run(place: &Place, id: &str) -> Result<(Arc<dyn Store>,
         Refused::failed(error.next_step(NextStep::ListRuns))
     };
     let store = place.look().await?.ok_or_else(none)?;
-    let mut found = match id {
-        "last" => store.runs(1).await,
-        id => store.find(id).await,
+    if id == "last" {
+        return last(store, place).await;
     }
-    .map_err(failed)?;
+    let mut found = store.find(id).await.map_err(failed)?;
     match found.len() {
         0 => Err(none()),
         1 => Ok((store, found.remove(0))),
@@ -371,6 +361,33 @@ pub(crate) async fn find_run(place: &Place, id: &str) -> Result<(Arc<dyn Store>,
             Err(Refused::input(vec![error.hint(format!("such as {}", some.join(", ")))], Sources::new()))
         }
     }
+}
+
+/// The newest run of whoever asks, on this machine: what somebody else has begun meanwhile is not meant.
+async fn last(store: Arc<dyn Store>, place: &Place) -> Result<(Arc<dyn Store>, Run), Refused> {
+    const SOME: u32 = 100;
+    let me = who();
+    let mut newest: Option<Run> = None;
+    for most in [SOME, u32::MAX] {
+        let runs = store.runs(most).await.map_err(failed)?;
+        newest = newest.or_else(|| runs.first().cloned());
+        let all = runs.len() < SOME as usize;
+        if let Some(mine) = runs.into_iter().find(|run| run.started_by == me) {
+            return Ok((store, mine));
+        }
+        if all {
+            break;
+        }
+    }
+    let error = RunError::new(codes::JOURNAL, format!("{me} has started no run in {}", place.describe()));
+    let error = match newest {
+        Some(run) => error.hint(format!(
+            "`last` is your own last run; the newest is {}, started by {} in {}",
+            run.id, run.started_by, run.environment
+        )),
+        None => error,
+    };
+    Err(Refused::failed(error.next_step(NextStep::ListRuns)))
 }
 
 /// Who is at work here, as `user@host`.

@@ -95,6 +95,11 @@ impl fmt::Display for Span {
     }
 }
 
+/// A moment for people: to the second, in UTC.
+pub fn moment(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 /// A share of a whole, written `"0.1%"` or `"25%"`; kept as percent.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default)]
 pub struct Percent(pub f64);
@@ -260,8 +265,38 @@ impl Unit {
     }
 }
 
+/// A measured value with as many digits as people read. One that is not zero never becomes it.
 fn round(value: f64) -> f64 {
-    if value.abs() >= 100.0 { value.round() } else { (value * 1000.0).round() / 1000.0 }
+    if value.abs() >= 100.0 {
+        return value.round();
+    }
+    let rounded = (value * 1000.0).round() / 1000.0;
+    if rounded == 0.0 && value != 0.0 { with_digits(value, 2) } else { rounded }
+}
+
+/// The number closest to `value` with so many significant digits.
+fn with_digits(value: f64, digits: usize) -> f64 {
+    format!("{value:.*e}", digits.saturating_sub(1)).parse().unwrap_or(value)
+}
+
+impl Unit {
+    /// A bound as it was written: unlike a measured value it is not rounded. It reads back as itself.
+    fn exact(self, bound: f64) -> String {
+        // What the conversion between units adds in the last binary digits was not written.
+        let plain = |number: f64| with_digits(number, 15).to_string();
+        match self {
+            Self::Number => plain(bound),
+            Self::Percent => format!("{}%", plain(bound * 100.0)),
+            Self::Seconds => {
+                let shown = self.show(bound);
+                match Self::read(&shown) {
+                    Ok((same, Self::Seconds)) if same == bound => shown,
+                    _ if bound.abs() < 1.0 => format!("{}ms", plain(bound * 1000.0)),
+                    _ => format!("{}s", plain(bound)),
+                }
+            }
+        }
+    }
 }
 
 impl FromStr for Comparison {
@@ -299,7 +334,7 @@ impl fmt::Display for Comparison {
             Operator::Equal => "==",
             Operator::NotEqual => "!=",
         };
-        write!(f, "{sign} {}", self.show(self.bound))
+        write!(f, "{sign} {}", self.unit.exact(self.bound))
     }
 }
 
@@ -377,6 +412,28 @@ mod tests {
     fn comparisons_keep_their_unit() {
         assert_eq!(shown::<Comparison>("< 0.1%"), "< 0.1%");
         assert_eq!(shown::<Comparison>("<=200ms"), "<= 200ms");
+        for text in [
+            "< 0.0001%",
+            "< 0.0000005",
+            "> 1234.5",
+            "< 0.07%",
+            ">= 99.9999%",
+            "< 0.5ms",
+            "< 1.5ms",
+            "<= 1.2345s",
+            "== 0",
+            "> -3.25",
+            "< 1m30s",
+            "< 29%",
+        ] {
+            assert_eq!(shown::<Comparison>(text), text, "a bound is shown as it was written");
+        }
+        assert_eq!(
+            Unit::Percent.show(0.000_000_21),
+            "0.000021%",
+            "a measured value that is not zero is not shown as zero"
+        );
+        assert_eq!(Unit::Number.show(0.0), "0");
         assert_eq!(shown::<Comparison>(">= 3"), ">= 3");
         let bound: Comparison = "< 0.1%".parse().expect("comparison");
         for infinite in [f64::INFINITY, f64::MAX] {

@@ -54,8 +54,23 @@ impl Default for ScriptLimits {
 /// Operations between two looks at the shared counters: an atomic per operation would cost more than most operations.
 const STRIDE: u64 = 128;
 
+/// Operations that a script still gets once it has used up all: in them it may come by a call that can tell where it is.
+const GRACE: u64 = 4096;
+
 thread_local! {
     static SINCE: Cell<u64> = const { Cell::new(0) };
+    /// The limit, of a script on this thread that has used up its operations.
+    static USED_UP: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// The error for a script that has used up its operations on this thread, for a place that can be told.
+pub(crate) fn used_up_here() -> Option<RunError> {
+    USED_UP.take().map(too_many)
+}
+
+fn too_many(max: u64) -> RunError {
+    RunError::new(codes::LIMIT, format!("the script ran more than {max} operations"))
+        .hint("look for an endless loop, or raise limits.max_operations")
 }
 
 /// Between two looks at the memory: to ask how much the process holds takes longer than most of what a script does, and in that
@@ -115,6 +130,7 @@ pub(crate) struct Budget {
 
 impl Budget {
     pub(crate) fn new(limits: ScriptLimits, deadline: Option<Duration>, clock: Arc<dyn Clock>) -> Self {
+        USED_UP.set(None);
         Self {
             limits,
             operations: AtomicU64::new(0),
@@ -140,6 +156,7 @@ impl Budget {
     pub(crate) fn renew(&self) {
         self.undoing.store(true, Ordering::Relaxed);
         self.operations.store(0, Ordering::Relaxed);
+        USED_UP.set(None);
         self.memory.renew();
     }
 
@@ -153,12 +170,13 @@ impl Budget {
         SINCE.set(0);
         let operations = self.operations.fetch_add(STRIDE, Ordering::Relaxed) + STRIDE;
         let limit = |what: String, hint: &str| Some(RunError::new(codes::LIMIT, what).hint(hint));
-        if operations > self.limits.max_operations {
+        if let Some(over) = operations.checked_sub(self.limits.max_operations).filter(|over| *over > 0) {
             let max = self.limits.max_operations;
-            return limit(
-                format!("the script ran more than {max} operations"),
-                "look for an endless loop, or raise limits.max_operations",
-            );
+            if over > GRACE {
+                USED_UP.set(None);
+                return Some(too_many(max));
+            }
+            USED_UP.set(Some(max));
         }
         if self.memory.grown().is_some_and(|grown| grown > self.limits.max_memory) {
             let max = crate::quantity::Size(self.limits.max_memory);

@@ -7,7 +7,7 @@ use clap::{Args, ValueHint};
 /// How `contraflow resume` and `contraflow rollback` take a run up.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct TakeUp {
-    /// Run id, its beginning or end, or `last`.
+    /// Run id, its beginning or end, or `last` for your own last run.
     #[arg(value_name = "RUN")]
     pub(crate) run: String,
     /// Take the run over from a runner that seems to be alive; the other runner can then change nothing more.
@@ -46,7 +46,7 @@ pub(crate) struct Rollback {
 /// `contraflow approve` and `contraflow deny`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Answer {
-    /// Run id, its beginning or end, or `last`.
+    /// Run id, its beginning or end, or `last` for your own last run.
     #[arg(value_name = "RUN", required_unless_present = "plan")]
     pub(crate) run: Option<String>,
     /// Question id, or the step it is in; required if the run has several open questions.
@@ -75,7 +75,7 @@ pub(crate) struct Answer {
 /// `contraflow pause` and `contraflow abort`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Ask {
-    /// Run id, its beginning or end, or `last`.
+    /// Run id, its beginning or end, or `last` for your own last run.
     #[arg(value_name = "RUN")]
     pub(crate) run: String,
     /// Do not wait until it has stopped.
@@ -86,7 +86,7 @@ pub(crate) struct Ask {
 /// `contraflow abandon`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Abandon {
-    /// Run id, its beginning or end, or `last`.
+    /// Run id, its beginning or end, or `last` for your own last run.
     #[arg(value_name = "RUN")]
     pub(crate) run: String,
 }

@@ -1,5 +1,6 @@
 //! The command line: what can be asked of `contraflow`, and the exit codes it answers with.
 
+mod elsewhere;
 pub(crate) mod later;
 pub(crate) mod library;
 pub(crate) mod rehearsal;
@@ -133,6 +134,9 @@ impl CommandLine {
             Self::from_arg_matches(&matches).map_err(|error| error.format(&mut program.command()))
         });
         read.map_err(|error| {
+            if let Some(better) = elsewhere::said(&error, program, &line) {
+                return better;
+            }
             if error.kind() != ErrorKind::MissingSubcommand {
                 return error;
             }
@@ -238,7 +242,7 @@ pub(crate) enum Command {
     #[command(after_help = library::PROVIDERS_EXAMPLES)]
     Providers(library::Providers),
     /// Show the documentation of a function.
-    #[command(after_help = library::DOCS_EXAMPLES)]
+    #[command(visible_alias = "explain", after_help = library::DOCS_EXAMPLES)]
     Docs(library::Docs),
     /// Create a new runbook.
     #[command(after_help = NEW_EXAMPLES)]

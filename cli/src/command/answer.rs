@@ -15,7 +15,7 @@ use crate::{
     command::{Refused, print},
     context::Context,
     render::Sources,
-    report::format::{clean, short},
+    report::format::{clean, moment, short},
     session::{Place, Session, failed, find_run, read_plan, who},
 };
 
@@ -44,7 +44,7 @@ pub(super) async fn execute(args: &Answer, yes: bool, context: &Context) -> Resu
         return Err(Refused::failed(RunError::new(codes::DENIED, why)));
     }
     if !store.answer(&run.id, &asked.id, &reply).await.map_err(failed)? {
-        let when = asked.until.map(|until| format!(" since {until}")).unwrap_or_default();
+        let when = asked.until.map(|until| format!(" since {}", moment(until))).unwrap_or_default();
         let error = RunError::new(codes::NO_ANSWER, format!("the question can no longer be answered{when}"));
         return Err(Refused::failed(error.next_step(NextStep::ShowRun { run: run.id.clone() })));
     }

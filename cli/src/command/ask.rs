@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use contraflow_runtime::{
-    error::{NextStep, RunError, codes},
+    error::{RunError, codes},
     event::RunOutcome,
     journal::{Request, RequestKind, Run, RunStatus, Store},
 };
@@ -12,6 +12,7 @@ use crate::{
     args::{Exit, Output, later::Ask},
     command::{Refused, print},
     context::Context,
+    next,
     session::{Place, failed, find_run, who},
 };
 
@@ -44,7 +45,7 @@ async fn execute(
             }
         };
         let error = if run.status.can_go_on() {
-            error.next_step(NextStep::RecoverRun { run: id.clone() })
+            error.hint(next::ways_on(context.program.name, &run))
         } else {
             error
         };

@@ -1,17 +1,17 @@
 //! `contraflow check`: everything that can be found wrong without running, and what is probably wrong.
 
-use std::{
-    io::{Write as _, stderr},
-    path::Path,
-};
+use std::{io, path::Path};
 
-use contraflow_runtime::{Bundle, Header, Runtime, error::RunError, lint::Warning};
+use contraflow_runtime::{Header, Runtime, error::RunError, lint::Warning};
 
 use crate::{
     args::{Check, Exit, Output},
     command::{complain, print},
     context::Context,
     render::{self, Layout, Sources},
+    report::format::clean,
+    scripts::Scripts,
+    stderr,
 };
 
 pub(super) fn execute(args: &Check, context: &Context) -> Exit {
@@ -28,12 +28,12 @@ pub(super) fn execute(args: &Check, context: &Context) -> Exit {
         if let Some(header) = header.filter(|_| !args.strict || warnings.is_empty()) {
             tell(file, &header, warnings.len(), context);
         }
-        let mut text = render::warnings(&warnings, &sources, Layout::of(context.global.output, &stderr()));
+        let mut text =
+            render::warnings(&warnings, &sources, Layout::of(context.global.output, &io::stderr()));
         if !errors.is_empty() && !text.is_empty() && context.global.output == Output::Human {
             text.insert(0, '\n');
         }
-        // Nobody is left to complain to if this fails.
-        let _ = stderr().write_all(text.as_bytes());
+        stderr::write(&text);
     }
     exit
 }
@@ -48,25 +48,16 @@ struct Found {
 }
 
 fn look(runtime: &Runtime, file: &Path) -> Found {
-    match Bundle::load(file) {
-        Ok(bundle) => {
-            let warnings = runtime.warnings(&bundle);
-            let (header, errors) = match runtime.check(&bundle) {
+    match Scripts::load(file) {
+        Ok(scripts) => {
+            let warnings = runtime.warnings(&scripts).into_iter().map(|one| scripts.warned(one)).collect();
+            let (header, errors) = match runtime.check(&scripts) {
                 Ok(header) => (Some(header), Vec::new()),
-                Err(errors) => (None, errors.0),
+                Err(errors) => (None, errors.0.into_iter().map(|error| scripts.placed(error)).collect()),
             };
-            Found { sources: bundle.files, errors, warnings, header }
+            Found { sources: scripts.sources(), errors, warnings, header }
         }
-        Err(error) => {
-            let text = std::fs::read_to_string(file);
-            let name = file.file_name().map(|name| name.to_string_lossy().into_owned());
-            Found {
-                sources: name.zip(text.ok().map(contraflow_runtime::text::unmarked)).into_iter().collect(),
-                errors: vec![error],
-                warnings: Vec::new(),
-                header: None,
-            }
-        }
+        Err((error, sources)) => Found { sources, errors: vec![error], warnings: Vec::new(), header: None },
     }
 }
 
@@ -80,7 +71,12 @@ fn tell(file: &Path, header: &Header, warnings: usize, context: &Context) {
                 1 => ", 1 warning".to_owned(),
                 more => format!(", {more} warnings"),
             };
-            print(&format!("ok: {shown} ({} {}){but}\n", header.name, header.version));
+            print(&format!(
+                "ok: {} ({} {}){but}\n",
+                clean(&shown.to_string()),
+                clean(&header.name),
+                clean(&header.version)
+            ));
         }
         Output::Json => print(&format!(
             "{}\n",

@@ -20,16 +20,25 @@ mod store;
 mod targets;
 mod verify;
 
-use std::io::{Write as _, stderr, stdout};
+use std::{
+    io::{self, Write as _, stdout},
+    time::Duration,
+};
 
 use contraflow_runtime::error::{RunError, codes};
 
 use crate::{
     args::{Command, Exit},
+    background,
     context::Context,
     next,
     render::{self, Layout, Sources},
+    report::format::harmless,
+    stderr,
 };
+
+/// How long a reader that takes nothing of what a run had to say is waited for once the run is over.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a command was not carried out.
 pub(crate) struct Refused {
@@ -87,13 +96,14 @@ pub(crate) async fn execute(command: Command, context: &Context) -> Exit {
 pub(crate) fn complain(errors: &[RunError], sources: &Sources, context: &Context, exit: Exit) -> Exit {
     let errors: Vec<RunError> =
         errors.iter().map(|error| next::worded(error, context.program.name)).collect();
-    let text = render::errors(&errors, sources, Layout::of(context.global.output, &stderr()));
-    // Nobody is left to complain to if this fails.
-    let _ = stderr().write_all(text.as_bytes());
+    let text = render::errors(&errors, sources, Layout::of(context.global.output, &io::stderr()));
+    // What led to it stands above it.
+    background::settle(PATIENCE);
+    stderr::write(&text);
     exit
 }
 
 /// Prints the result of a command. A reader that went away is no error.
 pub(crate) fn print(text: &str) {
-    let _ = stdout().write_all(text.as_bytes()).and_then(|()| stdout().flush());
+    let _ = stdout().write_all(harmless(text).as_bytes()).and_then(|()| stdout().flush());
 }

@@ -15,7 +15,7 @@ use contraflow_runtime::{
 use crate::{
     args::{Exit, Output, Plan},
     command::{
-        Refused, complain, print,
+        Refused, print,
         rehearse::{interrupted, show, tell},
     },
     context::Context,
@@ -47,7 +47,7 @@ pub(super) async fn execute(args: &Plan, context: &Context) -> Result<Exit, Refu
             heard.take().iter().for_each(|event| plan.event(event));
         }
         let error = error.clone().hint("paths are shown only for a complete plan");
-        return Ok(complain(&[error], &bundle.files, context, Exit::from(planned.report.outcome)));
+        return Ok(bundle.complain(error, context, Exit::from(planned.report.outcome)));
     }
     let most = usize::try_from(args.paths).unwrap_or(usize::MAX);
     let shows = context.global.output == Output::Human && Theme::of(&stderr()).live;

@@ -19,7 +19,7 @@ use crate::{
     command::{Refused, complain, paths, print},
     context::Context,
     files, interrupt,
-    needs::Need,
+    needs::{Held, Need},
     render::Sources,
     report::{
         Out,
@@ -27,6 +27,7 @@ use crate::{
         plan::{PlanReport, foot, saved},
         theme::Theme,
     },
+    scripts::Scripts,
     session::{Place, Session, failed, read_params, read_plan, who},
 };
 
@@ -58,8 +59,9 @@ async fn plan(args: &Plan, context: &Context) -> Result<Exit, Refused> {
     let bundle = Session::bundle(args.file.as_deref().unwrap_or(Path::new("")))?;
     let params = read_params(&args.with)?;
     let mut builder = session.runtime().sink(sink).started_by(who());
-    if let Some(store) = earlier(&session).await {
-        builder = builder.store(store);
+    let store = earlier(&session).await;
+    if let Some(store) = &store {
+        builder = builder.store(Arc::clone(store));
     }
     let runtime = builder.build();
     let stop = Stop::default();
@@ -71,11 +73,20 @@ async fn plan(args: &Plan, context: &Context) -> Result<Exit, Refused> {
         if args.save.is_some() {
             error.hints.push("the plan was not saved: only a complete plan can be saved".to_owned());
         }
-        let exit = complain(&[error], &bundle.files, context, Exit::from(report.outcome));
+        let exit = bundle.complain(error, context, Exit::from(report.outcome));
         return Ok(if args.detailed_exitcode { Exit::Failed } else { exit });
     }
     debug_assert_eq!(report.outcome, RunOutcome::Succeeded);
     let needs = Need::look(&planned.foreseen, runtime.providers()).await;
+    let changed =
+        |target: &str| planned.foreseen.changes.iter().any(|change| change.target.as_str() == target);
+    let held = match &store {
+        // What lives in this process no other run can reach.
+        Some(store) if !runtime.providers().is_ephemeral() => {
+            Held::look(&**store, session.environment(), changed).await
+        }
+        _ => Vec::new(),
+    };
     let mut kept: Option<(PathBuf, SavedPlan)> = None;
     if let Some(file) = &args.save {
         let plan = runtime.save(&planned, &bundle, args.expires.0.0).map_err(Refused::failed)?;
@@ -86,6 +97,7 @@ async fn plan(args: &Plan, context: &Context) -> Result<Exit, Refused> {
     let foot = foot::Foot {
         foreseen: &planned.foreseen,
         needs: &needs,
+        held: &held,
         approvals: &session.approvals(),
         saved: kept.as_ref().map(|(file, plan)| (&**file, plan)),
         program: context.program.name,
@@ -133,9 +145,9 @@ pub(super) async fn run(
         let refused = [codes::SAVED_PLAN, codes::DENIED_BY_POLICY, codes::DENIED, codes::JOURNAL];
         match errors.0.as_slice() {
             [error] if refused.iter().any(|code| error.is(code)) || !error.frames.is_empty() => {
-                Refused::failed_in(error.clone(), plan.bundle.files.clone())
+                Scripts::stored(plan.bundle.clone()).failed(error.clone())
             }
-            _ => Refused::input(errors.0, plan.bundle.files.clone()),
+            _ => Scripts::stored(plan.bundle.clone()).refuse(errors.0),
         }
     })
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use contraflow_runtime::{
-    Beginning, Bundle, LoadErrors, Rehearsal,
+    Beginning, LoadErrors, Rehearsal,
     error::{RunError, codes, did_you_mean},
     event::Sink,
     rehearsal::{End, Explore, Findings, Progress, Scenario},
@@ -24,6 +24,7 @@ use crate::{
         theme::Theme,
     },
     scenario,
+    scripts::Scripts,
     session::{Session, read_params},
 };
 
@@ -170,9 +171,9 @@ fn unknown(name: &str, findings: &Findings) -> Refused {
 }
 
 /// Errors of a bundle, its parameters or the scenario.
-pub(super) fn refuse(errors: LoadErrors, bundle: &Bundle, file: &scenario::Scenario) -> Refused {
-    let mut sources = bundle.files.clone();
-    let errors = errors.0.into_iter().map(|error| file.place(error, &mut sources)).collect();
+pub(super) fn refuse(errors: LoadErrors, bundle: &Scripts, file: &scenario::Scenario) -> Refused {
+    let mut sources = bundle.sources();
+    let errors = errors.0.into_iter().map(|error| file.place(bundle.placed(error), &mut sources)).collect();
     Refused::input(errors, sources)
 }
 

@@ -1,24 +1,25 @@
 //! `contraflow resume` and `contraflow rollback`: a run is taken up again. One that is at work is asked to undo itself.
 
-use std::{io::stdout, sync::Arc};
+use std::sync::Arc;
 
 use contraflow_runtime::{
     Stop, Takeover,
     error::codes,
-    event::{RunOutcome, Sink},
+    event::RunOutcome,
     journal::{RequestKind, Run, RunStatus, Store},
 };
 
 use crate::{
     args::{
-        Exit, Output,
+        Exit,
         later::{Resume, Rollback, TakeUp},
     },
-    command::{Refused, ask, complain},
+    command::{Refused, ask},
     context::Context,
     interrupt,
     people::who_answers,
-    report::{Out, human::Human, json::JsonLines, theme::Theme},
+    report,
+    scripts::Scripts,
     session::{Place, Session, find_run, who},
 };
 
@@ -54,18 +55,16 @@ async fn take_up(
     store: Arc<dyn Store>,
     run: Run,
     args: &TakeUp,
-    new_script: Option<contraflow_runtime::Bundle>,
+    new_script: Option<Scripts>,
     rollback: bool,
     context: &Context,
 ) -> Result<Exit, Refused> {
     let session = Session::open(context, Some(&run.environment), &[])?;
     // A run that was begun here may go on here, whatever the environment has become meanwhile; its state is what counts.
     let known = store.bundle(&run.bundle).await.map_err(|e| Refused::failed(e.into()))?;
-    let bundle = new_script.clone().or(known);
-    let sink: Arc<dyn Sink> = match context.global.output {
-        Output::Human => Arc::new(Human::new(Out::stdout(), Theme::of(&stdout()))),
-        Output::Json => Arc::new(JsonLines::new(Out::stdout())),
-    };
+    let bundle = new_script.clone().or(known.map(Scripts::stored));
+    let new_script = new_script.map(Scripts::into_bundle);
+    let sink = report::of_run(context.global.output);
     let runtime = session
         .runtime()
         .sink(sink)
@@ -93,6 +92,5 @@ async fn take_up(
     let exit = if done { Exit::Success } else { Exit::from(report.outcome) };
     let Some(error) = report.error.filter(|_| !done) else { return Ok(exit) };
     let exit = if error.is(codes::INTERNAL) && exit == Exit::Failed { Exit::Internal } else { exit };
-    let files = bundle.map(|bundle| bundle.files).unwrap_or_default();
-    Ok(complain(&[error], &files, context, exit))
+    Ok(bundle.unwrap_or_default().complain(error, context, exit))
 }

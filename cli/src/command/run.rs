@@ -1,35 +1,32 @@
 //! `contraflow run`: does it.
 
-use std::{io::stdout, path::Path, sync::Arc};
+use std::path::Path;
 
 use contraflow_runtime::{
     SavedPlan, Stop,
     error::{RunError, codes},
-    event::Sink,
 };
 
 use crate::{
-    args::{Exit, Output, Run},
-    command::{Refused, complain, plan},
+    args::{Exit, Run},
+    command::{Refused, plan},
     context::Context,
     interrupt,
     people::who_answers,
     render::Sources,
-    report::{Out, human::Human, json::JsonLines, theme::Theme},
+    report,
+    scripts::Scripts,
     session::{Session, read_params, read_plan, who},
 };
 
 pub(super) async fn execute(args: &Run, context: &Context) -> Result<Exit, Refused> {
-    let sink: Arc<dyn Sink> = match context.global.output {
-        Output::Human => Arc::new(Human::new(Out::stdout(), Theme::of(&stdout()))),
-        Output::Json => Arc::new(JsonLines::new(Out::stdout())),
-    };
+    let sink = report::of_run(context.global.output);
     let plan = args.plan.as_deref().map(|file| planned(file, args)).transpose()?;
     let environment = plan.as_ref().map(|plan| &*plan.environment).or(args.with.env.as_deref());
     let session = Session::open(context, environment, &args.with.faults)?;
     let file = args.file.as_deref().unwrap_or(Path::new(""));
     let bundle = match &plan {
-        Some(plan) => plan.bundle.clone(),
+        Some(plan) => Scripts::stored(plan.bundle.clone()),
         None => Session::bundle(file)?,
     };
     let params = read_params(&args.with)?;
@@ -48,7 +45,7 @@ pub(super) async fn execute(args: &Run, context: &Context) -> Result<Exit, Refus
     let exit = Exit::from(report.outcome);
     let Some(error) = report.error else { return Ok(exit) };
     let exit = if error.is(codes::INTERNAL) && exit == Exit::Failed { Exit::Internal } else { exit };
-    Ok(complain(&[error], &bundle.files, context, exit))
+    Ok(bundle.complain(error, context, exit))
 }
 
 /// The plan in a file, for the environment that may be named besides.

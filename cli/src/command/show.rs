@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, io::stdout};
 
 use contraflow_runtime::{
     effect::Reply,
-    event::{Kind, RunOutcome, Sink},
+    event::{Kind, Sink},
     journal::{Asked, Entry, Holder, Lock, Record, Run, RunStatus, history},
 };
 
@@ -12,9 +12,10 @@ use crate::{
     args::{Exit, Output, Show},
     command::{Refused, print, runs},
     context::Context,
+    next,
     report::{
         Out,
-        format::clean,
+        format::{clean, moment},
         human::Human,
         json::JsonLines,
         theme::{Theme, Tone, symbol},
@@ -49,7 +50,12 @@ pub(super) async fn execute(args: &Show, context: &Context) -> Result<Exit, Refu
     } else {
         print(&format!(
             "{}  {} {}  {}  by {}  {}\n",
-            run.id, run.runbook, run.version, run.environment, run.started_by, run.started_at
+            run.id,
+            clean(&run.runbook),
+            clean(&run.version),
+            clean(&run.environment),
+            clean(&run.started_by),
+            moment(run.started_at)
         ));
         Box::new(Human::new(Out::stdout(), Theme { live: false, ..Theme::of(&stdout()) }))
     };
@@ -81,15 +87,15 @@ fn open_end(run: &Run, records: &[Record], theme: Theme) -> String {
         let target = target.as_ref().map(|target| format!(" {}", target.name())).unwrap_or_default();
         let what = clean(&format!("{effect}{target}: {text}"));
         let mark = theme.paint(Tone::Warn, symbol::WARN);
-        let doubt = format!("started at {}: done, partly done or not done", record.at);
+        let doubt = format!("started at {}: done, partly done or not done", moment(record.at));
         Some(format!("{mark} {what} ({doubt})\n"))
     });
     let heading = match &run.held {
         Some(held) if run.is_alive() => {
             let Holder { who, host, pid } = &held.by;
-            format!("running: {who}, process {pid} on {host}")
+            clean(&format!("running: {who}, process {pid} on {host}"))
         }
-        _ => format!("its process died at or after {}", last.at),
+        _ => format!("its process died at or after {}", moment(last.at)),
     };
     format!("\n{}\n{}", theme.paint(Tone::Warn, heading), begun.collect::<String>())
 }
@@ -109,7 +115,7 @@ fn how_on(program: &str, run: &Run, asked: &[(Asked, Vec<Reply>)], locks: &[Lock
         let mark = theme.paint(Tone::Active, symbol::ASK);
         let by =
             if question.rule.by.is_empty() { String::new() } else { format!(" by {}", question.rule.told()) };
-        let until = until.map(|until| format!(", until {until}")).unwrap_or_default();
+        let until = until.map(|until| format!(", until {}", moment(until))).unwrap_or_default();
         lines.push(format!("{mark} waits for an answer{by}{until}: {}", clean(&question.text)));
         let choose = if question.choices.is_empty() {
             String::new()
@@ -126,22 +132,15 @@ fn how_on(program: &str, run: &Run, asked: &[(Asked, Vec<Reply>)], locks: &[Lock
     if !held.is_empty() {
         lines.push(format!("locked by this run: {}", held.join(", ")));
     }
-    let id = &run.id;
-    let ways = match run.status {
-        RunStatus::Ended(RunOutcome::RollbackIncomplete) => {
-            format!("continue the rollback: {program} rollback {id}; close the run: {program} abandon {id}")
-        }
-        _ => format!(
-            "resume: {program} resume {id}; undo: {program} rollback {id}; close: {program} abandon {id}"
-        ),
-    };
-    lines.push(theme.paint(Tone::Active, &ways).to_string());
+    lines.push(theme.paint(Tone::Active, next::ways_on(program, run)));
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use contraflow_runtime::target::Target;
+
+    use contraflow_runtime::event::RunOutcome;
 
     use super::*;
 

@@ -1,6 +1,6 @@
 //! How durations, moments, counts and foreign text are written.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{borrow::Cow, fmt::Write as _, time::Duration};
 
 use contraflow_runtime::{quantity::Span, secret::SecretText};
 use jiff::Timestamp;
@@ -118,6 +118,43 @@ fn clean_line(line: &str, into: &mut String) {
     }
 }
 
+/// What is about to be written, with the colours of this program and nothing else that a terminal would act on. Foreign text has been
+/// cleaned where it came in; whatever comes through all the same is shown here, not done. JSON stays what it is.
+pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
+    let acts = |c: char| (c.is_control() && c != '\n' && c != '\t') || turns_text(c);
+    if !text.contains(acts) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(acts) {
+        safe.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let colour = colour(rest);
+        if colour > 0 {
+            safe.push_str(&rest[..colour]);
+            rest = &rest[colour..];
+        } else if let Some(c) = rest.chars().next() {
+            let _ = write!(safe, "\\u{:04x}", u32::from(c));
+            rest = &rest[c.len_utf8()..];
+        }
+    }
+    safe.push_str(rest);
+    Cow::Owned(safe)
+}
+
+/// Bytes of the sequence that sets a colour (ECMA-48 8.3.117, SGR) at the beginning of a text; 0 if there is none.
+fn colour(text: &str) -> usize {
+    const LONGEST: usize = 20;
+    let Some(parameters) = text.strip_prefix("\u{1b}[") else { return 0 };
+    match parameters.find(|c: char| !c.is_ascii_digit() && c != ';') {
+        Some(end) if end <= LONGEST && parameters[end..].starts_with('m') => end + 3,
+        _ => 0,
+    }
+}
+
+pub(crate) use contraflow_runtime::quantity::moment;
+
 /// A text of many lines with its characters one for one, those that would do something to a terminal replaced.
 pub(crate) fn visible(text: &str) -> String {
     text.chars()
@@ -177,6 +214,24 @@ mod tests {
         assert!(shown.contains("token = <secret deploy-token>"), "{shown}");
         let long = params(&json!({ "a": "ü".repeat(1000), "b": "x".repeat(100) }));
         assert_eq!(long, format!("a = {}… (1000 characters), b = {}", "ü".repeat(100), "x".repeat(100)));
+    }
+
+    #[test]
+    fn nothing_but_colours_of_all_that_is_written_is_acted_on() {
+        let coloured = "\u{1b}[32mok\u{1b}[0m\n\tand {\"a\":\"\\u001b\"}";
+        assert_eq!(harmless(coloured), coloured);
+        assert_eq!(harmless("\u{1b}[2J\u{1b}]0;title\u{7}"), "\\u001b[2J\\u001b]0;title\\u0007");
+        assert_eq!(harmless("a\rb \u{9b}2J \u{7f} \u{202e}x"), "a\\u000db \\u009b2J \\u007f \\u202ex");
+        assert_eq!(harmless("\u{1b}"), "\\u001b");
+        let json = serde_json::json!({ "a": "\u{9b}2J\u{202e}" }).to_string();
+        let read: Value = serde_json::from_str(&harmless(&json)).expect("is still JSON");
+        assert_eq!(read["a"], "\u{9b}2J\u{202e}");
+    }
+
+    #[test]
+    fn moments_have_no_fractions_of_seconds() {
+        let at: Timestamp = "2026-03-01T12:00:00.123456789Z".parse().expect("time");
+        assert_eq!(moment(at), "2026-03-01T12:00:00Z");
     }
 
     #[test]

@@ -4,15 +4,11 @@
 //! what is going on is shown below that with the time that is left.
 
 use std::{
-    collections::BTreeSet,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use contraflow_runtime::{
-    effect::EffectId,
-    event::{Envelope, Event, Kind, Sink, WaitsFor},
-};
+use contraflow_runtime::event::{Envelope, Event, Kind, Sink, WaitsFor};
 use jiff::Timestamp;
 
 use super::{
@@ -23,6 +19,7 @@ use super::{
     narrator::Narrator,
     theme::Theme,
 };
+use crate::screen;
 
 /// Shows a run to a person.
 pub(crate) struct Human {
@@ -34,29 +31,23 @@ struct State {
     theme: Theme,
     out: Out,
     live: Option<Live>,
-    asked: BTreeSet<EffectId>,
 }
 
 impl Human {
     /// Writes to `out`, in the way of `theme`. A live region needs `out` to be the terminal on standard output.
     pub(crate) fn new(out: Out, theme: Theme) -> Self {
         let live = theme.live.then(|| Live::new(theme));
-        Self {
-            state: Mutex::new(State {
-                narrator: Narrator::new(theme),
-                theme,
-                out,
-                live,
-                asked: BTreeSet::new(),
-            }),
+        if let Some(live) = live.as_ref().filter(|_| out.is_stdout()) {
+            live.makes_room();
         }
+        Self { state: Mutex::new(State { narrator: Narrator::new(theme), theme, out, live }) }
     }
 }
 
 impl Sink for Human {
     fn event(&self, envelope: &Envelope) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let State { narrator, theme, out, live, asked } = &mut *state;
+        let State { narrator, theme, out, live } = &mut *state;
         if narrator.shelve(&envelope.event) {
             return;
         }
@@ -71,20 +62,25 @@ impl Sink for Human {
         if !text.is_empty() {
             text.push('\n');
         }
-        match live {
-            Some(live) => {
-                if !text.is_empty() {
-                    live.above(|| out.write(&text));
-                }
-                show(live, narrator, asked, envelope);
-            }
-            None => out.write(&text),
+        if out.is_stdout() && matches!(envelope.event, Event::RunEnded { .. }) {
+            screen::over();
+        }
+        if !text.is_empty() {
+            let is_shared = out.is_stdout();
+            let mut write = || match live {
+                Some(live) => live.above(|| out.write(&text)),
+                None => out.write(&text),
+            };
+            if is_shared { screen::lines(&text, write) } else { write() }
+        }
+        if let Some(live) = live {
+            show(live, narrator, envelope);
         }
     }
 }
 
 /// Brings the live region up to date.
-fn show(live: &mut Live, narrator: &Narrator, asked: &mut BTreeSet<EffectId>, envelope: &Envelope) {
+fn show(live: &mut Live, narrator: &Narrator, envelope: &Envelope) {
     match &envelope.event {
         Event::EffectStarted { id, .. } => {
             if let Some(begun) = narrator.running().get(id) {
@@ -100,13 +96,6 @@ fn show(live: &mut Live, narrator: &Narrator, asked: &mut BTreeSet<EffectId>, en
         }
         Event::Retrying { id, attempt, attempts, wait_ms, .. } => {
             live.tell(id, format!("try {} of {attempts} in {}", attempt + 1, span(*wait_ms)), None);
-        }
-        Event::Asked { id, .. } => {
-            asked.insert(id.clone());
-            live.pause();
-        }
-        Event::Replied { id, .. } | Event::EffectEnded { id, .. } if asked.remove(id) && asked.is_empty() => {
-            live.resume();
         }
         _ => {}
     }
@@ -476,7 +465,6 @@ mod tests {
         for events in [samples::success(), samples::questions(), samples::parallel()] {
             events.iter().for_each(|event| human.event(event));
         }
-        assert!(human.state.lock().expect("state").asked.is_empty());
         // Nothing announces a wait here: the live region does.
         assert!(!buffer.text().contains("… metrics.hold"), "{}", buffer.text());
     }

@@ -16,6 +16,7 @@ use super::{
     format,
     theme::{Theme, columns},
 };
+use crate::screen;
 
 /// One line for each effect that is going on, each with a spinner that shows that the program is alive.
 pub(crate) struct Live {
@@ -89,15 +90,9 @@ impl Live {
         let _ = self.all.clear();
     }
 
-    /// Draws no more, so that a person can type an answer.
-    pub(crate) fn pause(&self) {
-        let _ = self.all.clear();
-        self.all.set_draw_target(ProgressDrawTarget::hidden());
-    }
-
-    /// Draws again.
-    pub(crate) fn resume(&self) {
-        self.all.set_draw_target(ProgressDrawTarget::stdout());
+    /// Makes room for questions from now on.
+    pub(crate) fn makes_room(&self) {
+        screen::lives(&self.all);
     }
 
     /// Writes lines above the region.

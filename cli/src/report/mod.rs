@@ -27,21 +27,58 @@ use std::{
     },
 };
 
+use contraflow_runtime::{
+    effect::EffectId,
+    event::{Envelope, Event, NoteLevel, Sink},
+};
+
+use crate::{args::Output, background::Background};
+
+/// Most events of a run that wait to be shown; those behind them are dropped, and the run goes on.
+const MOST_WAITING: usize = 10_000;
+
+/// Shows a run, to people or to programs, from a thread of its own: a reader that takes nothing never holds up the run.
+pub(crate) fn of_run(output: Output) -> Arc<dyn Sink> {
+    let sink: Box<dyn Sink> = match output {
+        Output::Human => Box::new(human::Human::new(Out::stdout(), theme::Theme::of(&io::stdout()))),
+        Output::Json => Box::new(json::JsonLines::new(Out::stdout())),
+    };
+    let show = move |event: Envelope, dropped: usize| {
+        if dropped > 0 {
+            let text = format!("{dropped} lines were dropped here: nobody read them");
+            let note = Event::Note { id: EffectId::default(), level: NoteLevel::Log, text, replayed: false };
+            sink.event(&Envelope { event: note, ..event.clone() });
+        }
+        sink.event(&event);
+    };
+    Arc::new(Aside(Background::new("report", MOST_WAITING, show)))
+}
+
+/// A sink that lets a thread of its own do the work.
+struct Aside(Background<Envelope>);
+
+impl Sink for Aside {
+    fn event(&self, event: &Envelope) {
+        self.0.give(event.clone());
+    }
+}
+
 /// Where a reporter writes. A reader that went away (`contraflow run … | head`) ends the output, not the run.
 pub(crate) struct Out {
     to: Box<dyn Write + Send>,
     closed: Arc<AtomicBool>,
+    is_stdout: bool,
 }
 
 impl Out {
     /// Writes to `to`.
     pub(crate) fn new(to: impl Write + Send + 'static) -> Self {
-        Self { to: Box::new(to), closed: Arc::default() }
+        Self { to: Box::new(to), closed: Arc::default(), is_stdout: false }
     }
 
     /// Writes to standard output.
     pub(crate) fn stdout() -> Self {
-        Self::new(io::stdout())
+        Self { is_stdout: true, ..Self::new(io::stdout()) }
     }
 
     /// A flag that is set once nobody reads any more.
@@ -49,12 +86,17 @@ impl Out {
         Arc::clone(&self.closed)
     }
 
+    /// Whether questions and their answers may stand in the same place.
+    pub(crate) fn is_stdout(&self) -> bool {
+        self.is_stdout
+    }
+
     /// Writes whole lines and sends them off.
     pub(crate) fn write(&mut self, text: &str) {
         if self.closed.load(Ordering::Relaxed) || text.is_empty() {
             return;
         }
-        if self.to.write_all(text.as_bytes()).and_then(|()| self.to.flush()).is_err() {
+        if self.to.write_all(format::harmless(text).as_bytes()).and_then(|()| self.to.flush()).is_err() {
             // Broken pipe or a full disk: there is nowhere left to complain to, and the run itself is journaled.
             self.closed.store(true, Ordering::Relaxed);
         }

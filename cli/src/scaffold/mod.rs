@@ -170,6 +170,34 @@ mod tests {
     }
 
     #[test]
+    fn the_configuration_has_every_target_that_the_runbooks_use() {
+        let config: toml::Table = CONFIG.parse().expect("TOML");
+        let bound =
+            |noun: &str, name: &str| config["env"]["staging"].get(noun).and_then(|noun| noun.get(name));
+        // Probes go to the pools of the route.
+        for noun in ["traffic", "metrics", "notify"] {
+            let called = [SHIFT, MINIMAL].iter().any(|text| text.contains(&format!("{noun}::")));
+            let name = if noun == "notify" { "ops" } else { "web" };
+            assert_eq!(bound(noun, name).is_some(), called, "{noun}/{name}");
+        }
+        let metrics = bound("metrics", "web").and_then(|web| web.get("metrics")).expect("queries");
+        for line in SHIFT.lines().filter(|line| line.contains("metrics::hold")) {
+            for name in ["error_rate", "p95"].into_iter().filter(|name| line.contains(&format!("{name}:"))) {
+                assert!(metrics.get(name).is_some(), "{name}");
+            }
+        }
+        let called: Vec<&str> = [SHIFT, MINIMAL]
+            .iter()
+            .flat_map(|text| text.lines())
+            .filter(|line| !line.trim_start().starts_with("//"))
+            .filter_map(|line| line.split_once("::")?.0.rsplit(|c: char| !c.is_ascii_alphanumeric()).next())
+            .collect();
+        for noun in called {
+            assert!(["traffic", "metrics", "notify", "probe"].contains(&noun), "{noun} needs a target too");
+        }
+    }
+
+    #[test]
     fn nothing_is_overwritten_and_a_refusal_leaves_nothing_behind() {
         let folder = folder();
         let config = folder.path().join("contraflow.toml");

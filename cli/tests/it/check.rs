@@ -139,3 +139,22 @@ fn plans_and_rehearsals_do_not_mention_warnings() {
         assert!(!ended.to_string().contains("warning["), "{ended}");
     }
 }
+
+#[test]
+fn errors_and_warnings_name_the_path_that_was_given() {
+    let lab = Lab::new();
+    lab.write(
+        "a/web.rhai",
+        "const RUNBOOK = #{ name: \"a\" };\nstep(\"shift\", traffic::shift(\"web\", \"green\", 5));",
+    );
+    lab.write("b/web.rhai", "const RUNBOOK = #{ name: \"b\" };\nif true {\n");
+    for output in ["human", "json"] {
+        let ended = lab.contraflow(&["check", "a/web.rhai", "b/web.rhai", "--output", output]).exits_with(2);
+        for path in ["a/web.rhai", "b/web.rhai"] {
+            assert!(ended.stderr.contains(path), "{}", ended.stderr);
+        }
+    }
+    lab.write("c/web.rhai", "const RUNBOOK = #{ name: \"c\" };\nfail(\"no\");");
+    let ended = lab.contraflow(&["run", "c/web.rhai"]).exits_with(1);
+    assert!(ended.stderr.contains("at c/web.rhai:2:1"), "{}", ended.stderr);
+}

@@ -103,3 +103,33 @@ fn what_a_script_must_not_reach_is_not_there() {
         run(script).says("error[");
     }
 }
+
+#[test]
+fn no_escape_of_a_header_or_a_user_reaches_the_terminal() {
+    let lab = Lab::new();
+    let hostile = r#"\x1b[2J\x1b[1;31mOWNED\x1b]0;title\x07"#;
+    lab.write(
+        "run.rhai",
+        format!(
+            "const RUNBOOK = #{{ name: \"test\", version: \"{hostile}\" }};\n\
+             step(\"{hostile}\", || {{ note(\"{hostile}\"); traffic::shift(\"web\", \"green\", 5); }});"
+        ),
+    );
+    let calls: [&[&str]; 10] = [
+        &["check", "run.rhai"],
+        &["plan", "run.rhai", "--save", "p.plan"],
+        &["plan", "--show", "p.plan"],
+        &["run", "run.rhai"],
+        &["show", "last"],
+        &["show", "last", "--records"],
+        &["runs"],
+        &["rehearse", "run.rhai"],
+        &["run", "\u{1b}[2J.rhai"],
+        &["\u{1b}[2J"],
+    ];
+    for args in calls {
+        let ended = lab.end(lab.command(args).env("USER", "\u{1b}[31mbo"));
+        let said = format!("{}{}", ended.stdout, ended.stderr);
+        assert!(!said.is_empty() && !said.contains(['\u{1b}', '\u{7}']), "{args:?}: {said:?}");
+    }
+}

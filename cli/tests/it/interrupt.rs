@@ -48,6 +48,38 @@ fn ctrl_c_at_a_terminal_asks_and_does_what_the_person_decides() {
 }
 
 #[test]
+fn nothing_is_drawn_over_the_question_after_ctrl_c() {
+    let lab = Lab::with(HOLD);
+    let mut seat = lab.sit_down(&["run", "run.rhai"]);
+    seat.sees("sleep");
+    seat.signal(Signal::SIGINT);
+    seat.sees("[r/p/c] ");
+    // Some frames of what is drawn over and over.
+    std::thread::sleep(Duration::from_millis(500));
+    seat.types("what?\n");
+    std::thread::sleep(Duration::from_millis(500));
+    seat.types("p\n");
+    let ended = seat.leave().exits_with(5);
+    let asked: Vec<&str> = ended.stdout.split("[r/p/c] ").collect();
+    assert_eq!(asked.len(), 3, "asks again after a word that it does not know: {}", ended.stdout);
+    assert!(!asked[1].contains('\u{1b}'), "{:?}", asked[1]);
+    assert!(asked[2].starts_with('p'), "{:?}", asked[2]);
+}
+
+#[test]
+fn a_branch_that_ends_meanwhile_is_told_once_the_question_is_answered() {
+    let lab =
+        Lab::with(r#"parallel([|| confirm("go on?"), || { sleep("300ms"); note("the other branch"); }]);"#);
+    let mut seat = lab.sit_down(&["run", "run.rhai"]);
+    seat.sees("[y/N] ");
+    std::thread::sleep(Duration::from_millis(800));
+    seat.types("y\n");
+    let ended = seat.leave().succeeded();
+    let (_, behind) = ended.stdout.split_once("[y/N] ").expect("asks");
+    assert!(behind.starts_with('y') && behind.contains("the other branch"), "{behind:?}");
+}
+
+#[test]
 fn after_ctrl_c_a_run_waits_at_its_next_safe_point_and_can_go_on() {
     let lab = Lab::with(r#"note("begin"); sleep("300ms"); traffic::shift("web", "green", 5); note("done");"#);
     let mut seat = lab.sit_down(&["run", "run.rhai"]);

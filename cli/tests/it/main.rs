@@ -16,6 +16,7 @@ mod outside;
 mod params;
 mod paths;
 mod people;
+mod pipes;
 mod plans;
 mod providers;
 mod rehearse;

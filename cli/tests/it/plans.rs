@@ -374,3 +374,38 @@ fn a_plan_expects_of_a_change_what_it_took_before_and_keeps_that_when_it_is_save
     let without = lab.contraflow(&["plan", "run.rhai", "--state-dir", "nowhere"]).succeeded().stdout;
     assert!(!without.contains("about"), "{without}");
 }
+
+#[test]
+fn a_saved_plan_is_shown_in_the_order_in_which_it_runs_and_with_every_line() {
+    let lab = Lab::with(
+        r#"
+        step("preflight", || probe::http("web/green", #{ path: "/health" }));
+        on_rollback(|| note("back"));
+        step("backup", || db::backup("main"));
+        parallel([|| traffic::weights("web"), || step("warm", || note("warm"))]);
+        step("shift", || { traffic::shift("web", "green", 5); metrics::hold("web", #{ error_rate: "< 0.0001%" }, "1s"); });
+        confirm("retire blue?");
+        step("retire", || deploy::scale("web/blue", 0));
+        point_of_no_return("blue is gone");
+        notify::send("ops", "done");
+        "#,
+    );
+    let lines = |text: &str| -> Vec<String> {
+        let lines = text
+            .lines()
+            .skip_while(|line| !line.starts_with("Plan of"))
+            .filter(|line| !line.starts_with("  plan "));
+        lines.take_while(|line| !line.starts_with("Plan:")).map(str::to_owned).collect()
+    };
+    let planned = lab.contraflow(&["plan", "run.rhai", "--save", "p.plan"]).succeeded().stdout;
+    let shown = lab.contraflow(&["plan", "--show", "p.plan"]).succeeded().stdout;
+    assert_eq!(lines(&shown), lines(&planned), "{shown}");
+    assert!(lines(&shown).len() > 12, "{shown}");
+    let at = |what: &str| shown.find(what).unwrap_or_else(|| panic!("no {what}: {shown}"));
+    assert!(at("db.backup") < at("traffic.shift") && at("error_rate < 0.0001%") < at("retire blue?"));
+    assert!(at("retire blue?") < at("deploy.scale") && at("deploy.scale") < at("notify.send"), "{shown}");
+    // A plan that shows something else than it would do is refused.
+    let text = fs::read_to_string(lab.path("p.plan")).expect("a plan");
+    lab.write("q.plan", text.replace("blue 95, green 5", "blue 99, green 1"));
+    lab.contraflow(&["plan", "--show", "q.plan"]).exits_with(2).complains("saved-plan");
+}

@@ -216,3 +216,11 @@ step("look", || { if db::status("main").pending.len() > 0 { fail("not all is app
     let body = |text: &str| text.lines().skip(2).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(body(&told.stdout), body(&looked.stdout));
 }
+
+#[test]
+fn the_budget_breaks_off_a_run_that_never_ends() {
+    let lab = Lab::with(r#"loop { let w = traffic::weights("web"); if w.green > 50 { break; } }"#);
+    let ended = lab.contraflow(&["rehearse", "run.rhai", "--budget", "1s"]).exits_with(1);
+    let said = format!("{}{}", ended.stdout, ended.stderr);
+    assert!(said.contains("budget was used up"), "{said}");
+}

@@ -16,6 +16,14 @@ pub fn reword_text(text: &str) -> (String, Option<String>) {
         ("a sequence", "an array"),
         ("sequence", "an array"),
         ("struct variant", "a map"),
+        ("unit variant", "a name alone"),
+        ("newtype variant", "a name with a value"),
+        ("tuple variant", "a name with an array"),
+        ("newtype struct", "a value"),
+        ("unit struct", "nothing"),
+        ("byte array", "bytes"),
+        ("map with a single key", "a map with one key"),
+        ("Option value", "a value or nothing"),
         ("a borrowed string", "text"),
         ("a string", "text"),
         ("i64", "a whole number"),
@@ -33,6 +41,18 @@ pub fn reword_text(text: &str) -> (String, Option<String>) {
     if let Some((before, after)) = message.split_once("expected struct ") {
         let rest = after.split_once(' ').map_or("", |(_, rest)| rest);
         message = format!("{before}expected a map{}{rest}", if rest.is_empty() { "" } else { " " });
+    }
+    // So do `expected enum Kind`, `expected internally tagged enum Kind`, `expected tuple struct Pair with 2 elements`.
+    for (rust, plain) in [
+        ("expected internally tagged enum ", "expected a map"),
+        ("expected adjacently tagged enum ", "expected a map"),
+        ("expected enum ", "expected one of the accepted forms"),
+        ("expected tuple struct ", "expected an array"),
+    ] {
+        if let Some((before, after)) = message.split_once(rust) {
+            let rest = after.split_once(' ').map_or("", |(_, rest)| rest);
+            message = format!("{before}{plain}{}{rest}", if rest.is_empty() { "" } else { " " });
+        }
     }
     if message.starts_with("data did not match any variant") {
         "not one of the accepted forms".clone_into(&mut message);

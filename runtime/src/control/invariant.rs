@@ -2,7 +2,7 @@
 
 use rhai::{FnPtr, NativeCallContext, plugin::*};
 
-use crate::script::{ScriptResult, Session};
+use crate::script::{ScriptResult, Session, takes};
 
 #[export_module]
 pub(super) mod script {
@@ -20,6 +20,7 @@ pub(super) mod script {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn invariant(cx: NativeCallContext<'_>, text: &str, holds: FnPtr) -> ScriptResult<()> {
+        takes(&cx, &holds, 1)?;
         Session::of(&cx)?.keep_invariant(&cx, text, holds);
         Ok(())
     }

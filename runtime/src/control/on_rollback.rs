@@ -2,7 +2,7 @@
 
 use rhai::{FnPtr, NativeCallContext, plugin::*};
 
-use crate::script::{ScriptResult, Session};
+use crate::script::{ScriptResult, Session, takes};
 
 #[export_module]
 pub(super) mod script {
@@ -17,6 +17,7 @@ pub(super) mod script {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn on_rollback(cx: NativeCallContext<'_>, undo: FnPtr) -> ScriptResult<()> {
+        takes(&cx, &undo, 0)?;
         let line = cx.call_position().line().unwrap_or(0);
         let source = cx.call_source().unwrap_or_default().to_owned();
         Session::of(&cx)?.on_rollback(&cx, undo, format!("on_rollback at {source}:{line}"))

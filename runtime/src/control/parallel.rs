@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::{RunError, codes},
     kernel::{Kernel, cursor},
-    script::{ScriptContext as _, ScriptError, ScriptResult, Session, convert, innermost},
+    script::{ScriptContext as _, ScriptError, ScriptResult, Session, convert, innermost, takes},
 };
 
 /// Most branches that run at the same time; more wait for their turn.
@@ -102,11 +102,13 @@ fn run(cx: &NativeCallContext<'_>, branches: Array, options: Options) -> ScriptR
         .enumerate()
         .map(|(i, branch)| {
             let kind = convert::kind(&branch);
-            branch.try_cast::<FnPtr>().map(isolated).ok_or_else(|| {
+            let body = branch.try_cast::<FnPtr>().map(isolated).ok_or_else(|| {
                 cx.bad_argument(&format!("branches[{i}]"), &format!("expected a closure, this is {kind}"))
-            })
+            })?;
+            takes(cx, &body, 0)?;
+            Ok(body)
         })
-        .collect::<Result<Vec<_>, _>>()?;
+        .collect::<ScriptResult<Vec<_>>>()?;
     let id = cursor::next(EffectId::PARALLEL);
     let whole = session.within(cx, &id, |scope| {
         let failed = |error: &EvalAltResult| {

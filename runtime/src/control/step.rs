@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::{
     quantity::Span,
-    script::{ScriptContext as _, ScriptResult, Session},
+    script::{ScriptContext as _, ScriptResult, Session, takes},
 };
 
 /// Options of `step`.
@@ -29,6 +29,7 @@ pub(super) mod script {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn step(cx: NativeCallContext<'_>, name: &str, body: FnPtr) -> ScriptResult {
+        takes(&cx, &body, 0)?;
         Session::of(&cx)?.step(&cx, name, None, || body.call_within_context::<Dynamic>(&cx, ()))
     }
 
@@ -39,6 +40,7 @@ pub(super) mod script {
     /// ```
     #[rhai_fn(name = "step", return_raw, volatile)]
     pub fn step_with(cx: NativeCallContext<'_>, name: &str, options: Map, body: FnPtr) -> ScriptResult {
+        takes(&cx, &body, 0)?;
         let options: super::Options = cx.options(options)?;
         let timeout = options.timeout.map(|span| span.0);
         Session::of(&cx)?.step(&cx, name, timeout, || body.call_within_context::<Dynamic>(&cx, ()))

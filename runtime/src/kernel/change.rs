@@ -15,7 +15,7 @@ use crate::{
     error::{NextStep, RunError, codes},
     event::{Event, Grade},
     journal::{Outcome, record::Moved, replay::Ended},
-    quantity::Span,
+    quantity::{Span, moment},
     target::Target,
     world::{Foresight, Known},
 };
@@ -178,7 +178,9 @@ impl Kernel {
                 codes::LOCKED,
                 format!(
                     "{name} is locked by run {} (started by {}) since {}",
-                    held.run, held.started_by, held.since
+                    held.run,
+                    held.started_by,
+                    moment(held.since)
                 ),
             )
             .next_step(NextStep::ShowRun { run: held.run.clone() })

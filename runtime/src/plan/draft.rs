@@ -7,16 +7,16 @@ use std::{
 
 use contraflow_provider::effect_id::EffectId;
 
-use super::{Foreseen, PlannedAction, PlannedChange, PlannedNoReturn, PlannedQuestion};
+use super::{Course, Foreseen, PlannedAction, PlannedChange, PlannedNoReturn, PlannedQuestion};
 use crate::{
     effect::{Question, Undo},
     error::{RunError, codes},
-    event::scrub_fields,
+    event::{Envelope, scrub_fields},
     secret::Vault,
     target::Target,
 };
 
-/// Filled by the kernel, effect by effect.
+/// Filled by the kernel, effect by effect, and by the events of the plan.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
     content: Mutex<Content>,
@@ -25,6 +25,7 @@ pub(crate) struct Draft {
 #[derive(Debug, Default)]
 struct Content {
     foreseen: Foreseen,
+    course: Course,
     targets: BTreeSet<Target>,
     /// It had to be thrown away.
     lost: bool,
@@ -62,6 +63,10 @@ impl Draft {
         self.content().foreseen.no_return.push(PlannedNoReturn { id: id.clone(), why: why.to_owned() });
     }
 
+    pub(crate) fn event(&self, envelope: &Envelope) {
+        self.content().course.push(envelope);
+    }
+
     pub(crate) fn needs(&self, targets: impl IntoIterator<Item = Target>) {
         self.content().targets.extend(targets);
     }
@@ -72,12 +77,12 @@ impl Draft {
             return;
         }
         let mut content = self.content();
-        let clean = serde_json::to_value(&content.foreseen).and_then(|mut json| {
+        let clean = serde_json::to_value((&content.foreseen, &content.course)).and_then(|mut json| {
             scrub_fields(&mut json, vault);
             serde_json::from_value(json)
         });
         match clean {
-            Ok(clean) => content.foreseen = clean,
+            Ok((foreseen, course)) => (content.foreseen, content.course) = (foreseen, course),
             // Scrubbing exchanges no word of this crate's own, so what was a plan still is one.
             Err(_) => *content = Content { lost: true, ..Content::default() },
         }
@@ -87,11 +92,19 @@ impl Draft {
     ///
     /// # Errors
     /// Secrets could not be removed from it.
-    pub(crate) fn take(&self, at_least_ms: u64, estimate_ms: Option<u64>) -> Result<Foreseen, RunError> {
-        let Content { foreseen, targets, lost } = std::mem::take(&mut *self.content());
+    pub(crate) fn take(
+        &self,
+        at_least_ms: u64,
+        estimate_ms: Option<u64>,
+    ) -> Result<(Foreseen, Course), RunError> {
+        let Content { foreseen, course, targets, lost } = std::mem::take(&mut *self.content());
         if lost {
             return Err(RunError::new(codes::INTERNAL, "secrets could not be removed from the plan"));
         }
-        Ok(Foreseen { targets: targets.into_iter().collect(), at_least_ms, estimate_ms, ..foreseen })
+        let foreseen =
+            Foreseen { targets: targets.into_iter().collect(), at_least_ms, estimate_ms, ..foreseen };
+        // What failed and was caught is told and binds nothing: without what was told, what binds is shown as a list.
+        let course = if course.agrees_with(&foreseen) { course } else { Course::default() };
+        Ok((foreseen, course))
     }
 }

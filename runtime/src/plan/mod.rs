@@ -4,17 +4,19 @@
 //! another word in it is another plan.
 
 mod binding;
+mod course;
 mod draft;
 mod estimate;
 
 use std::collections::BTreeMap;
 
-use contraflow_provider::effect_id::EffectId;
+use contraflow_provider::{config::reword_text, effect_id::EffectId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+pub use self::course::Course;
 pub(crate) use self::{
     binding::{Binding, compare},
     draft::Draft,
@@ -24,6 +26,7 @@ pub use crate::vocabulary::{Basis, Estimate};
 use crate::{
     bundle::{Bundle, Given},
     error::{NextStep, RunError, codes},
+    quantity::moment,
     target::Target,
     vocabulary::{Grade, Undo},
 };
@@ -58,6 +61,9 @@ pub struct SavedPlan {
     pub params: BTreeMap<String, Value>,
     /// What a run would do.
     pub foreseen: Foreseen,
+    /// How the plan went, for those who read it.
+    #[serde(default, skip_serializing_if = "Course::is_empty")]
+    pub course: Course,
     /// Content hash of the scripts.
     pub bundle_hash: String,
     /// The scripts themselves.
@@ -191,19 +197,25 @@ impl SavedPlan {
             v: u32,
         }
         let refused = |why: String| RunError::new(codes::SAVED_PLAN, why);
-        let Version { v } =
-            serde_json::from_str(text).map_err(|e| refused(format!("this is not a saved plan: {e}")))?;
+        let Version { v } = serde_json::from_str(text)
+            .map_err(|e| refused(format!("this is not a saved plan: {}", reword_text(&e.to_string()).0)))?;
         if v != PLAN_VERSION {
             let why =
                 format!("the plan has format version {v}, but this program reads version {PLAN_VERSION}");
             return Err(refused(why).hint("make a new plan with this program").next_step(NextStep::MakePlan));
         }
-        let plan: Self = serde_json::from_str(text)
-            .map_err(|e| refused(format!("the plan cannot be read: {e}")).next_step(NextStep::MakePlan))?;
+        let plan: Self = serde_json::from_str(text).map_err(|e| {
+            refused(format!("the plan cannot be read: {}", reword_text(&e.to_string()).0))
+                .next_step(NextStep::MakePlan)
+        })?;
         if plan.hash() != plan.id || plan.bundle.hash() != plan.bundle_hash {
             return Err(
                 refused("the plan was altered after it was saved".to_owned()).next_step(NextStep::MakePlan)
             );
+        }
+        if !plan.course.is_empty() && !plan.course.agrees_with(&plan.foreseen) {
+            let why = "what the plan shows is not what it would do".to_owned();
+            return Err(refused(why).next_step(NextStep::MakePlan));
         }
         Ok(plan)
     }
@@ -226,7 +238,7 @@ impl SavedPlan {
             return Err(RunError::new(codes::SAVED_PLAN, why));
         }
         if now >= self.expires_at {
-            let why = format!("the plan expired at {}", self.expires_at);
+            let why = format!("the plan expired at {}", moment(self.expires_at));
             return Err(RunError::new(codes::SAVED_PLAN, why).next_step(NextStep::MakePlan));
         }
         Ok(())

@@ -3,9 +3,10 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{
-        Arc,
+        Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -21,7 +22,7 @@ use super::{
     trial::{Trial, TrialOptions, TrialSetup},
     worker_pool::WorkerPool,
 };
-use crate::{error::NextStep, event::Kind, script};
+use crate::{error::NextStep, event::Kind, lock::lock, script, stop::Stop};
 
 /// What is to be explored.
 #[derive(Debug, Clone, Default)]
@@ -190,14 +191,49 @@ fn leads_on(scenario: &Scenario) -> bool {
     scenario.faults.len() < DEEPEST && scenario.crash.is_none()
 }
 
-/// A trial of which the number of records is wanted.
-const RECORDED: TrialOptions = TrialOptions { sinks: Vec::new(), records: true };
+/// How often it is looked whether the time is up, or somebody has had enough.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Breaks off what is being played once the budget is used up: one scenario alone may take longer than all of it.
+struct Watchdog {
+    over: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl Watchdog {
+    fn watch(explore: &Explore, begun: Instant, stop: &Stop) -> Self {
+        let over = Arc::<(Mutex<bool>, Condvar)>::default();
+        let (watched, progress) = (Arc::clone(&over), Arc::clone(&explore.progress));
+        let (longest, stop) = (explore.time, stop.clone());
+        let watch = move || {
+            let mut is_over = lock(&watched.0);
+            while !*is_over {
+                if progress.is_stopped() || longest.is_some_and(|longest| begun.elapsed() >= longest) {
+                    return stop.abort();
+                }
+                is_over =
+                    watched.1.wait_timeout(is_over, LOOK_EVERY).unwrap_or_else(PoisonError::into_inner).0;
+            }
+        };
+        // Without it, the budget holds between two scenarios.
+        let _ = thread::Builder::new().name("budget".into()).spawn(watch);
+        Self { over }
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        *lock(&self.over.0) = true;
+        self.over.1.notify_all();
+    }
+}
 
 /// Explores.
 pub(crate) struct Explorer<'s> {
     setup: &'s TrialSetup,
     explore: Explore,
     begun: Instant,
+    /// Breaks off the scenarios that are being played.
+    stop: Stop,
     /// Effects that are known, with the faults that were planned for them.
     planned: HashSet<(EffectId, Fault)>,
     rows: BTreeMap<EffectId, usize>,
@@ -217,6 +253,7 @@ impl<'s> Explorer<'s> {
             setup,
             explore,
             begun: Instant::now(),
+            stop: Stop::default(),
             planned: HashSet::new(),
             rows: BTreeMap::new(),
             findings,
@@ -228,11 +265,18 @@ impl<'s> Explorer<'s> {
 
     /// Tries everything there is to try.
     pub(crate) fn explore(mut self) -> Findings {
-        let happy = self.setup.play(&Scenario::default(), &RECORDED, &mut self.setup.engine());
+        let _watchdog = Watchdog::watch(&self.explore, self.begun, &self.stop);
+        let happy = self.setup.play(&Scenario::default(), &self.recorded(), &mut self.setup.engine());
         self.findings.records = happy.records.0;
         self.findings.planned_ms = millis(happy.elapsed);
         let as_planned = Scenario::default();
-        self.findings.tried.push(oracle::tried(as_planned.clone(), &happy, &happy, None));
+        let tried = oracle::tried(as_planned.clone(), &happy, &happy, None);
+        if self.stop.is_aborted() {
+            self.findings.tried.push(broken_off(tried));
+            self.findings.not_tried += 1;
+            return self.findings;
+        }
+        self.findings.tried.push(tried);
         let mut next = self.follow(&as_planned, &happy.fault_points);
         next.extend((1..happy.records.0).map(Scenario::crash));
         if happy.fault_points.iter().any(|point| point.id.branches().next().is_some()) {
@@ -284,10 +328,18 @@ impl<'s> Explorer<'s> {
     /// The longest way back, with the process dying at each of its records.
     fn deaths_on_the_way_back(&mut self) -> Option<(Vec<Scenario>, Trial)> {
         let (_, scenario) = self.way_back.take()?;
-        let alive = self.setup.play(&scenario, &RECORDED, &mut self.setup.engine());
+        let alive = self.setup.play(&scenario, &self.recorded(), &mut self.setup.engine());
+        if self.stop.is_aborted() {
+            return None;
+        }
         let (records, since) = alive.records;
         let deaths = since.unwrap_or(records)..records;
         Some((deaths.map(|n| Scenario { crash: Some(n), ..scenario.clone() }).collect(), alive))
+    }
+
+    /// A trial of which the number of records is wanted.
+    fn recorded(&self) -> TrialOptions {
+        TrialOptions { records: true, stop: self.stop.clone(), ..TrialOptions::default() }
     }
 
     fn pairs_not_tried(&mut self) -> Vec<Scenario> {
@@ -339,6 +391,7 @@ impl<'s> Explorer<'s> {
         self.explore.scenarios.is_none_or(|most| self.findings.tried.len() + more < most)
             && self.explore.time.is_none_or(|longest| self.begun.elapsed() < longest)
             && !self.explore.progress.is_stopped()
+            && !self.stop.is_aborted()
     }
 
     /// Plays and checks scenarios on all cores. The answers come in the order of the scenarios. `None`: the budget did not allow
@@ -354,12 +407,31 @@ impl<'s> Explorer<'s> {
             &self.explore.progress,
             |n| self.may_try(n),
             |scenario, engine| {
-                let trial = self.setup.play(scenario, &TrialOptions::default(), engine);
-                Played::of(scenario, trial, happy, alive)
+                let options = TrialOptions { stop: self.stop.clone(), ..TrialOptions::default() };
+                let trial = self.setup.play(scenario, &options, engine);
+                // What was broken off says nothing about the runbook.
+                (!self.stop.is_aborted()).then(|| Played::of(scenario, trial, happy, alive))
             },
         );
+        let all: Vec<Option<Played>> = all.into_iter().map(Option::flatten).collect();
         self.findings.not_tried += all.iter().filter(|played| played.is_none()).count();
         all
+    }
+}
+
+/// A run that was broken off before it came to its end as planned.
+fn broken_off(tried: Tried) -> Tried {
+    Tried {
+        end: End::Unknown,
+        why: Some("the budget was used up before the run came to its end as planned".to_owned()),
+        hints: vec![
+            "look for a loop that waits for something that no one does in a rehearsal, or give it more time"
+                .to_owned(),
+        ],
+        next: Vec::new(),
+        left: Vec::new(),
+        violations: Vec::new(),
+        ..tried
     }
 }
 

@@ -49,6 +49,8 @@ pub(crate) struct TrialOptions {
     pub(crate) sinks: Vec<Arc<dyn Sink>>,
     /// How many records it makes.
     pub(crate) records: bool,
+    /// Breaks it off from outside.
+    pub(crate) stop: Stop,
 }
 
 /// How one rehearsed run went.
@@ -206,7 +208,7 @@ impl TrialSetup {
             new_script: None,
             enforcement: None,
             draft: None,
-            stop: &Stop::default(),
+            stop: &options.stop,
             is_announced: epoch > 1,
         });
         Session::new(Arc::new(kernel), Arc::clone(bundle), Arc::clone(&loaded.places))

@@ -9,7 +9,7 @@ use super::{Inner, Report, Runtime};
 use crate::{
     bundle::Bundle,
     error::{RunError, codes},
-    event::RunOutcome,
+    event::{Envelope, RunOutcome, Sink},
     executor::Executor,
     journal::{
         Heartbeat, Journal, Keeper, Replay, Request, RequestKind, RunStatus, Store, StoreError,
@@ -127,6 +127,16 @@ impl Runtime {
         stop: &Stop,
     ) -> Session {
         let here = &self.inner.started_by;
+        let mut sinks: Vec<Arc<dyn Sink>> = match &execution.draft {
+            Some(draft) => {
+                let draft = Arc::clone(draft);
+                vec![Arc::new(move |event: &Envelope| draft.event(event))]
+            }
+            None => Vec::new(),
+        };
+        if !execution.silent {
+            sinks.extend(self.inner.sinks.iter().cloned());
+        }
         let kernel = Kernel::new(Setup {
             run: &execution.run,
             runbook: (&prepared.header.name, &prepared.header.version),
@@ -138,7 +148,7 @@ impl Runtime {
             providers: Arc::clone(&self.inner.providers),
             clock: Arc::clone(&self.inner.clock),
             vault: Arc::default(),
-            sinks: if execution.silent { Arc::default() } else { Arc::clone(&self.inner.sinks) },
+            sinks: sinks.into(),
             world,
             executor: Executor::Real(Handle::current()),
             policies: self.inner.policies.clone(),

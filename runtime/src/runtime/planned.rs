@@ -11,7 +11,7 @@ use crate::{
     error::{NextStep, RunError, codes},
     journal::{Holder, Used},
     kernel::enforcement::Enforcement,
-    plan::{Binding, Draft, Earlier, Foreseen, PLAN_VERSION, SavedPlan, compare},
+    plan::{Binding, Course, Draft, Earlier, Foreseen, PLAN_VERSION, SavedPlan, compare},
     script::{Bundle, Given, Prepared},
     stop::Stop,
     world::{LiveWorld, PredictedWorld},
@@ -33,6 +33,8 @@ pub struct Planned {
     pub report: Report,
     /// What it foresees; as far as it got, if it did not succeed.
     pub foreseen: Foreseen,
+    /// How it went, for people.
+    course: Course,
     runbook: String,
     version: String,
     params: BTreeMap<String, Value>,
@@ -73,8 +75,8 @@ impl Runtime {
             Execution { draft: Some(Arc::clone(&draft)), silent, ..Execution::new(new_id(&runbook)) };
         let world = Arc::new(PredictedWorld::knowing(earlier));
         let report = self.execute(prepared, world, execution, stop).await;
-        let foreseen = draft.take(report.elapsed_ms, report.estimate_ms)?;
-        Ok(Planned { report, foreseen, runbook, version, params, created_at })
+        let (foreseen, course) = draft.take(report.elapsed_ms, report.estimate_ms)?;
+        Ok(Planned { report, foreseen, course, runbook, version, params, created_at })
     }
 
     /// A plan as it is kept, to be run within `lasts`.
@@ -86,7 +88,7 @@ impl Runtime {
             let message = format!("the plan is incomplete: {}", error.message);
             return Err(RunError { message, ..error.clone() }.hint("only a complete plan can be saved"));
         }
-        let Planned { foreseen, runbook, version, params, created_at, .. } = planned.clone();
+        let Planned { foreseen, course, runbook, version, params, created_at, .. } = planned.clone();
         let expires_at = created_at
             .checked_add(lasts)
             .map_err(|_| RunError::new(codes::ARGUMENT, "the plan would expire too far in the future"))?;
@@ -101,6 +103,7 @@ impl Runtime {
             environment: self.inner.providers.environment().to_owned(),
             params,
             foreseen,
+            course,
             bundle_hash: bundle.hash(),
             bundle: bundle.clone(),
         };

@@ -62,7 +62,8 @@ impl Rehearsal {
             let happy = setup.play(&Scenario::default(), &TrialOptions::default(), &mut engine);
             let alive = (scenario.crash.is_some() && !scenario.faults.is_empty())
                 .then(|| setup.play(&scenario.without_crash(), &TrialOptions::default(), &mut engine));
-            let trial = setup.play(&scenario, &TrialOptions { sinks, records: false }, &mut engine);
+            let trial =
+                setup.play(&scenario, &TrialOptions { sinks, ..TrialOptions::default() }, &mut engine);
             oracle::tried(scenario, &trial, &happy, alive.as_ref())
         })
         .await

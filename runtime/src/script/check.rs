@@ -14,23 +14,13 @@ use super::{
     conditions::params_in_functions,
     engine::{Natives, compile, optimized},
     syntax::{self, place},
+    values::no_exit,
 };
 use crate::error::{RunError, codes, did_you_mean};
 
 /// Functions that are part of the language.
-const KEYWORDS: [&str; 11] = [
-    "Fn",
-    "call",
-    "curry",
-    "is_def_fn",
-    "is_def_var",
-    "is_shared",
-    "print",
-    "debug",
-    "type_of",
-    "this",
-    "exit",
-];
+const KEYWORDS: [&str; 10] =
+    ["Fn", "call", "curry", "is_def_fn", "is_def_var", "is_shared", "print", "debug", "type_of", "this"];
 
 /// Control words that act at once where they are called.
 const CONTROL: [&str; 8] = ["confirm", "fail", "log", "manual", "note", "parallel", "sleep", "step"];
@@ -145,7 +135,7 @@ impl Checks<'_> {
                 let (name, arity) = (function.name, function.params.len());
                 let position =
                     function_position(self.bundle.files.get(file).map_or("", String::as_str), name);
-                if self.natives.has("", name, arity) || KEYWORDS.contains(&name) {
+                if self.natives.has("", name, arity) || name == EXIT || KEYWORDS.contains(&name) {
                     self.add(
                         RunError::new(
                             codes::AMBIGUOUS_NAME,
@@ -263,7 +253,7 @@ impl Checks<'_> {
                     if let Some(error) = self.call(call, false, ast, &modules) {
                         seen.push((error, call.name.to_string(), *position));
                     }
-                    for (error, name, at) in self.eager(call) {
+                    for (error, name, at) in self.eager(call).into_iter().chain(self.closures(call, ast)) {
                         seen.push((error, name, at));
                     }
                     if let Some(Expr::StringConstant(name, at)) =
@@ -330,8 +320,40 @@ impl Checks<'_> {
         }
     }
 
+    /// Closures that take another number of arguments than they will be called with: they would fail when they are needed.
+    fn closures(&self, call: &FnCallExpr, ast: &AST) -> Vec<(RunError, String, Position)> {
+        let module = call.namespace.to_string();
+        let module = module.trim_end_matches("::");
+        let branches = match &*call.args {
+            [Expr::Array(items, _), ..] if call.name == "parallel" => {
+                items.iter().filter_map(closure).collect()
+            }
+            [Expr::Map(items, _), ..] if call.name == "parallel" => {
+                items.0.iter().filter_map(|(_, item)| closure(item)).collect()
+            }
+            // Without variables, arrays and maps have been made when the script was compiled.
+            [Expr::DynamicConstant(value, position), ..] if call.name == "parallel" => {
+                inside(value, *position)
+            }
+            _ => Vec::new(),
+        };
+        let declared = self.natives.closure(module, &call.name, call.args.len());
+        let bodies = branches.into_iter().map(|branch| (branch, 0));
+        let bodies = bodies.chain(declared.and_then(|takes| Some((closure(call.args.last()?)?, takes))));
+        bodies
+            .filter_map(|((name, curried, position), given)| {
+                let takes =
+                    ast.iter_functions().find(|f| f.name == name)?.params.len().checked_sub(curried)?;
+                (takes != given).then(|| (wrong_closure(&call.name, given, takes), String::new(), position))
+            })
+            .collect()
+    }
+
     /// What is wrong with `Fn("name")`.
     fn pointer(&self, name: &str, ast: &AST) -> Option<RunError> {
+        if name == EXIT {
+            return Some(no_exit());
+        }
         let known =
             !self.natives.arities("", name).is_empty() || ast.iter_functions().any(|f| f.name == name);
         let names: Vec<&str> = ast.iter_functions().map(|f| f.name).collect();
@@ -434,6 +456,9 @@ impl Checks<'_> {
         if KEYWORDS.contains(&name) || method && self.entries.contains(name) {
             return None;
         }
+        if name == EXIT {
+            return Some(no_exit());
+        }
         // `x.f(a)` is `f(x, a)`; a script function may also take `x` as `this`.
         let native_arity = arguments_given + usize::from(method);
         if script(ast) || self.natives.has("", name, native_arity) {
@@ -514,6 +539,54 @@ fn entries(ast: &AST) -> Vec<String> {
     });
     names
 }
+
+/// A closure that is written out: the name of its function, how many values it takes along, and where it stands.
+fn closure(expression: &Expr) -> Option<(String, usize, Position)> {
+    match expression {
+        Expr::DynamicConstant(value, position) => {
+            let pointer = value.read_lock::<FnPtr>().filter(|pointer| pointer.is_anonymous())?;
+            Some((pointer.fn_name().to_owned(), pointer.curry().len(), *position))
+        }
+        Expr::FnCall(call, position) if call.name == "curry" => {
+            let (first, taken) = call.args.split_first()?;
+            let (name, curried, _) = closure(first)?;
+            Some((name, curried + taken.len(), *position))
+        }
+        Expr::Stmt(block) => match block.statements() {
+            [Stmt::Share(..), Stmt::Expr(inner)] => closure(inner),
+            [Stmt::Share(..), Stmt::FnCall(call, position)] => {
+                closure(&Expr::FnCall(call.clone(), *position))
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The closures in an array or a map.
+fn inside(value: &Dynamic, position: Position) -> Vec<(String, usize, Position)> {
+    let one = |item: &Dynamic| {
+        let pointer = item.read_lock::<FnPtr>().filter(|pointer| pointer.is_anonymous())?;
+        Some((pointer.fn_name().to_owned(), pointer.curry().len(), position))
+    };
+    let items = value.read_lock::<rhai::Array>().map(|items| items.iter().filter_map(one).collect());
+    let entries = || value.read_lock::<Map>().map(|entries| entries.values().filter_map(one).collect());
+    items.or_else(entries).unwrap_or_default()
+}
+
+/// The error for a closure that takes another number of arguments than `word` calls it with.
+pub(super) fn wrong_closure(word: &str, given: usize, takes: usize) -> RunError {
+    let with = if given == 0 { "no arguments".to_owned() } else { arguments(given) };
+    let message = format!("`{word}` calls this closure with {with}, but it takes {takes}");
+    let form = match given {
+        0 => "|| …".to_owned(),
+        _ => format!("|{}| …", ["a", "b", "c"][..given.min(3)].join(", ")),
+    };
+    RunError::new(codes::ARGUMENT, message).hint(format!("write it as {form}"))
+}
+
+/// A leftover of the language that would end a run as if it had succeeded.
+const EXIT: &str = "exit";
 
 fn arguments(n: usize) -> String {
     format!("{n} argument{}", if n == 1 { "" } else { "s" })

@@ -4,7 +4,7 @@
 //! but `switch` silently takes its default branch for any value it does not know, and the type error of an `if` could be caught.
 //! So the conditions of `if`, `while`, `until` and `switch` are wrapped in a call of `known`, which lets every other value
 //! through, as is the argument of `type_of`. A `catch` begins with a call of `known_error`, which does not let an error pass
-//! that came from such a value. The wrapping is done on the text before it is compiled; places in errors are mapped back.
+//! that came from such a value, and gives every other error the same form. The wrapping is done on the text before it is compiled; places in errors are mapped back.
 
 use std::{
     borrow::Cow,
@@ -100,7 +100,7 @@ fn find(text: &str) -> Vec<Insertion> {
     insertions
 }
 
-/// `catch (e) {` → `catch (e) { known_error(e);`, and the same with a name of its own where there is none.
+/// `catch (e) {` → `catch (e) { e = known_error(e);`, and the same with a name of its own where there is none.
 fn add_known_error(tokens: &[(Token, Position)], at: usize, insertions: &mut Vec<Insertion>) {
     const OWN: &str = "caught_";
     let rest = &tokens[at + 1..];
@@ -122,7 +122,7 @@ fn add_known_error(tokens: &[(Token, Position)], at: usize, insertions: &mut Vec
     insertions.push(Insertion {
         line: behind.0,
         column: behind.1,
-        text: format!(" known_error({});", name.unwrap_or(OWN)).into(),
+        text: format!(" {0} = known_error({0});", name.unwrap_or(OWN)).into(),
     });
 }
 
@@ -245,8 +245,8 @@ mod tests {
             ("let x = if a { 1 } else { 2 };", "let x = if known( a ){ 1 } else { 2 };".into()),
             ("if a\n{ b }", "if known( a\n){ b }".into()),
             ("do { x } until y;", "do { x } until known( y);".into()),
-            ("try { } catch (e) { x }", "try { } catch (e) { known_error(e); x }".into()),
-            ("try { } catch { x }", "try { } catch (caught_) { known_error(caught_); x }".into()),
+            ("try { } catch (e) { x }", "try { } catch (e) { e = known_error(e); x }".into()),
+            ("try { } catch { x }", "try { } catch (caught_) { caught_ = known_error(caught_); x }".into()),
             ("f(type_of(a[(1)]) == b)", "f(type_of( known(a[(1)])) == b)".into()),
         ] {
             assert_eq!(Places::default().wrap("f", text), wrapped, "{text}");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rhai::{Dynamic, EvalAltResult, FnPtr, Map, NativeCallContext};
 use serde::de::DeserializeOwned;
 
-use super::{Session, convert};
+use super::{Session, check::wrong_closure, convert};
 use crate::{
     effect::AnyWait,
     effect::{Action, Change, Read, Wait},
@@ -116,6 +116,7 @@ impl ScriptContext for NativeCallContext<'_> {
     }
 
     fn guard(&self, watches: Vec<Arc<dyn AnyWait>>, body: &FnPtr) -> ScriptResult {
+        takes(self, body, 0)?;
         Session::of(self)?.guard(self, watches, || body.call_within_context::<Dynamic>(self, ()))
     }
 
@@ -135,5 +136,23 @@ impl ScriptContext for NativeCallContext<'_> {
             Ok(session) => session.stop(self, error),
             Err(outside) => outside,
         }
+    }
+}
+
+/// Whether a closure can be called with so many arguments: it is found out where it is given away, not when it is needed.
+///
+/// # Errors
+/// `argument`: it takes another number of them.
+pub(crate) fn takes(cx: &NativeCallContext<'_>, body: &FnPtr, given: usize) -> ScriptResult<()> {
+    const MOST: usize = 32;
+    let known =
+        |count: usize| cx.iter_namespaces().any(|lib| lib.get_script_fn(body.fn_name(), count).is_some());
+    let taken = body.curry().len();
+    if !body.is_anonymous() || known(taken + given) {
+        return Ok(());
+    }
+    match (0..=MOST).find(|count| known(taken + count)) {
+        Some(count) => Err(cx.throw(wrong_closure(cx.fn_name(), given, count))),
+        None => Ok(()),
     }
 }

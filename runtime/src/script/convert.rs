@@ -99,6 +99,9 @@ pub fn kind(value: &Dynamic) -> &'static str {
         "char" => "a character",
         _ if value.is::<SecretText>() => "a secret",
         _ if value.is::<Unknown>() => "a value that is unknown in a plan",
+        _ if value.is::<RunError>() => "an error",
+        _ if value.is::<std::ops::Range<i64>>() || value.is::<std::ops::RangeInclusive<i64>>() => "a range",
+        _ if value.is_blob() => "bytes",
         _ => "a value of this type",
     }
 }

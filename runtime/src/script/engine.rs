@@ -49,11 +49,24 @@ pub(crate) struct Natives {
     classes: HashMap<(String, String, usize), (EffectClass, bool)>,
     /// What the types of arguments are, by module, name and number of arguments: the place of the argument, and its name.
     arguments: HashMap<(String, String, usize), Vec<(usize, String, Argument)>>,
+    /// With how many arguments functions call the closure that is their last argument, by module, name and number of arguments.
+    closures: HashMap<(String, String, usize), usize>,
     /// The control words of the runtime.
     words: HashSet<String>,
 }
 
+/// With how many arguments a function calls the closure that it is given last.
+fn calls_with(name: &str) -> usize {
+    // An invariant looks at the states of all targets.
+    usize::from(name == "invariant")
+}
+
 impl Natives {
+    /// With how many arguments a function calls the closure that is its last argument, if it takes one.
+    pub(crate) fn closure(&self, module: &str, name: &str, arguments: usize) -> Option<usize> {
+        self.closures.get(&(module.to_owned(), name.to_owned(), arguments)).copied()
+    }
+
     /// What a function says that it does outside, and whether its last argument is a map of options.
     pub(crate) fn class(&self, module: &str, name: &str, arguments: usize) -> Option<(EffectClass, bool)> {
         self.classes.get(&(module.to_owned(), name.to_owned(), arguments)).copied()
@@ -242,6 +255,8 @@ impl Functions {
         engine.register_type_with_name::<Unknown>(UNKNOWN);
         engine.register_type_with_name::<SecretText>("secret");
         engine.register_type_with_name::<RunError>("error");
+        engine.register_type_with_name::<std::ops::Range<i64>>("range");
+        engine.register_type_with_name::<std::ops::RangeInclusive<i64>>("range");
     }
 
     /// Lets scripts call them.
@@ -282,6 +297,14 @@ impl Functions {
                     if !known.iter().any(|(_, known, _)| known == name) {
                         known.push((place, name.to_owned(), argument));
                     }
+                }
+                if function.params.last().is_some_and(|param| param.ends_with("FnPtr"))
+                    && (!function.module.is_empty()
+                        || natives.words.contains(&function.name)
+                        || !function.doc.is_empty())
+                {
+                    let key = (function.module.clone(), function.name.clone(), function.arity);
+                    natives.closures.insert(key, calls_with(&function.name));
                 }
                 if let Some(class) = function.class {
                     let options = function.params.last().is_some_and(|param| param.starts_with("options"));

@@ -27,6 +27,7 @@ pub use bundle::MAX_SOURCE;
 pub use check::check;
 pub(crate) use check::load;
 pub(crate) use conditions::Places;
+pub(crate) use context::takes;
 pub use context::{ScriptContext, ScriptError, ScriptResult};
 pub use effect_class::{Acts, Changes, Checks, EffectClass, Gives, Reads, Tells};
 pub use engine::{ArgumentDoc, FunctionDoc, Functions, Modules};

@@ -5,8 +5,10 @@ use rhai::{Dynamic, EvalAltResult, FuncRegistration, ImmutableString, Module, Po
 use super::{
     ScriptContext as _, Session, answers,
     convert::{self, Unknown},
+    error::plain_words,
 };
 use crate::{
+    budget,
     error::{RunError, codes},
     secret::SecretText,
 };
@@ -86,21 +88,27 @@ pub(super) fn values() -> Module {
             "/// ```",
         ])
         .set_into_module(&mut m, |cx: Cx<'_>, value: Dynamic| -> Native {
+            // The interpreter cannot tell where a script that used up its operations is; this call can.
+            if let Some(error) = budget::used_up_here() {
+                return Err(cx.stop(error));
+            }
             match find_unknown(&value) {
                 Some(origin) => Err(cx.throw(convert::unknown_in_plan(&origin))),
                 None => Ok(value),
             }
         });
-    FuncRegistration::new("known_error").set_into_module(
-        &mut m,
-        |cx: Cx<'_>, error: Dynamic| -> Native<()> {
-            if is_about_unknown(&error) && Session::of(&cx).is_ok_and(|session| session.kernel.may_not_know())
-            {
-                return Err(cx.throw(convert::unknown_in_plan("an earlier effect")));
-            }
-            Ok(())
-        },
-    );
+    FuncRegistration::new("known_error").set_into_module(&mut m, |cx: Cx<'_>, error: Dynamic| -> Native {
+        let session = Session::of(&cx)?;
+        let unknown = |session: &Session| session.kernel.may_not_know();
+        if is_about_unknown(&error) && unknown(&session) {
+            return Err(cx.throw(convert::unknown_in_plan("an earlier effect")));
+        }
+        match session.caught(&cx, error) {
+            Ok(error) => Ok(error),
+            Err(about_unknown) if unknown(&session) => Err(cx.throw(about_unknown)),
+            Err(error) => Ok(Dynamic::from(error)),
+        }
+    });
     m.set_iter_result(std::any::TypeId::of::<Unknown>(), |value: Dynamic| {
         let origin = value.try_cast::<Unknown>().map_or_else(String::new, |unknown| unknown.origin);
         Box::new(std::iter::once(Err(thrown_here(convert::unknown_in_plan(&origin)))))
@@ -114,6 +122,12 @@ pub(super) fn values() -> Module {
     });
     m.set_getter_fn("hints", |e: &mut RunError| -> Native {
         Ok(Dynamic::from_array(e.hints.iter().map(|hint| hint.clone().into()).collect()))
+    });
+    m.set_getter_fn("source", |e: &mut RunError| -> Native<String> {
+        Ok(e.frames.first().map(|frame| frame.source.clone()).unwrap_or_default())
+    });
+    m.set_getter_fn("line", |e: &mut RunError| -> Native<i64> {
+        Ok(e.frames.first().and_then(|frame| i64::try_from(frame.line).ok()).unwrap_or_default())
     });
     m.set_getter_fn("detail", |e: &mut RunError| -> Native {
         Ok(e.detail.clone().map_or(Dynamic::UNIT, convert::from_json))
@@ -136,6 +150,13 @@ pub(super) fn values() -> Module {
             Ok(())
         },
     );
+
+    for_thrown_values(&mut m);
+
+    // It would end the run as if it had succeeded, whatever it is given.
+    let no_exit = || -> Native<()> { Err(thrown_here(no_exit())) };
+    FuncRegistration::new("exit").set_into_module(&mut m, no_exit);
+    FuncRegistration::new("exit").set_into_module(&mut m, move |_: Dynamic| no_exit());
 
     // Time is an effect: `timestamp` of the standard library would differ at each execution.
     FuncRegistration::new("timestamp").set_into_module(&mut m, || -> Native<()> {
@@ -164,6 +185,26 @@ pub(super) fn values() -> Module {
     answers::register(&mut m);
     for_replace(&mut m);
     m
+}
+
+/// The error for a call of `exit`, which ends other programs with a code.
+pub(super) fn no_exit() -> RunError {
+    RunError::new(codes::SCRIPT, "a runbook cannot be left with `exit`")
+        .hint("to end the run as failed and undo what was done, use fail(\"…\"); to end it early as succeeded, `return`")
+}
+
+/// What a script throws without saying a code: it has one all the same, so that a `catch` can ask every error for it.
+fn for_thrown_values(m: &mut Module) {
+    fn one<T: Clone + Send + Sync + 'static>(m: &mut Module, show: fn(&T) -> String) {
+        m.set_getter_fn("code", |_: &mut T| -> Native<String> { Ok(codes::FAILED.to_owned()) });
+        m.set_getter_fn("message", move |value: &mut T| -> Native<String> { Ok(show(value)) });
+    }
+    one::<ImmutableString>(m, ToString::to_string);
+    one::<i64>(m, ToString::to_string);
+    one::<f64>(m, ToString::to_string);
+    one::<bool>(m, ToString::to_string);
+    one::<char>(m, ToString::to_string);
+    one::<rhai::Array>(m, |items| plain_words(&Dynamic::from(items.clone()).to_string()));
 }
 
 /// Whether an error of Rhai's own, as `catch` binds it, is about a value that is not known.

@@ -271,3 +271,38 @@ fn options_that_only_a_run_can_know_are_let_through() {
         assert!(checked.is_ok(), "{script}: {:?}", checked.unwrap_err().0);
     }
 }
+
+#[test]
+fn a_closure_that_takes_other_arguments_than_it_is_called_with_is_refused() {
+    let lab = Lab::new();
+    for script in [
+        "on_rollback(|error| note(`undo because ${error}`));",
+        "let x = 1; on_rollback(|error| note(`undo ${x}`));",
+        "step(\"a\", |x| x);",
+        "step(\"a\", #{ timeout: \"1s\" }, |x, y| x);",
+        "parallel([|| 1, |x| x]);",
+        "parallel(#{ a: |x| x });",
+        "invariant(\"a\", || true);",
+    ] {
+        let errors = lab.refused(script);
+        assert_eq!(
+            (errors[0].code.as_str(), errors[0].frames[0].line),
+            ("argument", 2),
+            "{script}: {errors:?}"
+        );
+        assert!(errors[0].message.contains("calls this closure with"), "{script}: {errors:?}");
+    }
+    // What no check can see is refused where it is registered, and not when it is needed.
+    let report = lab
+        .run("let undo = |error| note(error);\nlab::set(\"a\", 1);\non_rollback(undo);\nlab::set(\"a\", 2);");
+    let error = report.error.expect("an error");
+    assert_eq!((error.code.as_str(), error.frames[0].line), ("argument", 4), "{error:?}");
+    assert_eq!(lab.level("a"), 0);
+    for script in [
+        "let x = 1; on_rollback(|| note(`undo ${x}`)); step(\"a\", || x); parallel([|| x, || 1]);",
+        "let x = 1; let undo = || note(`undo ${x}`); on_rollback(undo); invariant(\"a\", |world| x == 1);",
+    ] {
+        let report = lab.run(script);
+        assert!(report.error.is_none(), "{script}: {:?}", report.error);
+    }
+}

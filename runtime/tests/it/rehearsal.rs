@@ -166,7 +166,7 @@ fn what_a_runbook_says_must_hold_is_asked_after_every_change() {
     let first = &broken.tried[0].violations[0];
     assert_eq!((first.invariant.as_str(), first.after.as_deref()), ("a stays small", Some("3:lab.set")));
     for (body, why) in [
-        ("|world| 42", "it returned i64, not true or false"),
+        ("|world| 42", "it returned a number, not true or false"),
         ("|world| world.lab.nothing", "there is no known state of `nothing`"),
         ("|world| lab::look(\"a\") == 0", "an invariant may only read its world"),
     ] {

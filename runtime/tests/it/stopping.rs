@@ -23,14 +23,8 @@ fn code(report: &contraflow_runtime::Report) -> String {
 }
 
 #[test]
-fn exit_ends_a_run_well_wherever_it_stands() {
+fn return_ends_a_run_well() {
     for script in [
-        "lab::set(\"a\", 1); exit(); lab::set(\"a\", 2);",
-        "step(\"s\", || { lab::set(\"a\", 1); exit(1); }); lab::set(\"a\", 2);",
-        "fn f() { step(\"s\", || { lab::set(\"a\", 1); exit(); }); } f(); lab::set(\"a\", 2);",
-        "parallel([|| { lab::set(\"a\", 1); exit(); }, || lab::look(\"b\")]); lab::set(\"a\", 2);",
-        "try { step(\"s\", || { lab::set(\"a\", 1); exit(); }) } catch { } lab::set(\"a\", 2);",
-        "[1].for_each(|| { lab::set(\"a\", 1); exit(); }); lab::set(\"a\", 2);",
         "lab::set(\"a\", 1); return; lab::set(\"a\", 2);",
         "lab::set(\"a\", 1); if true { return 5; } lab::set(\"a\", 2);",
     ] {
@@ -46,23 +40,123 @@ fn exit_ends_a_run_well_wherever_it_stands() {
 }
 
 #[test]
-fn exit_in_one_branch_does_not_hide_the_failure_of_another() {
+fn exit_is_refused_before_a_run_wherever_it_stands() {
     for script in [
-        "lab::set(\"a\", 1); parallel([|| exit(), || fail(\"no\")]);",
-        "lab::set(\"a\", 1); parallel([|| fail(\"no\"), || exit()]);",
+        "lab::set(\"a\", 1); exit();",
+        "step(\"s\", || { lab::set(\"a\", 1); exit(1); });",
+        "fn f() { if false { exit(0); } }",
+        "parallel([|| exit(), || lab::look(\"b\")]);",
+        "let x = 1; x.exit();",
+        "let f = Fn(\"exit\"); f.call();",
     ] {
-        let lab = Lab::new();
-        let report = lab.run(script);
-        assert_eq!((report.outcome, code(&report)), (RunOutcome::RolledBack, "failed".into()), "{script}");
-        assert_eq!(lab.level("a"), 0);
+        let errors = Lab::new().refused(script);
+        assert!(errors[0].message.contains("cannot be left with `exit`"), "{script}: {errors:?}");
+        assert!(errors[0].hints[0].contains("fail(") && errors[0].frames[0].line > 0, "{script}: {errors:?}");
     }
 }
 
 #[test]
-fn exit_does_not_hide_what_must_stop_the_run() {
+fn exit_that_no_check_could_see_fails_the_run() {
+    let lab = Lab::new();
+    let report = lab.run(
+        "lab::set(\"a\", 1); let end = \"it\"; let f = Fn(\"ex\" + end); f.call(1); lab::set(\"a\", 2);",
+    );
+    assert_eq!(
+        (report.outcome, code(&report)),
+        (RunOutcome::RolledBack, "script".into()),
+        "{:?}",
+        report.error
+    );
+    assert_eq!(lab.level("a"), 0);
+}
+
+#[test]
+fn a_limit_says_which_line_was_being_run() {
+    for (script, line) in [
+        ("fn wait() {\n  while true { }\n}\nwait();", 3),
+        ("let a = 1;\nloop { a += 1; }", 3),
+        ("step(\"s\", || {\n  let a = 0;\n  while a < 1 { }\n});", 4),
+        ("let a = 0;\nfor i in 0..1000000 {\n  if i == 7 { a += 1; }\n}", 4),
+    ] {
+        let mut lab = Lab::new();
+        lab.limits.max_operations = 50_000;
+        let report = lab.run(script);
+        assert_eq!(code(&report), "limit", "{script}: {:?}", report.error);
+        let error = report.error.expect("an error");
+        assert_eq!(error.frames.first().map(|frame| frame.line), Some(line), "{script}: {error:?}");
+    }
+}
+
+#[test]
+fn a_catch_gets_a_code_for_every_error_and_can_throw_it_again() {
+    let lab = Lab::new();
+    for (body, code) in [
+        ("let hosts = [\"a\"]; hosts[3]", "script"),
+        ("1 / 0", "script"),
+        ("\"a\" - 5", "script"),
+        ("let m = #{}; m.nothing", "script"),
+        ("let nothing = (); sleep(nothing)", "script"),
+        ("let f = |x| x; f.call()", "script"),
+        ("fail(\"no\")", "failed"),
+        ("throw \"no\"", "failed"),
+        ("throw 42", "failed"),
+        ("throw [1, 2]", "failed"),
+        ("throw #{ why: \"no\" }", "failed"),
+        ("throw #{ code: \"mine\" }", "mine"),
+        ("fn_that_fails()", "script"),
+    ] {
+        let script = format!(
+            "fn fn_that_fails() {{ [][1] }}\nlet seen = \"\"; try {{ {body}; }} catch (e) {{ seen = e.code; log(e.message); }}\n\
+             if seen != \"{code}\" {{ fail(seen); }}"
+        );
+        let report = lab.run(&script);
+        assert_eq!(report.outcome, RunOutcome::Succeeded, "{body}: {:?}", report.error);
+    }
+    let report = lab.run("let hosts = [\"a\"];\ntry {\n  hosts[3];\n} catch (e) {\n  throw e;\n}");
+    let error = report.error.expect("an error");
+    assert_eq!(
+        (error.code.as_str(), error.frames[0].line, error.frames[0].column > 0),
+        ("script", 4, true),
+        "{error:?}"
+    );
+    let report = lab.run("fn f() {\n  [][1]\n}\ntry { f(); } catch (e) { throw e; }");
+    let error = report.error.expect("an error");
+    assert_eq!((error.code.as_str(), error.frames[0].line), ("script", 3), "{error:?}");
+}
+
+#[test]
+fn errors_name_no_types_of_rust() {
+    let lab = Lab::new();
+    for body in [
+        "let a = [1, 2, 3]; let b = a[0..=1]; b + true",
+        "throw lab::secret(\"s\")",
+        "throw [lab::secret(\"s\")]",
+        "throw || 1",
+        "let m = #{}; m[lab::secret(\"s\")] = 1",
+        "let m = #{}; m[1..2]",
+        "\"a\" - 5",
+        "let nothing = (); sleep(nothing)",
+        "5.x",
+        "lab::secret(\"s\") - 1",
+        "for x in 5 { }",
+        "(1..3) - (2..=3)",
+    ] {
+        let caught = format!("try {{ {body}; }} catch (e) {{ fail(`${{e.message}}`); }}");
+        for script in [body.to_owned(), caught] {
+            let report = lab.run(&script);
+            let said =
+                report.error.map(|error| format!("{} {:?}", error.message, error.hints)).unwrap_or_default();
+            let rust = ["::", "i64", "ImmutableString", "&str", "Fn*", "Dynamic", "anon$", "Error"];
+            assert!(!said.is_empty() && !rust.iter().any(|name| said.contains(name)), "{script}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_return_does_not_hide_what_must_stop_the_run() {
     let lab = Lab::new();
     // A text drops the errors of `to_string`; what is unknown must stop the plan all the same.
-    let report = lab.plan("let x = lab::ring(\"x\"); let s = `${x}`; exit();");
+    let report = lab.plan("let x = lab::ring(\"x\"); let s = `${x}`; return;");
     assert_eq!(code(&report), "unknown-in-plan");
 }
 

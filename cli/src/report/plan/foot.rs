@@ -9,10 +9,10 @@ use contraflow_runtime::{
 use serde_json::json;
 
 use crate::{
-    needs::Need,
+    needs::{Held, Need},
     report::{
         effect::Line,
-        format::clean,
+        format::{clean, moment},
         theme::{Theme, Tone, symbol},
     },
 };
@@ -24,6 +24,8 @@ const VERSION: u32 = 1;
 pub(crate) struct Foot<'f> {
     pub(crate) foreseen: &'f Foreseen,
     pub(crate) needs: &'f [Need],
+    /// What another run keeps for itself.
+    pub(crate) held: &'f [Held],
     /// Who has to agree before it is run.
     pub(crate) approvals: &'f Approvals,
     /// Where it was saved.
@@ -36,13 +38,24 @@ impl Foot<'_> {
     /// For people.
     pub(crate) fn show(&self, theme: Theme) -> String {
         let mut lines = self.needed();
+        lines.extend(self.held.iter().map(|held| {
+            Line::default()
+                .and(Tone::Warn, symbol::WARN)
+                .and(Tone::Strong, format!(" {}", held.target))
+                .and(Tone::Plain, format!(" is locked by run {} ({})", clean(&held.run), clean(&held.told())))
+                .and(Tone::Dim, format!("; {} show {}", self.program, clean(&held.run)))
+        }));
         lines.extend(asks(&self.foreseen.questions));
         lines.extend(agree(self.approvals));
         if let Some((file, plan)) = self.saved {
             let file = file.display();
             lines.push(headed(
                 "Saved",
-                &format!("{file}, until {}. Run it: {} run --plan {file}", plan.expires_at, self.program),
+                &format!(
+                    "{file}, until {}. Run it: {} run --plan {file}",
+                    moment(plan.expires_at),
+                    self.program
+                ),
             ));
         }
         lines.iter().map(|line| line.paint(theme, "") + "\n").collect()
@@ -82,6 +95,7 @@ impl Foot<'_> {
             "plan": {
                 "foreseen": self.foreseen,
                 "needs": self.needs,
+                "locked": self.held,
                 "approvals": { "by": by, "at_least": at_least },
                 "saved": saved,
             },

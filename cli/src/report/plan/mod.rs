@@ -121,6 +121,11 @@ impl Default for Draft {
 }
 
 impl Draft {
+    /// Says something more below the title.
+    fn remark(&mut self, text: String) {
+        self.title.push(Line::default().and(Tone::Dim, text));
+    }
+
     fn take(&mut self, envelope: &Envelope) {
         match &envelope.event {
             Event::RunStarted { runbook, version, environment, params: given, .. } => {

@@ -7,10 +7,10 @@ use contraflow_runtime::{
 };
 use jiff::Timestamp;
 
-use super::{foot, word};
+use super::{Draft, foot, word};
 use crate::report::{
     effect::{Line, about_long, label, takes},
-    format::{clean, count, params, short},
+    format::{clean, count, moment, params, short},
     theme::{Theme, Tone, symbol},
 };
 
@@ -23,6 +23,14 @@ pub(crate) fn show(
     theme: Theme,
 ) -> String {
     let foreseen = &plan.foreseen;
+    if !plan.course.is_empty() {
+        let mut draft = Draft::default();
+        plan.course.events().iter().for_each(|event| draft.take(event));
+        draft.remark(made(plan));
+        let below: String =
+            below(plan, used, said, now).iter().map(|line| line.paint(theme, "") + "\n").collect();
+        return format!("{}{below}", draft.show(theme));
+    }
     let mut lines = vec![
         Line::default()
             .and(Tone::Plain, "Plan of ")
@@ -33,8 +41,8 @@ pub(crate) fn show(
     if !given.is_empty() {
         lines.push(Line::default().and(Tone::Dim, format!("  {given}")));
     }
-    let made = format!("  plan {}, made by {} at {}", short(&plan.id), plan.created_by, plan.created_at);
-    lines.push(Line::default().and(Tone::Dim, clean(&made)));
+    let made = made(plan);
+    lines.push(Line::default().and(Tone::Dim, made));
     lines.push(Line::default());
     lines.extend(foreseen.changes.iter().flat_map(changed));
     lines.extend(foreseen.actions.iter().map(acted));
@@ -54,7 +62,18 @@ pub(crate) fn show(
     lines.push(
         Line::default().and(Tone::Strong, "Plan: ").and(Tone::Plain, format!("{}{takes}.", parts.join(", "))),
     );
-    lines.extend(foot::asks(&foreseen.questions));
+    lines.extend(below(plan, used, said, now));
+    lines.iter().map(|line| line.paint(theme, "") + "\n").collect()
+}
+
+/// Who made it, and when.
+fn made(plan: &SavedPlan) -> String {
+    clean(&format!("  plan {}, made by {} at {}", short(&plan.id), plan.created_by, moment(plan.created_at)))
+}
+
+/// Who has to agree, who did, and what became of it.
+fn below(plan: &SavedPlan, used: Option<&str>, said: &[Reply], now: Timestamp) -> Vec<Line> {
+    let mut lines: Vec<Line> = foot::asks(&plan.foreseen.questions).into_iter().collect();
     for reply in said {
         let comment = reply.comment.as_deref().map(|text| format!(": {}", clean(text))).unwrap_or_default();
         let word = if reply.yes { "approved" } else { "denied" };
@@ -63,11 +82,13 @@ pub(crate) fn show(
     lines.push(match used {
         Some(run) => Line::default().and(Tone::Warn, format!("Used by run {run}: it cannot be run again.")),
         None if now >= plan.expires_at => {
-            Line::default().and(Tone::Warn, format!("Expired at {}.", plan.expires_at))
+            Line::default().and(Tone::Warn, format!("Expired at {}.", moment(plan.expires_at)))
         }
-        None => Line::default().and(Tone::Plain, format!("Can be run once, until {}.", plan.expires_at)),
+        None => {
+            Line::default().and(Tone::Plain, format!("Can be run once, until {}.", moment(plan.expires_at)))
+        }
     });
-    lines.iter().map(|line| line.paint(theme, "") + "\n").collect()
+    lines
 }
 
 fn at(id: &EffectId) -> String {

@@ -11,7 +11,7 @@ use insta::assert_snapshot;
 
 use super::*;
 use crate::{
-    needs::Need,
+    needs::{Held, Need},
     report::samples::{self, Buffer, Story},
 };
 
@@ -216,9 +216,16 @@ fn below_a_plan_stands_what_it_needs_and_who_has_to_agree() {
     ];
     let foreseen = Foreseen { questions, ..Foreseen::default() };
     let approvals = Approvals { by: vec!["release-manager".to_owned(), "ana".to_owned()], at_least: 1 };
+    let held = [Held {
+        target: "traffic/web".to_owned(),
+        run: "web-k3fq7a".to_owned(),
+        state: "rollback incomplete".to_owned(),
+        started_by: "ana@build".to_owned(),
+    }];
     let foot = foot::Foot {
         foreseen: &foreseen,
         needs: &needs,
+        held: &held,
         approvals: &approvals,
         saved: None,
         program: "contraflow",
@@ -226,6 +233,7 @@ fn below_a_plan_stands_what_it_needs_and_who_has_to_agree() {
     assert_snapshot!(foot.show(Theme::PLAIN), @r#"
     Needs: notify/ops, secret deploy-token, traffic/web.
       ✗ notify/ops cannot be reached: connection refused (webhook, https://chat.example.com)
+    ! traffic/web is locked by run web-k3fq7a (rollback incomplete, started by ana@build); contraflow show web-k3fq7a
     Asks: 2 of release-manager ("retire the old pool?"); ops ("go on?").
     Approval: 1 of release-manager or ana, before a saved plan runs.
     "#);
@@ -234,6 +242,7 @@ fn below_a_plan_stands_what_it_needs_and_who_has_to_agree() {
     let nothing = foot::Foot {
         foreseen: &Foreseen::default(),
         needs: &[],
+        held: &[],
         approvals: &Approvals::default(),
         saved: None,
         program: "contraflow",

@@ -71,7 +71,7 @@ impl Way {
         let sink = move |event: &Envelope| {
             to.lock().unwrap_or_else(PoisonError::into_inner).push(event.clone());
         };
-        let wanted = TrialOptions { sinks: vec![Arc::new(sink) as Arc<dyn Sink>], records: false };
+        let wanted = TrialOptions { sinks: vec![Arc::new(sink) as Arc<dyn Sink>], ..TrialOptions::default() };
         let trial = setup.play(scenario, &wanted, engine);
         let mut events = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
         events.iter_mut().for_each(unanswered);

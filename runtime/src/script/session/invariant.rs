@@ -5,7 +5,10 @@ use rhai::{Dynamic, Engine, EvalAltResult, FnPtr, NativeCallContext};
 use super::{Closure, Session, lock};
 use crate::{
     kernel::cursor,
-    script::error::{innermost, thrown},
+    script::{
+        convert::kind,
+        error::{describe, innermost, thrown},
+    },
 };
 
 /// Something that a runbook says must hold.
@@ -34,13 +37,13 @@ impl ScriptInvariant {
             Ok(value) => match value.as_bool() {
                 Ok(true) => Holds::Yes,
                 Ok(false) => Holds::No("it returned false".to_owned()),
-                Err(kind) => Holds::No(format!("it returned {kind}, not true or false")),
+                Err(_) => Holds::No(format!("it returned {}, not true or false", kind(&value))),
             },
             Err(error) => match innermost(&error) {
                 EvalAltResult::ErrorPropertyNotFound(name, _) => {
                     Holds::Unknown(format!("it was never evaluated: there is no known state of `{name}`"))
                 }
-                other => Holds::No(thrown(&error).map_or_else(|| other.to_string(), |error| error.message)),
+                other => Holds::No(thrown(&error).unwrap_or_else(|| describe(other)).message),
             },
         }
     }

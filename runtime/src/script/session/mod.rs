@@ -18,7 +18,7 @@ pub(crate) use self::invariant::{Holds, ScriptInvariant};
 use super::{
     ScriptError, ScriptResult,
     conditions::Places,
-    error::{innermost, is_exit, thrown},
+    error::{innermost, thrown},
 };
 use crate::{
     bundle::Bundle,
@@ -100,17 +100,12 @@ impl Session {
             Some(span) => self.limited(cx, &step.id, &format!("step \"{name}\""), span, step.begun, body),
             None => self.guarded(cx, body),
         };
-        let ok = match &result {
-            Ok(_) => true,
-            Err(error) => is_exit(error),
-        };
         if let Err(error) = &result
-            && !ok
             && thrown(error).is_none()
         {
             self.remember_steps(innermost(error).to_string());
         }
-        self.kernel.end_step(step, name, ok);
+        self.kernel.end_step(step, name, result.is_ok());
         result
     }
 

@@ -1,12 +1,12 @@
 //! Where in a script something happened.
 
-use rhai::{EvalAltResult, NativeCallContext};
+use rhai::{Dynamic, EvalAltResult, Map, NativeCallContext};
 
 use super::{Session, lock};
 use crate::{
-    error::{Frame, RunError},
+    error::{Frame, RunError, codes},
     kernel::cursor,
-    script::error::{from_rhai, thrown},
+    script::error::{from_fields, from_rhai, origin, plain_words, thrown},
 };
 
 impl Session {
@@ -41,9 +41,49 @@ impl Session {
         error
     }
 
+    /// What a `catch` binds, in the form that all errors have. A value that the script threw itself stays what it is; a map gets the
+    /// code that it lacks.
+    ///
+    /// # Errors
+    /// It is about a value that a plan does not know.
+    pub(crate) fn caught(&self, cx: &NativeCallContext<'_>, error: Dynamic) -> Result<Dynamic, RunError> {
+        if !error.is_map() {
+            return Ok(error);
+        }
+        let mut fields = error.cast::<Map>();
+        let of_rhai = fields
+            .get("error")
+            .is_some_and(|name| name.as_immutable_string_ref().is_ok_and(|name| name.starts_with("Error")));
+        if !of_rhai || !fields.contains_key("message") {
+            let message = plain_words(&Dynamic::from_map(fields.clone()).to_string());
+            fields.entry("code".into()).or_insert_with(|| codes::FAILED.into());
+            fields.entry("message".into()).or_insert_with(|| message.into());
+            return Ok(Dynamic::from_map(fields));
+        }
+        let source = cx.call_source().filter(|s| !s.is_empty()).unwrap_or(&self.bundle.main);
+        let mut error = from_fields(&fields, source);
+        error.frames.iter_mut().for_each(|frame| self.places.fix(frame));
+        error.frames.extend(cursor::frames());
+        self.kernel.scrub(&mut error);
+        if error.is(codes::UNKNOWN_IN_PLAN) { Err(error) } else { Ok(Dynamic::from(error)) }
+    }
+
     pub(super) fn origin(&self, cx: &NativeCallContext<'_>, effect: &str) -> String {
         let frame = self.frame(cx);
         format!("{effect} ({}:{})", frame.source, frame.line)
+    }
+
+    /// Where an interpreter that was ended from outside was, as far as it says: of a script in functions, the outermost call.
+    pub(super) fn ended_at(&self, error: &EvalAltResult) -> Option<Frame> {
+        let (source, position) = origin(error, &self.bundle.main);
+        let mut frame = Frame {
+            what: String::new(),
+            source,
+            line: position.line()?,
+            column: position.position().unwrap_or(0),
+        };
+        self.places.fix(&mut frame);
+        Some(frame)
     }
 
     pub(super) fn frame(&self, cx: &NativeCallContext<'_>) -> Frame {

@@ -8,7 +8,7 @@ use std::{
 use rhai::{Dynamic, Engine, EvalAltResult, Scope};
 
 use super::{
-    super::{Loaded, error::innermost, error::is_exit},
+    super::{Loaded, error::innermost},
     Closure, Session, SessionTag, lock, terminated,
 };
 use crate::{
@@ -35,7 +35,6 @@ impl UndoClosures for Running<'_> {
         let cx = context.create_context(engine);
         match session.guarded(&cx, || body.call_within_context::<Dynamic>(&cx, ())) {
             Ok(_) => Ok(()),
-            Err(error) if is_exit(&error) => Ok(()),
             Err(error) => Err(session.explain(&error)),
         }
     }
@@ -72,11 +71,14 @@ impl Session {
 
     /// Why a script ended early.
     fn why(&self, error: &EvalAltResult) -> Option<RunError> {
-        if let Some(fatal) = self.kernel.life.fatal() {
+        if let Some(mut fatal) = self.kernel.life.fatal() {
+            // Limits are found between two lines; other reasons have a place, or none in the script.
+            if fatal.is(codes::LIMIT)
+                && fatal.frames.first().is_none_or(|frame| frame.what.starts_with("step "))
+            {
+                fatal.frames.splice(..0, self.ended_at(error));
+            }
             return Some(fatal);
-        }
-        if is_exit(error) {
-            return None;
         }
         let key = innermost(error).to_string();
         let mut error = self.explain(error);
