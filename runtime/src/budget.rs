@@ -57,10 +57,45 @@ const STRIDE: u64 = 128;
 /// Operations that a script still gets once it has used up all: in them it may come by a call that can tell where it is.
 const GRACE: u64 = 4096;
 
+/// Processor time that an operation may take. One that takes longer, because what it works on is large, counts as several.
+const USUAL: Duration = Duration::from_nanos(if cfg!(debug_assertions) { 1000 } else { 50 });
+
+/// Operations of usual length between two looks take no longer than this: only then is the processor asked.
+const SLOW: Duration = Duration::from_micros(if cfg!(debug_assertions) { 4000 } else { 200 });
+
 thread_local! {
     static SINCE: Cell<u64> = const { Cell::new(0) };
+    /// When this thread last looked, and how much processor time it had taken then; not known once it did something other than run
+    /// the script.
+    static LOOKED: Cell<Option<(Instant, Option<Duration>)>> = const { Cell::new(None) };
     /// The limit, of a script on this thread that has used up its operations.
     static USED_UP: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// What this thread did just now was not the script's own work.
+pub(crate) fn worked_elsewhere() {
+    LOOKED.set(None);
+}
+
+/// How many operations more than `STRIDE` those since the last look count as.
+fn surcharge() -> u64 {
+    let now = Instant::now();
+    let Some((since, before)) = LOOKED.replace(Some((now, None))) else { return 0 };
+    if now.duration_since(since) < SLOW {
+        return 0;
+    }
+    // It may also have been another process that took so long.
+    let taken = processor_time();
+    LOOKED.set(Some((now, taken)));
+    let (Some(taken), Some(before)) = (taken, before) else { return 0 };
+    let operations = taken.saturating_sub(before).as_nanos() / USUAL.as_nanos();
+    u64::try_from(operations).unwrap_or(u64::MAX).saturating_sub(STRIDE)
+}
+
+/// Processor time of this thread.
+fn processor_time() -> Option<Duration> {
+    use nix::time::{ClockId, clock_gettime};
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).ok().map(Duration::from)
 }
 
 /// The error for a script that has used up its operations on this thread, for a place that can be told.
@@ -168,7 +203,8 @@ impl Budget {
             return None;
         }
         SINCE.set(0);
-        let operations = self.operations.fetch_add(STRIDE, Ordering::Relaxed) + STRIDE;
+        let spent = STRIDE.saturating_add(surcharge());
+        let operations = self.operations.fetch_add(spent, Ordering::Relaxed).saturating_add(spent);
         let limit = |what: String, hint: &str| Some(RunError::new(codes::LIMIT, what).hint(hint));
         if let Some(over) = operations.checked_sub(self.limits.max_operations).filter(|over| *over > 0) {
             let max = self.limits.max_operations;
@@ -185,7 +221,8 @@ impl Budget {
                 "keep less in variables, or raise limits.max_memory",
             );
         }
-        if operations.is_multiple_of(STRIDE * 64)
+        let now_and_then = |operations: u64| operations / (STRIDE * 64);
+        if now_and_then(operations) != now_and_then(operations - spent)
             && let Some(error) = self.overdue()
         {
             return Some(error);

@@ -262,7 +262,7 @@ fn help_of_contraflow() {
       targets      List the targets of an environment
       store        Maintain the run store
       providers    List the available providers, or describe one
-      docs         Show the documentation of a function
+      docs         Show the documentation of a function [alias: explain]
       new          Create a new runbook
       completions  Print a shell completion script
 

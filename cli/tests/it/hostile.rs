@@ -40,6 +40,9 @@ fn loops_and_callbacks_are_counted() {
     burns("let n = 0; loop { try { loop { n += 1; } } catch { } }");
     burns("step(\"a\", || { loop { } });");
     burns("parallel([|| { loop { } }, || { loop { } }]);");
+    // Few operations, each of which takes long.
+    burns("let a = []; loop { a.push(1); }");
+    burns("let a = []; a.pad(200000, 0); loop { if a == [1] { break; } a.len(); }");
 }
 
 #[test]

@@ -284,9 +284,9 @@ fn what_was_answered_waits_no_longer_for_people_but_for_the_run() {
 fn last_is_the_last_run_of_whoever_asks() {
     let lab = Lab::with(r#"traffic::shift("web", "green", 5);"#);
     lab.contraflow(&["run", "run.rhai"]).succeeded();
-    let mine = lab.runs()[0]["id"].as_str().expect("an id").to_owned();
+    let mine = lab.runs()[0]["run"].as_str().expect("an id").to_owned();
     lab.end(lab.command(&["run", "run.rhai"]).env("USER", "nobody")).succeeded();
-    let theirs = lab.runs()[0]["id"].as_str().expect("an id").to_owned();
+    let theirs = lab.runs()[0]["run"].as_str().expect("an id").to_owned();
     assert_ne!(mine, theirs);
     let shown = lab.contraflow(&["show", "last"]).succeeded().stdout;
     assert!(shown.contains(&mine) && !shown.contains(&theirs), "{shown}");

@@ -61,9 +61,11 @@ fn a_plan_is_saved_shown_and_run_once() {
     Plan of test 0 in test
       plan [HASH], made by tester@[HOST] at [WHEN]
 
-    ~ db.migrate main: no migrations -> 0001, 0002  observed  2:db.migrate
+    ✓ db.migrations main: 2 files, latest 0002_orders  observed
+    ~ db.migrate main: no migrations -> 0001, 0002     observed
+      · 2 migrations apply cleanly to a copy
 
-    Plan: 1 change, 0 actions, 0 questions.
+    Plan: 1 change.
     Can be run once, until [WHEN].
     ");
     // What is run is what was planned, wherever the script is now.

@@ -272,7 +272,8 @@ impl<'s> Explorer<'s> {
         let as_planned = Scenario::default();
         let tried = oracle::tried(as_planned.clone(), &happy, &happy, None);
         if self.stop.is_aborted() {
-            self.findings.tried.push(broken_off(tried));
+            let by_hand = self.explore.progress.is_stopped();
+            self.findings.tried.push(broken_off(tried, by_hand));
             self.findings.not_tried += 1;
             return self.findings;
         }
@@ -420,13 +421,13 @@ impl<'s> Explorer<'s> {
 }
 
 /// A run that was broken off before it came to its end as planned.
-fn broken_off(tried: Tried) -> Tried {
+fn broken_off(tried: Tried, by_hand: bool) -> Tried {
+    let why = if by_hand { "the rehearsal was stopped" } else { "the budget was used up" };
     Tried {
         end: End::Unknown,
-        why: Some("the budget was used up before the run came to its end as planned".to_owned()),
+        why: Some(format!("{why} before the run came to its end as planned")),
         hints: vec![
-            "look for a loop that waits for something that no one does in a rehearsal, or give it more time"
-                .to_owned(),
+            "look for a loop that waits for what nobody does in a rehearsal, or allow more time".to_owned(),
         ],
         next: Vec::new(),
         left: Vec::new(),

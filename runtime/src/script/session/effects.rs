@@ -11,6 +11,7 @@ use super::{
     Session,
 };
 use crate::{
+    budget,
     effect::{Action, Change, Read, Wait},
     error::{RunError, codes},
     world::Known,
@@ -37,7 +38,9 @@ impl Session {
         cx: &NativeCallContext<'_>,
         effect: E,
     ) -> ScriptResult<E::Value> {
-        let typed = self.kernel.read(&effect).and_then(|known| match known {
+        let read = self.kernel.read(&effect);
+        budget::worked_elsewhere();
+        let typed = read.and_then(|known| match known {
             Known::Value(value) => decode(value),
             Known::Unknown => Err(convert::unknown_in_plan(&self.origin(cx, E::ID))),
         });
@@ -56,6 +59,7 @@ impl Session {
         effect: &str,
         result: Result<Known, RunError>,
     ) -> ScriptResult {
+        budget::worked_elsewhere();
         match result {
             Ok(Known::Value(value)) => Ok(convert::from_json(value)),
             Ok(Known::Unknown) => Ok(Dynamic::from(Unknown { origin: self.origin(cx, effect) })),
