@@ -13,7 +13,10 @@ use std::{
 pub use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Code, NextStep, codes, did_you_mean};
+use crate::{
+    error::{Code, NextStep, codes, did_you_mean},
+    secret::Vault,
+};
 
 /// Whether the same request may be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +54,19 @@ pub struct ProviderError {
 }
 
 impl ProviderError {
+    /// The same without the bytes of secrets.
+    #[must_use]
+    pub fn scrubbed(mut self, vault: &Vault) -> Self {
+        let clean = |text: &str| vault.scrub(text).into_owned();
+        self.message = clean(&self.message);
+        self.subject = self.subject.as_deref().map(clean);
+        self.hints.iter_mut().for_each(|hint| *hint = clean(hint));
+        if let Some(detail) = &mut self.detail {
+            vault.scrub_json(detail);
+        }
+        self
+    }
+
     /// An error that repeating will not cure.
     pub fn terminal(code: impl Into<Code>, message: impl Into<String>) -> Self {
         Self {

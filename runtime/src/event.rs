@@ -439,6 +439,9 @@ pub fn heard_by(sink: Arc<dyn Sink>, on: &On) -> On {
     On::outside(Surroundings { reporter: Arc::new(emitter), ..surroundings })
 }
 
+/// Fields of events, journal entries and plans that hold data of any form: no name in it means anything here.
+pub(crate) const DATA: [&str; 7] = ["detail", "from", "memory", "params", "state", "to", "value"];
+
 /// Scrubs the texts of an event or a journal entry. Its own fields keep their names, and those that hold one of a few words keep
 /// the word: a secret may be the same by chance.
 pub(crate) fn scrub_fields(json: &mut Value, vault: &Vault) {
@@ -460,32 +463,11 @@ pub(crate) fn scrub_fields(json: &mut Value, vault: &Vault) {
     ];
     match json {
         Value::Object(map) => map.iter_mut().for_each(|(field, value)| match &**field {
-            "detail" | "from" | "params" | "state" | "to" | "value" => scrub(value, vault),
+            field if DATA.contains(&field) => vault.scrub_json(value),
             word if value.is_string() && WORDS.contains(&word) => {}
             _ => scrub_fields(value, vault),
         }),
         Value::Array(items) => items.iter_mut().for_each(|item| scrub_fields(item, vault)),
-        _ => scrub(json, vault),
-    }
-}
-
-/// Scrubs every text in a JSON value, names of fields included. Handles of secrets are left as they are: they hold only names.
-pub(crate) fn scrub(json: &mut Value, vault: &Vault) {
-    match json {
-        Value::String(text) => {
-            if let std::borrow::Cow::Owned(clean) = vault.scrub(text) {
-                *text = clean;
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(|item| scrub(item, vault)),
-        Value::Object(map) if map.len() == 1 && map.contains_key("$secret") => {}
-        Value::Object(map) => {
-            if map.keys().any(|key| vault.scrub(key) != **key) {
-                let items = std::mem::take(map).into_iter();
-                *map = items.map(|(key, item)| (vault.scrub(&key).into_owned(), item)).collect();
-            }
-            map.values_mut().for_each(|item| scrub(item, vault));
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        _ => vault.scrub_json(json),
     }
 }

@@ -3,17 +3,21 @@
 //! **Invariant:** a script never holds the bytes of a secret. It holds a [`SecretText`], which names secrets and is what the
 //! journal, events and errors see. Only a provider, at the moment it sends a request, asks the [`Vault`] for the bytes.
 
+mod json;
 mod scrub;
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, sync::RwLock};
 
+pub use json::{bare, has_handle, plain_key};
+use scrub::Scrubber;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use scrub::Scrubber;
+use crate::quantity::Size;
 
 /// A text made of literal parts and named secrets, such as `Bearer ` + `deploy-token`.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SecretText {
     /// Marks the value as a secret in JSON.
     #[serde(rename = "$secret")]
@@ -62,6 +66,14 @@ impl SecretText {
         Self { parts }
     }
 
+    /// About how many bytes it takes in memory.
+    pub fn size(&self) -> usize {
+        let text = |part: &Part| match part {
+            Part::Text(text) | Part::Name(text) => text.len(),
+        };
+        self.parts.iter().map(|part| text(part) + size_of::<Part>()).sum()
+    }
+
     /// The names of the secrets in it.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
@@ -100,8 +112,8 @@ impl Text {
     /// The text with secrets filled in. Keep it short-lived.
     ///
     /// # Errors
-    /// The name of a secret that this run has not read.
-    pub fn reveal(&self, vault: &Vault) -> Result<Zeroizing<String>, UnknownSecret> {
+    /// The name of a secret that this run has not read, or that it is too long.
+    pub fn reveal(&self, vault: &Vault) -> Result<Zeroizing<String>, Unrevealed> {
         match self {
             Self::Plain(text) => Ok(Zeroizing::new(text.clone())),
             Self::Secret(secret) => vault.reveal(secret),
@@ -135,10 +147,19 @@ impl fmt::Display for Text {
     }
 }
 
-/// A secret was used that the vault does not hold.
+/// Why the bytes of a text cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the secret \"{0}\" has not been read in this run")]
-pub struct UnknownSecret(pub String);
+pub enum Unrevealed {
+    /// The vault does not hold a secret that is in it.
+    #[error("the secret \"{0}\" has not been read in this run")]
+    Unread(String),
+    /// It would not fit in memory, or hardly.
+    #[error("the text with its secrets filled in is longer than {}", Size(LONGEST as u64))]
+    TooLong,
+}
+
+/// The longest text with its secrets filled in, in bytes.
+const LONGEST: usize = 16 << 20;
 
 /// The secrets that a run has read, by name. Bytes are wiped when the run ends.
 #[derive(Default)]
@@ -178,16 +199,19 @@ impl Vault {
     /// The bytes of a secret text.
     ///
     /// # Errors
-    /// The name that the vault does not hold.
-    pub fn reveal(&self, secret: &SecretText) -> Result<Zeroizing<String>, UnknownSecret> {
+    /// The name that the vault does not hold, or that it is too long.
+    pub fn reveal(&self, secret: &SecretText) -> Result<Zeroizing<String>, Unrevealed> {
         let mut text = Zeroizing::new(String::new());
         for part in &secret.parts {
             match part {
                 Part::Text(literal) => text.push_str(literal),
                 Part::Name(name) => {
-                    let kept = self.kept.read().map_err(|_| UnknownSecret(name.clone()))?;
-                    text.push_str(kept.values.get(name).ok_or_else(|| UnknownSecret(name.clone()))?);
+                    let kept = self.kept.read().map_err(|_| Unrevealed::Unread(name.clone()))?;
+                    text.push_str(kept.values.get(name).ok_or_else(|| Unrevealed::Unread(name.clone()))?);
                 }
+            }
+            if text.len() > LONGEST {
+                return Err(Unrevealed::TooLong);
             }
         }
         Ok(text)
@@ -198,7 +222,7 @@ impl Vault {
         self.kept.read().is_ok_and(|kept| kept.values.is_empty())
     }
 
-    /// `text` with every secret replaced by `<secret NAME>`, also where it is written as JSON, percent-encoded or in base64.
+    /// `text` with every secret replaced by `<secret NAME>`, however it is escaped or encoded there.
     pub fn scrub<'t>(&self, text: &'t str) -> Cow<'t, str> {
         match self.kept.read() {
             Ok(kept) => kept.scrubber.scrub(text, 0, text.len()),
@@ -208,7 +232,7 @@ impl Vault {
     }
 
     /// The part of `text` from byte `from` to byte `to`, scrubbed. Secrets that reach over an end of the part are seen if all of
-    /// them is in `text`, so whoever cuts a text keeps [`Vault::longest`] bytes on either side of the cut.
+    /// them is in `text`, so whoever cuts a text keeps [`Vault::margin`] bytes on either side of the cut.
     pub fn scrub_part<'t>(&self, text: &'t str, from: usize, to: usize) -> Cow<'t, str> {
         match self.kept.read() {
             Ok(kept) => kept.scrubber.scrub(text, from, to),
@@ -216,9 +240,9 @@ impl Vault {
         }
     }
 
-    /// Length in bytes of the longest text that scrubbing replaces.
-    pub fn longest(&self) -> usize {
-        self.kept.read().map_or(0, |kept| kept.scrubber.longest())
+    /// How many bytes of a text must be known on either side of a cut, so that a secret that lies across it is seen whole.
+    pub fn margin(&self) -> usize {
+        self.kept.read().map_or(0, |kept| kept.scrubber.margin())
     }
 }
 
@@ -238,7 +262,7 @@ mod tests {
         assert_eq!(bearer.to_string(), "Bearer <secret token>");
         assert_eq!(format!("{bearer:?}"), "Bearer <secret token>");
         assert_eq!(vault().reveal(&bearer).expect("known").as_str(), "Bearer s3cr3t \"value\"/x");
-        assert_eq!(Vault::default().reveal(&bearer), Err(UnknownSecret("token".to_owned())));
+        assert_eq!(Vault::default().reveal(&bearer), Err(Unrevealed::Unread("token".to_owned())));
     }
 
     #[test]

@@ -30,6 +30,8 @@ use crate::{provider::ProviderError, target::Target};
 pub struct Limits {
     /// Time limit for one attempt.
     pub timeout: Duration,
+    /// Time limit for all attempts together, with the waits between them.
+    pub total: Option<Duration>,
     /// Most tries, counting the first. Only errors that the provider calls retryable lead to another.
     pub attempts: u32,
     /// Wait before the second try; doubles with each further one, with jitter.
@@ -46,6 +48,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(30),
+            total: None,
             attempts: 4,
             backoff: Duration::from_millis(200),
             backoff_max: Duration::from_secs(10),

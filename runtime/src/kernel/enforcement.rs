@@ -10,7 +10,7 @@ use super::{Call, Kernel, change::Move, hex, record::Ending};
 use crate::{
     effect::{AnyAction, Question, QuestionKind, Rule, Undo},
     error::{NextStep, RunError, codes},
-    event::{Kind, scrub},
+    event::Kind,
     journal::Outcome,
     plan::{Binding, Draft, PlannedAction, PlannedChange},
     target::Target,
@@ -181,9 +181,7 @@ impl Kernel {
     /// A state as plans keep it.
     fn scrubbed(&self, state: &Value) -> Value {
         let mut state = state.clone();
-        if !self.shared.vault.is_empty() {
-            scrub(&mut state, &self.shared.vault);
-        }
+        self.shared.vault.scrub_json(&mut state);
         state
     }
 }

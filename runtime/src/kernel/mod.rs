@@ -57,7 +57,7 @@ use self::{
 use crate::{
     effect::{Action, Change, On, Read, Role, Surroundings, Wait},
     error::{Frame, RunError, codes},
-    event::{Emitter, Event, Kind, NoteLevel, WaitsFor, scrub},
+    event::{Emitter, Event, Kind, NoteLevel, WaitsFor},
     executor::{Executor, defect},
     journal::{Entry, Journal, Outcome, replay::Mark},
     lock::lock,
@@ -277,8 +277,13 @@ impl Kernel {
         error.subject = error.subject.take().map(|subject| vault.scrub(&subject).into_owned());
         error.hints.iter_mut().for_each(|hint| *hint = vault.scrub(hint).into_owned());
         if let Some(detail) = &mut error.detail {
-            scrub(detail, vault);
+            vault.scrub_json(detail);
         }
+    }
+
+    /// A text of the script without the bytes of secrets.
+    pub(crate) fn scrubbed_text<'t>(&self, text: &'t str) -> std::borrow::Cow<'t, str> {
+        self.shared.vault.scrub(text)
     }
 
     /// Performs an effect. Whatever happens, it ends.
@@ -305,11 +310,11 @@ impl Kernel {
     /// What a script may see of a value, which is what the journal keeps of it: no bytes of a secret.
     fn clean(&self, known: Known) -> Known {
         match known {
-            Known::Value(mut value) if !self.shared.vault.is_empty() => {
-                scrub(&mut value, &self.shared.vault);
+            Known::Value(mut value) => {
+                self.shared.vault.scrub_json(&mut value);
                 Known::Value(value)
             }
-            known => known,
+            Known::Unknown => Known::Unknown,
         }
     }
 

@@ -46,13 +46,24 @@ impl Kernel {
         mut work: impl AsyncFnMut() -> Result<T, ProviderError>,
     ) -> Result<(T, u32), GaveUp> {
         let mut attempt = 1;
+        let began = self.shared.clock.monotonic();
+        let left = || {
+            let taken = self.shared.clock.monotonic().saturating_sub(began);
+            limits.total.map_or(Duration::MAX, |total| total.saturating_sub(taken))
+        };
         loop {
-            let error = match self.once(call, limits.timeout, interruption, work()).await {
+            let error = match self.once(call, limits.timeout.min(left()), interruption, work()).await {
                 Ok(value) => return Ok((value, attempt)),
                 Err(error) => error,
             };
-            let after = match error.retry {
-                Retry::Safe { after } if attempt < limits.attempts => after,
+            let wait = match error.retry {
+                Retry::Safe { after } if attempt < limits.attempts => {
+                    Some(backoff(limits, attempt, &call.id).max(after.unwrap_or_default()))
+                }
+                _ => None,
+            };
+            let wait = match wait {
+                Some(wait) if wait < left() => wait,
                 _ => {
                     let mut error = RunError::from(error);
                     if attempt > 1 {
@@ -63,7 +74,6 @@ impl Kernel {
                     return Err(GaveUp { error, attempts: attempt });
                 }
             };
-            let wait = backoff(limits, attempt, &call.id).max(after.unwrap_or_default());
             self.emit(Event::Retrying {
                 id: call.id.clone(),
                 attempt,

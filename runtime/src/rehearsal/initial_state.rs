@@ -16,11 +16,13 @@ use tokio::runtime::Handle;
 
 use super::simulation::States;
 use crate::{
+    clock::BoxFuture,
     effect::{AnyChange, AnyRead, AnyWait, On, Polled},
     error::{Code, NextStep, codes},
     lock::lock,
     provider::{ProviderError, Providers, Retry},
     script::convert,
+    secret::Vault,
 };
 
 /// A scenario file: what is there at the beginning, and what reads answer.
@@ -125,6 +127,7 @@ pub(crate) struct Observer {
     pub(crate) on: On,
 }
 
+
 /// The name under which a state is kept: its target, with its subresource and the noun of the change where they say more.
 pub(super) fn key(change: &dyn AnyChange) -> String {
     named(change.target().as_str(), change.effect(), &change.subresource())
@@ -223,7 +226,7 @@ impl InitialState {
             return known.clone();
         }
         let found = match &self.observer {
-            Some(Observer { handle, on }) => handle.block_on(change.observe(on)).map_err(once),
+            Some(observer) => observer.look(|on| change.observe(on)),
             None => Err(ProviderError::terminal(
                 codes::UNKNOWN_IN_PLAN,
                 format!("the scenario file has no initial state for {}", change.target()),
@@ -283,7 +286,7 @@ impl InitialState {
 
     /// What a read answers before anything was done. `None`: nobody knows.
     pub(super) fn answer(&self, read: &dyn AnyRead) -> Result<Option<Value>, ProviderError> {
-        let look = |observer: &Observer| observer.handle.block_on(read.read(&observer.on));
+        let look = |observer: &Observer| observer.look(|on| read.read(on));
         self.looked(&self.answers, read.effect(), read.input(), look)
     }
 
@@ -309,21 +312,13 @@ impl InitialState {
         if let Some(known) = lock(&self.after).get(&key) {
             return known.clone();
         }
-        let Observer { handle, on } = self.observer.as_ref()?;
-        let found = handle.block_on(read.read_after(on, state)).ok().flatten();
+        let found = self.observer.as_ref()?.look_after(read, state);
         lock(&self.after).entry(key).or_insert(found).clone()
     }
 
     /// What a polled wait finds at first: its answer, if it is over by then.
     pub(super) fn polled(&self, wait: &dyn AnyWait) -> Result<Option<Value>, ProviderError> {
-        let look = |observer: &Observer| {
-            let mut memory = wait.memory(None);
-            let poll = wait.poll(&observer.on, &mut memory, std::time::Duration::ZERO);
-            observer.handle.block_on(poll).map(|polled| match polled {
-                Polled::Over(answer) => Some(answer),
-                Polled::Waiting(_) => None,
-            })
-        };
+        let look = |observer: &Observer| observer.poll(wait);
         self.looked(&self.polls, wait.effect(), wait.input(), look).map(Option::flatten)
     }
 
@@ -339,7 +334,7 @@ impl InitialState {
             return known.clone().map(Some);
         }
         let Some(observer) = &self.observer else { return Ok(None) };
-        let found = look(observer).map_err(once);
+        let found = look(observer);
         lock(known).entry(key).or_insert(found).clone().map(Some)
     }
 
@@ -351,8 +346,9 @@ impl InitialState {
             .collect()
     }
 
-    /// Everything that was looked at, as a file from which the same rehearsal can be repeated.
-    pub(crate) fn snapshot(&self) -> InitialStateFile {
+    /// Everything that was looked at, as a file from which the same rehearsal can be repeated, without the bytes of secrets: also of
+    /// those that were read after they had been seen.
+    pub(crate) fn snapshot(&self, params: BTreeMap<String, Value>, vault: &Vault) -> InitialStateFile {
         let told = |(effect, input): &(String, String)| Answer {
             effect: effect.clone(),
             input: Some(input.clone()),
@@ -363,10 +359,14 @@ impl InitialState {
             code: Some(error.code.clone()),
             ..told(key)
         };
-        let valued = |value: &Value, told: Answer| match has_null(value) {
-            // TOML has no null.
-            true => Answer { json: Some(value.to_string()), ..told },
-            false => Answer { value: Some(value.clone()), ..told },
+        let valued = |value: &Value, told: Answer| {
+            let mut value = value.clone();
+            vault.scrub_json(&mut value);
+            match has_null(&value) {
+                // TOML has no null.
+                true => Answer { json: Some(value.to_string()), ..told },
+                false => Answer { value: Some(value), ..told },
+            }
         };
         let (reads, polls, after) = (lock(&self.answers), lock(&self.polls), lock(&self.after));
         let reads = reads.iter().map(|(key, answer)| match answer {
@@ -380,7 +380,7 @@ impl InitialState {
         });
         let mut answers: Vec<Answer> = reads.chain(polls).chain(after).collect();
         answers.dedup();
-        InitialStateFile { states: self.states(), answers, params: BTreeMap::new() }
+        InitialStateFile { states: self.states(), answers, params }.scrubbed(vault)
     }
 
     /// The states that could not be looked at, by key, and why.
@@ -388,6 +388,62 @@ impl InitialState {
         let states = lock(&self.states);
         let failed = states.iter().filter_map(|(key, state)| Some((key, state.as_ref().err()?)));
         failed.map(|(key, error)| (key.clone(), error.message.clone())).collect()
+    }
+}
+
+impl InitialStateFile {
+    fn scrubbed(mut self, vault: &Vault) -> Self {
+        let text = |text: &mut String| *text = vault.scrub(text).into_owned();
+        let names = |map: BTreeMap<String, Value>| {
+            let clean = |(name, mut value): (String, Value)| {
+                vault.scrub_json(&mut value);
+                (vault.scrub(&name).into_owned(), value)
+            };
+            map.into_iter().map(clean).collect()
+        };
+        self.states = names(self.states);
+        self.params = names(self.params);
+        for Answer { effect: _, of, input, state, when, value, json, fails, code: _, passes_while } in &mut self.answers {
+            text(of);
+            [input, state, when, json, fails, passes_while].into_iter().flatten().for_each(text);
+            value.iter_mut().for_each(|value| vault.scrub_json(value));
+        }
+        self
+    }
+}
+
+impl Observer {
+    fn clean(&self, mut value: Value) -> Value {
+        self.on.vault().scrub_json(&mut value);
+        value
+    }
+
+    fn failed(&self, error: ProviderError) -> ProviderError {
+        once(error.scrubbed(self.on.vault()))
+    }
+
+    /// **Invariant:** what is looked at is scrubbed before anybody has it: rehearsed states, reports and snapshots are made of it.
+    fn look<'a>(
+        &'a self,
+        at: impl FnOnce(&'a On) -> BoxFuture<'a, Result<Value, ProviderError>>,
+    ) -> Result<Value, ProviderError> {
+        let found = self.handle.block_on(at(&self.on));
+        found.map(|value| self.clean(value)).map_err(|error| self.failed(error))
+    }
+
+    fn look_after(&self, read: &dyn AnyRead, state: &Value) -> Option<Value> {
+        let found = self.handle.block_on(read.read_after(&self.on, state)).ok().flatten();
+        found.map(|value| self.clean(value))
+    }
+
+    fn poll(&self, wait: &dyn AnyWait) -> Result<Option<Value>, ProviderError> {
+        let mut memory = wait.memory(None);
+        let poll = wait.poll(&self.on, &mut memory, std::time::Duration::ZERO);
+        match self.handle.block_on(poll) {
+            Ok(Polled::Over(answer)) => Ok(Some(self.clean(answer))),
+            Ok(Polled::Waiting(_)) => Ok(None),
+            Err(error) => Err(self.failed(error)),
+        }
     }
 }
 

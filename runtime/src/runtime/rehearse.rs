@@ -74,14 +74,16 @@ impl Rehearsal {
         &self.setup.prepared.params
     }
 
-    /// What was looked at so far, as a scenario from which the same rehearsal can be repeated.
-    pub fn snapshot(&self) -> InitialStateFile {
-        self.setup.initial_state.snapshot()
+    /// What was looked at so far, as a scenario from which the same rehearsal can be repeated, with these values of parameters. The
+    /// bytes of secrets are not in it.
+    pub fn snapshot(&self, params: BTreeMap<String, Value>) -> InitialStateFile {
+        self.setup.initial_state.snapshot(params, &self.setup.vault)
     }
 
     /// The states that could not be looked at, by key, and why.
     pub fn unseen(&self) -> BTreeMap<String, String> {
-        self.setup.initial_state.unseen()
+        let unseen = self.setup.initial_state.unseen().into_iter();
+        unseen.map(|(key, why)| (key, self.setup.vault.scrub(&why).into_owned())).collect()
     }
 }
 

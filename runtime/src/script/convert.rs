@@ -6,7 +6,7 @@ use serde_json::{Number, Value};
 
 use crate::{
     error::{RunError, codes},
-    secret::SecretText,
+    secret::{self, SecretText},
 };
 
 /// What a plan puts in place of a value that only a real run can produce.
@@ -16,7 +16,8 @@ pub struct Unknown {
     pub origin: String,
 }
 
-/// A script value as JSON.
+/// A script value as JSON. Only a secret that the script holds becomes a handle; maps have their names
+/// [marked](secret::plain_key), so that none of them reads as one.
 ///
 /// # Errors
 /// What is in it that has no JSON form: a closure, a value unknown in a plan, a number that is not finite.
@@ -60,7 +61,7 @@ fn json_of(value: &Dynamic, depth: usize) -> Result<Value, RunError> {
     if let Some(map) = value.read_lock::<Map>() {
         return map
             .iter()
-            .map(|(key, item)| Ok((key.to_string(), json_of(item, depth + 1)?)))
+            .map(|(key, item)| Ok((secret::plain_key(key).into_owned(), json_of(item, depth + 1)?)))
             .collect::<Result<_, _>>()
             .map(Value::Object);
     }
@@ -77,13 +78,18 @@ fn json_of(value: &Dynamic, depth: usize) -> Result<Value, RunError> {
     ))
 }
 
-/// Whether a secret is named in it.
-pub(crate) fn has_secret(json: &Value) -> bool {
-    match json {
-        Value::Array(items) => items.iter().any(has_secret),
-        Value::Object(map) => map.contains_key("$secret") || map.values().any(has_secret),
-        _ => false,
+/// A script value as JSON for others to read, which has no place for secrets.
+///
+/// # Errors
+/// As [`to_json`]; `secret`: a secret is in it.
+pub(crate) fn to_plain_json(value: &Dynamic) -> Result<Value, RunError> {
+    let mut json = to_json(value)?;
+    if secret::has_handle(&json) {
+        return Err(RunError::new(codes::SECRET, "a secret cannot become part of a text")
+            .hint("pass the secret itself as an option: its value is filled in when the request is sent"));
     }
+    secret::bare(&mut json);
+    Ok(json)
 }
 
 /// What sort of value it is, in words.
@@ -115,7 +121,7 @@ pub fn unknown_in_plan(origin: &str) -> RunError {
     .hint("give that call `assume: …`: the result that a plan should use")
 }
 
-/// JSON as a script value. The inverse of [`to_json`]; `null` is `()`.
+/// JSON as a script value; `null` is `()`. It is data, whatever it looks like: no JSON becomes a secret.
 pub fn from_json(value: Value) -> Dynamic {
     match value {
         Value::Null => Dynamic::UNIT,
@@ -127,12 +133,6 @@ pub fn from_json(value: Value) -> Dynamic {
         Value::String(text) => text.into(),
         Value::Array(items) => Dynamic::from_array(items.into_iter().map(from_json).collect()),
         Value::Object(map) => {
-            if map.len() == 1
-                && map.contains_key("$secret")
-                && let Ok(secret) = serde_json::from_value::<SecretText>(Value::Object(map.clone()))
-            {
-                return Dynamic::from(secret);
-            }
             Dynamic::from_map(map.into_iter().map(|(key, item)| (key.into(), from_json(item))).collect())
         }
     }

@@ -169,17 +169,8 @@ pub(super) fn values() -> Module {
     FuncRegistration::new("to_json").with_purity(true).set_into_module(
         &mut m,
         |cx: Cx<'_>, map: &mut rhai::Map| -> Native<String> {
-            let json = convert::to_json(&Dynamic::from_map(map.clone())).and_then(|json| match json {
-                json if convert::has_secret(&json) => Err(RunError::new(
-                    codes::SECRET,
-                    "a secret cannot become part of a text",
-                )
-                .hint(
-                    "pass the secret itself as an option: its value is filled in when the request is sent",
-                )),
-                json => Ok(json.to_string()),
-            });
-            json.map_err(|error| cx.throw(error))
+            let json = convert::to_plain_json(&Dynamic::from_map(map.clone()));
+            json.map(|json| json.to_string()).map_err(|error| cx.throw(error))
         },
     );
     answers::register(&mut m);

@@ -214,7 +214,7 @@ fn what_was_looked_at_is_enough_to_rehearse_the_same_without_looking() {
         let _on = lab.tokio.enter();
         let rehearsal = lab.runtime().rehearsal(&bundle, &params, beginning).unwrap();
         let found = lab.tokio.block_on(rehearsal.explore(Explore::default())).unwrap();
-        (found, rehearsal.snapshot())
+        (found, rehearsal.snapshot(BTreeMap::new()))
     };
     let (looked, snapshot) = rehearse(&Beginning { look: true, ..Beginning::default() });
     assert_eq!(looked.tried[0].end, End::Succeeded, "{:?}", looked.tried[0]);

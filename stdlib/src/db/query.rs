@@ -6,7 +6,7 @@ use contraflow_runtime::{
     provider::ProviderError,
     quantity::Span,
     script::{Reads, ScriptContext, ScriptResult},
-    secret::{SecretText, Text},
+    secret::SecretText,
     target::Target,
 };
 use rhai::plugin::*;
@@ -25,7 +25,7 @@ pub struct Options {
     /// Values for the placeholders `$1`, `$2`; may be secrets.
     #[schemars(with = "Vec<serde_json::Value>")]
     pub params: Vec<Param>,
-    /// Time limit; the database then stops the query.
+    /// Time limit for all of it, with the connection and further tries; the database then stops the query.
     pub timeout: Span,
     /// More rows are an error, not a truncated result.
     pub max_rows: u32,
@@ -104,12 +104,14 @@ impl Read for Query {
     async fn read(&self, on: &On) -> Result<Rows, ProviderError> {
         let database = super::ready(on, &self.database).await?;
         check(&self.sql, database.dialect())?;
-        let value = |param: &Param| match param {
-            Param::Plain(value) => Ok(value.clone()),
-            Param::Secret(secret) => Text::Secret(secret.clone())
-                .reveal(on.vault())
-                .map(|text| Value::String(text.as_str().to_owned()))
-                .map_err(|e| ProviderError::terminal(runtime_codes::SECRET, e.to_string())),
+        let value = |param: &Param| -> Result<Value, ProviderError> {
+            let mut value = match param {
+                Param::Plain(value) => value.clone(),
+                Param::Secret(secret) => serde_json::to_value(secret).unwrap_or_default(),
+            };
+            let filled = on.vault().fill(&mut value);
+            filled.map_err(|e| ProviderError::terminal(runtime_codes::SECRET, e.to_string()))?;
+            Ok(value)
         };
         let params = self.params.iter().map(value).collect::<Result<_, _>>()?;
         let question =
@@ -122,8 +124,10 @@ impl Read for Query {
     }
 
     fn limits(&self) -> Limits {
-        // The database ends the query; the kernel's deadline is only for one that does not answer.
-        Limits { timeout: self.timeout.0 + Span::secs(15).0, ..Limits::default() }
+        // The database ends the query and says so; the kernel's deadline, a little later, is for one that does not answer. Further
+        // tries are within it.
+        let all = self.timeout.0.saturating_add(Span::secs(1).0);
+        Limits { timeout: all, total: Some(all), ..Limits::default() }
     }
 }
 

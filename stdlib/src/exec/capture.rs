@@ -31,6 +31,8 @@ pub(super) struct Capture {
     tail: Vec<u8>,
     /// The line that is being printed.
     line: Line,
+    /// What was printed before it, so that a secret of several lines is seen: base64 is printed like that.
+    before: Vec<u8>,
     rate: Rate,
     /// Lines not passed on, and the last of them.
     hidden: u64,
@@ -88,11 +90,12 @@ impl Capture {
             stream,
             keep: usize::try_from(keep.0).unwrap_or(usize::MAX),
             // And a little for a character that is cut.
-            margin: on.vault().longest() + 4,
+            margin: on.vault().margin() + 4,
             total: 0,
             head: Vec::new(),
             tail: Vec::new(),
             line: Line::default(),
+            before: Vec::new(),
             rate: Rate { left: AT_ONCE, since: on.clock().monotonic() },
             hidden: 0,
             last_hidden: Line::default(),
@@ -133,6 +136,7 @@ impl Capture {
             if self.rate.allows(now) {
                 self.show_last_hidden(on);
                 self.show(on, &self.line);
+                self.remember();
                 self.line.clear();
                 continue;
             }
@@ -151,7 +155,16 @@ impl Capture {
         self.line.push(rest, room);
     }
 
+    /// Keeps the line that was shown as what comes before the next.
+    fn remember(&mut self) {
+        self.before.extend_from_slice(&self.line.bytes);
+        self.before.push(b'\n');
+        self.before.drain(..self.before.len().saturating_sub(self.margin));
+    }
+
     fn hide(&mut self) {
+        // What comes before is not known any more; what a line shows by itself is still seen.
+        self.before.clear();
         self.hidden += 1;
         mem::swap(&mut self.line, &mut self.last_hidden);
         self.line.clear();
@@ -172,8 +185,9 @@ impl Capture {
     fn show(&self, on: &On, line: &Line) {
         let bytes = line.bytes.strip_suffix(b"\r").unwrap_or(&line.bytes);
         let (shown, margin) = lossy_at(bytes, LONGEST_LINE);
-        let whole = format!("{shown}{margin}");
-        let text = on.vault().scrub_part(&whole, 0, shown.len());
+        let before = String::from_utf8_lossy(&self.before);
+        let whole = format!("{before}{shown}{margin}");
+        let text = on.vault().scrub_part(&whole, before.len(), before.len() + shown.len());
         // Progress bars print over what they printed before.
         let text = text.rsplit('\r').next().unwrap_or_default();
         if line.length > LONGEST_LINE {
@@ -336,6 +350,19 @@ mod tests {
             let (lines, _) = captured(64, printed.as_bytes().chunks(1000));
             assert_eq!(lines.len(), 1);
             assert!(!lines[0].contains("hun") && !lines[0].contains("er2"), "{before}: {}", lines[0]);
+        }
+    }
+
+    #[test]
+    fn a_secret_in_base64_over_several_lines_is_scrubbed_in_each() {
+        // The last line holds two bytes of it.
+        for (printed, lines) in [
+            ("x\naHVudGVy\nMi1odW50\nZXIy\ny\n", ["x", "<secret token>", "<secret token>", "<secret token>", "y"]),
+            ("x\n68756e746572322d68\n756e74657232\n\ny\n", ["x", "<secret token>", "<secret token>", "", "y"]),
+        ] {
+            for size in [printed.len(), 1, 5] {
+                assert_eq!(captured(64, printed.as_bytes().chunks(size)).0, lines);
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use serde_json::json;
 use super::{
     policy,
     process::{Ending, Finished, Job, run},
+    variables,
 };
 use crate::{codes, secrets::ensure};
 
@@ -80,6 +81,7 @@ impl Command {
     pub(super) fn admit(&self, on: &On) -> Result<std::path::PathBuf, ProviderError> {
         let policy = policy(on)?;
         let path = policy.admit(&self.argv, on.environment())?;
+        variables::admit(self.env.keys(), policy.set_env.as_deref(), on.environment())?;
         let dir = policy.dir(self.dir.as_deref());
         if !dir.is_dir() {
             return Err(ProviderError::terminal(codes::EXEC, format!("no such folder: {}", dir.display()))
@@ -90,7 +92,9 @@ impl Command {
 
     /// Whether it would be allowed.
     pub(super) fn foresee(&self, on: &On) -> Result<(), ProviderError> {
-        policy(on)?.foresee(&self.argv, on.environment())
+        let policy = policy(on)?;
+        policy.foresee(&self.argv, on.environment())?;
+        variables::admit(self.env.keys(), policy.set_env.as_deref(), on.environment())
     }
 
     /// Runs it.

@@ -19,6 +19,7 @@ mod command;
 mod policy;
 mod process;
 pub mod run;
+mod variables;
 
 pub use command::Output;
 pub use policy::{ExecPolicy, Pattern};

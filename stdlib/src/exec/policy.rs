@@ -43,6 +43,9 @@ pub struct ExecPolicy {
     pub shell: bool,
     /// Environment variables that are passed on to commands. All others are not.
     pub env: Vec<String>,
+    /// Environment variables that scripts may set for commands; `*` stands for any characters. Without it, all but those that can
+    /// make an allowed program run others, such as `PATH`, `LD_PRELOAD`, `GIT_SSH`, `PAGER`: those must be named in full.
+    pub set_env: Option<Vec<String>>,
     /// Where commands are run, taken from the folder of the configuration.
     pub dir: Option<PathBuf>,
     /// The folder of the configuration. Empty: the current one.
@@ -76,6 +79,7 @@ impl Default for ExecPolicy {
             allow: Vec::new(),
             shell: false,
             env: ["PATH", "HOME", "LANG", "TZ"].map(str::to_owned).into(),
+            set_env: None,
             dir: None,
             folder: PathBuf::new(),
             variables: BTreeMap::new(),
@@ -159,7 +163,7 @@ fn allows_one((want, argument): (&String, &Text)) -> bool {
 }
 
 /// Whether `text` is `pattern` with each `*` replaced by some characters.
-fn matches(pattern: &str, text: &str) -> bool {
+pub(super) fn matches(pattern: &str, text: &str) -> bool {
     let mut pieces = pattern.split('*');
     let Some(mut rest) = text.strip_prefix(pieces.next().unwrap_or_default()) else { return false };
     let Some(last) = pieces.next_back() else { return rest.is_empty() };

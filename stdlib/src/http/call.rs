@@ -143,21 +143,12 @@ impl Call {
         if !self.status.contains(raw.status.as_u16()) {
             return Err(self.refused(on, &name, &raw, repeatable));
         }
-        let text = raw.text(max_body);
         Ok(Answer {
-            json: if raw.truncated {
-                Value::Null
-            } else {
-                serde_json::from_str(&on.vault().scrub(&text)).unwrap_or_default()
-            },
+            json: raw.json().unwrap_or_default(),
             url: raw.url.to_string(),
             status: raw.status.as_u16(),
-            headers: raw
-                .header_texts()
-                .into_iter()
-                .map(|(name, value)| (name, on.vault().scrub(&value).into_owned()))
-                .collect(),
-            body: on.vault().scrub(&text).into_owned(),
+            headers: raw.header_texts(),
+            body: raw.text(max_body),
             truncated: raw.truncated,
         })
     }
@@ -189,10 +180,10 @@ impl Call {
             error
         };
         error.detail(json!({
-            "url": raw.url.as_str(),
+            "url": scrub(raw.url.as_str()),
             "status": raw.status.as_u16(),
             "want": self.status,
-            "body": scrub(&raw.text(4096)),
+            "body": raw.text(4096),
         }))
     }
 }

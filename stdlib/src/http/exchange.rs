@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use contraflow_runtime::{effect::On, error::codes, provider::ProviderError, secret::Text};
+use contraflow_runtime::{effect::On, error::codes, provider::ProviderError, secret::{Text, Vault}};
 use hyper::body::Bytes;
 use reqwest::{
     Request, Response, StatusCode, Url,
@@ -56,8 +56,12 @@ pub struct Raw {
     pub headers: HeaderMap,
     /// Body, unpacked and in UTF-8, as much of it as was asked for.
     pub body: Vec<u8>,
+    /// What comes behind it, as far as it is needed to see a secret that lies across the end.
+    pub beyond: Vec<u8>,
     /// Whether there was more.
     pub truncated: bool,
+    /// The secrets that may be in it.
+    pub vault: Arc<Vault>,
 }
 
 /// Why nothing came back.
@@ -161,7 +165,7 @@ impl Prepared {
     pub async fn send(&self, on: &On, redirects: u32, max_body: usize) -> Result<Raw, NoAnswer> {
         let mut response = execute(&self.link, &self.method, &self.headers, self.body.as_ref()).await?;
         if !is_redirect(&response) || redirects == 0 {
-            return read(response, &self.link, self.url.clone(), max_body).await;
+            return read(on, response, &self.link, self.url.clone(), max_body).await;
         }
         let (mut url, mut link) = (self.url.clone(), self.link.clone());
         let (mut method, mut headers, mut body) =
@@ -209,7 +213,7 @@ impl Prepared {
             link = tls::link(&tls, &proxies(on), &url, on.vault()).await.map_err(NoAnswer::Setup)?;
             response = execute(&link, &method, &headers, body.as_ref()).await?;
             if !is_redirect(&response) {
-                return read(response, &link, url, max_body).await;
+                return read(on, response, &link, url, max_body).await;
             }
         }
         if response.headers().contains_key(header::LOCATION) {
@@ -218,7 +222,7 @@ impl Prepared {
                 if redirects == 1 { "" } else { "s" }
             )));
         }
-        read(response, &link, url, max_body).await
+        read(on, response, &link, url, max_body).await
     }
 }
 
@@ -256,19 +260,29 @@ fn is_redirect(response: &Response) -> bool {
     matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-async fn read(mut response: Response, link: &Link, url: Url, max_body: usize) -> Result<Raw, NoAnswer> {
-    let read = body::read(&mut response, max_body).await.map_err(|error| match error {
+async fn read(
+    on: &On,
+    mut response: Response,
+    link: &Link,
+    url: Url,
+    max_body: usize,
+) -> Result<Raw, NoAnswer> {
+    let vault = Arc::clone(&on.surroundings().vault);
+    let most = max_body.saturating_add(vault.margin());
+    let read = body::read(&mut response, most).await.map_err(|error| match error {
         Unreadable::Request(error) => NoAnswer::Request(error, Box::new(link.clone())),
         Unreadable::Packed(why) => NoAnswer::Body(why),
     })?;
     let status = response.status();
     let headers = std::mem::take(response.headers_mut());
-    let body = body::into_utf8(&headers, read.bytes);
-    Ok(Raw { url, status, headers, body, truncated: read.truncated })
+    let mut body = body::into_utf8(&headers, read.bytes);
+    let beyond = if body.len() > max_body { body.split_off(max_body) } else { Vec::new() };
+    let truncated = read.truncated || !beyond.is_empty();
+    Ok(Raw { url, status, headers, body, beyond, truncated, vault })
 }
 
 impl Raw {
-    /// The headers by name, in lower case; several of one name are joined with commas.
+    /// The headers by name, in lower case, scrubbed; several of one name are joined with commas.
     pub fn header_texts(&self) -> BTreeMap<String, String> {
         let mut texts: BTreeMap<String, String> = BTreeMap::new();
         for (name, value) in &self.headers {
@@ -281,6 +295,7 @@ impl Raw {
                 })
                 .or_insert_with(|| value.into_owned());
         }
+        texts.values_mut().for_each(|text| *text = self.vault.scrub(text).into_owned());
         texts
     }
 
@@ -291,16 +306,28 @@ impl Raw {
         (!values.is_empty()).then(|| values.join(", "))
     }
 
-    /// At most `max` bytes of the body as text, cut between characters.
+    /// The body as JSON, if it is some and all of it is there, scrubbed.
+    pub fn json(&self) -> Option<serde_json::Value> {
+        let text = String::from_utf8_lossy(&self.body);
+        let mut json = serde_json::from_str(&text).ok().filter(|_| !self.truncated)?;
+        self.vault.scrub_json(&mut json);
+        Some(json)
+    }
+
+    /// At most `max` bytes of the body as text, scrubbed and then cut between characters.
     pub fn text(&self, max: usize) -> String {
         let end = self.body.len().min(max);
         // A character that the cut goes through is left out, not replaced.
         let end =
             if end < self.body.len() || self.truncated { whole_characters(&self.body[..end]) } else { end };
-        String::from_utf8_lossy(&self.body[..end]).into_owned()
+        let shown = String::from_utf8_lossy(&self.body[..end]);
+        let behind: Vec<u8> =
+            self.body[end..].iter().chain(&self.beyond).take(self.vault.margin()).copied().collect();
+        let whole = format!("{shown}{}", String::from_utf8_lossy(&behind));
+        self.vault.scrub_part(&whole, 0, shown.len()).into_owned()
     }
 
-    /// The beginning of the body on one line, for messages. Empty if there is none.
+    /// The beginning of the body on one line, for messages, scrubbed before it is cut. Empty if there is none.
     pub fn excerpt(&self) -> String {
         const LONGEST: usize = 200;
         let text = self.text(4 * LONGEST);
@@ -351,7 +378,9 @@ mod tests {
             status: StatusCode::OK,
             headers: HeaderMap::new(),
             body: text.as_bytes().to_vec(),
+            beyond: Vec::new(),
             truncated: false,
+            vault: Arc::default(),
         };
         assert_eq!(raw("aé").text(2), "a");
         assert_eq!(raw("aé").text(3), "aé");
@@ -359,5 +388,33 @@ mod tests {
         assert_eq!(raw("x😀").text(4), "x");
         assert_eq!(raw("  a\n b ").summary(), "200 OK: \"a b\"");
         assert_eq!(raw("").summary(), "200 OK");
+    }
+
+    #[test]
+    fn a_secret_at_a_cut_leaves_no_piece_of_it() {
+        let secret = "s3cr3t-TOKEN-abcdef-1234567890";
+        let vault = Arc::<Vault>::default();
+        vault.keep("k", secret.to_owned().into());
+        for before in 150..230 {
+            let text = format!("{}{secret}|tail", ".".repeat(before));
+            for read in [100, 190, 200, 210, text.len()] {
+                let (body, beyond) = text.as_bytes().split_at(read.min(text.len()));
+                let raw = Raw {
+                    url: Url::parse("http://localhost/").expect("url"),
+                    status: StatusCode::OK,
+                    headers: HeaderMap::new(),
+                    body: body.to_vec(),
+                    beyond: beyond.to_vec(),
+                    truncated: !beyond.is_empty(),
+                    vault: Arc::clone(&vault),
+                };
+                for shown in [raw.excerpt(), raw.summary(), raw.text(160), raw.text(usize::MAX)] {
+                    let piece = secret.as_bytes().windows(4).find(|piece| {
+                        std::str::from_utf8(piece).is_ok_and(|piece| shown.contains(piece))
+                    });
+                    assert!(piece.is_none(), "{before} {read}: {shown}");
+                }
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@ use contraflow_runtime::{
     effect::On,
     error::codes,
     provider::ProviderError,
-    secret::{Text, Vault},
+    secret::{Text, Vault, has_handle},
     target::Target,
 };
 use reqwest::Url;
@@ -340,54 +340,22 @@ impl Payload {
     /// # Errors
     /// A secret that this run has not read.
     pub fn reveal(&self, vault: &Vault) -> Result<Zeroizing<String>, ProviderError> {
-        let unknown = |e: contraflow_runtime::secret::UnknownSecret| {
+        let unknown = |e: contraflow_runtime::secret::Unrevealed| {
             ProviderError::terminal(codes::SECRET, format!("`body`: {e}"))
         };
         match self {
             Self::Text(text) => text.reveal(vault).map_err(unknown),
-            Self::Json(value) => {
-                let mut value = value.clone();
-                fill(&mut value, vault).map_err(unknown)?;
-                Ok(Zeroizing::new(value.to_string()))
-            }
+            Self::Json(value) => vault.filled(value).map_err(unknown),
         }
     }
 
     /// Whether a secret is in it.
     pub fn is_secret(&self) -> bool {
-        fn any(value: &Value) -> bool {
-            match value {
-                Value::Object(map) => as_secret(map).is_some() || map.values().any(any),
-                Value::Array(items) => items.iter().any(any),
-                _ => false,
-            }
-        }
         match self {
             Self::Text(text) => matches!(text, Text::Secret(_)),
-            Self::Json(value) => any(value),
+            Self::Json(value) => has_handle(value),
         }
     }
-}
-
-fn as_secret(map: &serde_json::Map<String, Value>) -> Option<Text> {
-    if map.len() == 1 && map.contains_key("$secret") {
-        serde_json::from_value(Value::Object(map.clone())).ok()
-    } else {
-        None
-    }
-}
-
-/// Puts secrets in place of their handles.
-fn fill(value: &mut Value, vault: &Vault) -> Result<(), contraflow_runtime::secret::UnknownSecret> {
-    match value {
-        Value::Object(map) => match as_secret(map) {
-            Some(secret) => *value = Value::String(secret.reveal(vault)?.to_string()),
-            None => map.values_mut().try_for_each(|item| fill(item, vault))?,
-        },
-        Value::Array(items) => items.iter_mut().try_for_each(|item| fill(item, vault))?,
-        _ => {}
-    }
-    Ok(())
 }
 
 #[cfg(test)]

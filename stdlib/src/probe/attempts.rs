@@ -218,7 +218,7 @@ fn failed(on: &On, attempt: &impl Attempt, miss: Miss, count: u32, elapsed: Dura
     };
     let error = error.detail(json!({ "expected": expected, "got": got, "attempts": count }));
     match miss.hint {
-        Some(hint) => error.hint(hint),
+        Some(hint) => error.hint(scrub(&hint)),
         None => error,
     }
 }

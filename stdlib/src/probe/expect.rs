@@ -213,9 +213,14 @@ impl BodyCheck<'_> {
                         return None;
                     }
                     let place = if pointer.0.is_empty() { "the body" } else { &pointer.0 };
-                    let got =
-                        found.map_or_else(|| "nothing there".to_owned(), |found| shorten(&found.to_string()));
-                    Some(Miss::new(format!("{place} = {}", shorten(&want.to_string())), got))
+                    // A string is scrubbed as what it stands for, and the whole before it is cut.
+                    let clean = |found: &Value| {
+                        let mut found = found.clone();
+                        raw.vault.scrub_json(&mut found);
+                        shorten(&raw.vault.scrub(&found.to_string()))
+                    };
+                    let got = found.map_or_else(|| "nothing there".to_owned(), clean);
+                    Some(Miss::new(format!("{place} = {}", shorten(&raw.vault.scrub(&want.to_string()))), got))
                 })),
             }
         }

@@ -140,6 +140,8 @@ fn directives(value: &str) -> impl Iterator<Item = (String, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use reqwest::{StatusCode, Url, header::HeaderMap};
     use serde_json::json;
 
@@ -152,7 +154,15 @@ mod tests {
             .map(|(name, value)| (HeaderName::from_static(name), value.parse().expect("value")))
             .collect();
         let url = Url::parse("https://shop.example.com/").expect("url");
-        security.check(&Raw { url, status: StatusCode::OK, headers, body: Vec::new(), truncated: false })
+        security.check(&Raw {
+            url,
+            status: StatusCode::OK,
+            headers,
+            body: Vec::new(),
+            beyond: Vec::new(),
+            truncated: false,
+            vault: Arc::default(),
+        })
     }
 
     #[test]

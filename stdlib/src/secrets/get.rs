@@ -3,7 +3,7 @@
 use contraflow_runtime::{
     effect::{On, Read},
     provider::{Capability, ProviderError},
-    script::{Reads, ScriptContext},
+    script::{Reads, ScriptContext, convert::Unknown},
     secret::SecretText,
     target::Target,
 };
@@ -59,7 +59,11 @@ pub mod script {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn get(cx: NativeCallContext<'_>, name: &str) -> Reads {
-        cx.read(Get { name: name.to_owned() })
+        // Whatever an answer looks like, it is data: handles are made here, and nowhere else.
+        cx.read(Get { name: name.to_owned() }).map(|read| match read.is::<Unknown>() {
+            true => read,
+            false => Dynamic::from(SecretText::named(name)),
+        })
     }
 }
 

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use contraflow_runtime::{
-    error::did_you_mean,
+    error::{RunError, codes, did_you_mean},
+    quantity::Size,
     script::{Gives, ScriptContext},
     secret::{SecretText, Text},
 };
@@ -47,6 +48,20 @@ pub fn fill(template: &str, values: &BTreeMap<String, Text>) -> Result<SecretTex
     }
 }
 
+/// The longest text with secrets, with their names for their values. Rhai cannot count what such a text takes up, so it is bounded
+/// before it is made; to hold many of them is then seen as for every other value.
+const LONGEST: Size = Size(1 << 20);
+
+/// What a text would take up.
+fn size(template: &str, values: &BTreeMap<String, Text>) -> usize {
+    let of = |value: &Text| match value {
+        Text::Plain(text) => text.len(),
+        Text::Secret(secret) => secret.size(),
+    };
+    let named = template.split('{').filter_map(|piece| values.get(piece.split('}').next()?));
+    named.map(of).fold(template.len(), usize::saturating_add)
+}
+
 /// Script functions.
 #[export_module]
 pub mod script {
@@ -60,6 +75,10 @@ pub mod script {
     #[rhai_fn(return_raw)]
     pub fn text(cx: NativeCallContext<'_>, template: &str, values: Map) -> Gives {
         let values: BTreeMap<String, Text> = cx.arg("values", values)?;
+        if size(template, &values) as u64 > LONGEST.0 {
+            let error = RunError::new(codes::LIMIT, format!("a text with secrets is longer than {LONGEST}"));
+            return Err(cx.throw(error.hint("pass long texts to a command in a file, or as several values")));
+        }
         fill(template, &values).map(Dynamic::from).map_err(|e| cx.bad_argument("template", &e))
     }
 }
@@ -83,6 +102,22 @@ mod tests {
             filled(r#"{{"user": "{user}", "token": "{token}"}}"#),
             r#"{"user": "ops", "token": "<secret deploy-token>"}"#
         );
+    }
+
+    #[test]
+    fn a_text_that_doubles_itself_is_measured_before_it_is_made() {
+        let mut text = SecretText::named("deploy-token");
+        let mut rounds = 0;
+        loop {
+            let values = BTreeMap::from([("a".to_owned(), Text::Secret(text.clone()))]);
+            if size("{a}{a}", &values) as u64 > LONGEST.0 {
+                break;
+            }
+            text = fill("{a}{a}", &values).expect("a text");
+            rounds += 1;
+        }
+        assert!((10..20).contains(&rounds), "{rounds}");
+        assert!(size("{{a}}{b}", &BTreeMap::from([("a".to_owned(), "x".into())])) < 20);
     }
 
     #[test]

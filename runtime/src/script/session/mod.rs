@@ -94,6 +94,8 @@ impl Session {
         timeout: Option<Duration>,
         body: impl FnOnce() -> ScriptResult,
     ) -> ScriptResult {
+        // Ids are made of it, and they are kept as they are.
+        let name = &*self.kernel.scrubbed_text(name);
         let frame = || Frame { what: format!("step \"{name}\""), ..self.frame(cx) };
         let step = self.kernel.begin_step(name, frame).map_err(|error| self.throw(cx, error))?;
         let result = match timeout {
