@@ -33,7 +33,8 @@ pub(super) async fn execute(args: &Snapshot, context: &Context) -> Result<Exit, 
     rehearsal.explore(Explore::default()).await.map_err(refuse)?;
     let header = rehearsal.header();
     let given = rehearsal.params().iter().filter(|(name, _)| params.contains_key(*name));
-    let initial_state = rehearsal.snapshot(given.map(|(name, value)| (name.clone(), value.clone())).collect());
+    let initial_state =
+        rehearsal.snapshot(given.map(|(name, value)| (name.clone(), value.clone())).collect());
     let title = format!("{} {} in {}", header.name, header.version, session.environment());
     let text = written(&title, &initial_state, &rehearsal.unseen()).map_err(Refused::failed)?;
     let Some(out) = &args.out else {

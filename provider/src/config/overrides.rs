@@ -83,6 +83,7 @@ fn put(
         return Err(RunError::new(codes::CONFIG, "a key between two `__` is empty")
             .hint("write one `__` between keys: CONTRAFLOW__ENV__PRODUCTION__PROTECTED"));
     }
+    only_in_file(&keys)?;
     let (last, tables) = keys.split_last().ok_or_else(|| RunError::new(codes::CONFIG, "no key"))?;
     let mut table: &mut dyn TableLike = root;
     let mut path: Vec<String> = Vec::new();
@@ -111,6 +112,11 @@ fn put(
                 return Err(RunError::new(codes::CONFIG, format!("`{}` is a table", dotted(&over.path)))
                     .hint(format!("name a key in it: {variable}__KEY")));
             }
+            Some(Item::Value(Value::Boolean(on)))
+                if *on.value() && protects(&keys) && value.trim() == "false" =>
+            {
+                return Err(refused("protected", "take back that the environment is protected"));
+            }
             // In place: inserting anew would lose where the key stands.
             Some(old) => *old = Item::Value(fitted(old, value)),
             None => {}
@@ -123,6 +129,26 @@ fn put(
         over.otherwise = value.trim().parse::<Value>().ok().filter(|value| !value.is_str());
     }
     Ok(over)
+}
+
+/// Refuses keys that say who must agree to a run: whoever starts it sets its variables, and must not decide that.
+fn only_in_file(keys: &[&str]) -> Result<(), ConfigError> {
+    let key = match keys {
+        [top, ..] if plain(top) == "roles" => "roles",
+        [top, _, key, ..] if plain(top) == "env" && plain(key) == "approvals" => "approvals",
+        [top, _, key, ..] if plain(top) == "env" && plain(key) == "approvers" => "approvers",
+        _ => return Ok(()),
+    };
+    Err(refused(key, "say who must agree to it"))
+}
+
+fn protects(keys: &[&str]) -> bool {
+    matches!(keys, [top, _, key] if plain(top) == "env" && plain(key) == "protected")
+}
+
+fn refused(key: &str, what: &str) -> ConfigError {
+    let message = format!("`{key}` stands only in the file: whoever starts a run must not {what}");
+    RunError::new(codes::CONFIG, message).hint("unset the variable, and change the file if it should be so")
 }
 
 /// The key that a part of a variable's name stands for.

@@ -169,12 +169,17 @@ mod tests {
             value,
             json!({ "a": ["Bearer hunter2-hunter2"], "$secret": [{ "name": "token" }], "b": { "$$secret": 1 } })
         );
-        assert_eq!(Vault::default().filled(&json!([SecretText::named("x")])), Err(Unrevealed::Unread("x".to_owned())));
+        assert_eq!(
+            Vault::default().filled(&json!([SecretText::named("x")])),
+            Err(Unrevealed::Unread("x".to_owned()))
+        );
     }
 
     #[test]
     fn every_name_that_could_begin_a_handle_is_marked_and_bare_again() {
-        for (key, marked) in [("$secret", "$$secret"), ("$$secret", "$$$secret"), ("secret", "secret"), ("$", "$")] {
+        for (key, marked) in
+            [("$secret", "$$secret"), ("$$secret", "$$$secret"), ("secret", "secret"), ("$", "$")]
+        {
             assert_eq!(plain_key(key), marked);
             assert_eq!(bare_key(marked), key);
         }

@@ -127,7 +127,6 @@ pub(crate) struct Observer {
     pub(crate) on: On,
 }
 
-
 /// The name under which a state is kept: its target, with its subresource and the noun of the change where they say more.
 pub(super) fn key(change: &dyn AnyChange) -> String {
     named(change.target().as_str(), change.effect(), &change.subresource())
@@ -403,7 +402,9 @@ impl InitialStateFile {
         };
         self.states = names(self.states);
         self.params = names(self.params);
-        for Answer { effect: _, of, input, state, when, value, json, fails, code: _, passes_while } in &mut self.answers {
+        for Answer { effect: _, of, input, state, when, value, json, fails, code: _, passes_while } in
+            &mut self.answers
+        {
             text(of);
             [input, state, when, json, fails, passes_while].into_iter().flatten().for_each(text);
             value.iter_mut().for_each(|value| vault.scrub_json(value));

@@ -101,7 +101,8 @@ fn the_bytes_of_a_secret_are_in_no_snapshot_and_no_findings() {
         let lab = Lab::new();
         let _on = lab.tokio.enter();
         let beginning = Beginning { look: true, ..Beginning::default() };
-        let rehearsal = lab.runtime().rehearsal(&Lab::bundle(script), &Default::default(), &beginning).unwrap();
+        let rehearsal =
+            lab.runtime().rehearsal(&Lab::bundle(script), &Default::default(), &beginning).unwrap();
         let found = lab.tokio.block_on(rehearsal.explore(Explore::default())).unwrap();
         let params = [("p".to_owned(), serde_json::json!([secret_value("tok")]))];
         let snapshot = rehearsal.snapshot(params.into());
@@ -142,7 +143,14 @@ fn no_data_becomes_a_handle_of_a_secret() {
 fn nothing_of_a_record_or_an_event_escapes_the_scrubber_by_its_name() {
     // Fields of any form are named in one list; a new one must be added there.
     let listed = ["detail", "from", "memory", "params", "state", "to", "value"];
-    for source in ["event.rs", "journal/record.rs", "plan/mod.rs", "question.rs", "vocabulary.rs", "../../provider/src/error.rs"] {
+    for source in [
+        "event.rs",
+        "journal/record.rs",
+        "plan/mod.rs",
+        "question.rs",
+        "vocabulary.rs",
+        "../../provider/src/error.rs",
+    ] {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(source);
         let text = std::fs::read_to_string(path).unwrap();
         for line in text.lines().map(str::trim).filter(|line| !line.starts_with("//")) {

@@ -357,8 +357,14 @@ mod tests {
     fn a_secret_in_base64_over_several_lines_is_scrubbed_in_each() {
         // The last line holds two bytes of it.
         for (printed, lines) in [
-            ("x\naHVudGVy\nMi1odW50\nZXIy\ny\n", ["x", "<secret token>", "<secret token>", "<secret token>", "y"]),
-            ("x\n68756e746572322d68\n756e74657232\n\ny\n", ["x", "<secret token>", "<secret token>", "", "y"]),
+            (
+                "x\naHVudGVy\nMi1odW50\nZXIy\ny\n",
+                ["x", "<secret token>", "<secret token>", "<secret token>", "y"],
+            ),
+            (
+                "x\n68756e746572322d68\n756e74657232\n\ny\n",
+                ["x", "<secret token>", "<secret token>", "", "y"],
+            ),
         ] {
             for size in [printed.len(), 1, 5] {
                 assert_eq!(captured(64, printed.as_bytes().chunks(size)).0, lines);

@@ -2,7 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use contraflow_runtime::{effect::On, error::codes, provider::ProviderError, secret::{Text, Vault}};
+use contraflow_runtime::{
+    effect::On,
+    error::codes,
+    provider::ProviderError,
+    secret::{Text, Vault},
+};
 use hyper::body::Bytes;
 use reqwest::{
     Request, Response, StatusCode, Url,
@@ -409,9 +414,10 @@ mod tests {
                     vault: Arc::clone(&vault),
                 };
                 for shown in [raw.excerpt(), raw.summary(), raw.text(160), raw.text(usize::MAX)] {
-                    let piece = secret.as_bytes().windows(4).find(|piece| {
-                        std::str::from_utf8(piece).is_ok_and(|piece| shown.contains(piece))
-                    });
+                    let piece = secret
+                        .as_bytes()
+                        .windows(4)
+                        .find(|piece| std::str::from_utf8(piece).is_ok_and(|piece| shown.contains(piece)));
                     assert!(piece.is_none(), "{before} {read}: {shown}");
                 }
             }

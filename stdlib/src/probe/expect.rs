@@ -220,7 +220,10 @@ impl BodyCheck<'_> {
                         shorten(&raw.vault.scrub(&found.to_string()))
                     };
                     let got = found.map_or_else(|| "nothing there".to_owned(), clean);
-                    Some(Miss::new(format!("{place} = {}", shorten(&raw.vault.scrub(&want.to_string()))), got))
+                    Some(Miss::new(
+                        format!("{place} = {}", shorten(&raw.vault.scrub(&want.to_string()))),
+                        got,
+                    ))
                 })),
             }
         }

@@ -157,7 +157,8 @@ impl At<'_> {
         }
         let deeper = Self { level: self.level - 1, ..self }.readings(at);
         // A shorter one would leave a piece of an escape behind.
-        let fitting = deeper.escapes().filter_map(|one| Some((one.one().filter(|byte| wanted(*byte))?, one.end)));
+        let fitting =
+            deeper.escapes().filter_map(|one| Some((one.one().filter(|byte| wanted(*byte))?, one.end)));
         fitting.max_by_key(|(_, end)| *end)
     }
 

@@ -28,7 +28,11 @@ const SHORTEST_LINE: usize = 8;
 /// How often base64 or hexadecimal text may be encoded in the same way again.
 const DEEPEST: u8 = 3;
 
-/// In decoded text: the shortest beginning or end of a secret that is hidden where its line was broken.
+/// What stands where a text was cut, with a space before it or without.
+const CUT: [&[u8]; 2] = ["…".as_bytes(), " …".as_bytes()];
+
+/// The shortest beginning of a secret that is hidden where a text was cut; in decoded text, the shortest beginning or end of one that
+/// is hidden where its line was broken.
 const SHORTEST_END: usize = 6;
 
 /// In decoded text: the shortest piece of a secret that is hidden if its line holds nothing else.
@@ -185,7 +189,7 @@ impl Scrubber {
 
     /// Where secrets stand, in order. Secrets that overlap are one stretch.
     fn stretches(&self, text: &str) -> Vec<Found> {
-        if self.needles.is_empty() {
+        if self.needles.is_empty() || text.len() < self.shortest.min(SHORTEST_END) {
             return Vec::new();
         }
         let mut found = Vec::new();
@@ -290,8 +294,8 @@ impl Scrubber {
     }
 }
 
-/// How far the bytes of a secret behind `from` are found in a text behind `start`: to the secret's end or, if the text is `broken`
-/// there, to the text's end.
+/// How far the bytes of a secret behind `from` are found in a text behind `start`: to the secret's end, to a cut or, if the text is
+/// `broken` there, to the text's end.
 fn follow(bytes: &[u8], start: usize, secret: &[u8], from: usize, broken: bool) -> Option<Reach> {
     let mut best: Option<Reach> = None;
     let mut reached = |reach: Reach| {
@@ -324,6 +328,9 @@ fn follow(bytes: &[u8], start: usize, secret: &[u8], from: usize, broken: bool) 
                 break;
             }
             if *byte != secret[until] {
+                if CUT.iter().any(|cut| bytes[end..].starts_with(cut)) {
+                    reached(Reach { end, until });
+                }
                 break;
             }
             (until, end) = (until + 1, end + 1);

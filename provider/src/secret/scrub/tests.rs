@@ -69,6 +69,19 @@ fn a_part_shows_nothing_of_a_secret_that_reaches_over_its_ends() {
 }
 
 #[test]
+fn the_beginning_of_a_secret_before_a_cut_is_hidden() {
+    let secrets = [("t", "correct horse battery")];
+    for (text, shown) in [
+        ("got correct hor…", "got <secret t>…"),
+        ("got correct hors … more", "got <secret t> … more"),
+        ("got corr…", "got corr…"),
+        ("got correct hor", "got correct hor"),
+    ] {
+        assert_eq!(scrub(&secrets, text), shown);
+    }
+}
+
+#[test]
 fn short_secrets_are_left_alone() {
     assert_eq!(scrub(&[("pin", "123")], "123 and 1234"), "123 and 1234");
 }
@@ -251,7 +264,9 @@ impl Encoder {
                 _ => format!("%{byte:02X}"),
             }),
             Self::PercentAll => bytes(&|byte| format!("%{byte:02X}")),
-            Self::Form => Self::Percent { left: "*-._ ".to_owned(), lower: false }.encode(text).replace(' ', "+"),
+            Self::Form => {
+                Self::Percent { left: "*-._ ".to_owned(), lower: false }.encode(text).replace(' ', "+")
+            }
             Self::Html => {
                 let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
                 text.replace('"', "&quot;").replace('\'', "&#x27;")

@@ -15,6 +15,9 @@ const BATCH: usize = 1000;
 /// Records in one page when they are read.
 const PAGE: i64 = 2000;
 
+/// About how many bytes a page may have, unless one record has more.
+const PAGE_BYTES: i64 = 8 << 20;
+
 /// A record from its line in a page. Neither JSON text nor ids hold line breaks or unit separators.
 fn parse(line: &str) -> Option<Sealed> {
     let mut fields = line.splitn(6, '\u{1f}');
@@ -99,6 +102,18 @@ impl RecordStore for SqliteStore {
         // A row costs a trip between two threads, so rows come as one text of lines and fields.
         let page: Option<String> = self
             .with(false, async |connection| {
+                let after = i64::try_from(after).unwrap_or(i64::MAX);
+                // Lengths stand before what they are of, so this reads little even of large records.
+                let (bytes, count): (i64, i64) = sqlx::query_as(
+                    "SELECT coalesce(sum(octet_length(body)), 0), count(*) FROM records
+                     WHERE run = ?1 AND seq > ?2 AND seq < (SELECT min(seq) FROM records WHERE run = ?1 AND seq > ?2) + ?3",
+                )
+                .bind(run)
+                .bind(after)
+                .bind(PAGE)
+                .fetch_one(&mut *connection)
+                .await?;
+                let records = if bytes > PAGE_BYTES { (count * PAGE_BYTES / bytes).max(1) } else { PAGE };
                 sqlx::query_scalar(
                     "SELECT group_concat(seq || char(31) || v || char(31) || at_ms || char(31) || id || char(31) || hex(hash) || char(31) || body,
                             char(10))
@@ -107,8 +122,8 @@ impl RecordStore for SqliteStore {
                        AND seq < (SELECT min(seq) FROM records WHERE run = ?1 AND seq > ?2) + ?3",
                 )
                 .bind(run)
-                .bind(i64::try_from(after).unwrap_or(i64::MAX))
-                .bind(PAGE)
+                .bind(after)
+                .bind(records)
                 .fetch_one(connection)
                 .await
             })

@@ -68,7 +68,7 @@ fn a_variable_takes_the_type_of_the_value_it_stands_over() {
     assert_eq!((&*web.pools["blue"], &*web.pools["green"]), ("b", "other"));
 
     let vars = [
-        ("CONTRAFLOW__ENV__PRODUCTION__PROTECTED", "false"),
+        ("CONTRAFLOW__ENV__PRODUCTION__PROTECTED", "true"),
         ("CONTRAFLOW__ENV__PRODUCTION__PARAMS__REPLICAS", "5"),
         ("CONTRAFLOW__ENV__PRODUCTION__PARAMS__HOLD", "1m"),
         ("CONTRAFLOW__ENV__PRODUCTION__PARAMS__NEW", "7"),
@@ -77,7 +77,7 @@ fn a_variable_takes_the_type_of_the_value_it_stands_over() {
     ];
     let config = parsed("conf/contraflow.toml", FULL, vars).expect("config");
     let production = config.environment("production").expect("production");
-    assert!(!production.protected);
+    assert!(production.protected);
     assert_eq!(production.params["replicas"], 5);
     assert_eq!(production.params["hold"], "1m");
     assert_eq!(production.params["new"], "7");
@@ -152,6 +152,26 @@ fn a_value_that_the_configuration_itself_refuses_is_hidden_too() {
     let long = "s".repeat(80);
     let errors = errors(FULL, &[("CONTRAFLOW__ENV__PRODUCTION__PROTECTED", &long)]);
     assert!(!errors[0].contains("sss"), "{errors:?}");
+}
+
+#[test]
+fn no_variable_switches_off_who_must_agree_to_a_run() {
+    let file = "[roles.ops]\nmembers = [\"ann\"]\n[env.a]\nprotected = true\napprovers = [\"ops\"]\napprovals = 2\n[env.b]\n";
+    for (name, value) in [
+        ("CONTRAFLOW__ENV__A__PROTECTED", "false"),
+        ("CONTRAFLOW__env__a__Protected", " false "),
+        ("CONTRAFLOW__ENV__A__APPROVALS", "0"),
+        ("CONTRAFLOW__ENV__A__APPROVALS", "1"),
+        ("CONTRAFLOW__ENV__A__APPROVERS", "[]"),
+        ("CONTRAFLOW__ENV__B__APPROVERS", "[\"eve\"]"),
+        ("CONTRAFLOW__ROLES__OPS__MEMBERS", "[\"eve\"]"),
+        ("CONTRAFLOW__ROLES__NEW", "x"),
+    ] {
+        let errors = errors(file, &[(name, value)]);
+        assert!(errors[0].contains("stands only in the file: whoever starts a run must not"), "{name}: {errors:?}");
+    }
+    let vars = [("CONTRAFLOW__ENV__A__PROTECTED", "true"), ("CONTRAFLOW__ENV__B__PROTECTED", "true")];
+    assert!(parsed("c", "[env.a]\nprotected = true\n[env.b]\n", vars).expect("config").environment("b").expect("b").protected);
 }
 
 #[test]

@@ -45,6 +45,9 @@ pub(in crate::store) async fn records_of_a_mebibyte_come_back_as_they_were(place
     store.append("r", 1, &all[12..], true).await.unwrap();
     let kept = store.records("r").await.unwrap();
     assert!(kept == all, "{} records came back altered", kept.len());
+    // Not all at once: a page has some mebibytes, whatever its records are.
+    let page = store.page("r", 0).await.unwrap();
+    assert!((4..16).contains(&page.len()), "{} records in a page", page.len());
 }
 
 pub(in crate::store) async fn many_runners_write_at_the_same_time(place: &Place) {
