@@ -168,10 +168,19 @@ fn no_variable_switches_off_who_must_agree_to_a_run() {
         ("CONTRAFLOW__ROLES__NEW", "x"),
     ] {
         let errors = errors(file, &[(name, value)]);
-        assert!(errors[0].contains("stands only in the file: whoever starts a run must not"), "{name}: {errors:?}");
+        assert!(
+            errors[0].contains("stands only in the file: whoever starts a run must not"),
+            "{name}: {errors:?}"
+        );
     }
     let vars = [("CONTRAFLOW__ENV__A__PROTECTED", "true"), ("CONTRAFLOW__ENV__B__PROTECTED", "true")];
-    assert!(parsed("c", "[env.a]\nprotected = true\n[env.b]\n", vars).expect("config").environment("b").expect("b").protected);
+    assert!(
+        parsed("c", "[env.a]\nprotected = true\n[env.b]\n", vars)
+            .expect("config")
+            .environment("b")
+            .expect("b")
+            .protected
+    );
 }
 
 #[test]
