@@ -144,7 +144,8 @@ impl Action for Backup {
 
     fn limits(&self) -> Limits {
         // The action ends itself with a better message; the kernel's deadline is only for one that hangs.
-        Limits { timeout: self.timeout.0 + Span::secs(15).0, ..Limits::default() }
+        let all = self.timeout.0.saturating_add(Span::secs(15).0);
+        Limits { timeout: all, total: Some(all), ..Limits::default() }
     }
 }
 
