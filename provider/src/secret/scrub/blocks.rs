@@ -46,10 +46,7 @@ impl Decoded<'_> {
     /// Where in the text the bytes from `start` to `end` are written.
     pub(super) fn place(&self, start: usize, end: usize) -> Option<(usize, usize)> {
         let first = self.digits.get(start * 8 / self.bits)?;
-        let last = match self.ends && end == self.bytes.len() {
-            true => self.digits.last()?,
-            false => self.digits.get((end * 8).checked_sub(1)? / self.bits)?,
-        };
+        let last = self.digits.get((end * 8).checked_sub(1)? / self.bits)?;
         Some((first.start, last.end))
     }
 }

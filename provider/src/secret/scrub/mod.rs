@@ -68,6 +68,11 @@ impl Needle {
         self.text.as_bytes()
     }
 
+    /// Whether its beginning is to be hidden where a text was cut. That of an address is no secret, and shown on purpose.
+    fn is_cut(&self) -> bool {
+        !self.text.contains("://")
+    }
+
     fn first(&self) -> u8 {
         self.bytes().first().copied().unwrap_or_default()
     }
@@ -248,8 +253,8 @@ impl Scrubber {
         let mut best: Option<(usize, usize)> = None;
         let mut try_all = |first: u8| {
             for needle in self.starts[usize::from(first)]..self.starts[usize::from(first) + 1] {
-                let text = self.needles[needle].bytes();
-                let Some(reach) = follow(bytes, start, text, 0, breaks.behind) else { continue };
+                let (text, cut) = (self.needles[needle].bytes(), self.needles[needle].is_cut());
+                let Some(reach) = follow(bytes, (start, text, 0), breaks.behind, cut) else { continue };
                 let whole = reach.until == text.len() || reach.until >= SHORTEST_END;
                 if whole && best.is_none_or(|(end, _)| reach.end > end) {
                     best = Some((reach.end, needle));
@@ -283,7 +288,9 @@ impl Scrubber {
                     if piece(&text[from..]) != Some(begin) {
                         continue;
                     }
-                    let Some(reach) = follow(bytes, start, text, from, breaks.behind) else { continue };
+                    let Some(reach) = follow(bytes, (start, text, from), breaks.behind, false) else {
+                        continue;
+                    };
                     let least = if reach.until == text.len() { SHORTEST_END } else { SHORTEST_PIECE };
                     if reach.until - from >= least {
                         found.push(Found { start: 0, end: reach.end, needle });
@@ -294,9 +301,14 @@ impl Scrubber {
     }
 }
 
-/// How far the bytes of a secret behind `from` are found in a text behind `start`: to the secret's end, to a cut or, if the text is
-/// `broken` there, to the text's end.
-fn follow(bytes: &[u8], start: usize, secret: &[u8], from: usize, broken: bool) -> Option<Reach> {
+/// How far the bytes of a secret behind `from` are found in a text behind `start`: to the secret's end, to a cut if it may be `cut`, or,
+/// if the text is `broken` there, to the text's end.
+fn follow(
+    bytes: &[u8],
+    (start, secret, from): (usize, &[u8], usize),
+    broken: bool,
+    cut: bool,
+) -> Option<Reach> {
     let mut best: Option<Reach> = None;
     let mut reached = |reach: Reach| {
         if best.is_none_or(|best| (reach.until, reach.end) > (best.until, best.end)) {
@@ -328,7 +340,7 @@ fn follow(bytes: &[u8], start: usize, secret: &[u8], from: usize, broken: bool) 
                 break;
             }
             if *byte != secret[until] {
-                if CUT.iter().any(|cut| bytes[end..].starts_with(cut)) {
+                if cut && CUT.iter().any(|mark| bytes[end..].starts_with(mark)) {
                     reached(Reach { end, until });
                 }
                 break;

@@ -71,6 +71,11 @@ fn a_part_shows_nothing_of_a_secret_that_reaches_over_its_ends() {
 #[test]
 fn the_beginning_of_a_secret_before_a_cut_is_hidden() {
     let secrets = [("t", "correct horse battery")];
+    let address = "https://hooks.example.com/T0/abc";
+    assert_eq!(
+        scrub(&[("u", address)], "https://hooks.example.com/… answered"),
+        "https://hooks.example.com/… answered"
+    );
     for (text, shown) in [
         ("got correct hor…", "got <secret t>…"),
         ("got correct hors … more", "got <secret t> … more"),

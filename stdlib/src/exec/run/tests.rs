@@ -131,7 +131,8 @@ async fn a_signal_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_is_configured_and_given_is_in_the_environment() {
-    let on = on(json!({ "allow": ["env"], "env": ["PATH", "CARGO_PKG_NAME"] }));
+    let names = ["PATH", "CARGO_PKG_NAME"];
+    let on = on(json!({ "allow": ["env"], "env": names, "set_env": ["CARGO_PKG_NAME", "P*"] }));
     let effect =
         command(json!(["env"]), json!({ "env": { "POOL": "green $HOME", "CARGO_PKG_NAME": "other" } }));
     let output = effect.perform(&on).await.expect("allowed");
@@ -521,4 +522,14 @@ fn a_plan_runs_what_only_looks_assumes_what_it_may_and_stops_at_the_rest() {
     let wrong = plan(r#"exec::run("git push")"#).expect("no array");
     assert_eq!(wrong.0, core::ARGUMENT);
     assert!(wrong.1.starts_with("`argv`: "), "{wrong:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn variables_that_make_an_allowed_command_run_others_are_refused_in_plans_too() {
+    let on = on(json!({ "allow": ["git status"] }));
+    let env = json!({ "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "core.fsmonitor", "GIT_CONFIG_VALUE_0": "id; false" });
+    let effect = command(json!(["git", "status"]), json!({ "env": env }));
+    let refused = effect.perform(&on).await.expect_err("refused");
+    assert!(refused.message.contains("may not set the variable `GIT_CONFIG_COUNT`"), "{}", refused.message);
+    assert_eq!(effect.rehearse(&on).await.expect_err("a plan says so"), refused);
 }
