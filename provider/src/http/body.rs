@@ -49,13 +49,8 @@ fn unpack(headers: &HeaderMap, mut body: Body, max: usize) -> Result<Body, Strin
     let names: Vec<String> = headers
         .get_all(header::CONTENT_ENCODING)
         .iter()
-        .flat_map(|value| {
-            String::from_utf8_lossy(value.as_bytes())
-                .into_owned()
-                .split(',')
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        })
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
         .map(|name| name.trim().to_ascii_lowercase())
         .filter(|name| !name.is_empty() && name != "identity")
         .collect();

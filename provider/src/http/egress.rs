@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use reqwest::{Client, Url};
+use reqwest::Url;
 
 use super::tls::{self, Link, Tls};
 use crate::{
@@ -230,7 +230,7 @@ impl Egress {
         }
         let through = link.proxy().map(|proxy| format!(" through the proxy {proxy}")).unwrap_or_default();
         let handshake = if root.scheme() == "https" { "; its certificate is trusted" } else { "" };
-        match client(&link).head(root).timeout(REACH).send().await {
+        match link.client.head(root).timeout(REACH).send().await {
             // A proxy says by its own answers that it does not get there.
             Ok(answer) if link.proxy().is_some() && matches!(answer.status().as_u16(), 407 | 502..=504) => {
                 Err(failed(format!("the proxy answered {}{through}", answer.status())))
@@ -246,10 +246,6 @@ impl Egress {
 
 /// Longest time for finding out whether a server can be reached.
 const REACH: std::time::Duration = std::time::Duration::from_secs(10);
-
-fn client(link: &Link) -> &Client {
-    &link.client
-}
 
 #[cfg(test)]
 mod tests {
