@@ -138,7 +138,7 @@ fn errors_name_no_types_of_rust() {
         "let nothing = (); sleep(nothing)",
         "5.x",
         "lab::secret(\"s\") - 1",
-        "for x in 5 { }",
+        "let n = 5; for x in n { }",
         "(1..3) - (2..=3)",
     ] {
         let caught = format!("try {{ {body}; }} catch (e) {{ fail(`${{e.message}}`); }}");
