@@ -73,6 +73,13 @@ impl Stop {
         self.inner.abort.cancel();
     }
 
+    /// Breaks everything off now, undoing included, because of `error`: this runner may no longer touch what others may by now.
+    pub(crate) fn cut_off(&self, error: RunError) {
+        lock(&self.inner.pause).get_or_insert(error.clone());
+        self.because(error);
+        self.inner.abort.cancel();
+    }
+
     /// Ends the run at the next safe point; what was done stays.
     pub fn end(&self, by: &str) {
         self.because(RunError::new(codes::ABORTED, format!("{by} ended the run; its changes stay")));

@@ -6,7 +6,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{Action, Change, InDoubt, Limits, On, Polled, Progress, Read, Reply, Undo, Until, Verdict, Wait};
-use crate::{clock::BoxFuture, error::codes, provider::ProviderError, target::Target};
+use crate::{
+    clock::BoxFuture,
+    error::{RunError, codes},
+    provider::ProviderError,
+    target::Target,
+};
 
 fn encode<T: Serialize>(value: &T) -> Result<Value, ProviderError> {
     serde_json::to_value(value).map_err(|e| {
@@ -47,6 +52,15 @@ pub trait AnyChange: Send + Sync {
     ) -> BoxFuture<'a, Result<(), ProviderError>>;
     /// [`Change::settled`].
     fn settled<'a>(&'a self, on: &'a On, to: &'a Value) -> BoxFuture<'a, Result<Progress, ProviderError>>;
+    /// [`Change::fence`].
+    fn fence<'a>(
+        &'a self,
+        on: &'a On,
+        from: &'a Value,
+        to: &'a Value,
+    ) -> BoxFuture<'a, Result<(), ProviderError>>;
+    /// [`Change::may_be_half_done`].
+    fn may_be_half_done(&self, from: &Value, to: &Value, error: Option<&RunError>) -> bool;
     /// [`Change::undo`].
     fn undo(&self, from: &Value, to: &Value) -> Undo;
     /// [`Change::rehearse`].
@@ -96,6 +110,20 @@ impl<E: Change> AnyChange for E {
     }
     fn settled<'a>(&'a self, on: &'a On, to: &'a Value) -> BoxFuture<'a, Result<Progress, ProviderError>> {
         Box::pin(async move { Change::settled(self, on, &decode(to)?).await })
+    }
+    fn fence<'a>(
+        &'a self,
+        on: &'a On,
+        from: &'a Value,
+        to: &'a Value,
+    ) -> BoxFuture<'a, Result<(), ProviderError>> {
+        Box::pin(async move { Change::fence(self, on, &decode(from)?, &decode(to)?).await })
+    }
+    fn may_be_half_done(&self, from: &Value, to: &Value, error: Option<&RunError>) -> bool {
+        match (decode(from), decode(to)) {
+            (Ok(from), Ok(to)) => Change::may_be_half_done(self, &from, &to, error),
+            _ => true,
+        }
     }
     fn undo(&self, from: &Value, to: &Value) -> Undo {
         match (decode(from), decode(to)) {
@@ -148,6 +176,8 @@ pub trait AnyAction: Send + Sync {
     fn in_doubt(&self) -> InDoubt;
     /// [`Action::undoable`].
     fn undoable(&self) -> bool;
+    /// [`Action::may_be_half_done`].
+    fn may_be_half_done(&self, error: &RunError) -> bool;
     /// [`Action::undo`].
     fn undo<'a>(&'a self, on: &'a On, output: &'a Value) -> BoxFuture<'a, Result<(), ProviderError>>;
 }
@@ -188,6 +218,9 @@ impl<E: Action> AnyAction for E {
     }
     fn undoable(&self) -> bool {
         Action::undoable(self)
+    }
+    fn may_be_half_done(&self, error: &RunError) -> bool {
+        Action::may_be_half_done(self, error)
     }
     fn undo<'a>(&'a self, on: &'a On, output: &'a Value) -> BoxFuture<'a, Result<(), ProviderError>> {
         Box::pin(async move {

@@ -23,7 +23,7 @@ pub use crate::question::{
     Choice, Evidence, Heard, Question, QuestionKind, Reply, Role, Rule, SOMEBODY_ELSE,
 };
 pub use crate::vocabulary::Undo;
-use crate::{provider::ProviderError, target::Target};
+use crate::{error::RunError, provider::ProviderError, target::Target};
 
 /// How long an effect may take and how often it may be tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct Limits {
     pub settle: Duration,
     /// How often to look whether it did.
     pub settle_every: Duration,
+    /// How long a change or an action may take to end once it was told to.
+    pub stop_grace: Duration,
 }
 
 impl Default for Limits {
@@ -54,6 +56,7 @@ impl Default for Limits {
             backoff_max: Duration::from_secs(10),
             settle: Duration::from_secs(300),
             settle_every: Duration::from_millis(500),
+            stop_grace: Duration::from_secs(10),
         }
     }
 }
@@ -97,6 +100,28 @@ pub trait Change: Serialize + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Progress, ProviderError>> + Send {
         let _ = (on, to);
         async { Ok(Progress::Settled) }
+    }
+
+    /// Ends what an earlier try, of this runner or of one before it, may still have under way, or waits until it is over: nothing of
+    /// it may land afterwards. Called before the kernel believes a look at a target whose move broke off.
+    ///
+    /// # Errors
+    /// What is still under way, and that it cannot be ended: the change stays in doubt.
+    fn fence(
+        &self,
+        on: &On,
+        from: &Self::State,
+        to: &Self::State,
+    ) -> impl Future<Output = Result<(), ProviderError>> + Send {
+        let _ = (on, from, to);
+        async { Ok(()) }
+    }
+
+    /// Whether a move that broke off with `error` may be half done although the target is still at `from`: the move is not atomic, and
+    /// its state does not show the half. Without an `error`, nobody heard how it ended. Pure.
+    fn may_be_half_done(&self, from: &Self::State, to: &Self::State, error: Option<&RunError>) -> bool {
+        let _ = (from, to, error);
+        false
     }
 
     /// Whether applying `from` again would undo it. Pure.
@@ -216,6 +241,13 @@ pub trait Action: Serialize + Send + Sync + 'static {
     /// What to do when it may or may not have happened.
     fn in_doubt(&self) -> InDoubt {
         InDoubt::Ask
+    }
+
+    /// Whether it may have done some or all of what it was to do, although it failed with `error`: a command that was killed. An
+    /// action that ran out of time or was stopped counts as such anyway. Pure.
+    fn may_be_half_done(&self, error: &RunError) -> bool {
+        let _ = error;
+        false
     }
 
     /// Whether [`Action::undo`] takes it back.

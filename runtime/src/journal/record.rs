@@ -230,8 +230,22 @@ pub enum Outcome {
 pub struct Moved {
     /// State before.
     pub from: Value,
-    /// State wanted.
+    /// State wanted; for a move that failed, where it got to, if somebody looked.
     pub to: Value,
+    /// It may be half done in a way that the state does not show: the target may be at `from` and not be as it was.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub half_done: bool,
+}
+
+impl Moved {
+    /// A move that the states show in full.
+    pub fn new(from: Value, to: Value) -> Self {
+        Self { from, to, half_done: false }
+    }
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 fn observed() -> Grade {

@@ -32,7 +32,7 @@ impl Kernel {
                         Ok(Known::Value(value))
                     }
                     Outcome::Failed { error, .. } => {
-                        if is_cut_off(&error) {
+                        if may_have_happened(&*action, &error) {
                             self.to_be_undone(call, &action, &Value::Null, ended.seq, true);
                         }
                         Err(error)
@@ -104,7 +104,7 @@ impl Kernel {
         error: RunError,
         attempts: u32,
     ) -> Result<Known, RunError> {
-        if is_cut_off(&error) && !self.is_over(&error) {
+        if may_have_happened(&**action, &error) && !self.is_over(&error) {
             self.to_be_undone(call, action, &Value::Null, u64::MAX, true);
         }
         self.failed(call, error, |e| Ending { attempts, intended: true, about: text.to_owned(), ..e }).await
@@ -138,7 +138,8 @@ impl Kernel {
     }
 }
 
-/// Whether work that broke off with that error may have done some or all of what it was to do: nobody waited for its answer.
-fn is_cut_off(error: &RunError) -> bool {
-    error.is(codes::TIMEOUT) || !error.is_catchable()
+/// Whether an action that failed with that error may have done some or all of what it was to do: nobody waited for its answer, or it
+/// says so itself.
+fn may_have_happened(action: &dyn AnyAction, error: &RunError) -> bool {
+    error.is(codes::TIMEOUT) || !error.is_catchable() || action.may_be_half_done(error)
 }

@@ -4,7 +4,10 @@
 //! no outcome there, so it comes to the same end.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -22,6 +25,8 @@ use crate::{
 pub(crate) struct CancelScope {
     pub(crate) id: EffectId,
     pub(crate) cancel: CancellationToken,
+    /// It has taken too long: what is under way in it has to end itself.
+    late: AtomicBool,
     state: Mutex<ScopeState>,
 }
 
@@ -39,6 +44,11 @@ impl CancelScope {
     pub(crate) fn stopped(&self) -> Option<RunError> {
         lock(&self.state).stopped.clone()
     }
+
+    /// It has taken too long.
+    pub(super) fn is_late(&self) {
+        self.late.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Kernel {
@@ -54,7 +64,12 @@ impl Kernel {
     ) -> Result<T, RunError> {
         let around = cursor::cancel();
         let scope =
-            Arc::new(CancelScope { id: id.clone(), cancel: around.child_token(), state: Mutex::default() });
+            Arc::new(CancelScope {
+                id: id.clone(),
+                cancel: around.child_token(),
+                late: AtomicBool::default(),
+                state: Mutex::default(),
+            });
         cursor::enter_scope(&scope);
         let (result, ended) = body(&scope);
         cursor::leave_scope(around);
@@ -140,6 +155,13 @@ impl Kernel {
     }
 
     /// The error inside the outermost scope around this place that was stopped.
+    /// Whether a part of the script around here was stopped because it took too long.
+    pub(super) fn is_late(&self) -> bool {
+        cursor::cancel_scopes()
+            .iter()
+            .any(|scope| scope.late.load(Ordering::Relaxed) && scope.stopped().is_some())
+    }
+
     pub(super) fn stop_around(&self) -> Option<RunError> {
         cursor::cancel_scopes().iter().find_map(|scope| scope.stopped()).map(|error| inside(&error))
     }

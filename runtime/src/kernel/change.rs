@@ -29,7 +29,7 @@ pub(super) struct Move {
 }
 
 impl Move {
-    pub(super) fn of(change: &dyn AnyChange, Moved { from, to }: Moved) -> Self {
+    pub(super) fn of(change: &dyn AnyChange, from: Value, to: Value) -> Self {
         let (from_text, to_text) = (change.show(&from), change.show(&to));
         Self { from, to, from_text, to_text }
     }
@@ -38,9 +38,27 @@ impl Move {
 /// A change that did not come into effect.
 pub(super) struct NotMoved {
     pub(super) gave_up: GaveUp,
-    /// The move may have happened all the same, in whole or in part.
-    pub(super) happened: bool,
+    pub(super) left: Left,
     pub(super) intended: bool,
+}
+
+impl NotMoved {
+    /// A move that was intended and failed with that error.
+    pub(super) fn intended(gave_up: GaveUp, left: Left) -> Self {
+        Self { gave_up, left, intended: true }
+    }
+}
+
+/// What a move that failed left behind.
+pub(super) enum Left {
+    /// Nothing: it is known that nothing happened, and that nothing can happen any more.
+    Nothing,
+    /// The target is there now, neither where it was nor where it was to be moved.
+    At(Value),
+    /// The move may have happened, in whole or in part.
+    Unknown,
+    /// The target shows that state, but more of the move may be done than it shows.
+    HalfDone(Value),
 }
 
 impl Kernel {
@@ -89,7 +107,7 @@ impl Kernel {
                     .await;
                 return Ok(self.clean(Known::Value(to)));
             }
-            let planned = Move::of(&*change, Moved { from, to });
+            let planned = Move::of(&*change, from, to);
             match self.ask_outside(call, &target, &planned, &mut agreed).await {
                 Ok(Agreed::Planned) => break (planned, grade),
                 Ok(Agreed::Just) => {}
@@ -142,11 +160,17 @@ impl Kernel {
                     ..Ending::new(outcome, attempts)
                 };
                 let seq = self.ended(call, ending).await;
-                self.moved(call, &change, Moved { from, to: to.clone() }, undo, false, seq);
+                self.moved(call, &change, Moved::new(from, to.clone()), undo, false, seq);
                 Ok(self.clean(Known::Value(to)))
             }
-            Err(NotMoved { gave_up: GaveUp { error, attempts }, happened, intended }) => {
-                let moved = happened.then_some(Moved { from, to });
+            Err(NotMoved { gave_up: GaveUp { error, attempts }, left, intended }) => {
+                let moved = match left {
+                    Left::Nothing => None,
+                    // Undone is what was done, not what was wanted.
+                    Left::At(now) => Some(Moved::new(from, now)),
+                    Left::Unknown => Some(Moved::new(from, to)),
+                    Left::HalfDone(now) => Some(Moved { half_done: true, ..Moved::new(from, now) }),
+                };
                 let outcome = Outcome::Failed { error: error.clone(), possibly_applied: moved.clone() };
                 let ending =
                     Ending { target: Some(change.target()), intended, ..Ending::new(outcome, attempts) };
@@ -202,7 +226,7 @@ impl Kernel {
         &self,
         call: &Call,
         change: &Arc<dyn AnyChange>,
-        Moved { from, to }: Moved,
+        Moved { from, to, half_done }: Moved,
         undo: Undo,
         failed: bool,
         seq: u64,
@@ -218,6 +242,7 @@ impl Kernel {
                 to,
                 undo,
                 failed,
+                half_done,
             },
         });
     }
@@ -233,7 +258,7 @@ impl Kernel {
             Outcome::Unchanged { state, .. } => Ok(Known::Value(state)),
             Outcome::Changed { from, to, undo, .. } => {
                 self.bring_back(call, &*change, &to).await?;
-                self.moved(call, &change, Moved { from, to: to.clone() }, undo, false, seq);
+                self.moved(call, &change, Moved::new(from, to.clone()), undo, false, seq);
                 Ok(Known::Value(to))
             }
             Outcome::Failed { error, possibly_applied } => {
@@ -278,7 +303,7 @@ impl Kernel {
         let text = format!("{from_text} -> {to_text}");
         let refused = |error: RunError, intended| NotMoved {
             gave_up: GaveUp { error: RunError { effect: Some(call.id.clone()), ..error }, attempts: 1 },
-            happened: false,
+            left: Left::Nothing,
             intended,
         };
         self.ask_policies(&Request {
@@ -307,20 +332,27 @@ impl Kernel {
             Ok(((), attempts)) => attempts,
             // Nothing is found out about it now: whoever goes on with the run looks.
             Err(gave_up) if self.is_over(&gave_up.error) => {
-                return Err(NotMoved { gave_up, happened: false, intended: true });
+                return Err(NotMoved::intended(gave_up, Left::Nothing));
             }
-            Err(gave_up) => match self.look_again(call, change, &limits).await {
+            Err(gave_up) => match self.look_again(call, change, &limits, (from, to)).await {
                 // The answer was lost, not the request. A defect is told all the same.
                 Some(now) if now == *to && !gave_up.error.is(codes::INTERNAL) => gave_up.attempts,
-                Some(now) if now == *from => {
-                    return Err(NotMoved { gave_up, happened: false, intended: true });
+                Some(now) => {
+                    let left = if change.may_be_half_done(from, to, Some(&gave_up.error)) {
+                        Left::HalfDone(now)
+                    } else if now == *from {
+                        Left::Nothing
+                    } else {
+                        Left::At(now)
+                    };
+                    return Err(NotMoved::intended(gave_up, left));
                 }
-                _ => return Err(NotMoved { gave_up, happened: true, intended: true }),
+                None => return Err(NotMoved::intended(gave_up, Left::Unknown)),
             },
         };
         match self.settle(call, change, &limits, to).await {
             Ok(()) => Ok(attempts),
-            Err(gave_up) => Err(NotMoved { gave_up, happened: true, intended: true }),
+            Err(gave_up) => Err(NotMoved::intended(gave_up, Left::Unknown)),
         }
     }
 
@@ -329,18 +361,30 @@ impl Kernel {
         error.is_pause() || error.is(codes::LOST) || error.is(codes::ABORTED)
     }
 
-    pub(super) async fn look_again(
+    /// Where a target is whose move broke off, once nothing of the move can land any more. `None`: that cannot be found out.
+    async fn look_again(
         &self,
         call: &Call,
         change: &dyn AnyChange,
         limits: &Limits,
+        moved: (&Value, &Value),
     ) -> Option<Value> {
-        let looked = self
-            .attempt(call, limits, Interruption::WhenDone, async || {
-                self.world.observe(call.on(), change).await
-            })
-            .await;
-        looked.ok().map(|((state, _), _)| state)
+        self.look_behind_a_fence(call, change, limits, moved).await.ok().map(|((state, _), _)| state)
+    }
+
+    /// Looks at a target whose move broke off, once nothing of the move can land any more.
+    pub(super) async fn look_behind_a_fence(
+        &self,
+        call: &Call,
+        change: &dyn AnyChange,
+        limits: &Limits,
+        (from, to): (&Value, &Value),
+    ) -> Result<((Value, Grade), u32), GaveUp> {
+        self.attempt(call, limits, Interruption::WhenDone, async || {
+            self.world.fence(call.on(), change, from, to).await?;
+            self.world.observe(call.on(), change).await
+        })
+        .await
     }
 
     /// Waits until what was set is in effect.

@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use super::{
     Call, Kernel,
-    change::{Move, NotMoved},
+    change::{Left, Move, NotMoved},
     record::Ending,
-    retry::{GaveUp, Interruption},
+    retry::GaveUp,
 };
 use crate::{
     effect::{AnyAction, AnyChange, Choice, InDoubt, Question, QuestionKind},
@@ -42,12 +42,11 @@ impl Kernel {
         let _turn = order.lock().await;
         // Where nothing new may begin, what is found is only put on the undo stack.
         let going = self.may_begin();
-        let moved = Move::of(&*change, moved);
+        let moved = Move::of(&*change, moved.from, moved.to);
         let Move { from, to, from_text: was, to_text: wanted } = &moved;
         let limits = change.limits();
-        let look = async || self.world.observe(call.on(), &*change).await;
         let looked = match self.take_target(call, &target).await {
-            Ok(()) => self.attempt(call, &limits, Interruption::WhenDone, look).await,
+            Ok(()) => self.look_behind_a_fence(call, &*change, &limits, (from, to)).await,
             Err(error) => Err(GaveUp { error, attempts: 1 }),
         };
         let left_open = |e| Ending { target: Some(target.clone()), intended: true, ..e };
@@ -60,7 +59,7 @@ impl Kernel {
             (Ok(((now, _), _)), _) => now,
             // It may have happened, so it is undone.
             (Err(gave_up), Err(_)) if !self.is_over(&gave_up.error) => {
-                let moved_or_not = NotMoved { gave_up, happened: true, intended: true };
+                let moved_or_not = NotMoved::intended(gave_up, Left::Unknown);
                 return self
                     .conclude(call, change, moved, Err(moved_or_not), Grade::Observed, Foresight::default())
                     .await;
@@ -83,18 +82,16 @@ impl Kernel {
                 Ok(()) => self.settle(call, &*change, &limits, to).await,
                 Err(_) => Ok(()),
             };
-            let done =
-                done.map(|()| 1).map_err(|gave_up| NotMoved { gave_up, happened: true, intended: true });
+            let done = done.map(|()| 1).map_err(|gave_up| NotMoved::intended(gave_up, Left::Unknown));
             return self.conclude(call, change, moved, done, Grade::Observed, Foresight::default()).await;
         }
-        if now == *from {
+        let half_done = change.may_be_half_done(from, to, None);
+        if now == *from && !half_done {
             let text = format!("{target} is at \"{is}\": it did not happen");
             self.settled(call, Doubt::NotHappened, text).await;
             let done = match going {
                 Ok(()) => self.move_target(call, &*change, &moved, false).await,
-                Err(error) => {
-                    Err(NotMoved { gave_up: GaveUp { error, attempts: 1 }, happened: false, intended: true })
-                }
+                Err(error) => Err(NotMoved::intended(GaveUp { error, attempts: 1 }, Left::Nothing)),
             };
             return self.conclude(call, change, moved, done, Grade::Observed, Foresight::default()).await;
         }
@@ -102,10 +99,10 @@ impl Kernel {
             "{target} is at \"{is}\"; the change from \"{was}\" to \"{wanted}\" was interrupted, and it is \
              unknown how far it got"
         );
+        let left = || if half_done { Left::HalfDone(now.clone()) } else { Left::At(now.clone()) };
         if let Err(why) = going {
             self.settled(call, Doubt::DecidedFailed, text).await;
-            let gave_up = GaveUp { error: why, attempts: 1 };
-            let failed = NotMoved { gave_up, happened: true, intended: true };
+            let failed = NotMoved::intended(GaveUp { error: why, attempts: 1 }, left());
             return self
                 .conclude(call, change, moved, Err(failed), Grade::Observed, Foresight::default())
                 .await;
@@ -122,8 +119,7 @@ impl Kernel {
             }
             // Whoever asked was stopped meanwhile: it may have happened, so it is undone.
             Err(error) => {
-                let gave_up = GaveUp { error, attempts: 1 };
-                let failed = NotMoved { gave_up, happened: true, intended: true };
+                let failed = NotMoved::intended(GaveUp { error, attempts: 1 }, left());
                 return self
                     .conclude(call, change, moved, Err(failed), Grade::Observed, Foresight::default())
                     .await;
@@ -132,18 +128,15 @@ impl Kernel {
         self.settled(call, found, text.clone()).await;
         let done = match found {
             Doubt::DecidedAgain => {
-                let again = Move { from: now, to: to.clone(), from_text: is, to_text: wanted.clone() };
+                let (from, to) = (now.clone(), to.clone());
+                let again = Move { from, to, from_text: is, to_text: wanted.clone() };
                 self.move_target(call, &*change, &again, false).await
             }
             Doubt::DecidedDone => Ok(1),
-            _ => Err(NotMoved {
-                gave_up: GaveUp {
-                    error: RunError { effect: Some(call.id.clone()), ..RunError::new(codes::FAILED, text) },
-                    attempts: 1,
-                },
-                happened: true,
-                intended: true,
-            }),
+            _ => {
+                let error = RunError { effect: Some(call.id.clone()), ..RunError::new(codes::FAILED, text) };
+                Err(NotMoved::intended(GaveUp { error, attempts: 1 }, left()))
+            }
         };
         self.conclude(call, change, moved, done, Grade::Observed, Foresight::default()).await
     }

@@ -87,7 +87,10 @@ impl Kernel {
                 };
                 tokio::select! {
                     () = over.cancelled() => {}
-                    () = work => kernel.stop_and_tell(&scope, late),
+                    () = work => {
+                        scope.is_late();
+                        kernel.stop_and_tell(&scope, late);
+                    }
                 }
             });
         }

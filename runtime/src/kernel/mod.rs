@@ -114,7 +114,10 @@ struct Call {
     fingerprint: String,
     key: Arc<str>,
     shared: Arc<Surroundings>,
+    /// Fires when the part of the script that it belongs to is told to stop.
     cancel: CancellationToken,
+    /// Fires when what is under way has to end itself.
+    end: CancellationToken,
     /// Made when the effect first needs it: one that is answered from the journal never does.
     on: OnceLock<On>,
     started: Duration,
@@ -133,7 +136,7 @@ impl Call {
     fn on(&self) -> &On {
         self.on.get_or_init(|| {
             let key = format!("{}/{}", self.key, self.id);
-            On::new(Arc::clone(&self.shared), &self.id, key, self.cancel.clone())
+            On::new(Arc::clone(&self.shared), &self.id, key, self.end.clone())
         })
     }
 }
@@ -412,6 +415,11 @@ impl Kernel {
             fingerprint,
             key: Arc::clone(&self.facts.run),
             shared: Arc::clone(&self.shared),
+            end: match kind {
+                // Breaking it off would leave something half done.
+                Kind::Change | Kind::Action => CancellationToken::new(),
+                Kind::Read | Kind::Wait => cursor::cancel(),
+            },
             cancel: cursor::cancel(),
             on: OnceLock::new(),
             started: self.now(),

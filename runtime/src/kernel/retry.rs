@@ -23,7 +23,8 @@ use crate::{
 pub(super) enum Interruption {
     /// As soon as the run is told to stop: it only looks or waits.
     AtOnce,
-    /// When it is done, or told to end itself: breaking it off would leave something half done.
+    /// When it is done: breaking it off would leave something half done. Where the part of the script around it took too long, it is
+    /// told to end itself.
     WhenDone,
 }
 
@@ -33,8 +34,8 @@ pub(super) struct GaveUp {
     pub(super) attempts: u32,
 }
 
-/// How long work that was told to end itself may take to do so.
-const GRACE: Duration = Duration::from_secs(10);
+/// How long work may take to end itself when everything is broken off.
+const LAST_GRACE: Duration = Duration::from_secs(2);
 
 impl Kernel {
     /// Tries `work` until it succeeds, fails for good, or the tries are used up.
@@ -52,7 +53,8 @@ impl Kernel {
             limits.total.map_or(Duration::MAX, |total| total.saturating_sub(taken))
         };
         loop {
-            let error = match self.once(call, limits.timeout.min(left()), interruption, work()).await {
+            let timed = Limits { timeout: limits.timeout.min(left()), ..*limits };
+            let error = match self.once(call, &timed, interruption, work()).await {
                 Ok(value) => return Ok((value, attempt)),
                 Err(error) => error,
             };
@@ -86,10 +88,9 @@ impl Kernel {
                 error = self.broken_off(call) => return Err(GaveUp { error, attempts: attempt }),
                 () = self.shared.clock.sleep(wait) => {}
             }
-            // Somebody else may have taken the run over meanwhile.
+            // Somebody else may have taken the run over meanwhile. A runner that cannot find out whether it has sends nothing more.
             if interruption == Interruption::WhenDone
                 && let Err(error) = self.journal.hold().await
-                && error.is(codes::LOST)
             {
                 return Err(GaveUp { error, attempts: attempt });
             }
@@ -127,7 +128,7 @@ impl Kernel {
     async fn once<T>(
         &self,
         call: &Call,
-        timeout: Duration,
+        limits: &Limits,
         interruption: Interruption,
         work: impl Future<Output = Result<T, ProviderError>>,
     ) -> Result<T, ProviderError> {
@@ -136,16 +137,28 @@ impl Kernel {
             .catch_unwind()
             .map(|done| done.unwrap_or_else(|panic| Err(defect(&*panic).into())));
         let stopped = async {
-            call.on().cancelled().cancelled().await;
+            call.cancel.cancelled().await;
             if interruption == Interruption::WhenDone {
-                self.shared.clock.sleep(GRACE).await;
+                if !self.is_late() {
+                    return std::future::pending().await;
+                }
+                call.end.cancel();
+                self.shared.clock.sleep(limits.stop_grace).await;
             }
         };
+        let broken_off = async {
+            self.life.stop.aborted().await;
+            if interruption == Interruption::WhenDone {
+                call.end.cancel();
+                self.shared.clock.sleep(LAST_GRACE).await;
+            }
+        };
+        let timeout = limits.timeout;
         tokio::select! {
             biased;
             result = work => result.map_err(|error| self.broken_off_by(call, error)),
             () = stopped => Err(self.why_stopped().into()),
-            () = self.life.stop.aborted() => Err(self.why_stopped().into()),
+            () = broken_off => Err(self.why_stopped().into()),
             () = self.shared.clock.sleep(timeout) => {
                 Err(ProviderError::terminal(codes::TIMEOUT, format!("{} did not end within {}", call.effect, Span(timeout))))
             }

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{
     Call, Kernel,
-    change::{Move, NotMoved, unfit},
+    change::{Left, Move, NotMoved, unfit},
     cursor,
     record::{Ending, Past},
     retry::{GaveUp, Interruption},
@@ -22,7 +22,7 @@ use crate::{
     error::{RunError, codes},
     event::{Event, Kind, LeftOver, NoteLevel},
     executor::defect,
-    journal::{Entry, Outcome, record::Moved, replay::Intent},
+    journal::{Entry, Outcome, replay::Intent},
     vocabulary::Doubt,
 };
 
@@ -88,7 +88,7 @@ impl Kernel {
                 .unwrap_or_else(|panic| Err(defect(&*panic)));
             let Err(error) = undone else { return Ok(()) };
             let in_vain = match &entry.doing {
-                Undoing::Change { undo, .. } => *undo != Undo::Possible,
+                Undoing::Change { undo, half_done, .. } => *undo != Undo::Possible || *half_done,
                 Undoing::Action { .. } => false,
                 // Half of it may have been done, and it is not for us to know whether it may be repeated.
                 Undoing::Closure { .. } | Undoing::NoReturn(_) => true,
@@ -127,9 +127,9 @@ impl Kernel {
             Undoing::Change { undo: Undo::Impossible(why), .. } | Undoing::NoReturn(why) => {
                 Err(RunError::new(codes::UNDO_FAILED, why.clone()))
             }
-            Undoing::Change { change, input, from, to, failed, .. } => {
+            Undoing::Change { change, input, from, to, failed, half_done, .. } => {
                 let call = self.call(Kind::Change, change.effect(), input.clone(), id)?;
-                self.block_on(self.undo_change(&call, change, from, to, *failed))
+                self.block_on(self.undo_change(&call, change, from, to, (*failed, *half_done)))
             }
             Undoing::Action { action, input, output, doubtful } => {
                 let call = self.call(Kind::Action, action.effect(), input.clone(), id)?;
@@ -151,7 +151,7 @@ impl Kernel {
         change: &Arc<dyn AnyChange>,
         back_to: &Value,
         left_at: &Value,
-        failed: bool,
+        (failed, half_done): (bool, bool),
     ) -> Result<(), RunError> {
         let target = change.target();
         let past = self.past(call)?;
@@ -194,19 +194,23 @@ impl Kernel {
             })
             .await
         {
-            Err(gave_up) => Err(NotMoved { gave_up, happened: true, intended: false }),
+            Err(gave_up) => Err(NotMoved { gave_up, left: Left::Unknown, intended: false }),
             // It was undone just before the run died.
             Ok(((now, _), attempts)) if now == *back_to && intended_before.is_some() => {
                 let text = format!("{target} is at \"{}\": it was already undone", change.show(&now));
                 self.settled(call, Doubt::Happened, text).await;
                 let from = intended_before.unwrap_or_default();
                 let settled = self.settle(call, &**change, &limits, back_to).await;
-                let back = Move::of(&**change, Moved { from, to: now });
-                settled.map(|()| (changed(back), attempts, true)).map_err(|gave_up| NotMoved {
-                    gave_up,
-                    happened: true,
-                    intended: true,
-                })
+                let back = Move::of(&**change, from, now);
+                settled
+                    .map(|()| (changed(back), attempts, true))
+                    .map_err(|gave_up| NotMoved::intended(gave_up, Left::Unknown))
+            }
+            // Neither the state nor a move says what else there is to undo.
+            Ok(((now, _), attempts)) if half_done => {
+                let text = format!("{target} is \"{}\", but part of a change may be done", change.show(&now));
+                let gave_up = GaveUp { error: RunError::new(codes::UNDO_FAILED, text), attempts };
+                Err(NotMoved { gave_up, left: Left::Unknown, intended: false })
             }
             Ok(((now, _), attempts)) if now == *back_to => {
                 Ok((Outcome::Unchanged { text: change.show(&now), state: now }, attempts, false))
@@ -230,7 +234,7 @@ impl Kernel {
                         replayed: false,
                     });
                 }
-                let back = Move::of(&**change, Moved { from: now, to: back_to.clone() });
+                let back = Move::of(&**change, now, back_to.clone());
                 let moved = self.move_target(call, &**change, &back, true).await;
                 moved.map(|attempts| (changed(back), attempts, true))
             }

@@ -58,6 +58,8 @@ pub(crate) enum Undoing {
         undo: Undo,
         /// Whether the change failed, so that nobody knows how far it got.
         failed: bool,
+        /// It may be half done in a way that the state of the target does not show.
+        half_done: bool,
     },
     /// Let the action take itself back.
     Action {
@@ -94,6 +96,9 @@ impl UndoEntry {
 
     pub(super) fn left(&self, why: String) -> LeftOver {
         let by_hand = match &self.doing {
+            Undoing::Change { change, half_done: true, .. } => {
+                format!("look at what is done of it, and undo that by hand in {}", change.target())
+            }
             Undoing::Change { change, undo: Undo::Impossible(_), .. } => {
                 format!("it cannot be undone: decide what to do about {}", change.target())
             }

@@ -1,6 +1,10 @@
 //! One execution of a script: its kernel, its thread, and what goes on next to it.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use tokio::{runtime::Handle, sync::oneshot};
 use tokio_util::sync::CancellationToken;
@@ -8,15 +12,17 @@ use tokio_util::sync::CancellationToken;
 use super::{Inner, Report, Runtime};
 use crate::{
     bundle::Bundle,
-    error::{RunError, codes},
+    error::{NextStep, RunError, codes},
     event::{Envelope, RunOutcome, Sink},
     executor::Executor,
     journal::{
         Heartbeat, Journal, Keeper, Replay, Request, RequestKind, RunStatus, Store, StoreError,
-        record::GENESIS, run::HEARTBEAT_INTERVAL,
+        record::GENESIS,
+        run::{HEARTBEAT_INTERVAL, LEASE},
     },
     kernel::{Ended, Kernel, Setup, enforcement::Enforcement},
     plan::Draft,
+    quantity::Span,
     script::{self, Prepared, STACK, Session},
     stop::Stop,
     world::World,
@@ -194,25 +200,55 @@ async fn flush(journal: Arc<Journal>, over: CancellationToken) {
     }
 }
 
+/// How long the store may leave heartbeats unanswered before the runner stops itself. Well before its lease ends, so that nothing of it
+/// is under way any more when another may take the run over.
+const PATIENCE: Duration = Duration::from_secs(LEASE.as_secs() * 2 / 3);
+
 /// Sends heartbeats, and does what others ask of the run. In real time: the store compares them with a clock of its own.
+///
+/// **Invariant:** a runner whose heartbeats the store has not taken for two thirds of its lease has nothing under way.
 async fn heartbeat(journal: Arc<Journal>, kernel: Arc<Kernel>, over: CancellationToken) {
+    let mut held = Instant::now();
     loop {
         tokio::select! {
             () = over.cancelled() => return,
             () = tokio::time::sleep(HEARTBEAT_INTERVAL) => {}
         }
-        match journal.heartbeat().await {
-            Ok(Heartbeat::Held(Some(Request { kind, by }))) => match kind {
-                RequestKind::Pause => kernel.life.stop.pause(&by),
-                RequestKind::Abort => kernel.life.stop.end(&by),
-                RequestKind::Rollback => kernel.life.stop.cancel_by(&by),
-            },
-            Ok(Heartbeat::Lost) => {
-                kernel.end_with(StoreError::lost(&kernel.facts.run).into());
+        // The lease counts from when it was sent.
+        let sent = Instant::now();
+        let answer = tokio::time::timeout(PATIENCE.saturating_sub(held.elapsed()), journal.heartbeat()).await;
+        match answer {
+            Ok(Ok(Heartbeat::Held(request))) => {
+                held = sent;
+                match request {
+                    Some(Request { kind: RequestKind::Pause, by }) => kernel.life.stop.pause(&by),
+                    Some(Request { kind: RequestKind::Abort, by }) => kernel.life.stop.end(&by),
+                    Some(Request { kind: RequestKind::Rollback, by }) => kernel.life.stop.cancel_by(&by),
+                    None => {}
+                }
+            }
+            Ok(Ok(Heartbeat::Lost)) => {
+                let lost = RunError::from(StoreError::lost(&kernel.facts.run));
+                kernel.end_with(lost.clone());
+                kernel.life.stop.cut_off(lost);
                 return;
             }
-            // A store out of reach shows itself where it is needed.
-            Ok(Heartbeat::Held(None)) | Err(_) => {}
+            // Until then, a store out of reach shows itself where it is needed.
+            Ok(Err(_)) | Err(_) if held.elapsed() < PATIENCE => {}
+            Ok(Err(_)) | Err(_) => {
+                let text = format!(
+                    "the run store has not answered for {}: everything under way is stopped, because another runner \
+                     may take the run over after {}",
+                    Span(PATIENCE),
+                    Span(LEASE)
+                );
+                let error = RunError::new(codes::JOURNAL, text)
+                    .hint("make the run store reachable")
+                    .next_step(NextStep::ResumeRun { run: kernel.facts.run.to_string() });
+                kernel.end_with(error.clone());
+                kernel.life.stop.cut_off(error);
+                return;
+            }
         }
     }
 }

@@ -230,6 +230,16 @@ impl World for LiveWorld {
         Ok((change.observe(on).await?, Grade::Observed))
     }
 
+    async fn fence(
+        &self,
+        on: &On,
+        change: &dyn AnyChange,
+        from: &Value,
+        to: &Value,
+    ) -> Result<(), ProviderError> {
+        change.fence(on, from, to).await
+    }
+
     async fn apply(
         &self,
         on: &On,

@@ -134,6 +134,18 @@ pub trait World: Send + Sync {
     /// Looks at the target of a change.
     async fn observe(&self, on: &On, change: &dyn AnyChange) -> Result<(Value, Grade), ProviderError>;
 
+    /// Sees to it that nothing of a move that broke off lands any more.
+    async fn fence(
+        &self,
+        on: &On,
+        change: &dyn AnyChange,
+        from: &Value,
+        to: &Value,
+    ) -> Result<(), ProviderError> {
+        let _ = (on, change, from, to);
+        Ok(())
+    }
+
     /// Makes the move.
     async fn apply(
         &self,

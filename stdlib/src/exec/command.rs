@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ffi::OsString, os::unix::process::ExitStatusExt
 
 use contraflow_runtime::{
     effect::{Limits, On},
-    error::codes as core,
+    error::{RunError, codes as core},
     provider::ProviderError,
     quantity::{Size, Span},
     secret::Text,
@@ -74,7 +74,8 @@ impl Command {
     pub(super) fn limits(&self) -> Limits {
         let spare = Span::secs(5);
         let timeout = self.timeout.0.saturating_add(self.grace.0).saturating_add(spare.0);
-        Limits { timeout, attempts: 1, ..Limits::default() }
+        let stop_grace = self.grace.0.saturating_add(spare.0);
+        Limits { timeout, attempts: 1, stop_grace, ..Limits::default() }
     }
 
     /// Whether it is allowed and its program is there. Answers where.
@@ -198,6 +199,11 @@ impl Command {
             duration_ms,
         })
     }
+}
+
+/// Whether that is the error of a command that a signal ended, wherever it came from.
+pub(super) fn was_killed(error: &RunError) -> bool {
+    error.detail.as_ref().is_some_and(|detail| detail["signal"].is_string())
 }
 
 /// The last lines of a text, indented.

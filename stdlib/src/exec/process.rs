@@ -152,12 +152,14 @@ pub(super) async fn run(on: &On, job: &Job) -> io::Result<Finished> {
 struct Group {
     id: Option<Pid>,
     grace: Duration,
+    /// It was asked to end.
+    asked: bool,
 }
 
 impl Group {
     fn of(child: &Child, grace: Duration) -> Self {
         let id = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
-        Self { id, grace }
+        Self { id, grace, asked: false }
     }
 
     /// Nothing is left to be ended.
@@ -169,6 +171,7 @@ impl Group {
     async fn end(&mut self, on: &On, child: &mut Child) {
         let Some(id) = self.id else { return };
         ask_to_end(id);
+        self.asked = true;
         let patience = on.clock().sleep(self.grace);
         let gone = async {
             // The first process is gone only when it was waited for.
@@ -196,6 +199,11 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         let Some(id) = self.id.take() else { return };
+        if self.asked {
+            // It has had its time, and nobody waits for it any more.
+            let _ = killpg(id, Signal::SIGKILL);
+            return;
+        }
         ask_to_end(id);
         let grace = self.grace;
         // A thread, because the runtime may be about to end. Real time, because the processes are real.

@@ -170,7 +170,7 @@ impl Unopened {
             };
             match entry {
                 Entry::Intent { kind, effect, fingerprint, input, from, to, .. } => {
-                    let moved = from.zip(to).map(|(from, to)| Moved { from, to });
+                    let moved = from.zip(to).map(|(from, to)| Moved::new(from, to));
                     let intent = Some(Intent { seq: *seq, at: *at, moved });
                     recorded = Some(Recorded { kind, effect, fingerprint, input, intent, outcome: None });
                 }

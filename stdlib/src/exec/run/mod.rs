@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use contraflow_runtime::{
     effect::{Action, InDoubt, Limits, On, Read, Verdict, VerdictName},
+    error::RunError,
     provider::ProviderError,
     quantity::{Size, Span},
     script::{Acts, ScriptContext, ScriptResult},
@@ -176,6 +177,10 @@ impl Action for Run {
 
     fn in_doubt(&self) -> InDoubt {
         if self.idempotent { InDoubt::Repeat } else { InDoubt::Ask }
+    }
+
+    fn may_be_half_done(&self, error: &RunError) -> bool {
+        super::command::was_killed(error)
     }
 
     fn undoable(&self) -> bool {
