@@ -2,13 +2,14 @@
 
 use std::{fmt, ops::Deref, sync::Arc};
 
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::{Clock, SystemClock},
     effect_id::EffectId,
-    provider::Providers,
+    provider::{ProviderError, Providers},
     secret::Vault,
 };
 
@@ -57,6 +58,24 @@ impl Reporter for () {
     fn note(&self, _: &EffectId, _: String) {}
 }
 
+/// Knows whether the run is still in the hands of whoever performs its effects.
+#[async_trait]
+pub trait Ownership: Send + Sync {
+    /// Asks the run store.
+    ///
+    /// # Errors
+    /// Another runner has taken the run over, or that cannot be found out.
+    async fn confirm(&self) -> Result<(), ProviderError>;
+}
+
+/// Nobody can take over what is no run.
+#[async_trait]
+impl Ownership for () {
+    async fn confirm(&self) -> Result<(), ProviderError> {
+        Ok(())
+    }
+}
+
 /// What all effects of a run have in common.
 #[derive(Clone)]
 pub struct Surroundings {
@@ -68,6 +87,8 @@ pub struct Surroundings {
     pub vault: Arc<Vault>,
     /// Takes what effects say.
     pub reporter: Arc<dyn Reporter>,
+    /// Knows whether the run is still this runner's.
+    pub ownership: Arc<dyn Ownership>,
 }
 
 impl Surroundings {
@@ -78,6 +99,7 @@ impl Surroundings {
             clock: Arc::new(SystemClock::default()),
             vault: Arc::default(),
             reporter: Arc::new(()),
+            ownership: Arc::new(()),
         }
     }
 }
@@ -158,6 +180,14 @@ impl On {
     /// then; what needs more than that to end (a process group) watches this.
     pub fn cancelled(&self) -> &CancellationToken {
         &self.cancel
+    }
+
+    /// Makes sure that the run is still this runner's. To be asked before each part of a move that has several.
+    ///
+    /// # Errors
+    /// Another runner has taken the run over, or that cannot be found out.
+    pub async fn confirm(&self) -> Result<(), ProviderError> {
+        self.shared.ownership.confirm().await
     }
 
     /// Says how far it is. `total` 0 means not known.

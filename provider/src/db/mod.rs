@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use crate::{
     on::On,
     provider::{Provider, ProviderError},
+    quantity::Span,
 };
 
 mod backup;
@@ -21,7 +22,7 @@ pub use self::{
     history::{Applied, Record, Schema, Table},
     migration::{Migration, Version, checksum, directives, is_without_transaction},
     query::{Question, Rows},
-    work::{Session, Step, Work, no_way_back},
+    work::{HALF_DONE, NOTHING_DONE, Session, Step, Work, no_way_back},
 };
 
 /// Whose SQL it is.
@@ -82,6 +83,13 @@ pub trait Migrations: Send + Sync {
     /// `migration` with file, line, the database's message and what is applied then; `timeout` (retryable) for a lock that was
     /// not had in time.
     async fn migrate(&self, on: &On, work: &Work) -> Result<(), ProviderError>;
+
+    /// Sees to it that no migration of an earlier runner of this run lands any more: waits until the lock that keeps migrations out is
+    /// free, and ends a session of this run that still holds it, where the database can.
+    ///
+    /// # Errors
+    /// `timeout` (retryable) with who holds the lock, if it was not free within `patience`.
+    async fn fence(&self, on: &On, table: &Table, patience: Span) -> Result<(), ProviderError>;
 
     /// Tries the same without effect and answers what to show, or `None` if that cannot be done here.
     ///

@@ -11,6 +11,12 @@ use super::{
 };
 use crate::{codes as own, error::codes, on::On, provider::ProviderError, quantity::Span};
 
+/// In the detail of an error of [`Session::run`]: nothing of the file was done, although it runs outside a transaction.
+pub const NOTHING_DONE: &str = "nothing_done";
+
+/// In the detail of an error of [`Work::carry_out`]: part of what failed may be done, and the history does not show it.
+pub const HALF_DONE: &str = "half_done";
+
 /// What a provider is asked to do: bring the database from one list of applied migrations to another.
 #[derive(Debug, Clone)]
 pub struct Work {
@@ -124,7 +130,12 @@ impl Work {
         self.take_steps(session, on, |e, step, applied| {
             e.message = format!("{}; applied now: {}", e.message, list(applied.iter()));
             let names: Vec<String> = applied.iter().map(Version::to_string).collect();
-            serde_json::json!({ "file": step.file(), "applied": names })
+            let untouched = e.detail.as_ref().is_some_and(|detail| detail[NOTHING_DONE] == true);
+            let mut detail = serde_json::json!({ "file": step.file(), "applied": names });
+            if step.is_without_transaction() && !untouched {
+                detail[HALF_DONE] = true.into();
+            }
+            detail
         })
         .await
     }
@@ -161,6 +172,8 @@ impl Work {
         let total = steps.len();
         for (i, step) in steps.iter().enumerate() {
             on.progress(i as u64, total as u64, step.file());
+            // A runner that was suspended may have lost the run since its last file.
+            on.confirm().await?;
             if let Err(mut e) = session.run(on, step).await {
                 let detail = failed(&mut e, step, &applied);
                 return Err(e.detail(detail));

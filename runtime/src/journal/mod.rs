@@ -17,7 +17,8 @@ pub mod store;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use contraflow_provider::effect_id::EffectId;
+use async_trait::async_trait;
+use contraflow_provider::{effect_id::EffectId, on::Ownership, provider::ProviderError};
 use jiff::Timestamp;
 
 pub(crate) use self::memory::MemoryJournal;
@@ -308,5 +309,11 @@ impl From<StoreError> for RunError {
             Self::new(codes::JOURNAL, format!("the journal cannot be used: {}", error.message))
         };
         error.next.into_iter().fold(error.hints.into_iter().fold(told, Self::hint), Self::next_step)
+    }
+}
+#[async_trait]
+impl Ownership for Journal {
+    async fn confirm(&self) -> Result<(), ProviderError> {
+        self.hold().await.map_err(ProviderError::from)
     }
 }

@@ -63,13 +63,12 @@ impl Kernel {
         body: impl FnOnce(&Arc<CancelScope>) -> (T, bool),
     ) -> Result<T, RunError> {
         let around = cursor::cancel();
-        let scope =
-            Arc::new(CancelScope {
-                id: id.clone(),
-                cancel: around.child_token(),
-                late: AtomicBool::default(),
-                state: Mutex::default(),
-            });
+        let scope = Arc::new(CancelScope {
+            id: id.clone(),
+            cancel: around.child_token(),
+            late: AtomicBool::default(),
+            state: Mutex::default(),
+        });
         cursor::enter_scope(&scope);
         let (result, ended) = body(&scope);
         cursor::leave_scope(around);

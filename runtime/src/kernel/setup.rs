@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use contraflow_provider::effect_id::EffectId;
+use contraflow_provider::{effect_id::EffectId, on::Ownership};
 use serde_json::Value;
 
 use super::{
@@ -92,7 +92,8 @@ impl Kernel {
             });
         }
         let (seq, hash) = setup.last;
-        let journal = Journal::new(setup.keeper, setup.run, setup.epoch, seq, hash, Arc::clone(&setup.vault));
+        let vault = Arc::clone(&setup.vault);
+        let journal = Arc::new(Journal::new(setup.keeper, setup.run, setup.epoch, seq, hash, vault));
         if setup.epoch > 1 {
             let (by, epoch, rollback) = (runs_it.to_owned(), setup.epoch, setup.only_undo.is_some());
             journal.add(
@@ -118,10 +119,11 @@ impl Kernel {
                 clock: setup.clock,
                 vault: setup.vault,
                 reporter: Arc::new(emitter.clone()),
+                ownership: Arc::clone(&journal) as Arc<dyn Ownership>,
             }),
             emitter,
             world: setup.world,
-            journal: Arc::new(journal),
+            journal,
             earlier: Earlier::new(setup.replay, setup.replay_only, setup.only_undo, setup.new_script),
             executor: setup.executor,
             policies: setup.policies,

@@ -202,6 +202,11 @@ impl Change for Set {
         })
     }
 
+    /// Lava is not atomic.
+    fn may_be_half_done(&self, _: &Level, _: &Level, _: Option<&RunError>) -> bool {
+        self.lamp == "lava"
+    }
+
     fn undo(&self, _: &Level, to: &Level) -> Undo {
         if to.0 == 666 { Undo::Impossible("the lamp has melted".into()) } else { Undo::Possible }
     }

@@ -366,6 +366,64 @@ fn a_change_that_was_broken_off_half_way_is_decided_by_a_person() {
 }
 
 #[test]
+fn a_change_that_is_not_atomic_is_decided_by_a_person_although_the_target_is_where_it_was() {
+    for (choice, outcome, level) in [
+        ("again", RunOutcome::Succeeded, 5),
+        ("done", RunOutcome::Succeeded, 0),
+        ("fail", RunOutcome::RollbackIncomplete, 0),
+    ] {
+        let lab = Lab::new();
+        lab.lamps.board().lamps.insert("lava".into(), 0);
+        let script = r#"lab::set("lava", 5);"#;
+        let run = run_and_die(&lab, script, Kill::AfterApply(0)).unwrap();
+        lab.lamps.board().lamps.insert("lava".into(), 0);
+        let report = again(&lab, &run);
+        assert_eq!(report.outcome, RunOutcome::Paused, "{report:?}");
+        asks(&report.error.unwrap(), "1:lab.set", &["again", "done", "fail"]);
+        let reply = contraflow_runtime::effect::Reply {
+            choice: Some(choice.to_owned()),
+            ..contraflow_runtime::effect::Reply::new(true, "ana")
+        };
+        assert!(lab.tokio.block_on(lab.store.answer(&run.id, "1:lab.set", &reply)).unwrap());
+        let report = again(&lab, &found(&lab, &run.id));
+        assert_eq!(report.outcome, outcome, "{choice}: {:?}", report.error);
+        assert_eq!(lab.level("lava"), level, "{choice}");
+    }
+}
+
+/// A store that is out of reach once the first intent is in it.
+struct OutOfReach(AtomicBool);
+
+#[async_trait]
+impl Gate for OutOfReach {
+    async fn before(&self, records: &[Sealed], durable: bool) -> Result<(), StoreError> {
+        self.open()?;
+        if durable && !records.is_empty() {
+            self.0.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn open(&self) -> Result<(), StoreError> {
+        match self.0.load(Ordering::Relaxed) {
+            true => Err(StoreError::new("the store does not answer")),
+            false => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn a_runner_that_cannot_ask_whose_the_run_is_sends_nothing_again() {
+    let lab = Lab::new();
+    lab.fault("a", [Fault::Retryable, Fault::None]);
+    let store = Arc::new(Gated { inner: Arc::clone(&lab.store), gate: OutOfReach(AtomicBool::new(false)) });
+    let bundle = bundle(r#"lab::set("a", 5);"#);
+    let report = lab.tokio.block_on(lab.runtime_on(store).run(&bundle, &BTreeMap::new())).unwrap();
+    assert_eq!(report.outcome, RunOutcome::Paused, "{report:?}");
+    assert_eq!(lab.log(), ["a 0 -> 5"], "it was sent once");
+}
+
+#[test]
 fn an_action_that_a_person_says_has_happened_is_undone_with_the_rest() {
     let lab = Lab::new();
     let script = r#"lab::ring("ask me", #{ undoable: true }); lab::set("a", 1); fail("no");"#;

@@ -78,6 +78,36 @@ fn half_done_work_is_undone_as_well() {
 }
 
 #[test]
+fn a_change_that_stopped_on_its_way_is_undone_from_where_it_is() {
+    let lab = Lab::new();
+    lab.fault("a", [Fault::HalfDone(3)]);
+    // From 666 there would be no way back; it did not come that far.
+    let report = lab.run(r#"lab::set("b", 1); lab::set("a", 666);"#);
+    assert_eq!(report.outcome, RunOutcome::RolledBack, "{:?}", report.left);
+    assert_eq!(lab.log(), ["b 0 -> 1", "a 0 -> 666", "a 3 -> 0", "b 1 -> 0"]);
+}
+
+#[test]
+fn what_may_be_half_done_is_never_called_undone_although_the_target_is_where_it_was() {
+    let lab = Lab::new();
+    lab.lamps.board().lamps.insert("lava".into(), 0);
+    lab.fault("lava", [Fault::Terminal]);
+    let report = lab.run(r#"lab::set("b", 1); lab::set("lava", 5);"#);
+    assert_eq!(report.outcome, RunOutcome::RollbackIncomplete);
+    let left: Vec<String> =
+        report.left.iter().map(|l| format!("{} | {} | {}", l.id, l.by_hand, l.why)).collect();
+    assert_eq!(
+        left,
+        [
+            "2:lab.set | look at what is done of it, and undo that by hand in lab/lava | lab/lava is \"level 0\", but \
+             part of a change may be done",
+            "1:lab.set | set lab/b back to \"level 0\" | it comes before 2:lab.set, which is not undone",
+        ]
+    );
+    assert_eq!(lab.log(), ["b 0 -> 1", "lava 0 -> 5"]);
+}
+
+#[test]
 fn a_failing_undo_is_tried_again_and_then_names_what_is_left() {
     let lab = Lab::new();
     let script = r#"lab::set("a", 1); lab::set("b", 1); lab::set("c", 1); fail("enough");"#;

@@ -3,6 +3,7 @@
 use contraflow_runtime::schema::{JsonSchema, NumberOrText};
 use contraflow_runtime::{
     effect::{Change, Limits, On, Undo},
+    error::{RunError, codes as core},
     provider::ProviderError,
     quantity::Span,
     script::{Changes, ScriptContext, ScriptResult},
@@ -12,7 +13,10 @@ use rhai::plugin::*;
 use rhai::{Map, NativeCallContext};
 use serde::{Deserialize, Serialize};
 
-use super::{Applied, Migration, Schema, Table, Version, Work, folder::Folder, no_way_back, refused};
+use super::{
+    Applied, HALF_DONE, Migration, Schema, Table, Version, Work, folder::Folder, is_without_transaction,
+    no_way_back, refused,
+};
 
 /// Options of `db::migrate`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -182,6 +186,32 @@ impl Change for Migrate {
 
     async fn apply(&self, on: &On, from: &Schema, to: &Schema) -> Result<(), ProviderError> {
         super::ready(on, &self.database).await?.migrations()?.migrate(on, &self.work(from, to)).await
+    }
+
+    async fn fence(&self, on: &On, _: &Schema, _: &Schema) -> Result<(), ProviderError> {
+        let ready = super::ready(on, &self.database).await?;
+        ready.migrations()?.fence(on, &self.table, self.lock_timeout).await
+    }
+
+    fn may_be_half_done(&self, from: &Schema, to: &Schema, error: Option<&RunError>) -> bool {
+        let outside = || {
+            let only_in = |one: &Schema, other: &Schema| {
+                let new = one.0.iter().filter(|applied| other.get(&applied.version).is_none());
+                new.filter_map(|applied| self.file(&applied.version)).cloned().collect::<Vec<_>>()
+            };
+            only_in(to, from).iter().any(|file| is_without_transaction(&file.up))
+                || only_in(from, to)
+                    .iter()
+                    .any(|file| file.down.as_deref().is_some_and(is_without_transaction))
+        };
+        match error {
+            // It failed in a file, and says how far that got.
+            Some(RunError { detail: Some(detail), .. }) if detail["file"].is_string() => {
+                detail[HALF_DONE] == true
+            }
+            Some(error) if !error.is(core::TIMEOUT) && error.is_catchable() => false,
+            _ => outside(),
+        }
     }
 
     fn undo(&self, from: &Schema, to: &Schema) -> Undo {

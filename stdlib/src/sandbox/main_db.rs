@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use contraflow_runtime::{
     effect::On,
     provider::{Provider, ProviderError},
+    quantity::Span,
 };
 
 use super::Sandbox;
@@ -80,6 +81,10 @@ impl Migrations for Main {
 
     async fn migrate(&self, on: &On, work: &Work) -> Result<(), ProviderError> {
         self.sqlite.migrate(on, work).await
+    }
+
+    async fn fence(&self, on: &On, table: &Table, patience: Span) -> Result<(), ProviderError> {
+        self.sqlite.fence(on, table, patience).await
     }
 
     async fn rehearse(&self, on: &On, work: &Work) -> Result<Option<String>, ProviderError> {

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{Fixture, on};
+use super::{Fixture, on, on_of};
 use crate::{
     codes as own,
     contract::describes_itself,
@@ -235,9 +235,18 @@ async fn a_second_migration_waits_for_the_lock(fixture: &dyn Fixture) {
         assert!(e.message.contains(part), "{part:?} is not in: {}", e.message);
     }
     assert_eq!(applied(fixture).await, "0001");
+    // Whoever wants to know whether it still lands waits for the same lock.
+    let database = ready(fixture).await;
+    let migrations = database.migrations().expect("migrations");
+    let e = migrations.fence(&on_of("another"), &Table::default(), Span::millis(300)).await;
+    let e = e.expect_err("a migration of another run is under way");
+    assert_eq!(e.code.as_str(), codes::TIMEOUT, "{e:?}");
     // What is cut short leaves nothing behind, not even the lock.
     running.abort();
     assert!(running.await.expect_err("it took longer than that").is_cancelled());
+    let fence = migrations.fence(&on_of("another"), &Table::default(), Span::secs(20)).await;
+    fence.expect("nothing is under way any more");
+    assert_eq!(applied(fixture).await, "0001", "nothing landed behind the fence");
     let patient = Work { lock_timeout: Span::secs(20), ..work(&files, 1, 3) };
     migrate(fixture, &patient).await.expect("the lock is free");
     assert_eq!(applied(fixture).await, "0001, 0002, 0003");

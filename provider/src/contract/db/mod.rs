@@ -4,10 +4,11 @@ use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     db::{Database, Dialect, Question, Rows},
-    on::On,
+    on::{On, Surroundings},
     provider::{ProviderError, Providers},
     quantity::Span,
 };
@@ -79,6 +80,12 @@ pub trait Fixture: Sync {
 /// What an effect has at hand.
 fn on() -> On {
     On::detached(Arc::new(Providers::new("test")))
+}
+
+/// What an effect of that run has at hand.
+fn on_of(run: &str) -> On {
+    let nothing = Surroundings::detached(Arc::new(Providers::new("test")));
+    On::new(Arc::new(nothing), "1:db.migrate", format!("{run}/1:db.migrate"), CancellationToken::new())
 }
 
 fn question(sql: &str) -> Question {

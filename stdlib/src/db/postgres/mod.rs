@@ -32,6 +32,9 @@ use super::{
     Backups, Database, Dialect, Job, Migrations, Proof, Queries, Question, Record, Rows, Table, Work,
 };
 
+/// What sessions are called, unless the configuration says otherwise.
+const APPLICATION: &str = "contraflow";
+
 mod blockers;
 mod dump;
 mod rows;
@@ -162,7 +165,7 @@ fn parse(url: &str) -> Result<PgConnectOptions, String> {
         _ => wanted.to_owned(),
     })?;
     let named = options.get_application_name().is_some();
-    let options = if named { options } else { options.application_name("contraflow") };
+    let options = if named { options } else { options.application_name(APPLICATION) };
     Ok(options.disable_statement_logging())
 }
 
@@ -322,7 +325,11 @@ impl Migrations for Postgres {
     async fn migrate(&self, on: &On, work: &Work) -> Result<(), ProviderError> {
         let mut session = session::Migration::begin(self, on, work).await?;
         work.carry_out(&mut session, on).await?;
-        session.end().await
+        session.end_found(work).await
+    }
+
+    async fn fence(&self, on: &On, table: &Table, patience: Span) -> Result<(), ProviderError> {
+        session::fence(self, on, table, patience).await
     }
 
     async fn rehearse(&self, on: &On, work: &Work) -> Result<Option<String>, ProviderError> {

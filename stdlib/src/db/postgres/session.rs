@@ -15,7 +15,7 @@ use sqlx::{
 
 use super::{Connected, Postgres, blockers::Blockers, by_server, failed, is_lost, said, shown, state};
 use crate::db::{
-    Dialect, Record, Session, Step, Table, Work, checksum, refused,
+    Dialect, HALF_DONE, NOTHING_DONE, Record, Session, Step, Table, Work, checksum, refused,
     sql::{self, line_at, quoted},
 };
 
@@ -27,6 +27,12 @@ const ASK_EVERY: Duration = Duration::from_millis(200);
 
 /// Lets the server end a statement when this process is gone. Not there before PostgreSQL 14, and not on every system.
 const NOTICED: &str = "SET client_connection_check_interval = '1s'";
+
+/// The sessions that hold the advisory lock `$1` of this database.
+const HOLDERS: &str = "pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
+     WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 \
+     AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) \
+     AND (l.classid::bigint << 32) | l.objid::bigint = $1";
 
 /// The history table as it is found by the search path, quoted and with its schema. `None`: there is none.
 async fn find(connection: &mut PgConnection, table: &Table) -> Result<Option<String>, sqlx::Error> {
@@ -76,23 +82,29 @@ pub(super) struct Migration<'a> {
     statement_timeout: Span,
     /// Whether the server takes [`NOTICED`].
     noticed: bool,
+    /// The statement that names the session by its run, so that whoever takes the run over can end it.
+    named: Option<String>,
     /// Whether all files run in one transaction that is rolled back.
     rehearsed: bool,
 }
 
 impl<'a> Migration<'a> {
-    async fn open(database: &'a Postgres, work: &Work) -> Result<(Self, Option<String>, i64), ProviderError> {
+    async fn open(
+        database: &'a Postgres,
+        table: &Table,
+        (lock_timeout, statement_timeout): (Span, Span),
+    ) -> Result<(Self, Option<String>, i64), ProviderError> {
         let mut connected = database.connect().await?;
         let options = &database.address().await?.options;
         let connection = &mut connected.connection;
         let noticed = connection.execute(NOTICED).await.is_ok();
         let pid = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *connection).await;
         let pid = pid.map_err(|e| failed(options, &e))?;
-        let found = find(connection, &work.table).await.map_err(|e| failed(options, &e))?;
-        let table = match &found {
+        let found = find(connection, table).await.map_err(|e| failed(options, &e))?;
+        let name = match &found {
             Some(name) => name.clone(),
             None => {
-                let schema = match work.table.schema() {
+                let schema = match table.schema() {
                     Some(schema) => schema.to_owned(),
                     None => sqlx::query_scalar::<_, Option<String>>("SELECT current_schema()::text")
                         .fetch_one(&mut *connection)
@@ -103,21 +115,22 @@ impl<'a> Migration<'a> {
                                 .hint("name one with `table`: \"ops.history\"")
                         })?,
                 };
-                format!("{}.{}", quoted(&schema), quoted(work.table.name()))
+                format!("{}.{}", quoted(&schema), quoted(table.name()))
             }
         };
         // Locks of this kind belong to one database.
-        let sum = Sha256::digest(format!("contraflow migrations {table}"));
+        let sum = Sha256::digest(format!("contraflow migrations {name}"));
         let key = sum.iter().take(8).fold(0_i64, |key, byte| (key << 8) | i64::from(*byte));
         let this = Self {
             database,
             options,
             pid,
             connected,
-            table,
-            lock_timeout: work.lock_timeout,
-            statement_timeout: work.statement_timeout,
+            table: name,
+            lock_timeout,
+            statement_timeout,
             noticed,
+            named: None,
             rehearsed: false,
         };
         Ok((this, found, key))
@@ -125,22 +138,71 @@ impl<'a> Migration<'a> {
 
     /// Connects and takes the lock on the history.
     pub(super) async fn begin(database: &'a Postgres, on: &On, work: &Work) -> Result<Self, ProviderError> {
-        let (mut this, found, key) = Self::open(database, work).await?;
-        let begun = on.clock().monotonic();
-        // Asked for again and again: a statement that waits for the lock would hold a snapshot, which keeps a
-        // CREATE INDEX CONCURRENTLY of the holder waiting in turn.
-        while !this.try_lock("SELECT pg_try_advisory_lock($1)", key).await? {
-            if on.clock().monotonic().saturating_sub(begun) >= this.lock_timeout.0 {
-                return Err(this.held(key).await);
-            }
-            on.progress(0, 0, "another migration of this database is running");
-            on.clock().sleep(ASK_EVERY.min(this.lock_timeout.0)).await;
+        let (mut this, found, key) =
+            Self::open(database, &work.table, (work.lock_timeout, work.statement_timeout)).await?;
+        if let Some(name) = this.name(on) {
+            let set = format!("SET application_name = '{}'", name.replace('\'', "''"));
+            this.simple(&set).await?;
+            this.named = Some(set);
         }
+        this.lock(on, key).await?;
         if found.is_none() {
             let sql = this.creation();
             this.simple(&sql).await?;
         }
         Ok(this)
+    }
+
+    /// What the session is called: by its run, unless the configuration names it.
+    fn name(&self, on: &On) -> Option<String> {
+        let ours = self.options.get_application_name() == Some(super::APPLICATION);
+        let run = on.idempotency_key().split('/').next().unwrap_or_default();
+        ours.then(|| format!("{} {run}", super::APPLICATION).chars().take(63).collect())
+    }
+
+    /// Takes the lock on the history.
+    async fn lock(&mut self, on: &On, key: i64) -> Result<(), ProviderError> {
+        let begun = on.clock().monotonic();
+        // Asked for again and again: a statement that waits for the lock would hold a snapshot, which keeps a
+        // CREATE INDEX CONCURRENTLY of the holder waiting in turn.
+        while !self.try_lock("SELECT pg_try_advisory_lock($1)", key).await? {
+            if on.clock().monotonic().saturating_sub(begun) >= self.lock_timeout.0 {
+                return Err(self.held(key).await);
+            }
+            on.progress(0, 0, "another migration of this database is running");
+            on.clock().sleep(ASK_EVERY.min(self.lock_timeout.0)).await;
+        }
+        Ok(())
+    }
+
+    /// Ends the session of this run that holds the lock on the history, if there is one. A role that may not do that is told who
+    /// holds the lock when it waits for it.
+    async fn end_earlier(&mut self, on: &On, key: i64) {
+        let Some(name) = self.name(on) else { return };
+        let sql = format!(
+            "SELECT pg_catalog.pg_terminate_backend(a.pid) FROM {HOLDERS} AND a.application_name = $2"
+        );
+        let asked = sqlx::query(AssertSqlSafe(sql)).bind(key).bind(name);
+        drop(asked.execute(&mut self.connected.connection).await);
+    }
+
+    /// Ends the session, once a new one finds the history where this one left it.
+    pub(super) async fn end_found(self, work: &Work) -> Result<(), ProviderError> {
+        let (database, options, table) = (self.database, self.options, self.table.clone());
+        self.end().await?;
+        let mut connected = database.connect().await?;
+        let found = find(&mut connected.connection, &work.table).await.map_err(|e| failed(options, &e))?;
+        connected.close().await;
+        if found.as_ref() == Some(&table) {
+            return Ok(());
+        }
+        let now = found.map_or_else(|| "nothing".to_owned(), |name| name);
+        let message = format!(
+            "a migration has moved the search path: new sessions look for the history in {now}, but it is in {table}"
+        );
+        Err(refused(message)
+            .hint(format!("name the table with its schema: `table: \"{}\"`", table.replace('"', "")))
+            .detail(serde_json::json!({ "file": work.table.to_string(), HALF_DONE: true })))
     }
 
     fn creation(&self) -> String {
@@ -158,14 +220,12 @@ impl<'a> Migration<'a> {
 
     /// The error for a lock that somebody else holds, with who that is.
     async fn held(&mut self, key: i64) -> ProviderError {
-        let sql = "SELECT format('process %s of \"%s\" (%s%s), connected since %s', a.pid, a.usename, \
-                   coalesce(nullif(a.application_name, ''), 'unnamed'), coalesce(' from ' || host(a.client_addr), ''), \
-                   to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS \"UTC\"')) \
-                   FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
-                   WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 \
-                   AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) \
-                   AND (l.classid::bigint << 32) | l.objid::bigint = $1 LIMIT 1";
-        let holder: Option<String> = sqlx::query_scalar(sql)
+        let sql = format!(
+            "SELECT format('process %s of \"%s\" (%s%s), connected since %s', a.pid, a.usename, \
+             coalesce(nullif(a.application_name, ''), 'unnamed'), coalesce(' from ' || host(a.client_addr), ''), \
+             to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS \"UTC\"')) FROM {HOLDERS} LIMIT 1"
+        );
+        let holder: Option<String> = sqlx::query_scalar(AssertSqlSafe(sql))
             .bind(key)
             .fetch_optional(&mut self.connected.connection)
             .await
@@ -204,7 +264,8 @@ impl<'a> Migration<'a> {
         if let Some(copy) = statements.iter().find(|statement| statement.reads_from_client()) {
             let place = format!("{} line {}", step.file(), copy.line);
             return Err(refused(format!("{place}: COPY … FROM STDIN needs a client, and there is none"))
-                .hint("write the rows as INSERT"));
+                .hint("write the rows as INSERT")
+                .detail(serde_json::json!({ NOTHING_DONE: true })));
         }
         if !step.is_without_transaction() {
             let ran = send(&mut self.connected.connection, step.sql()).await;
@@ -216,13 +277,20 @@ impl<'a> Migration<'a> {
                 self.broken(step, line, &e)
             });
         }
-        for statement in &statements {
+        for (n, statement) in statements.iter().enumerate() {
             if let Err((_, e)) = send(&mut self.connected.connection, statement.text).await {
                 let line = match by_server(&e).and_then(|e| e.position()) {
                     Some(PgErrorPosition::Original(at)) => statement.line + line_of(statement.text, at) - 1,
                     _ => statement.line,
                 };
-                return Err(self.broken(step, Some(line), &e));
+                let error = self.broken(step, Some(line), &e);
+                // PostgreSQL takes a statement back that fails, unless it works in several transactions.
+                let whole = !statement.text.to_ascii_lowercase().contains("concurrently") && !is_lost(&e);
+                return Err(if n == 0 && whole {
+                    error.detail(serde_json::json!({ NOTHING_DONE: true }))
+                } else {
+                    error
+                });
             }
         }
         Ok(())
@@ -352,6 +420,9 @@ impl Session for Migration<'_> {
         if self.noticed {
             self.simple(NOTICED).await?;
         }
+        if let Some(set) = self.named.clone() {
+            self.simple(&set).await?;
+        }
         if step.is_without_transaction() {
             let set = self.timeouts("SET");
             self.simple(&set).await?;
@@ -370,13 +441,27 @@ impl Session for Migration<'_> {
     }
 }
 
+/// Waits until nobody holds the lock on the history, and ends the session of this run that does.
+pub(super) async fn fence(
+    database: &Postgres,
+    on: &On,
+    table: &Table,
+    patience: Span,
+) -> Result<(), ProviderError> {
+    let (mut session, _, key) = Migration::open(database, table, (patience, patience)).await?;
+    session.end_earlier(on, key).await;
+    session.lock(on, key).await?;
+    session.end().await
+}
+
 /// Runs the files in one transaction that is rolled back.
 pub(super) async fn rehearse(
     database: &Postgres,
     on: &On,
     work: &Work,
 ) -> Result<Option<String>, ProviderError> {
-    let (mut session, found, key) = Migration::open(database, work).await?;
+    let (mut session, found, key) =
+        Migration::open(database, &work.table, (work.lock_timeout, work.statement_timeout)).await?;
     let known = match found {
         Some(_) => session.history().await?,
         None => Vec::new(),

@@ -18,7 +18,7 @@ use contraflow_runtime::{
     effect::On,
     error::codes as runtime_codes,
     provider::{Provider, ProviderError},
-    quantity::Size,
+    quantity::{Size, Span},
 };
 use futures_util::StreamExt as _;
 use schemars::JsonSchema;
@@ -346,6 +346,13 @@ impl Migrations for Sqlite {
         let mut session = session::Migration::begin(self, work).await?;
         work.carry_out(&mut session, on).await?;
         session.end().await
+    }
+
+    async fn fence(&self, _: &On, _: &Table, patience: Span) -> Result<(), ProviderError> {
+        if !self.path.exists() {
+            return Ok(());
+        }
+        session::fence(self, patience).await
     }
 
     async fn rehearse(&self, on: &On, work: &Work) -> Result<Option<String>, ProviderError> {

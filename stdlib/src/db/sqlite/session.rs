@@ -7,7 +7,7 @@ use contraflow_runtime::{
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
 
 use super::{Ended, Mode, Sqlite, Stop, primary_code, run_within, said, table_name};
-use crate::db::{Dialect, Record, Session, Step, Table, Work, checksum, refused, sql};
+use crate::db::{Dialect, NOTHING_DONE, Record, Session, Step, Table, Work, checksum, refused, sql};
 
 /// The rows of the history table.
 pub(super) async fn history(
@@ -104,12 +104,14 @@ impl<'a> Migration<'a> {
         let sql = sqlx::raw_sql(AssertSqlSafe(text));
         let ran = run_within(&mut self.connection, &self.stop, sql, limit.0, |_| Ok(())).await;
         let Err((done, ended)) = ran else { return Ok(()) };
+        // Each statement is atomic.
+        let untouched = done == 0;
         let statements = sql::statements(step.sql(), Dialect::Sqlite);
         let place = match statements.get(done) {
             Some(statement) => format!("{} line {}", step.file(), statement.line),
             None => step.file().to_owned(),
         };
-        Err(match ended {
+        let error = match ended {
             Ended::TooSlow => {
                 let message = format!("{place}: stopped after {limit}, the `statement_timeout`");
                 ProviderError::terminal(runtime_codes::TIMEOUT, message)
@@ -125,7 +127,8 @@ impl<'a> Migration<'a> {
                 }
             }
             Ended::Refused(e) => e,
-        })
+        };
+        Err(if untouched { nothing_done(error) } else { error })
     }
 
     /// Whether the migration is recorded as applied.
@@ -170,7 +173,7 @@ impl<'a> Migration<'a> {
     /// File, check and record, inside the transaction of the file if it has one.
     async fn body(&mut self, on: &On, step: &Step<'_>) -> Result<(), ProviderError> {
         if self.is_recorded(step).await? == matches!(step, Step::Up(_)) {
-            return Err(refused(format!("{}: another process has just run it", step.file())));
+            return Err(nothing_done(refused(format!("{}: another process has just run it", step.file()))));
         }
         let begun = on.clock().monotonic();
         self.file(step).await?;
@@ -190,6 +193,11 @@ impl<'a> Migration<'a> {
     }
 }
 
+/// The same error, of a file of which nothing was done.
+fn nothing_done(error: ProviderError) -> ProviderError {
+    error.detail(serde_json::json!({ NOTHING_DONE: true }))
+}
+
 /// The error for a write lock that was not had in time; any other as it is.
 fn locked(database: &Sqlite, lock_timeout: Span, error: ProviderError) -> ProviderError {
     if error.code.as_str() != runtime_codes::TIMEOUT {
@@ -199,6 +207,15 @@ fn locked(database: &Sqlite, lock_timeout: Span, error: ProviderError) -> Provid
     let message = format!("{path}: another process held the write lock for longer than {lock_timeout}");
     ProviderError::retryable(runtime_codes::TIMEOUT, message)
         .hint("end the other writer (fuser names it), or raise `lock_timeout`")
+}
+
+/// Waits until nobody holds the write lock. A process that is gone holds none.
+pub(super) async fn fence(database: &Sqlite, patience: Span) -> Result<(), ProviderError> {
+    let mut connection = database.connect(Mode::Write, patience.0).await?;
+    let taken = database.run(&mut connection, "BEGIN IMMEDIATE").await;
+    taken.map_err(|e| locked(database, patience, e))?;
+    database.run(&mut connection, "ROLLBACK").await?;
+    connection.close().await.map_err(|e| database.failed(&e))
 }
 
 fn number(step: &Step<'_>) -> i64 {
