@@ -1,12 +1,17 @@
 //! Ctrl-C and the signals that end processes.
 //!
 //! Ctrl-C at a terminal: the run waits at its next safe point, and the person decides. Once more, or without a terminal, it is
-//! paused. SIGTERM and SIGHUP pause it: a machine that is drained loses nothing.
+//! paused. SIGTERM and SIGHUP pause it: a machine that is drained loses nothing. What is under way then has a bounded time to end.
+
+use std::time::Duration;
 
 use contraflow_runtime::Stop;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{args::Exit, keyboard, people::Terminal, screen, session::who, stderr};
+
+/// How long what is under way may go on after SIGTERM or SIGHUP: whoever sent it kills the process after a while.
+const STOP_GRACE: Duration = Duration::from_secs(20);
 
 /// Listens for signals from now on.
 pub(crate) fn watch(stop: &Stop, program: &'static str) {
@@ -39,7 +44,16 @@ pub(crate) fn watch(stop: &Stop, program: &'static str) {
                     }
                     stop.hold(false);
                 }
-                1 => pause(&stop, &received(name)),
+                1 => {
+                    pause(&stop, &received(name));
+                    if !by_hand {
+                        let stop = stop.clone();
+                        tokio::spawn(async move {
+                            tokio::time::sleep(STOP_GRACE).await;
+                            now(&stop, program);
+                        });
+                    }
+                }
                 2 => now(&stop, program),
                 _ => std::process::exit(i32::from(Exit::Interrupted as u8)),
             }

@@ -81,7 +81,6 @@ fn one_that_fails_halfway_is_named_with_its_line_and_the_ones_before_it_are_undo
     ✗ db.migrate main: 0003_broken.up.sql line 3: no such table: nowhere; applied now: 0001, 0002
 
     ↩ rolling back, 1 to undo
-      • db/main is "0001, 0002": the change to "0001, 0002, 0003" failed
       ~ db.migrate main: 0001, 0002 -> no migrations
 
     rolled back after [TIME], 1 undone
