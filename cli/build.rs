@@ -1,7 +1,5 @@
 //! Tells the linker to put what every run needs side by side.
 
-#![expect(clippy::print_stdout, reason = "Cargo reads what to do from it")]
-
 use std::env;
 
 /// The released program has 25 MB of text, of which a small run calls 4 MB. Scattered, they bring nearly all of it into memory.

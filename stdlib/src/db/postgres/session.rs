@@ -196,7 +196,7 @@ impl<'a> Migration<'a> {
         if found.as_ref() == Some(&table) {
             return Ok(());
         }
-        let now = found.map_or_else(|| "nothing".to_owned(), |name| name);
+        let now = found.unwrap_or_else(|| "nothing".to_owned());
         let message = format!(
             "a migration has moved the search path: new sessions look for the history in {now}, but it is in {table}"
         );
