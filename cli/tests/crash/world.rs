@@ -94,6 +94,7 @@ backend = "web"
 pools = { blue = ["blue"], green = ["green"] }
 url = "http://<web>"
 pool_urls = { blue = "http://<blue>", green = "http://<green>" }
+measure = "20ms"
 
 [env.lab.traffic.api]
 provider = "haproxy"
@@ -101,6 +102,7 @@ socket = "unix:<socket>"
 backend = "api"
 pools = { blue = ["blue"], green = ["green"] }
 url = "http://<api>"
+measure = "20ms"
 
 [env.lab.db.main]
 provider = "postgres"

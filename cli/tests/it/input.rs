@@ -324,7 +324,7 @@ fn an_import_that_leads_out_of_the_folder() {
     exit 2
     ----- stderr
     error[import]: "../outside" cannot be imported
-      at run.rhai:1:1
+      at in/run.rhai:1:1
        1 | import "../outside" as o;
          | ^^^^^^
       help: use a path below the runbook's folder without .rhai, such as "lib/health"

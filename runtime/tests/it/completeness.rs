@@ -43,7 +43,7 @@ fn everything_that_starts_ends() {
     for script in [
         r#"step("s", || lab::set("a", 1));"#,
         r#"step("s", || { step("t", || fail("no")) });"#,
-        r#"step("s", || { step("t", || exit()) });"#,
+        r#"step("s", || { step("t", || throw "out") });"#,
         r#"step("s", || { step("t", || lab::explode()) });"#,
         r#"step("s", || { step("t", || lab::set("p", 1)) });"#,
         r#"parallel([|| step("s", || lab::explode()), || step("t", || lab::set("p", 1)), || step("u", || sleep("2ms"))]);"#,

@@ -71,7 +71,7 @@ fn rollback_closures_have_ids_of_their_own_with_steps_and_branches_inside() {
             step("back", || lab::set("b", 4));
             on_rollback(|| lab::set("a", 99));
         });
-        step("rollback", || { on_rollback(|| { step("x", || lab::ring("y")); exit(3); lab::set("a", 98); }); });
+        step("rollback", || { on_rollback(|| { step("x", || lab::ring("y")); return; lab::set("a", 98); }); });
         fail("enough");"#,
     );
     assert_eq!(report.outcome, RunOutcome::RolledBack, "{:?}", report.left);

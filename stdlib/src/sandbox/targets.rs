@@ -44,6 +44,12 @@ impl Traffic for Route {
 
     async fn set_weights(&self, want: &Weights) -> Result<(), ProviderError> {
         want.check("web", POOLS)?;
+        self.would_take(want).await?;
+        self.0.balancer.set(want);
+        Ok(())
+    }
+
+    async fn would_take(&self, want: &Weights) -> Result<(), ProviderError> {
         let world = self.0.world().await?;
         let now = self.0.balancer.weights();
         for (name, pool) in &world.router.pools {
@@ -55,7 +61,6 @@ impl Traffic for Route {
                 .hint(format!("start some first: deploy::scale(\"web/{name}\", 3)")));
             }
         }
-        self.0.balancer.set(want);
         Ok(())
     }
 
