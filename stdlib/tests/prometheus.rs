@@ -222,7 +222,8 @@ async fn what_was_pushed_is_read_in_base_units_and_what_was_not_is_no_data() {
     assert!((error_rate.value.expect("a value") - 0.000_5).abs() < 1e-9, "{error_rate:?}");
     let p95 = source.query("p95").await.expect("a reading");
     assert_eq!((p95.value, p95.samples), (Some(0.18), Some(42)));
-    assert_eq!(source.query("share").await.expect("a reading").value, None, "a division by zero is no data");
+    let share = source.query("share").await.expect("a reading").value;
+    assert_eq!(share, Some(f64::MAX), "a division by zero is infinite, which is no missing data");
     assert_eq!(source.query("sum(nobody_has_this)").await.expect("a reading").value, None);
     assert_eq!(source.query("scalar(sum(requests))").await.expect("a reading").value, Some(42.0));
 

@@ -3,6 +3,7 @@
 use std::{
     fs::{File, Permissions},
     path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use super::{Fixture, on};
@@ -44,7 +45,10 @@ async fn backup(fixture: &dyn Fixture, verify: Verify) -> (PathBuf, Result<Proof
     let file = fixture.folder().join("copy");
     let made = File::create(&file).expect("an empty file");
     made.set_permissions(private(&made)).expect("permissions");
-    let job = Job { file: file.clone(), verify, key: "contract0".to_owned() };
+    // Other tests may restore on the same server at the same time.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let key = format!("contract{}n{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let job = Job { file: file.clone(), verify, key };
     let database = fixture.database();
     let done = database.backups().expect("the database has backups").backup(&on(), &job).await;
     (file, done)
